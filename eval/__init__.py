@@ -1,0 +1,1 @@
+"""Scores of forecasts: metrics, baselines, regions, the scoring job, the report."""

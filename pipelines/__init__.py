@@ -1,0 +1,1 @@
+"""Beam jobs that prepare data, and the idealised nature run."""

@@ -1,0 +1,1 @@
+"""Rollout of a trained model into a forecast store."""

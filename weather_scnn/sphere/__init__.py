@@ -1,0 +1,1 @@
+"""Grids, quadrature, spin-weighted harmonic transforms and vector calculus on the sphere."""

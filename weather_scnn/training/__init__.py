@@ -1,0 +1,1 @@
+"""Rollout training: loss, optimiser, sharding, checkpoints, the loop."""
