@@ -1,0 +1,179 @@
+"""Writing derived files so that nothing half-written looks whole and the same command finishes what it began.
+
+A store is begun from a template, filled in pieces, each recorded once it is on disk, and finished. Until it is
+finished its root attribute `status` says "incomplete", which the door for data refuses to read.
+"""
+
+import dataclasses
+import datetime
+import json
+import os
+import pathlib
+import tempfile
+from collections.abc import Mapping
+from typing import Any
+
+import fsspec
+import xarray as xr
+import zarr
+
+from weather_scnn.errors import UserError
+from weather_scnn.version import __version__
+
+STATUS, REQUEST = "status", "request"
+INCOMPLETE, COMPLETE = "incomplete", "complete"
+_PROGRESS = ".progress"
+
+
+def provenance(*, source: str, formula: str = "", **details: Any) -> dict[str, Any]:
+    """Attributes that say where a derived file came from.
+
+    Args:
+        source: path or address of what it was made from.
+        formula: the definition of what was computed.
+        details: further facts such as period, step and count; values that are not numbers are written as text.
+    """
+    attributes: dict[str, Any] = {
+        "source": source,
+        "created_by": f"weather-scnn {__version__}",
+        "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+    }
+    if formula:
+        attributes["formula"] = formula
+    for key, value in details.items():
+        attributes[key] = value if isinstance(value, int | float | str) else str(value)
+    return attributes
+
+
+@dataclasses.dataclass(frozen=True)
+class StoreInProgress:
+    """A Zarr store being filled.
+
+    Attributes:
+        path: local path or fsspec address.
+        done: keys of the pieces that an earlier, interrupted run has written.
+    """
+
+    path: str
+    done: frozenset[str] = frozenset()
+
+    def mark_done(self, key: str) -> None:
+        """Records that the piece `key` is on disk; call it after the piece is written."""
+        filesystem, root = fsspec.core.url_to_fs(self.path)
+        filesystem.makedirs(f"{root}/{_PROGRESS}", exist_ok=True)
+        with filesystem.open(f"{root}/{_PROGRESS}/{key}", "wb") as file:
+            file.write(b"")
+
+    @property
+    def scratch(self) -> str:
+        """A folder inside the store for restart files; removed when the store is finished."""
+        filesystem, root = fsspec.core.url_to_fs(self.path)
+        filesystem.makedirs(f"{root}/{_PROGRESS}.scratch", exist_ok=True)
+        return f"{self.path}/{_PROGRESS}.scratch"
+
+    def finish(self) -> None:
+        """Declares the store whole and removes the record of its pieces."""
+        group = zarr.open_group(self.path, mode="r+", use_consolidated=False)
+        group.attrs.update({STATUS: COMPLETE})
+        zarr.consolidate_metadata(self.path)
+        filesystem, root = fsspec.core.url_to_fs(self.path)
+        for folder in (f"{root}/{_PROGRESS}", f"{root}/{_PROGRESS}.scratch"):
+            if filesystem.exists(folder):
+                filesystem.rm(folder, recursive=True)
+
+
+def refuse_to_overwrite(path: str, *, overwrite: bool) -> None:
+    """Raises UserError if something stands at `path` and `overwrite` is false; call it before long work begins."""
+    filesystem, root = fsspec.core.url_to_fs(str(path))
+    if not overwrite and filesystem.exists(root):
+        raise UserError("already exists", where=str(path), remedy="choose another output or add --overwrite")
+
+
+def begin_store(
+    path: str,
+    template: xr.Dataset,
+    *,
+    request: Mapping[str, Any],
+    overwrite: bool = False,
+    encoding: Mapping[str, Mapping[str, Any]] | None = None,
+    zarr_format: int = 3,
+) -> StoreInProgress:
+    """Writes the metadata and coordinates of a store whose data variables are filled afterwards.
+
+    Args:
+        path: local path or fsspec address of the Zarr store.
+        template: dataset of the final shape; data variables are lazy (dask) and not computed. Variables that are
+            not lazy are written at once.
+        request: what was asked for, in JSON terms. An unfinished store of the same request is continued.
+        overwrite: whether to replace whatever stands at `path`.
+        encoding: Zarr encoding a variable, such as chunks.
+        zarr_format: 2 or 3.
+
+    Returns:
+        The store, with the pieces already on disk if an interrupted run is being continued.
+
+    Raises:
+        UserError: the store exists and is complete, belongs to another request, or is not one of ours.
+    """
+    path = str(path)
+    wanted = json.dumps(dict(request), sort_keys=True, default=str)
+    filesystem, root = fsspec.core.url_to_fs(path)
+    if filesystem.exists(root) and not overwrite:
+        try:
+            attributes = dict(zarr.open_group(path, mode="r", use_consolidated=False).attrs)
+        except (OSError, ValueError, KeyError):
+            attributes = {}
+        if attributes.get(STATUS) != INCOMPLETE:
+            raise UserError("already exists", where=path, remedy="choose another output or add --overwrite")
+        if attributes.get(REQUEST) != wanted:
+            raise UserError(
+                "holds the unfinished output of a command with other options",
+                where=path,
+                remedy="repeat that command to finish it, or add --overwrite",
+            )
+        progress = f"{root}/{_PROGRESS}"
+        names = filesystem.ls(progress, detail=False) if filesystem.exists(progress) else []
+        return StoreInProgress(path, frozenset(name.rstrip("/").rsplit("/", 1)[-1] for name in names))
+    if filesystem.exists(root):
+        filesystem.rm(root, recursive=True)
+    template = template.assign_attrs({STATUS: INCOMPLETE, REQUEST: wanted})
+    template.to_zarr(
+        path,
+        mode="w",
+        compute=False,
+        encoding=dict(encoding or {}),
+        zarr_format=zarr_format,  # type: ignore[arg-type]
+        consolidated=False,
+    )
+    return StoreInProgress(path)
+
+
+def write_netcdf(dataset: xr.Dataset, path: str, *, overwrite: bool = False, group: str | None = None) -> None:
+    """Writes a netCDF file that appears under its name only when whole.
+
+    Args:
+        dataset: what to write; must fit in memory.
+        path: local path.
+        overwrite: whether to replace a file of that name.
+        group: netCDF group to write into; other groups of an existing file are lost.
+
+    Raises:
+        UserError: the file exists and `overwrite` is false, or its folder does not exist.
+    """
+    write_netcdf_groups({group or "/": dataset}, path, overwrite=overwrite)
+
+
+def write_netcdf_groups(groups: Mapping[str, xr.Dataset], path: str, *, overwrite: bool = False) -> None:
+    """As `write_netcdf`, for a file of several groups; "/" is the root group."""
+    refuse_to_overwrite(path, overwrite=overwrite)
+    target = pathlib.Path(path)
+    if not target.parent.is_dir():
+        raise UserError("the folder does not exist", where=str(target.parent), remedy="create it first")
+    handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.", suffix=".part")
+    os.close(handle)
+    try:
+        for index, (group, dataset) in enumerate(groups.items()):
+            dataset.to_netcdf(temporary, mode="w" if index == 0 else "a", group=None if group == "/" else group)
+        os.replace(temporary, target)
+    finally:
+        pathlib.Path(temporary).unlink(missing_ok=True)

@@ -1,0 +1,239 @@
+"""Grids of latitude and longitude: the single source of truth for coordinates, areas and quadrature.
+
+Everything here is NumPy float64, so that jobs which only move data need no JAX.
+"""
+
+import dataclasses
+import enum
+import functools
+import re
+
+import numpy as np
+from jaxtyping import Float
+
+from weather_scnn.errors import UserError
+
+# Coordinates in files are often float32 (0.25° steps are exact, 5.625° too, Gaussian latitudes are not).
+_COORDINATE_TOLERANCE_DEGREES = 2e-4
+
+
+class GridKind(enum.Enum):
+    """How the latitudes of a grid are laid out."""
+
+    EQUIANGULAR = "equiangular"
+    EQUIANGULAR_WITH_POLES = "equiangular_with_poles"
+    GAUSSIAN = "gaussian"
+
+
+@functools.lru_cache(maxsize=64)
+def _latitudes(kind: GridKind, count: int) -> np.ndarray:
+    if kind is GridKind.EQUIANGULAR:
+        spacing = 180.0 / count
+        values = -90.0 + spacing * (np.arange(count) + 0.5)
+    elif kind is GridKind.EQUIANGULAR_WITH_POLES:
+        values = np.linspace(-90.0, 90.0, count)
+    else:
+        nodes, _ = np.polynomial.legendre.leggauss(count)
+        values = np.degrees(np.arcsin(nodes))
+    values = (values - values[::-1]) / 2  # exact equator symmetry
+    values.flags.writeable = False
+    return values
+
+
+def cell_bounds(latitude: Float[np.ndarray, " y"]) -> Float[np.ndarray, " y+1"]:
+    """Bounds of latitude cells in degrees: ±90 at the ends, midpoints between (Rasp et al. 2024).
+
+    Args:
+        latitude: degrees, strictly monotonic in either order.
+    """
+    latitude = np.asarray(latitude, np.float64)
+    ends = (-90.0, 90.0) if latitude[0] < latitude[-1] else (90.0, -90.0)
+    return np.concatenate([ends[:1], (latitude[:-1] + latitude[1:]) / 2, ends[1:]])
+
+
+def latitude_weights(latitude: Float[np.ndarray, " y"]) -> Float[np.ndarray, " y"]:
+    """Cell-area weights w = sin(upper) − sin(lower), divided by their mean (WeatherBench 2, Rasp et al. 2024).
+
+    Pole rows get a small positive weight; cos(latitude) would give them zero.
+
+    Args:
+        latitude: degrees, strictly monotonic in either order.
+
+    Raises:
+        UserError: latitudes outside [-90, 90] or not monotonic, which would give negative weights.
+    """
+    latitude = np.asarray(latitude, np.float64)
+    steps = np.diff(latitude)
+    if latitude.ndim != 1 or latitude.size < 2 or not (np.all(steps > 0) or np.all(steps < 0)):
+        raise UserError("latitudes are not strictly monotonic", remedy="sort them and drop repeated ones")
+    if np.abs(latitude).max() > 90 + 1e-9:
+        raise UserError(
+            f"latitudes reach {latitude[np.abs(latitude).argmax()]:g}, outside [-90, 90]",
+            remedy="give latitudes in degrees",
+        )
+    weights = np.abs(np.diff(np.sin(np.radians(cell_bounds(latitude)))))
+    return weights / weights.mean()
+
+
+@dataclasses.dataclass(frozen=True)
+class Grid:
+    """A latitude × longitude grid; latitudes ascend from south to north unless `north_first`.
+
+    Fields on it have shape (…, latitude, longitude), written y, x in signatures.
+
+    Attributes:
+        kind: layout of the latitudes.
+        longitudes: number of longitudes, equally spaced from `first_longitude`.
+        latitudes: number of latitudes.
+        first_longitude: degrees in [0, 360).
+        north_first: whether row 0 is the northernmost. Data inside this package is south first; other orders
+            are served for people who use the transforms alone.
+    """
+
+    kind: GridKind
+    longitudes: int
+    latitudes: int
+    first_longitude: float = 0.0
+    north_first: bool = False
+
+    def __post_init__(self) -> None:
+        if self.latitudes < 2 or self.longitudes < 2:
+            raise UserError(
+                f"a grid of {self.longitudes}x{self.latitudes} has too few points",
+                remedy="give at least 2 longitudes and 2 latitudes, as in 64x32",
+            )
+
+    @classmethod
+    def equiangular(cls, longitudes: int, latitudes: int, *, poles: bool = False) -> "Grid":
+        """Equally spaced latitudes: offset by half a cell from the poles, or with a row on each pole."""
+        kind = GridKind.EQUIANGULAR_WITH_POLES if poles else GridKind.EQUIANGULAR
+        return cls(kind, longitudes, latitudes)
+
+    @classmethod
+    def gaussian(cls, longitudes: int, latitudes: int) -> "Grid":
+        """Latitudes whose sines are the Gauss–Legendre nodes."""
+        return cls(GridKind.GAUSSIAN, longitudes, latitudes)
+
+    @classmethod
+    def from_name(cls, name: str, *, poles: bool = False, gaussian: bool = False) -> "Grid":
+        """A grid named LONxLAT as WeatherBench 2 names its stores, for example 64x32.
+
+        Raises:
+            UserError: the name does not read as LONxLAT.
+        """
+        match = re.fullmatch(r"\s*(\d+)\s*[x×X]\s*(\d+)\s*", name)
+        if match is None:
+            raise UserError(
+                f"the grid {name!r} does not read as LONxLAT",
+                remedy="write longitudes x latitudes, as in 64x32",
+            )
+        longitudes, latitudes = int(match[1]), int(match[2])
+        if gaussian:
+            return cls.gaussian(longitudes, latitudes)
+        return cls.equiangular(longitudes, latitudes, poles=poles)
+
+    @classmethod
+    def from_coordinates(cls, longitude: np.ndarray, latitude: np.ndarray) -> "Grid":
+        """The grid that has these coordinates in degrees.
+
+        Raises:
+            UserError: longitudes are not equally spaced around the globe, or latitudes are of none of the kinds.
+        """
+        longitude, latitude = np.asarray(longitude, np.float64), np.asarray(latitude, np.float64)
+        count = longitude.size
+        if count < 2 or latitude.size < 2:
+            raise UserError("the grid has a single row or column", remedy="give a global field")
+        expected = longitude[0] + 360.0 / count * np.arange(count)
+        if np.abs(longitude - expected).max() > _COORDINATE_TOLERANCE_DEGREES * max(1.0, 360.0 / count):
+            raise UserError(
+                f"longitudes {longitude[0]:g} … {longitude[-1]:g} ({count}) are not equally spaced around the globe",
+                remedy="regrid with `weather-scnn regrid`, or give a global field",
+            )
+        north_first = bool(latitude[0] > latitude[-1])
+        ascending = latitude[::-1] if north_first else latitude
+        for kind in GridKind:
+            if np.abs(ascending - _latitudes(kind, latitude.size)).max() < _COORDINATE_TOLERANCE_DEGREES:
+                return cls(kind, count, latitude.size, float(longitude[0] % 360.0), north_first)
+        raise UserError(
+            f"latitudes {latitude[0]:g} … {latitude[-1]:g} ({latitude.size}) are neither equiangular "
+            "(with or without poles) nor Gaussian",
+            remedy="regrid with `weather-scnn regrid`",
+        )
+
+    @property
+    def name(self) -> str:
+        """LONxLAT, for example 64x32."""
+        return f"{self.longitudes}x{self.latitudes}"
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(latitudes, longitudes)."""
+        return self.latitudes, self.longitudes
+
+    @property
+    def has_poles(self) -> bool:
+        """Whether the first and last rows lie on the poles."""
+        return self.kind is GridKind.EQUIANGULAR_WITH_POLES
+
+    @property
+    def latitude(self) -> Float[np.ndarray, " y"]:
+        """Degrees north of every row, in row order."""
+        values = _latitudes(self.kind, self.latitudes)
+        return values[::-1] if self.north_first else values
+
+    @property
+    def longitude(self) -> Float[np.ndarray, " x"]:
+        """Degrees east of every column."""
+        return self.first_longitude + 360.0 / self.longitudes * np.arange(self.longitudes)
+
+    @property
+    def colatitude(self) -> Float[np.ndarray, " y"]:
+        """θ in radians, 0 at the north pole, in row order."""
+        return np.radians(90.0 - self.latitude)
+
+    @property
+    def latitude_bounds(self) -> Float[np.ndarray, " y+1"]:
+        """Degrees; see `cell_bounds`."""
+        return cell_bounds(self.latitude)
+
+    @property
+    def area_weights(self) -> Float[np.ndarray, " y"]:
+        """Cell-area weights of mean 1; see `latitude_weights`."""
+        return latitude_weights(self.latitude)
+
+    @property
+    def maximum_degree(self) -> int:
+        """Largest degree l that analysis recovers exactly from the rows: N − 1, or N − 2 with pole rows."""
+        return self.latitudes - (2 if self.has_poles else 1)
+
+    @property
+    def maximum_order(self) -> int:
+        """Largest order m below the Nyquist order of the longitudes."""
+        return (self.longitudes - 1) // 2
+
+    @property
+    def quadrature_weights(self) -> Float[np.ndarray, " y"]:
+        """Weights w with Σ_y w_y f(θ_y) = ∫ f sin θ dθ, of sum 2, in row order.
+
+        Gaussian: exact for polynomials in cos θ of degree ≤ 2N − 1. Equiangular: Clenshaw–Curtis with pole rows and
+        Fejér's first rule without (Waldvogel 2006), exact for degree ≤ N − 1. Analysis does not need them: its
+        tables integrate the latitude interpolant exactly.
+        """
+        count = self.latitudes
+        if self.kind is GridKind.GAUSSIAN:
+            return np.polynomial.legendre.leggauss(count)[1]
+        theta = np.radians(90.0 - _latitudes(self.kind, count))
+        # ∫ cos(kθ) sin θ dθ over [0, π] is 2/(1 − k²) for even k and 0 for odd k.
+        if self.has_poles:
+            segments = count - 1
+            k = np.arange(0, segments + 1, 2)
+            moments = 2.0 / (1.0 - k**2.0)
+            factor = np.where((k == 0) | (k == segments), 0.5, 1.0)
+            weights = 2.0 / segments * (np.cos(np.outer(theta, k)) @ (factor * moments))
+            weights[[0, -1]] *= 0.5
+        else:
+            k = np.arange(0, count, 2)
+            moments = 2.0 / (1.0 - k**2.0)
+            factor = np.where(k == 0, 0.5, 1.0)
+            weights = 2.0 / count * (np.cos(np.outer(theta, k)) @ (factor * moments))
+        return weights
