@@ -10,6 +10,7 @@ import json
 import os
 import pathlib
 import tempfile
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -22,7 +23,14 @@ from weather_scnn.version import __version__
 
 STATUS, REQUEST = "status", "request"
 INCOMPLETE, COMPLETE = "incomplete", "complete"
-_PROGRESS = ".progress"
+# Beside the store, not in it: Zarr warns about every foreign name it meets inside a group.
+_PROGRESS, _SCRATCH = ".progress", ".scratch"
+
+
+def _remove(path: str) -> None:
+    filesystem, root = fsspec.core.url_to_fs(path)
+    if filesystem.exists(root):
+        filesystem.rm(root, recursive=True)
 
 
 def provenance(*, source: str, formula: str = "", **details: Any) -> dict[str, Any]:
@@ -59,27 +67,28 @@ class StoreInProgress:
 
     def mark_done(self, key: str) -> None:
         """Records that the piece `key` is on disk; call it after the piece is written."""
-        filesystem, root = fsspec.core.url_to_fs(self.path)
-        filesystem.makedirs(f"{root}/{_PROGRESS}", exist_ok=True)
-        with filesystem.open(f"{root}/{_PROGRESS}/{key}", "wb") as file:
-            file.write(b"")
+        filesystem, root = fsspec.core.url_to_fs(self.path + _PROGRESS)
+        filesystem.makedirs(root, exist_ok=True)
+        with filesystem.open(f"{root}/{key}", "wb") as file:
+            file.write(b"done")
 
     @property
     def scratch(self) -> str:
-        """A folder inside the store for restart files; removed when the store is finished."""
-        filesystem, root = fsspec.core.url_to_fs(self.path)
-        filesystem.makedirs(f"{root}/{_PROGRESS}.scratch", exist_ok=True)
-        return f"{self.path}/{_PROGRESS}.scratch"
+        """A folder beside the store for restart files; removed when the store is finished."""
+        filesystem, root = fsspec.core.url_to_fs(self.path + _SCRATCH)
+        filesystem.makedirs(root, exist_ok=True)
+        return self.path + _SCRATCH
 
     def finish(self) -> None:
         """Declares the store whole and removes the record of its pieces."""
         group = zarr.open_group(self.path, mode="r+", use_consolidated=False)
         group.attrs.update({STATUS: COMPLETE})
-        zarr.consolidate_metadata(self.path)
-        filesystem, root = fsspec.core.url_to_fs(self.path)
-        for folder in (f"{root}/{_PROGRESS}", f"{root}/{_PROGRESS}.scratch"):
-            if filesystem.exists(folder):
-                filesystem.rm(folder, recursive=True)
+        with warnings.catch_warnings():
+            # Consolidated metadata of format 3 is not yet in its specification; every reader we know of takes it.
+            warnings.filterwarnings("ignore", category=zarr.errors.ZarrUserWarning)
+            zarr.consolidate_metadata(self.path)
+        _remove(self.path + _PROGRESS)
+        _remove(self.path + _SCRATCH)
 
 
 def refuse_to_overwrite(path: str, *, overwrite: bool) -> None:
@@ -115,7 +124,7 @@ def begin_store(
     Raises:
         UserError: the store exists and is complete, belongs to another request, or is not one of ours.
     """
-    path = str(path)
+    path = str(path).rstrip("/")
     wanted = json.dumps(dict(request), sort_keys=True, default=str)
     filesystem, root = fsspec.core.url_to_fs(path)
     if filesystem.exists(root) and not overwrite:
@@ -131,18 +140,18 @@ def begin_store(
                 where=path,
                 remedy="repeat that command to finish it, or add --overwrite",
             )
-        progress = f"{root}/{_PROGRESS}"
+        progress = root + _PROGRESS
         names = filesystem.ls(progress, detail=False) if filesystem.exists(progress) else []
         return StoreInProgress(path, frozenset(name.rstrip("/").rsplit("/", 1)[-1] for name in names))
-    if filesystem.exists(root):
-        filesystem.rm(root, recursive=True)
+    for leftover in (path + _PROGRESS, path + _SCRATCH, path):
+        _remove(leftover)
     template = template.assign_attrs({STATUS: INCOMPLETE, REQUEST: wanted})
     template.to_zarr(
         path,
         mode="w",
         compute=False,
         encoding=dict(encoding or {}),
-        zarr_format=zarr_format,  # type: ignore[arg-type]
+        zarr_format=zarr_format,
         consolidated=False,
     )
     return StoreInProgress(path)
