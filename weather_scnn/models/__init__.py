@@ -1,1 +1,5 @@
-"""The forecaster, and a planar CNN of the same size to compare with."""
+"""The forecaster."""
+
+from weather_scnn.models.forecaster import Forecaster, ModelConfig
+
+__all__ = ["Forecaster", "ModelConfig"]

@@ -1,0 +1,364 @@
+"""The command `weather-scnn`: one thin function a stage. Heavy imports wait until a stage runs."""
+
+import errno
+import logging
+import os
+import pathlib
+import sys
+from typing import Annotated, Any
+
+import pandas as pd
+import rich.console
+import typer
+import typer.core
+import xarray as xr
+import zarr
+
+import configs
+from weather_scnn.errors import UserError
+from weather_scnn.version import __version__
+
+
+class Commands(typer.core.TyperGroup):
+    """Runs a command and tells its errors in one line, with exit status 1; wrong usage exits 2."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except (Exception, KeyboardInterrupt) as error:
+            line = explain(error)
+            if line is None or ctx.params.get("debug"):
+                raise
+            print(f"error: {line}", file=sys.stderr)
+            raise typer.Exit(1) from None
+
+
+app = typer.Typer(
+    cls=Commands,
+    add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode="rich",
+    help="Machine-learned weather forecasts: regrid, statistics, train, forecast, score, report.",
+)  # fmt: skip
+console = rich.console.Console()
+
+_DEMO_START = "2000-01-01"
+# The test days are the first of the second year, so that the climatology of the first year covers them.
+_DEMO_TRAINING_DAYS, _DEMO_GAP_DAYS, _DEMO_TEST_DAYS, _DEMO_LEAD_DAYS = 365, 10, 15, 5
+_DEMO_CONFIG = pathlib.Path(configs.__file__).parent / "demo.py"
+
+Input = Annotated[str, typer.Option("--input", help="Store, file or glob to read; gs:// works for Zarr.")]
+Output = Annotated[str, typer.Option("--output", help="What to write.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the output if it exists.")]
+Period = Annotated[str | None, typer.Option("--time", help="Period A:B, inclusive; dates as xarray takes them.")]
+Variables = Annotated[str | None, typer.Option("--variables", help="Names separated by commas.")]
+Workdir = Annotated[pathlib.Path, typer.Option("--workdir", help="Folder of the run.")]
+Assignments = Annotated[list[str] | None, typer.Option("--set", help="Replace a setting: a.b=value; repeatable.")]
+ConfigFile = Annotated[pathlib.Path, typer.Option("--config", help="Python file with get_config().")]
+BeamOptions = Annotated[
+    list[str] | None, typer.Argument(help="Options for the Beam runner, after --.", metavar="-- BEAM OPTIONS")
+]
+
+
+def _names(text: str | None) -> list[str] | None:
+    return [part.strip() for part in text.split(",") if part.strip()] if text else None
+
+
+def _levels(text: str | None) -> list[int] | None:
+    try:
+        return [int(part) for part in _names(text) or []] or None
+    except ValueError as error:
+        raise UserError(
+            f"the levels {text!r} are not whole numbers", remedy="write --levels 500,850, in hPa"
+        ) from error
+
+
+@app.command()
+def simulate(
+    output: Output,
+    days: Annotated[float, typer.Option(help="Days to write, after the spin-up.")],
+    grid: Annotated[str, typer.Option(help="LONxLAT of the output.")] = "64x32",
+    seed: Annotated[int, typer.Option(help="Seed of the initial perturbation.")] = 0,
+    start: Annotated[str, typer.Option(help="First time.")] = "2000-01-01",
+    overwrite: Overwrite = False,
+) -> None:
+    """Makes an idealised nature run, so that everything can be tried with no download."""
+    from pipelines import nature_run
+    from weather_scnn.sphere import Grid
+
+    nature_run.simulate(output, days=days, grid=Grid.from_name(grid), seed=seed, start=start, overwrite=overwrite)
+
+
+@app.command()
+def check(
+    input: Input,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Tells what is in a store and what is wrong with it; exit status 1 if it is unusable."""
+    from weather_scnn.data.checking import check_store
+
+    report = check_store(input, progress=not as_json)
+    if as_json:
+        print(report.to_json())
+    else:
+        report.render(console)
+    if not report.usable:
+        raise typer.Exit(1)
+
+
+@app.command()
+def regrid(
+    input: Input,
+    output: Output,
+    grid: Annotated[str, typer.Option(help="LONxLAT of the output.")] = "64x32",
+    poles: Annotated[bool, typer.Option("--poles", help="Rows on the poles.")] = False,
+    method: Annotated[str, typer.Option(help="conservative, bilinear or nearest.")] = "conservative",
+    variables: Variables = None,
+    levels: Annotated[str | None, typer.Option(help="Pressure levels in hPa, separated by commas.")] = None,
+    time: Period = None,
+    no_beam: Annotated[bool, typer.Option("--no-beam", help="A plain loop in this process.")] = False,
+    overwrite: Overwrite = False,
+    beam_options: BeamOptions = None,
+) -> None:
+    """Brings a source onto an equiangular grid, in the canonical layout."""
+    from pipelines.regrid import regrid as job
+
+    from weather_scnn.sphere import Grid
+
+    job(
+        input, output, Grid.from_name(grid, poles=poles), method=method, variables=_names(variables),
+        levels=_levels(levels), time=time, overwrite=overwrite, beam_options=beam_options, no_beam=no_beam,
+    )  # fmt: skip
+
+
+@app.command()
+def stats(
+    input: Input,
+    output: Output,
+    time: Period = None,
+    step: Annotated[str, typer.Option(help="Step of the increments.")] = "6h",
+    variables: Variables = None,
+    overwrite: Overwrite = False,
+    beam_options: BeamOptions = None,
+) -> None:
+    """Computes means and standard deviations of states and increments over the training period."""
+    from pipelines.statistics import compute_statistics
+
+    compute_statistics(
+        input, output, time=time, step=step, variables=_names(variables), overwrite=overwrite, beam_options=beam_options
+    )
+
+
+@app.command()
+def climatology(
+    input: Input,
+    output: Output,
+    time: Period = None,
+    window: Annotated[int, typer.Option(help="Days of the triangular window.")] = 61,
+    variables: Variables = None,
+    calendar: Annotated[str, typer.Option(help="month-day, or day-of-year as WeatherBench 2.")] = "month-day",
+    overwrite: Overwrite = False,
+    beam_options: BeamOptions = None,
+) -> None:
+    """Computes the climatology by calendar day and hour."""
+    from pipelines.climatology import compute_climatology
+
+    compute_climatology(
+        input, output, time=time, window=window, variables=_names(variables), calendar=calendar, overwrite=overwrite,
+        beam_options=beam_options,
+    )  # fmt: skip
+
+
+@app.command()
+def train(config: ConfigFile, workdir: Workdir, set_: Assignments = None) -> None:
+    """Trains a forecaster, or goes on with a run that was interrupted."""
+    from weather_scnn.training.configuration import load_config, with_overrides
+    from weather_scnn.training.loop import train as run
+
+    settings = with_overrides(load_config(config), set_ or [])
+    if not settings.data.path:
+        raise UserError("no training store is named", remedy="add --set data.path=S.zarr")
+    statistics = settings.data.statistics or str(workdir / "statistics.nc")
+    if not settings.data.statistics and not pathlib.Path(statistics).exists():
+        from pipelines.statistics import compute_statistics
+
+        from weather_scnn.data.channels import Channels
+
+        channels = Channels.from_config(settings.data)
+        workdir.mkdir(parents=True, exist_ok=True)
+        compute_statistics(
+            settings.data.path, statistics, time=settings.data.train or None, step=settings.data.step,
+            variables=[*channels.variables, *channels.statics],
+        )  # fmt: skip
+    run(settings, workdir, statistics=statistics)
+    console.print(f"Trained. Curves: {workdir / 'curves.png'}, numbers: {workdir / 'metrics.csv'}")
+
+
+@app.command()
+def plan(
+    config: ConfigFile,
+    devices: Annotated[int, typer.Option(help="Devices the batch is divided over.")] = 1,
+    set_: Assignments = None,
+) -> None:
+    """Prints parameters, floating-point operations and memory per device; needs no data."""
+    from weather_scnn.training.configuration import load_config, with_overrides
+    from weather_scnn.training.plan import plan as estimate
+
+    for table in estimate(with_overrides(load_config(config), set_ or []), devices=devices).render():
+        console.print(table)
+
+
+@app.command()
+def forecast(
+    workdir: Workdir,
+    input: Input,
+    output: Output,
+    init: Annotated[str, typer.Option(help="Initial times A:B[:STEP], inclusive.")],
+    lead: Annotated[str, typer.Option(help="Longest lead, such as 10d.")] = "10d",
+    batch_size: Annotated[int, typer.Option(help="Initial times forecast side by side.")] = 8,
+    overwrite: Overwrite = False,
+) -> None:
+    """Forecasts from every initial time, streaming to a store."""
+    from weather_scnn.forecasting.forecast import forecast as run
+
+    run(str(workdir), input, output, init=init, lead=lead, batch_size=batch_size, overwrite=overwrite)
+
+
+@app.command()
+def score(
+    forecast: Annotated[str, typer.Option(help="Forecast store.")],
+    truth: Annotated[str, typer.Option(help="Store to verify against.")],
+    output: Output,
+    climatology: Annotated[str | None, typer.Option(help="Climatology store; needed for ACC.")] = None,
+    baselines: Annotated[str, typer.Option(help="persistence, climatology; separated by commas.")] = "",
+    regions: Annotated[str, typer.Option(help="Regions separated by commas.")] = "global",
+    variables: Variables = None,
+    init: Annotated[str | None, typer.Option(help="Only initial times A:B.")] = None,
+    allow_missing: Annotated[bool, typer.Option("--allow-missing", help="Accept NaNs in the forecast.")] = False,
+    overwrite: Overwrite = False,
+) -> None:
+    """Scores forecasts: RMSE, ACC, bias, MAE and more per variable, level, lead and region."""
+    from eval.scorecard import summary_table
+    from eval.scoring import score as run
+
+    scores = run(
+        forecast, truth, output, climatology=climatology, baselines=_names(baselines) or [],
+        regions=_names(regions) or ["global"], variables=_names(variables), init=init, allow_missing=allow_missing,
+        overwrite=overwrite,
+    )  # fmt: skip
+    console.print(summary_table(scores))
+
+
+@app.command()
+def report(
+    scores: Annotated[str, typer.Option(help="File written by score.")],
+    output: Output,
+    forecast: Annotated[str | None, typer.Option(help="Forecast store, for maps.")] = None,
+    truth: Annotated[str | None, typer.Option(help="Truth store, for maps.")] = None,
+    overwrite: Overwrite = False,
+) -> None:
+    """Makes one HTML page of curves, maps and a scorecard that works offline."""
+    from eval.report import write_report
+
+    path = write_report(scores, output, forecast=forecast, truth=truth, overwrite=overwrite)
+    console.print(f"Report: {path}")
+
+
+@app.command()
+def demo(
+    workdir: Annotated[pathlib.Path, typer.Option("--workdir", help="Folder for everything the demo makes.")],
+) -> None:
+    """Runs the whole chain on a small nature run: minutes on two cores, no download.
+
+    An interrupted demo goes on where it stopped.
+    """
+    from eval.scorecard import summary_table
+
+    workdir.mkdir(parents=True, exist_ok=True)
+    nature, truth, month = (str(workdir / name) for name in ("nature.zarr", "truth.zarr", "climatology.zarr"))
+    forecasts, scores, page = (str(workdir / name) for name in ("forecast.zarr", "scores.nc", "report"))
+    run, statistics = workdir / "run", str(workdir / "statistics.nc")
+    first = pd.Timestamp(_DEMO_START)
+    training = f"{first:%Y-%m-%d}:{first + pd.Timedelta(days=_DEMO_TRAINING_DAYS - 1):%Y-%m-%d}"
+    test = first + pd.Timedelta(days=_DEMO_TRAINING_DAYS + _DEMO_GAP_DAYS)
+    init = f"{test:%Y-%m-%d}:{test + pd.Timedelta(days=_DEMO_TEST_DAYS - 1):%Y-%m-%d}:12h"
+    days = _DEMO_TRAINING_DAYS + _DEMO_GAP_DAYS + _DEMO_TEST_DAYS + _DEMO_LEAD_DAYS
+    stages = [
+        (nature, lambda: simulate(nature, days=days, grid="64x32", start=_DEMO_START)),
+        (truth, lambda: regrid(nature, truth, grid="64x32")),
+        (statistics, lambda: stats(truth, statistics, time=training)),
+        (month, lambda: climatology(truth, month, time=training)),
+        (
+            None,
+            lambda: train(
+                _DEMO_CONFIG,
+                run,
+                [f"data.path={truth}", f"data.statistics={statistics}", f"data.train={training}"],
+            ),
+        ),
+        (forecasts, lambda: forecast(run, truth, forecasts, init=init, lead=f"{_DEMO_LEAD_DAYS}d")),
+        (
+            scores,
+            lambda: score(
+                forecasts,
+                truth,
+                scores,
+                climatology=month,
+                baselines="persistence,climatology",
+                regions="global,tropics,northern-hemisphere,southern-hemisphere",
+            ),
+        ),
+    ]
+    for output, stage in stages:
+        if output is None or not _is_whole(output):
+            stage()
+    report(scores, page, forecast=forecasts, truth=truth, overwrite=True)
+    console.print(summary_table(xr.open_dataset(scores), lead="24h"))
+    console.print(f"Report: {pathlib.Path(page) / 'index.html'}", soft_wrap=True)
+
+
+def _is_whole(path: str) -> bool:
+    """Whether an earlier run has finished this output; a netCDF file appears only when whole."""
+    if not path.endswith(".zarr"):
+        return pathlib.Path(path).exists()
+    try:
+        return zarr.open_group(path, mode="r").attrs.get("status") == "complete"
+    except FileNotFoundError:
+        return False
+
+
+def _version(value: bool) -> None:
+    if value:
+        print(f"weather-scnn {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    debug: Annotated[bool, typer.Option("--debug", help="Show a traceback on errors.")] = False,
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print it.")] = False,
+) -> None:
+    """Options of every command."""
+
+
+def explain(error: BaseException) -> str | None:
+    """One line for an error the user can mend; None for a fault of the program."""
+    if isinstance(error, UserError):
+        return str(error)
+    if isinstance(error, KeyboardInterrupt):
+        return "interrupted; repeat the same command to go on from what is finished"
+    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+        return f"{error.filename or 'output'}: the disk is full; free space and repeat the same command"
+    if isinstance(error, PermissionError):
+        return f"{error.filename}: permission denied; choose another place or change its permissions"
+    chained = error.__cause__ or error.__context__
+    return explain(chained) if chained is not None else None
+
+
+def main() -> None:
+    """Entry point."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # the notices of XLA's C++ side are not for users
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s", stream=sys.stderr)
+    app()
+
+
+if __name__ == "__main__":
+    main()

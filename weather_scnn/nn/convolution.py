@@ -1,0 +1,81 @@
+"""Spectral convolution: one real matrix per degree, which mixes the channels of all spectra.
+
+A rotation multiplies the 2l + 1 coefficients of degree l by a Wigner matrix, the same for scalar, E and B spectra, so
+any matrix that mixes channels at fixed l commutes with rotations. Real matrices keep real fields real.
+"""
+
+import numpy as np
+from flax import nnx
+from jax import numpy as jnp
+from jaxtyping import Array, Float
+
+from weather_scnn.nn.features import Width
+
+
+def degree_interpolation(max_degree: int, parameters: int) -> Float[np.ndarray, "l p"]:
+    """Linear interpolation along l between equally spaced knots from 0 to max_degree; rows sum to 1."""
+    knots = np.linspace(0.0, max_degree, parameters)
+    degrees = np.arange(max_degree + 1)
+    return np.stack([np.interp(degrees, knots, row) for row in np.eye(parameters)], axis=1)
+
+
+class SpectralConvolution(nnx.Module):
+    """Convolution with a zonal filter between all pairs of channels, as a product in spectral space.
+
+    Args:
+        inputs: channels that come in.
+        outputs: channels that go out.
+        max_degree: largest degree of the spectra.
+        parameters: free values of each filter along l, interpolated linearly; fewer make it more local. None gives
+            one a degree.
+        mirror_symmetric: forbids mixing of B with scalar and E, which a mirror image would change the sign of.
+            The Earth rotates, so the default allows it.
+        scale: standard deviation of the outputs at initialisation, for inputs of unit variance.
+        rngs: source of the initial values.
+    """
+
+    def __init__(
+        self,
+        inputs: Width,
+        outputs: Width,
+        max_degree: int,
+        *,
+        parameters: int | None = None,
+        mirror_symmetric: bool = False,
+        scale: float = 1.0,
+        rngs: nnx.Rngs,
+    ):
+        count = max_degree + 1 if parameters is None else min(parameters, max_degree + 1)
+        interpolation = degree_interpolation(max_degree, count)
+        # Unit variance out for white input of unit variance: Σ_l (2l+1) Σ_p T_lp² σ² C = Σ_l (2l+1).
+        multiplicity = 2.0 * np.arange(max_degree + 1) + 1.0
+        gain = (multiplicity @ np.square(interpolation).sum(axis=1)) / multiplicity.sum()
+        deviation = scale / np.sqrt(max(inputs.spectra, 1) * gain)
+        mask = _allowed(inputs, outputs, mirror_symmetric)
+        # Columns of forbidden entries would lower the variance; restore it per output channel.
+        deviation = deviation * np.sqrt(inputs.spectra / np.maximum(mask.sum(axis=0), 1))
+        values = rngs.params.normal((count, inputs.spectra, outputs.spectra))
+        self.kernel = nnx.Param(values * jnp.asarray(deviation * mask, values.dtype))
+        self.interpolation = nnx.static(tuple(map(tuple, interpolation)))
+        self.mirror_symmetric = mirror_symmetric
+        self.inputs, self.outputs = inputs, outputs
+
+    def matrices(self) -> Float[Array, "l C D"]:
+        """The matrix of every degree; spin-1 outputs do not exist at l = 0 and are zero there."""
+        kernel = self.kernel[...]
+        if self.mirror_symmetric:
+            kernel = kernel * jnp.asarray(_allowed(self.inputs, self.outputs, True), kernel.dtype)
+        matrices = jnp.einsum("lp,pcd->lcd", jnp.asarray(self.interpolation, kernel.dtype), kernel)
+        return matrices.at[0, :, self.outputs.scalars :].set(0.0)
+
+    def __call__(self, spectrum: Float[Array, "*b l m 2 C"]) -> Float[Array, "*b l m 2 D"]:
+        return jnp.einsum("...lmrc,lcd->...lmrd", spectrum, self.matrices())
+
+
+def _allowed(inputs: Width, outputs: Width, mirror_symmetric: bool) -> Float[np.ndarray, "C D"]:
+    """1 where a channel may feed another: with mirror symmetry B feeds B, scalar and E feed scalar and E."""
+    if not mirror_symmetric:
+        return np.ones((inputs.spectra, outputs.spectra))
+    odd_in = np.arange(inputs.spectra) >= inputs.scalars + inputs.vectors
+    odd_out = np.arange(outputs.spectra) >= outputs.scalars + outputs.vectors
+    return (odd_in[:, None] == odd_out[None, :]).astype(float)
