@@ -1,0 +1,186 @@
+"""The page of the report: its style sheet and the pieces of HTML it is put together from.
+
+One file with nothing fetched: it opens from a mail, a memory stick or an archive years later.
+"""
+
+import html
+from collections.abc import Iterable, Sequence
+
+from eval.figures import system_colours, system_dashes, system_variable
+
+_DARK_SYSTEMS = ("#7aa7ff", "#f0a160", "#6fd0a0", "#c79bee", "#ee8cc4")
+
+_STYLE_SHEET = """
+:root {
+  color-scheme: light dark;
+  --paper: #fbfbf9; --card: #ffffff; --ink: #1b2430; --muted: #5b6675; --rule: #d9dee6;
+  --better: #2f7fd1; --worse: #d9622b; --accent: #2458c5; LIGHT_SYSTEMS
+  --sans: system-ui, -apple-system, "Segoe UI", Roboto, "Noto Sans", "DejaVu Sans", sans-serif;
+}
+@media (prefers-color-scheme: dark) {
+  :root { --paper: #12161c; --card: #1a2029; --ink: #e8ecf2; --muted: #9aa6b6; --rule: #303947;
+    --better: #3f8fe6; --worse: #e0713a; --accent: #7aa7ff; DARK_SYSTEMS }
+}
+* { box-sizing: border-box; }
+html { -webkit-text-size-adjust: 100%; }
+body { margin: 0; background: var(--paper); color: var(--ink); font: 16px/1.55 var(--sans); }
+main { max-width: 1180px; margin: 0 auto; padding: 40px 24px 72px; }
+h1 { font-size: clamp(1.7rem, 4.5vw, 2.5rem); line-height: 1.15; letter-spacing: -.02em; margin: 0 0 10px; }
+h2 { font-size: 1.32rem; letter-spacing: -.01em; margin: 52px 0 6px; }
+h3 { font-size: 1.02rem; margin: 26px 0 8px; }
+p { margin: 0 0 14px; max-width: 72ch; }
+.lead, .note, figcaption { color: var(--muted); }
+.lead { font-size: 1.06rem; }
+.note { font-size: .9rem; }
+a { color: var(--accent); }
+nav { display: flex; flex-wrap: wrap; gap: 6px 18px; margin: 18px 0 0; font-size: .93rem; }
+.tiles { display: grid; grid-template-columns: repeat(auto-fit, minmax(200px, 1fr)); gap: 14px; margin: 28px 0 0; }
+.tile, .panel { background: var(--card); border: 1px solid var(--rule); border-radius: 12px; }
+.tile { padding: 16px 18px; }
+.tile b { display: block; font-size: 1.75rem; letter-spacing: -.02em; line-height: 1.2;
+  font-variant-numeric: tabular-nums; }
+.tile span { display: block; color: var(--muted); font-size: .88rem; line-height: 1.4; }
+.good { color: var(--better); } .bad { color: var(--worse); }
+.scroll { overflow-x: auto; border: 1px solid var(--rule); border-radius: 12px; background: var(--card); }
+table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: .9rem; width: 100%; }
+caption { text-align: left; color: var(--muted); padding: 10px 14px; }
+th, td { padding: 6px 10px; text-align: right; white-space: nowrap; border-top: 1px solid var(--rule); }
+thead th { border-top: 0; color: var(--muted); font-weight: 600; font-size: .84rem; }
+tbody th { text-align: left; font-weight: 600; position: sticky; left: 0; background: var(--card); z-index: 1; }
+tbody th small { color: var(--muted); font-weight: 400; }
+thead th:first-child { text-align: left; position: sticky; left: 0; background: var(--card); z-index: 1; }
+.card td { min-width: 62px; line-height: 1.25; border-left: 2px solid var(--card); border-top: 2px solid var(--card);
+  background: color-mix(in srgb, var(--tone, var(--card)) var(--depth, 0%), var(--card)); }
+.card td small { display: block; font-size: .74rem; opacity: .78; }
+.card td.behind { text-decoration: underline dotted 1.5px; text-underline-offset: 3px; }
+.scale { display: flex; align-items: center; gap: 10px; margin: 10px 0 12px; color: var(--muted); font-size: .84rem;
+  flex-wrap: wrap; }
+.scale i { height: 12px; width: 190px; border-radius: 6px; background: linear-gradient(90deg,
+  color-mix(in srgb, var(--worse) 62%, var(--card)), var(--card), color-mix(in srgb, var(--better) 62%, var(--card))); }
+.key { display: flex; flex-wrap: wrap; gap: 4px 20px; margin: 4px 0 14px; font-size: .92rem; }
+.key span { display: inline-flex; align-items: center; gap: 8px; }
+.key svg { width: 34px; height: 10px; }
+.panels { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(300px, 100%), 1fr)); gap: 14px; }
+.panel { margin: 0; padding: 10px 10px 6px; break-inside: avoid; }
+.panel svg { display: block; width: 100%; height: auto; }
+.maps { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(300px, 100%), 1fr)); gap: 14px; }
+.plain td { text-align: left; white-space: normal; overflow-wrap: anywhere; min-width: 12rem; }
+.plain th { vertical-align: top; white-space: nowrap; }
+details { margin: 14px 0; } summary { cursor: pointer; color: var(--accent); }
+dl { display: grid; grid-template-columns: max-content 1fr; gap: 8px 18px; margin: 0; max-width: 84ch; }
+dt { font-weight: 600; } dd { margin: 0; }
+footer { margin-top: 56px; padding-top: 14px; border-top: 1px solid var(--rule); color: var(--muted);
+  font-size: .86rem; }
+@media (max-width: 560px) {
+  main { padding: 24px 14px 48px; } h2 { margin-top: 40px; }
+  th, td { padding: 5px 8px; } .card td { min-width: 54px; }
+  .tiles { grid-template-columns: 1fr 1fr; gap: 10px; } .tile { padding: 12px; } .tile b { font-size: 1.4rem; }
+  dl { grid-template-columns: 1fr; gap: 2px; } dd { margin-bottom: 10px; }
+  .plain tr, .plain th, .plain td { display: block; width: 100%; min-width: 0; white-space: normal; }
+  .plain td { border-top: 0; padding-top: 0; } .plain th { position: static; }
+}
+@media print {
+  :root { --paper: #fff; --card: #fff; --ink: #1b2430; --muted: #5b6675; --rule: #d9dee6; --better: #2f7fd1;
+    --worse: #d9622b; LIGHT_SYSTEMS }
+  * { print-color-adjust: exact; -webkit-print-color-adjust: exact; }
+  body { font-size: 11px; } main { max-width: none; padding: 0; } nav { display: none; }
+  .scroll { overflow: visible; } .panels, .maps { grid-template-columns: repeat(3, 1fr); gap: 8px; }
+  h2, h3 { break-after: avoid; } tr { break-inside: avoid; }
+}
+"""
+
+
+def escape(text: object) -> str:
+    """Text made safe for HTML, in attributes too."""
+    return html.escape(str(text), quote=True)
+
+
+def style_sheet() -> str:
+    """The style sheet, with the colours of the systems' lines on light and on dark."""
+    light = system_colours()
+    declared = " ".join(f"{name}: {colour};" for name, colour in light.items())
+    dark = " ".join(f"{name}: {colour};" for name, colour in zip(light, _DARK_SYSTEMS))
+    return _STYLE_SHEET.replace("LIGHT_SYSTEMS", declared).replace("DARK_SYSTEMS", dark)
+
+
+def document(title: str, body: str) -> str:
+    """The whole page."""
+    return (
+        '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        f"<title>{escape(title)}</title>\n<style>{style_sheet()}</style>\n</head>\n<body>\n<main>\n{body}\n</main>\n"
+        "</body>\n</html>\n"
+    )
+
+
+def section(identifier: str, title: str, *parts: str) -> str:
+    """A section with a heading that can be linked to."""
+    return f'<section id="{identifier}">\n<h2>{escape(title)}</h2>\n' + "\n".join(parts) + "\n</section>"
+
+
+def paragraph(text: str, *, kind: str = "") -> str:
+    """A paragraph of plain text."""
+    return f"<p{f' class={kind!r}' if kind else ''}>{escape(text)}</p>"
+
+
+def navigation(entries: Iterable[tuple[str, str]]) -> str:
+    """Links to sections: (identifier, title)."""
+    links = (f'<a href="#{identifier}">{escape(title)}</a>' for identifier, title in entries)
+    return f"<nav>{''.join(links)}</nav>"
+
+
+def tile(value: str, text: str, *, kind: str = "") -> str:
+    """One number and what it means."""
+    return f'<div class="tile"><b class="{kind}">{escape(value)}</b><span>{escape(text)}</span></div>'
+
+
+def key(systems: Sequence[str]) -> str:
+    """Which line is which system."""
+    entries = []
+    for index, system in enumerate(systems):
+        dashes = system_dashes(index)
+        line = (
+            f'<svg viewBox="0 0 34 10" aria-hidden="true"><line x1="1" y1="5" x2="33" y2="5" stroke-width="3" '
+            f'style="stroke: var({system_variable(index)})"{f" stroke-dasharray={dashes!r}" if dashes else ""}/></svg>'
+        )
+        entries.append(f"<span>{line}{escape(system)}</span>")
+    return f'<div class="key">{"".join(entries)}</div>'
+
+
+def panel(svg: str) -> str:
+    """A figure in its frame."""
+    return f'<figure class="panel">{svg}</figure>'
+
+
+def panels(figures: Iterable[str], *, kind: str = "panels") -> str:
+    """Figures side by side, as many as the width allows."""
+    return f'<div class="{kind}">{"".join(map(panel, figures))}</div>'
+
+
+def scorecard_cell(value: str, skill: float | None, *, behind: bool) -> str:
+    """A cell of the scorecard: the score over its skill, blue where better than the reference, orange where worse."""
+    if skill is None:
+        return f"<td>{escape(value)}</td>"
+    depth = min(abs(skill) / 0.6, 1.0) * 62
+    tone = "--better" if skill >= 0 else "--worse"
+    mark = ' class="behind"' if behind else ""
+    percent = f"{100 * skill:+.0f} %".replace("-", "−")
+    return f'<td{mark} style="--tone: var({tone}); --depth: {depth:.0f}%">{escape(value)}<small>{percent}</small></td>'
+
+
+def table(head: Sequence[str], rows: Iterable[tuple[str, Sequence[str]]], *, kind: str) -> str:
+    """A table that scrolls sideways on narrow screens; row heads and cells are HTML already."""
+    top = "".join(f"<th>{escape(cell)}</th>" for cell in head)
+    body = "".join(f"<tr><th>{name}</th>{''.join(cells)}</tr>" for name, cells in rows)
+    header = f"<thead><tr>{top}</tr></thead>" if head else ""
+    return f'<div class="scroll"><table class="{kind}">{header}<tbody>{body}</tbody></table></div>'
+
+
+def facts(rows: Iterable[tuple[str, object]]) -> str:
+    """A table of names and values."""
+    return table((), ((escape(name), (f"<td>{escape(value)}</td>",)) for name, value in rows), kind="plain")
+
+
+def definitions(rows: Iterable[tuple[str, str]]) -> str:
+    """Terms and what they mean."""
+    return "<dl>" + "".join(f"<dt>{escape(term)}</dt><dd>{escape(text)}</dd>" for term, text in rows) + "</dl>"

@@ -1,0 +1,103 @@
+"""Regions over which scores are averaged, after WeatherBench 2 (Rasp et al. 2024).
+
+A box slices the global cell-area weights, so that a cell weighs the same in every region that holds it.
+"""
+
+import dataclasses
+import difflib
+from collections.abc import Sequence
+
+import numpy as np
+from jaxtyping import Float
+
+from weather_scnn.errors import UserError
+from weather_scnn.sphere.grid import latitude_weights
+
+# Coordinates in files are often float32; a cell centre on the edge of a box belongs to it.
+_EDGE_TOLERANCE_DEGREES = 1e-4
+
+
+@dataclasses.dataclass(frozen=True)
+class Region:
+    """Latitude bands and one longitude range, edges included.
+
+    Attributes:
+        name: as written on the command line and in `scores.nc`.
+        description: for people.
+        bands: (south, north) in degrees; the region is their union.
+        longitudes: (west, east) in degrees, eastwards from west to east and possibly across 0°; None for all.
+    """
+
+    name: str
+    description: str
+    bands: tuple[tuple[float, float], ...] = ((-90.0, 90.0),)
+    longitudes: tuple[float, float] | None = None
+
+    def contains(self, latitude: Float[np.ndarray, " y"], longitude: Float[np.ndarray, " x"]) -> np.ndarray:
+        """Which cell centres lie in the region: bool, shape (latitude, longitude)."""
+        rows = np.zeros(latitude.size, bool)
+        for south, north in self.bands:
+            rows |= (latitude >= south - _EDGE_TOLERANCE_DEGREES) & (latitude <= north + _EDGE_TOLERANCE_DEGREES)
+        if self.longitudes is None:
+            columns = np.ones(longitude.size, bool)
+        else:
+            west, east = self.longitudes
+            eastward = np.mod(longitude - west + _EDGE_TOLERANCE_DEGREES, 360.0)
+            columns = eastward <= np.mod(east - west, 360.0) + 2 * _EDGE_TOLERANCE_DEGREES
+        return rows[:, None] & columns[None, :]
+
+
+_NORTH, _SOUTH = (20.0, 90.0), (-90.0, -20.0)
+
+REGIONS: dict[str, Region] = {
+    region.name: region
+    for region in (
+        Region("global", "the globe"),
+        Region("tropics", "20° S to 20° N", ((-20.0, 20.0),)),
+        Region("extratropics", "poleward of 20° in both hemispheres", (_SOUTH, _NORTH)),
+        Region("northern-hemisphere", "north of 20° N", (_NORTH,)),
+        Region("southern-hemisphere", "south of 20° S", (_SOUTH,)),
+        Region("europe", "35–75° N, 12.5° W – 42.5° E", ((35.0, 75.0),), (-12.5, 42.5)),
+        Region("north-america", "25–60° N, 120–75° W", ((25.0, 60.0),), (-120.0, -75.0)),
+        Region("north-atlantic", "25–65° N, 70–10° W", ((25.0, 65.0),), (-70.0, -10.0)),
+        Region("north-pacific", "25–60° N, 145° E – 130° W", ((25.0, 60.0),), (145.0, -130.0)),
+        Region("east-asia", "25–60° N, 102.5–150° E", ((25.0, 60.0),), (102.5, 150.0)),
+        Region("australia-new-zealand", "45–12.5° S, 120–175° E", ((-45.0, -12.5),), (120.0, 175.0)),
+        Region("arctic", "north of 60° N", ((60.0, 90.0),)),
+        Region("antarctic", "south of 60° S", ((-90.0, -60.0),)),
+    )
+}
+
+
+def region_weights(
+    names: Sequence[str], latitude: Float[np.ndarray, " y"], longitude: Float[np.ndarray, " x"]
+) -> Float[np.ndarray, "region y x"]:
+    """Cell-area weights of each region: the global weights of mean 1, zero outside the region.
+
+    Args:
+        names: keys of `REGIONS`.
+        latitude: degrees, strictly monotonic, of a global grid.
+        longitude: degrees.
+
+    Raises:
+        UserError: an unknown name, or a region that holds no cell centre of the grid.
+    """
+    latitude, longitude = np.asarray(latitude, np.float64), np.asarray(longitude, np.float64)
+    weights = np.broadcast_to(latitude_weights(latitude)[:, None], (latitude.size, longitude.size))
+    result = np.zeros((len(names), latitude.size, longitude.size))
+    for index, name in enumerate(names):
+        if name not in REGIONS:
+            near = difflib.get_close_matches(name, REGIONS, 1)
+            raise UserError(
+                f"the region {name!r} is not known" + (f" (nearest: {near[0]})" if near else ""),
+                remedy="choose from " + ", ".join(REGIONS),
+            )
+        inside = REGIONS[name].contains(latitude, longitude)
+        if not inside.any():
+            raise UserError(
+                f"the region {name} ({REGIONS[name].description}) holds no point of the "
+                f"{longitude.size}x{latitude.size} grid",
+                remedy="leave it out of --regions, or score on a finer grid",
+            )
+        result[index] = np.where(inside, weights, 0.0)
+    return result

@@ -1,0 +1,216 @@
+"""Reading scores: which fields there are, what they are called, and their skill against a reference."""
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+import rich.table
+import xarray as xr
+
+from weather_scnn.errors import UserError
+
+# The order in which forecasters look at fields; others follow by name.
+_VARIABLE_ORDER = (
+    "geopotential",
+    "temperature",
+    "wind_vector",
+    "u_component_of_wind",
+    "v_component_of_wind",
+    "specific_humidity",
+    "vertical_velocity",
+    "2m_temperature",
+    "10m_wind_vector",
+    "10m_u_component_of_wind",
+    "10m_v_component_of_wind",
+    "surface_pressure",
+    "mean_sea_level_pressure",
+)
+_SHORT = {
+    "geopotential": "Z",
+    "temperature": "T",
+    "u_component_of_wind": "U",
+    "v_component_of_wind": "V",
+    "wind_vector": "Wind",
+    "specific_humidity": "Q",
+    "vertical_velocity": "ω",
+    "2m_temperature": "T2M",
+    "10m_u_component_of_wind": "U10",
+    "10m_v_component_of_wind": "V10",
+    "10m_wind_vector": "Wind10",
+    "surface_pressure": "SP",
+    "mean_sea_level_pressure": "MSL",
+}
+_LONG = {
+    "u_component_of_wind": "Eastward wind",
+    "v_component_of_wind": "Northward wind",
+    "wind_vector": "Wind vector",
+    "2m_temperature": "2 m temperature",
+    "10m_u_component_of_wind": "10 m eastward wind",
+    "10m_v_component_of_wind": "10 m northward wind",
+    "10m_wind_vector": "10 m wind vector",
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Field:
+    """One scored field: a variable, on one level if it has levels."""
+
+    variable: str
+    level: int | None
+    units: str = ""
+
+    @property
+    def label(self) -> str:
+        """For people, such as `Geopotential 500 hPa`."""
+        name = _LONG.get(self.variable, self.variable.replace("_", " ").capitalize())
+        return name if self.level is None else f"{name} {self.level} hPa"
+
+    @property
+    def short(self) -> str:
+        """The field's usual symbol, such as `Z500`; the label where it has none."""
+        if self.variable not in _SHORT:
+            return self.label
+        return _SHORT[self.variable] + ("" if self.level is None else str(self.level))
+
+    @property
+    def slug(self) -> str:
+        """For file names."""
+        return self.variable + ("" if self.level is None else f"_{self.level}")
+
+    def of(self, dataset: xr.Dataset) -> xr.DataArray:
+        """This field's array in a dataset of scores, a forecast or the truth."""
+        array = dataset[self.variable]
+        return array if self.level is None or "level" not in array.dims else array.sel(level=self.level)
+
+
+def pretty_units(units: str) -> str:
+    """`m**2 s**-2` as `m² s⁻²`."""
+    powers = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+    words = []
+    for word in units.replace("**", "^").split():
+        base, _, power = word.partition("^")
+        if not power and base[-1:].isdigit() and base.rstrip("-0123456789").isalpha():
+            power = base[len(base.rstrip("-0123456789")) :]
+            base = base[: -len(power)]
+        words.append(base + power.translate(powers))
+    return " ".join(words)
+
+
+def list_fields(scores: xr.Dataset) -> list[Field]:
+    """All scored fields, the most looked-at variables first, levels from the top down."""
+
+    def order(name: str) -> tuple[int, str]:
+        return (_VARIABLE_ORDER.index(name) if name in _VARIABLE_ORDER else len(_VARIABLE_ORDER), name)
+
+    fields = []
+    for name in sorted(map(str, scores.data_vars), key=order):
+        units = pretty_units(str(scores[name].attrs.get("units", "")))
+        levels: Sequence[int | None] = (
+            sorted(map(int, scores["level"].values)) if "level" in scores[name].dims else (None,)
+        )
+        fields += [Field(name, level, units) for level in levels]
+    return fields
+
+
+def headline_fields(fields: Sequence[Field], count: int) -> list[Field]:
+    """At most `count` fields, one level of every variable first, then further levels; in the order of `fields`."""
+
+    def rank(field: Field) -> tuple[int, int]:
+        siblings = [other.level for other in fields if other.variable == field.variable]
+        if field.level is None:
+            return 0, fields.index(field)
+        # The headline levels of WeatherBench 2 first.
+        preferred = [500, 850, 700, 250] if field.variable == "geopotential" else [850, 500, 700, 250]
+        ranked = [level for level in preferred if level in siblings]
+        ranked += [level for level in siblings if level not in ranked]
+        return ranked.index(field.level), fields.index(field)
+
+    chosen = sorted(fields, key=rank)[:count]
+    return [field for field in fields if field in chosen]
+
+
+def values(scores: xr.Dataset, field: Field, metric: str, system: str, region: str) -> np.ndarray:
+    """One score against lead time, shape (lead_time,); NaN where the file has it not."""
+    if metric not in scores["metric"].values or system not in scores["system"].values:
+        return np.full(scores.sizes["lead_time"], np.nan)
+    return field.of(scores).sel(metric=metric, system=system, region=region).values.astype(np.float64)
+
+
+def reference_system(scores: xr.Dataset) -> str | None:
+    """The system that skill is measured against: persistence, else climatology, else none."""
+    systems = list(scores["system"].values)
+    return next((name for name in ("persistence", "climatology") if name in systems), None)
+
+
+def skill(scores: xr.Dataset, field: Field, system: str, reference: str, region: str) -> np.ndarray:
+    """1 − RMSE / RMSE of the reference, against lead time: 1 is perfect, 0 no better, negative worse."""
+    ours, theirs = (values(scores, field, "rmse", name, region) for name in (system, reference))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.where(theirs > 0, 1.0 - ours / theirs, np.nan)
+
+
+def format_number(value: float) -> str:
+    """Three significant digits without exponents where they would only be in the way."""
+    if not np.isfinite(value):
+        return "–"
+    size = abs(value)
+    if size >= 100:
+        return f"{value:.0f}"
+    if size >= 10:
+        return f"{value:.1f}"
+    if size >= 1:
+        return f"{value:.2f}"
+    return f"{value:.3g}"
+
+
+def format_lead(lead: np.timedelta64) -> str:
+    """`6 h`, `36 h`, `3 d`."""
+    hours = float(lead / np.timedelta64(1, "h"))
+    if hours >= 48 and hours % 24 == 0:
+        return f"{hours / 24:.0f} d"
+    return f"{hours:g} h"
+
+
+def nearest_lead(scores: xr.Dataset, lead: str) -> int:
+    """Position of the lead time closest to `lead`, such as "24h".
+
+    Raises:
+        UserError: `lead` is not a duration.
+    """
+    try:
+        wanted = pd.Timedelta(lead).to_timedelta64()
+    except ValueError:
+        raise UserError(f"{lead!r} is not a lead time", remedy="write hours or days, as in 24h or 5d") from None
+    return int(np.abs(scores["lead_time"].values - wanted).argmin())
+
+
+def summary_table(scores: xr.Dataset, lead: str = "24h") -> rich.table.Table:
+    """RMSE of every field and system at one lead time, with the skill of each system against persistence.
+
+    Args:
+        scores: as `eval.scoring.score` returns.
+        lead: the lead time; the nearest there is, which the title names, stands in for one that is absent.
+    """
+    position = nearest_lead(scores, lead)
+    region = "global" if "global" in scores["region"].values else str(scores["region"].values[0])
+    systems = [str(name) for name in scores["system"].values]
+    reference = reference_system(scores)
+    where = "" if region == "global" else f", {region}"
+    table = rich.table.Table(title=f"RMSE at {format_lead(scores['lead_time'].values[position])}{where}")
+    table.add_column("field")
+    table.add_column("units", style="dim")
+    for system in systems:
+        table.add_column(system, justify="right")
+        if reference is not None and system != reference:
+            table.add_column(f"skill vs {reference}", justify="right")
+    for field in list_fields(scores):
+        cells = []
+        for system in systems:
+            cells.append(format_number(values(scores, field, "rmse", system, region)[position]))
+            if reference is not None and system != reference:
+                gain = skill(scores, field, system, reference, region)[position]
+                style = "green" if gain > 0 else "red"
+                cells.append(f"[{style}]{100 * gain:+.0f} %[/]" if np.isfinite(gain) else "–")
+        table.add_row(field.label, field.units, *cells)
+    return table

@@ -1,0 +1,149 @@
+"""The report opens with no network and holds what it should."""
+
+import csv
+import html.parser
+import re
+
+import numpy as np
+import pytest
+
+from eval.figures import project
+from eval.report import write_report
+from eval.scoring import open_scores, score
+from weather_scnn.errors import UserError
+
+
+@pytest.fixture(scope="module")
+def scores_path(world, tmp_path_factory):
+    path = tmp_path_factory.mktemp("report") / "scores.nc"
+    score(
+        world["forecast"],
+        world["truth"],
+        str(path),
+        climatology=world["climatology"],
+        baselines=("persistence", "climatology"),
+        regions=("global", "tropics", "extratropics"),
+        variables=["geopotential", "2m_temperature"],
+        progress=False,
+    )
+    return str(path)
+
+
+@pytest.fixture(scope="module")
+def report(scores_path, world, tmp_path_factory):
+    output = tmp_path_factory.mktemp("out") / "report"
+    return write_report(scores_path, str(output), forecast=world["forecast"], truth=world["truth"], progress=False)
+
+
+class Reader(html.parser.HTMLParser):
+    """Collects addresses that a browser would fetch, ids, and tags left open."""
+
+    VOID = frozenset({"meta", "br", "img", "link", "hr"})
+
+    def __init__(self):
+        super().__init__()
+        self.fetched, self.ids, self.open = [], [], []
+
+    def handle_starttag(self, tag, attrs):
+        if tag not in self.VOID:
+            self.open.append(tag)
+        for name, value in attrs:
+            if name in ("src", "href", "xlink:href", "data", "poster", "srcset"):
+                self.fetched.append(value)
+            if name == "id":
+                self.ids.append(value)
+
+    def handle_startendtag(self, tag, attrs):
+        self.handle_starttag(tag, attrs)
+        if tag not in self.VOID:
+            self.open.pop()
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+
+def test_page_fetches_nothing_and_is_well_formed(report):
+    text = report.read_text(encoding="utf-8")
+    reader = Reader()
+    reader.feed(text)
+    assert reader.open == []
+    assert all(address.startswith(("#", "data:")) for address in reader.fetched)
+    assert len(reader.ids) == len(set(reader.ids))
+    targets = {address[1:] for address in reader.fetched if address.startswith("#")}
+    assert targets <= set(reader.ids)
+    assert "<script" not in text and "@import" not in text
+    assert not re.search(r"url\((?!#)", text)
+
+
+def test_page_has_its_parts(report):
+    text = report.read_text(encoding="utf-8")
+    for part in ("Scorecard", "RMSE against lead time", "Anomaly correlation", "Bias", "Settings and provenance"):
+        assert part in text
+    assert "prefers-color-scheme: dark" in text and "@media print" in text and "max-width: 560px" in text
+    # 3 curve metrics with activity are 4, of 3 fields; 3 maps of 3 fields at 24 h and at the last lead.
+    assert text.count('<svg role="img"') == 4 * 3 + 3 * 3 * 2
+    assert "Geopotential 500 hPa" in text and "m² s⁻²" in text
+
+
+def test_numbers_and_pictures_lie_beside_the_page(report, scores_path):
+    scores = open_scores(scores_path)
+    with open(report.parent / "tables" / "scores.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    wanted = [
+        row
+        for row in rows
+        if (row["variable"], row["level"], row["region"], row["system"], row["metric"], row["lead_hours"])
+        == ("geopotential", "500", "tropics", "persistence", "rmse", "12")
+    ]
+    expected = scores["geopotential"].sel(
+        level=500, region="tropics", system="persistence", metric="rmse", lead_time=np.timedelta64(12, "h")
+    )
+    assert [float(row["value"]) for row in wanted] == [pytest.approx(float(expected), rel=1e-8)]
+    pictures = sorted((report.parent / "figures").glob("*.png"))
+    assert len(pictures) == 4 * 3 + 3 * 3 * 2
+    assert all(picture.read_bytes()[:4] == b"\x89PNG" for picture in pictures)
+    with open(report.parent / "tables" / "map_2m_temperature_24h.csv", newline="") as file:
+        first = next(csv.DictReader(file))
+    assert float(first["error"]) == pytest.approx(float(first["forecast"]) - float(first["truth"]), abs=1e-4)
+
+
+def test_scores_alone_make_a_page_too(scores_path, tmp_path):
+    index = write_report(scores_path, str(tmp_path / "plain"), progress=False)
+    assert "Scorecard" in index.read_text() and 'id="maps"' not in index.read_text()
+    with pytest.raises(UserError, match="already exists"):
+        write_report(scores_path, str(tmp_path / "plain"), progress=False)
+    write_report(scores_path, str(tmp_path / "plain"), overwrite=True, progress=False)
+    assert [path.name for path in tmp_path.iterdir()] == ["plain"]
+
+
+def test_what_is_not_a_report_is_never_replaced(scores_path, tmp_path):
+    (tmp_path / "work").mkdir()
+    (tmp_path / "work" / "thesis.tex").write_text("years")
+    with pytest.raises(UserError, match="not a report"):
+        write_report(scores_path, str(tmp_path / "work"), overwrite=True, progress=False)
+    assert (tmp_path / "work" / "thesis.tex").exists()
+    with pytest.raises(UserError, match="both the forecast and the truth"):
+        write_report(scores_path, str(tmp_path / "new"), forecast="f.zarr", progress=False)
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_file_that_is_not_of_scores(tmp_path, world):
+    with pytest.raises(UserError, match="not a file of scores"):
+        write_report(world["truth"], str(tmp_path / "r"), progress=False)
+
+
+def test_projection_keeps_areas_and_places():
+    latitude, longitude = np.linspace(-89.5, 89.5, 180), np.arange(0.5, 360, 1.0)
+    north, east = np.meshgrid(latitude, longitude, indexing="ij")
+    # Equal areas: the part of the picture north of 30° is the part of the sphere, 1/4.
+    image, extent = project((north > 30).astype(float), latitude, longitude, pixels=900)
+    inside = np.isfinite(image)
+    assert image[inside].mean() == pytest.approx(0.25, abs=2e-3)
+    # Greenwich is in the middle, the date line on the rim, south below.
+    shape = image.shape
+    cosine, _ = project(np.cos(np.radians(east)), latitude, longitude, pixels=900)
+    assert cosine[shape[0] // 2, shape[1] // 2] == pytest.approx(1, abs=1e-3)
+    assert cosine[shape[0] // 2, 1] == pytest.approx(-1, abs=1e-2)
+    height, _ = project(north, latitude, longitude, pixels=900)
+    assert height[0, shape[1] // 2] < -80 and height[-1, shape[1] // 2] > 80
+    assert extent[1] / extent[3] == pytest.approx(2.05, abs=0.01)
