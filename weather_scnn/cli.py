@@ -168,8 +168,23 @@ def climatology(
 
 
 @app.command()
-def train(config: ConfigFile, workdir: Workdir, set_: Assignments = None) -> None:
+def train(
+    config: ConfigFile,
+    workdir: Workdir,
+    set_: Assignments = None,
+    distributed: Annotated[
+        bool, typer.Option("--distributed", help="One of several processes, such as the hosts of a TPU slice.")
+    ] = False,
+) -> None:
     """Trains a forecaster, or goes on with a run that was interrupted."""
+    if distributed:
+        import jax
+
+        # A TPU slice describes itself; elsewhere the environment does, with JAX_COORDINATOR_ADDRESS.
+        count, number = (os.environ.get(name) for name in ("JAX_NUM_PROCESSES", "JAX_PROCESS_ID"))
+        jax.distributed.initialize(
+            num_processes=int(count) if count else None, process_id=int(number) if number else None
+        )
     from weather_scnn.training.configuration import load_config, with_overrides
     from weather_scnn.training.loop import train as run
 

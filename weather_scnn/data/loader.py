@@ -108,12 +108,31 @@ class WindowLoader:
             rows[chosen] = order[samples[chosen] % count]
         return rows
 
-    def stream(self, rollout_steps: int, *, batch_size: int, first: int, last: int, ahead: int = 2) -> Iterator[Batch]:
-        """Batches first … last − 1, prepared by a thread while the device works."""
+    def stream(
+        self,
+        rollout_steps: int,
+        *,
+        batch_size: int,
+        first: int,
+        last: int,
+        share: tuple[int, int] = (0, 1),
+        ahead: int = 2,
+    ) -> Iterator[Batch]:
+        """Batches first … last − 1, prepared by a thread while the device works.
+
+        Args:
+            rollout_steps: forecast steps a window.
+            batch_size: windows a batch, over all hosts.
+            first, last: numbers of the batches.
+            share: (host, hosts); only this host's contiguous part of each batch is read and given.
+            ahead: batches prepared in advance.
+        """
         windows = self.windows(rollout_steps)
+        host, hosts = share
+        mine = slice(host * batch_size // hosts, (host + 1) * batch_size // hosts)
 
         def make(number: int) -> Batch:
-            return self.batch(windows, self.indices(len(windows), number * batch_size, batch_size))
+            return self.batch(windows, self.indices(len(windows), number * batch_size, batch_size)[mine])
 
         with concurrent.futures.ThreadPoolExecutor(1) as pool:
             waiting = [pool.submit(make, number) for number in range(first, min(first + ahead, last))]

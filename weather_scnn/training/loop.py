@@ -76,7 +76,9 @@ def train(config: Config, workdir: str | pathlib.Path, *, statistics: str, progr
                     where=str(workdir),
                     remedy="choose another --workdir, or give the configuration it was begun with",
                 )
-        save_config(config, workdir)
+        leader = jax.process_index() == 0
+        if leader:
+            save_config(config, workdir)
         reader = StateReader.open(config.data.path, channels, normalisation, grid, time=config.data.train or None)
         loader = _loader(config, reader)
         watch = _validation(config, channels, normalisation) if config.data.validation else None
@@ -87,14 +89,15 @@ def train(config: Config, workdir: str | pathlib.Path, *, statistics: str, progr
         total = config.training.total_steps
         everywhere = NamedSharding(mesh, PartitionSpec())
         state = initial_state(parts, make_optimiser(config.optimiser, total))
-        state, tables, scales = jax.device_put((state, parts.tables, scales), everywhere)
+        # Copied: the first step donates the state, and the parameters it was made of must not go with it.
+        state, tables, scales = jax.device_put(jax.tree.map(np.asarray, (state, parts.tables, scales)), everywhere)
         if resumed is not None:
             state = checkpoints.restore(state, resumed)
         sizes = {"inputs": config.data.input_steps, "vectors": len(channels.winds)}
         step_function = make_train_step(parts.graph, config.optimiser, total, **sizes)
         rate = learning_rate_schedule(config.optimiser, total)
-        log = MetricsLog(workdir, resumed or 0)
-        with training_bar(enabled=progress) as bar:
+        log = MetricsLog(workdir, resumed or 0) if leader else None
+        with training_bar(enabled=progress and leader) as bar:
             bar.console.print(
                 f"{parameter_count(parts.parameters):,} parameters, "
                 f"{loader.windows(config.training.stages[0].rollout_steps).shape[0]:,} windows"
@@ -109,6 +112,7 @@ def train(config: Config, workdir: str | pathlib.Path, *, statistics: str, progr
                     batch_size=config.training.batch_size,
                     first=mark - first,
                     last=stage.steps,
+                    share=(jax.process_index(), jax.process_count()),
                 )
                 for batch in batches:
                     window, forcings = place(batch, mesh)
@@ -133,20 +137,24 @@ def train(config: Config, workdir: str | pathlib.Path, *, statistics: str, progr
                             model = Parts(parts.graph, state.average, state.statistics, tables)
                             row["validation_loss"] = watch(model, scales, stage.rollout_steps)
                             since = time.perf_counter()
-                        log.write(row)
+                        if log is not None:
+                            log.write(row)
                         text = f"{speed:5.2f} steps/s  loss {loss:.4f}  |g| {row['grad_norm']:.3f}"
                         bar.update(task, completed=mark, report=text)
                     if saving:
                         checkpoints.save(state, config, normalisation)
-                        draw_curves(workdir)
+                        if leader:
+                            draw_curves(workdir)
         checkpoints.wait()
     return state
 
 
 def place(batch: Batch, mesh: Mesh) -> tuple[Fields, jax.Array]:
-    """Puts a batch on the devices, divided along its first axis."""
+    """Puts a host's part of a batch on its devices: one array over all hosts, divided along its first axis."""
     divided = NamedSharding(mesh, PartitionSpec("data"))
-    scalar, eastward, northward, forcings = jax.device_put(tuple(batch), divided)
+    scalar, eastward, northward, forcings = (
+        jax.make_array_from_process_local_data(divided, array) for array in batch
+    )
     return Fields(scalar, eastward, northward), forcings
 
 

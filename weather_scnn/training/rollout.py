@@ -1,6 +1,6 @@
 """Rollout of the forecaster and the loss along it."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -61,7 +61,8 @@ def build(config: ModelConfig, data: DataConfig, channels: Channels, grid: Grid,
 
 def take_apart(model: Forecaster) -> Parts:
     """Splits into graph, parameters, batch statistics and tables."""
-    return Parts(*nnx.split(model, nnx.Param, nnx.BatchStat, Table))
+    pieces: tuple[Any, ...] = nnx.split(model, nnx.Param, nnx.BatchStat, Table)
+    return Parts(*pieces)
 
 
 def make_scales(

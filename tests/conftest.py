@@ -1,0 +1,108 @@
+"""Small stores that many tests share."""
+
+import os
+
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+
+import numpy as np
+import pytest
+import xarray as xr
+
+from weather_scnn.sphere import Grid
+
+
+LEVELS = (500, 850)
+
+
+def travelling_waves(grid: Grid, times: np.ndarray, *, seed: int = 0) -> xr.Dataset:
+    """Smooth fields that drift eastward: predictable, and never the same twice. WeatherBench 2 layout."""
+    rng = np.random.default_rng(seed)
+    latitude, longitude = np.radians(grid.latitude), np.radians(grid.longitude)
+    hours = (times - times[0]) / np.timedelta64(1, "h")
+
+    def wave(speed: float) -> np.ndarray:
+        total = np.zeros((len(times), *grid.shape))
+        for order in (1, 2, 3):
+            phase, amplitude = rng.uniform(0, 2 * np.pi), rng.uniform(0.5, 1.0)
+            angle = order * (longitude - speed * hours[:, None]) + phase
+            total += amplitude * np.cos(angle)[:, None, :] * (np.cos(latitude) ** order)[None, :, None]
+        return total
+
+    def field(means: tuple[float, ...], spread: float, units: str) -> xr.DataArray:
+        layers = np.stack([mean + spread * wave(0.02 + 0.005 * index) for index, mean in enumerate(means)], axis=1)
+        return xr.DataArray(
+            layers.astype("float32"), dims=("time", "level", "latitude", "longitude"), attrs={"units": units}
+        )
+
+    dataset = xr.Dataset(
+        {
+            "geopotential": field((5.4e4, 1.43e4), 1e3, "m**2 s**-2"),
+            "u_component_of_wind": field((5.0, 3.0), 8.0, "m s**-1"),
+            "v_component_of_wind": field((0.0, 0.0), 8.0, "m s**-1"),
+            "2m_temperature": (
+                ("time", "latitude", "longitude"),
+                (285 + 6 * wave(0.03)).astype("float32"),
+                {"units": "K"},
+            ),
+            "land_sea_mask": (
+                ("latitude", "longitude"),
+                (rng.random(grid.shape) > 0.7).astype("float32"),
+                {"units": "1"},
+            ),
+        },
+        {
+            "time": times.astype("datetime64[ns]"),
+            "level": list(LEVELS),
+            "latitude": ("latitude", grid.latitude, {"units": "degrees_north"}),
+            "longitude": ("longitude", grid.longitude, {"units": "degrees_east"}),
+        },
+    )
+    return dataset
+
+
+@pytest.fixture(scope="session")
+def small_grid() -> Grid:
+    return Grid.equiangular(16, 8)
+
+
+@pytest.fixture(scope="session")
+def small_store(tmp_path_factory, small_grid) -> str:
+    """12 days, 6-hourly, on 16x8, with one time missing on day 9."""
+    times = np.datetime64("2001-01-01") + np.arange(48) * np.timedelta64(6, "h")
+    times = np.delete(times, 34)
+    path = str(tmp_path_factory.mktemp("stores") / "waves.zarr")
+    travelling_waves(small_grid, times).chunk({"time": 1}).to_zarr(path, consolidated=True, zarr_format=2)
+    return path
+
+
+@pytest.fixture(scope="session")
+def small_config(small_store):
+    """A tiny experiment on `small_store`."""
+    from weather_scnn.data.channels import DataConfig
+    from weather_scnn.models import ModelConfig
+    from weather_scnn.training.configuration import Config, OptimiserConfig, Stage, TrainingConfig
+
+    return Config(
+        data=DataConfig(
+            path=small_store,
+            grid="16x8",
+            level_variables=("geopotential", "u_component_of_wind", "v_component_of_wind"),
+            levels=(500, 850),
+            surface_variables=("2m_temperature",),
+            static_variables=("land_sea_mask",),
+        ),
+        model=ModelConfig(scalar_channels=6, vector_channels=4, blocks=1, filter_parameters=4),
+        optimiser=OptimiserConfig(learning_rate=1e-2, warmup_steps=3),
+        training=TrainingConfig(
+            batch_size=4, stages=(Stage(6, 1), Stage(4, 2)), log_every=2, checkpoint_every=5, keep_checkpoints=10
+        ),
+    )
+
+
+@pytest.fixture(scope="session")
+def small_statistics(small_store, tmp_path_factory) -> str:
+    from pipelines.statistics import compute_statistics
+
+    path = str(tmp_path_factory.mktemp("statistics") / "stats.nc")
+    compute_statistics(small_store, path, time=None, step="6h", progress=False)
+    return path

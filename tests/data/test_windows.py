@@ -1,0 +1,33 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from weather_scnn.data.windows import parse_step, window_indices
+from weather_scnn.errors import UserError
+
+SIX = np.timedelta64(6, "h")
+
+
+@given(st.sets(st.integers(0, 30), min_size=1), st.integers(1, 4), st.integers(1, 3), st.randoms())
+def test_a_window_is_consecutive_in_time_and_none_is_forgotten(present, length, stride, random):
+    order = list(present)
+    random.shuffle(order)
+    times = np.datetime64("2001-01-01", "ns") + np.array(order) * SIX
+    found = window_indices(times, step=stride * SIX, length=length)
+    expected = [start for start in sorted(present) if all(start + stride * k in present for k in range(length))]
+    assert [order[row[0]] for row in found] == expected
+    for row in found:
+        assert np.all(np.diff(times[row]) == stride * SIX)
+
+
+def test_a_time_with_nans_is_in_no_window():
+    times = np.datetime64("2001-01-01", "ns") + np.arange(6) * SIX
+    usable = np.array([True, True, True, False, True, True])
+    assert window_indices(times, step=SIX, length=2, usable=usable).tolist() == [[0, 1], [1, 2], [4, 5]]
+
+
+@pytest.mark.parametrize("text", ["", "six hours", "-6h", "0h"])
+def test_a_step_that_is_none_is_refused(text):
+    with pytest.raises(UserError, match="6h"):
+        parse_step(text)

@@ -1,0 +1,73 @@
+import numpy as np
+import pytest
+import xarray as xr
+
+from weather_scnn.errors import UserError
+from weather_scnn.forecasting import forecast as module
+from weather_scnn.forecasting.forecast import forecast, initial_times, split_init
+from weather_scnn.training.loop import train
+
+
+@pytest.fixture(scope="module")
+def run(small_config, small_statistics, tmp_path_factory):
+    workdir = tmp_path_factory.mktemp("run")
+    train(small_config, workdir, statistics=small_statistics, progress=False)
+    return str(workdir)
+
+
+def test_the_store_has_the_layout_that_weatherbench_2_reads(run, small_store, tmp_path):
+    path = str(tmp_path / "f.zarr")
+    forecast(run, small_store, path, init="2001-01-03:2001-01-04:12h", lead="54h", batch_size=3, progress=False)
+    found = xr.open_zarr(path, decode_timedelta=True)
+    assert found["geopotential"].dims == ("time", "prediction_timedelta", "level", "latitude", "longitude")
+    assert found["prediction_timedelta"].dtype.kind == "m"
+    assert found["prediction_timedelta"].values[[0, -1]].tolist() == [
+        np.timedelta64(h, "h").astype("timedelta64[ns]").astype(int) for h in (6, 54)
+    ]
+    assert found["time"].size == 4 and found["geopotential"].dtype == np.float32
+    assert all(np.isfinite(found[name]).all() for name in found.data_vars)
+    # At the first lead a barely trained network is near persistence.
+    truth = xr.open_zarr(small_store).sel(time=found["time"])
+    error = np.abs(found["2m_temperature"].isel(prediction_timedelta=0) - truth["2m_temperature"]).max()
+    assert float(error) < 10
+    with pytest.raises(UserError, match="--overwrite"):
+        forecast(run, small_store, path, init="2001-01-03:2001-01-04:12h", lead="54h", progress=False)
+
+
+def test_a_killed_forecast_is_finished_by_the_same_command(run, small_store, tmp_path, monkeypatch):
+    options = {"init": "2001-01-03:2001-01-04:12h", "lead": "12h", "batch_size": 2, "progress": False}
+    whole, broken = str(tmp_path / "whole.zarr"), str(tmp_path / "broken.zarr")
+    forecast(run, small_store, whole, **options)
+    original, calls = module._run_batch, []
+
+    def dies(*arguments):
+        calls.append(1)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        original(*arguments)
+
+    monkeypatch.setattr(module, "_run_batch", dies)
+    with pytest.raises(KeyboardInterrupt):
+        forecast(run, small_store, broken, **options)
+    assert xr.open_zarr(broken, consolidated=False).attrs["status"] == "incomplete"
+    forecast(run, small_store, broken, **options)
+    assert len(calls) == 3
+    one, other = xr.open_zarr(whole), xr.open_zarr(broken)
+    assert all(np.array_equal(one[name], other[name]) for name in one.data_vars)
+
+
+def test_what_does_not_fit_is_refused(run, small_store, tmp_path):
+    path = str(tmp_path / "f.zarr")
+    with pytest.raises(UserError, match="no multiple"):
+        forecast(run, small_store, path, init="2001-01-03", lead="7h", progress=False)
+    with pytest.raises(UserError, match="no initial time"):
+        forecast(run, small_store, path, init="2005-01-03", lead="12h", progress=False)
+    assert not (tmp_path / "f.zarr").exists()
+
+
+def test_initial_times():
+    times = np.datetime64("2001-01-01", "ns") + np.arange(8) * np.timedelta64(6, "h")
+    assert split_init("2001-01-01:2001-01-02:12h") == ("2001-01-01:2001-01-02", np.timedelta64(12, "h"))
+    assert split_init("2001-01-01:2001-01-02")[1] is None
+    assert len(initial_times(times, "2001-01-01:2001-01-01")) == 4
+    np.testing.assert_array_equal(initial_times(times, "2001-01-01T06:2001-01-02:12h"), times[[1, 3, 5, 7]])

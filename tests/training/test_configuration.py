@@ -1,0 +1,47 @@
+import pytest
+
+from weather_scnn.errors import UserError
+from weather_scnn.training.configuration import Config, Stage, differences, load_config, with_overrides
+
+
+def test_overrides_are_typed():
+    config = with_overrides(
+        Config(), ["data.levels=500,850", "training.stages=8x1,2x4", "model.gate=false", "optimiser.learning_rate=1e-4"]
+    )
+    assert config.data.levels == (500, 850) and config.training.stages == (Stage(8, 1), Stage(2, 4))
+    assert config.model.gate is False and config.optimiser.learning_rate == 1e-4
+    assert Config.from_json(config.to_json()) == config
+
+
+@pytest.mark.parametrize(
+    ("assignment", "message"),
+    [
+        ("data.pth=x", "did you mean data.path"),
+        ("training.seed=one", "no value for training.seed"),
+        ("training.stages=0x1", "at least 1"),
+        ("training.stages=fast", "800x1,200x2"),
+        ("model.gate=perhaps", "no value for model.gate"),
+        ("data.path", "a.b=value"),
+    ],
+)
+def test_a_wrong_override_says_what_is_right(assignment, message):
+    with pytest.raises(UserError, match=message):
+        with_overrides(Config(), [assignment])
+
+
+def test_differences_name_what_matters():
+    other = with_overrides(Config(), ["data.path=elsewhere", "training.batch_size=8"])
+    assert differences(Config(), other) == ["training.batch_size was 16, is 8"]
+
+
+def test_configuration_files_that_fail_say_where(tmp_path):
+    (tmp_path / "good.py").write_text("x = 1\n")
+    with pytest.raises(UserError, match="get_config"):
+        load_config(tmp_path / "good.py")
+    with pytest.raises(UserError, match=r"good\.py"):
+        load_config(tmp_path / "missing.py")
+
+
+def test_stages_follow_one_another():
+    config = with_overrides(Config(), ["training.stages=3x1,2x2"]).training
+    assert [config.stage_at(step)[0] for step in range(5)] == [0, 0, 0, 3, 3] and config.total_steps == 5
