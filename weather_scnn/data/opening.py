@@ -1,0 +1,264 @@
+"""The door: any source of weather data → one canonical lazy dataset, or an error that says what to do.
+
+Canonical: dimensions (time[, level], latitude, longitude), latitude ascending, longitude ascending in [0, 360), times
+ascending without repeats, level in hPa, float32, SI units, WeatherBench 2 long names. A gap in time stays a gap.
+"""
+
+import re
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+
+from weather_scnn.data.canonical import Adjustment, Notes, canonical_axes, logger, note, take
+from weather_scnn.data.catalogue import Variable, catalogue_order, find, identify, lookup, nearest_name
+from weather_scnn.data.joining import assembled, joined, unique_times
+from weather_scnn.data.sources import find_source, open_raw
+from weather_scnn.data.units import conversion
+from weather_scnn.data.writing import REQUEST, STATUS
+from weather_scnn.errors import UserError
+
+_DATE = r"\d{4}(?:-\d{2}(?:-\d{2}(?:[T ]\d{2}(?::\d{2}(?::\d{2})?)?)?)?)?"
+
+
+def parse_period(period: str) -> slice:
+    """Reads `A:B`, both inclusive: dates as xarray takes them, so 2019:2020 holds all of 2020.
+
+    A single date stands for all of it; an end left out is open.
+
+    Raises:
+        UserError: it does not read as dates, or ends before it begins.
+    """
+    match = re.fullmatch(rf"\s*({_DATE})?\s*(:)?\s*({_DATE})?\s*", period)
+    if match is None or not (match[1] or match[3]) or (match[3] and not match[2]):
+        raise UserError(
+            f"the period {period!r} does not read as A:B", remedy="write dates, as in 2019-01-01:2020-12-31"
+        )
+    begin, end = match[1], match[3] if match[2] else match[1]
+    try:
+        bounds = [pd.Timestamp(each) for each in (begin, end) if each]
+    except ValueError as error:
+        raise UserError(f"the period {period!r} holds no such date", remedy="write dates as YYYY-MM-DD") from error
+    if len(bounds) == 2 and bounds[0] > bounds[1] and not str(begin).startswith(str(end)):
+        raise UserError(f"the period {period!r} ends before it begins", remedy="write the earlier date first")
+    return slice(begin, end)
+
+
+def coverage_fault(latitude: np.ndarray, longitude: np.ndarray) -> str:
+    """What keeps ascending coordinates in degrees from covering the globe; empty if they do."""
+    if latitude.size < 2 or longitude.size < 2:
+        return f"the grid is {longitude.size}x{latitude.size} points"
+    spacing = np.diff(latitude).max()
+    for end, reach in (("south", latitude[0] + 90), ("north", 90 - latitude[-1])):
+        if reach > spacing + 1e-3:
+            return f"latitudes stop {reach:g}° from the {end} pole"
+    gaps = np.diff(np.append(longitude, longitude[0] + 360))
+    if gaps.max() > 1.5 * np.median(gaps):
+        at = int(gaps.argmax())
+        return f"no longitudes between {longitude[at]:g}° and {longitude[(at + 1) % longitude.size]:g}°"
+    return ""
+
+
+def _converted(array: xr.DataArray, source_name: str, variable: Variable, where: str, notes: Notes) -> xr.DataArray:
+    """Values in the catalogue's unit (WeatherGenerator#2407: z and climatology once differed by g)."""
+    units = str(array.attrs.get("units", "")).strip()
+    assumed = variable.assumed_units.get(source_name.lower())
+    if assumed is None and str(array.attrs.get("GRIB_shortName", "")).lower() in variable.assumed_units:
+        assumed = variable.assumed_units[str(array.attrs["GRIB_shortName"]).lower()]
+    if units.lower() in ("", "1", "unknown") and variable.unit != "1":
+        units = assumed or ""
+    if not units:
+        note(notes, "no_units", variable.name, f"taken to be {variable.unit}")
+        return array
+    try:
+        factors = conversion(units, variable.unit)
+    except ValueError:
+        logger.warning(
+            "%s: the unit %r of %s is not understood; taken to be %s", where, units, source_name, variable.unit
+        )
+        note(notes, "unknown_units", variable.name, f"{units!r} taken to be {variable.unit}")
+        return array
+    if factors is None:
+        raise UserError(
+            f"{source_name} has the unit {units!r}, but {variable.name} is in {variable.unit}",
+            where=where,
+            remedy="correct its units attribute, or leave the variable out with --variables",
+        )
+    scale, offset = factors
+    if (scale, offset) == (1.0, 0.0):
+        return array
+    note(notes, "converted_units", variable.name, f"{units} to {variable.unit}")
+    return array * np.float32(scale) + np.float32(offset) if offset else array * np.float32(scale)
+
+
+def _named_fields(piece: xr.Dataset, where: str, notes: Notes, wanted: Sequence[str] | None) -> dict[str, xr.DataArray]:
+    """Fields under their canonical names, in SI units and float32."""
+    fields: dict[str, xr.DataArray] = {}
+    # A file that spells the WeatherBench 2 name means it, whatever else maps to it.
+    names = sorted(map(str, piece.data_vars), key=lambda name: lookup(name) is None or lookup(name).name != name)  # type: ignore[union-attr]
+    for source_name in names:
+        array = piece[source_name]
+        variable = identify(source_name, array.attrs, on_levels="level" in array.dims)
+        name = variable.name if variable is not None else source_name
+        if name in fields:
+            logger.warning("%s: %s is a second %s; it keeps its own name", where, source_name, name)
+            note(notes, "second_field", source_name, f"also a {name}")
+            variable, name = None, source_name
+        if wanted is not None and name not in wanted:
+            continue
+        if array.dtype != np.float32:
+            array = array.astype(np.float32, keep_attrs=True)
+        attributes = {key: value for key, value in array.attrs.items() if not str(key).startswith("GRIB_")}
+        if variable is not None:
+            array = _converted(array, source_name, variable, where, notes)
+            attributes.update(variable.attributes)
+            if variable.kind == "static" and "level" in array.dims and array.sizes["level"] == 1:
+                array = array.squeeze("level", drop=True)
+        array = array.drop_vars(["step"], errors="ignore") if "time" not in array.dims else array
+        array.attrs = attributes
+        array.encoding = {}
+        fields[name] = array
+    return fields
+
+
+def _select_levels(name: str, array: xr.DataArray, levels: Sequence[float] | None, where: str) -> xr.DataArray:
+    if levels is None or "level" not in array.dims:
+        return array
+    present = array["level"].values
+    missing = [level for level in levels if not np.any(np.isclose(present, level))]
+    if missing:
+        raise UserError(
+            f"{name} has no level {', '.join(f'{level:g}' for level in missing)} hPa",
+            where=where,
+            remedy=f"choose from {', '.join(f'{level:g}' for level in present)}",
+        )
+    order = np.array(sorted(int(np.argmin(np.abs(present - level))) for level in set(levels)))
+    return take(array.to_dataset(name=name), "level", order)[name]
+
+
+def open_with_notes(
+    path: str,
+    *,
+    variables: Sequence[str] | str | None = None,
+    levels: Iterable[float] | None = None,
+    time: str | None = None,
+) -> tuple[xr.Dataset, list[Adjustment]]:
+    """As `open_dataset`, with what was changed on the way."""
+    path = str(path)
+    period = parse_period(time) if time else None
+    if isinstance(variables, str):
+        variables = [name for name in re.split(r"[,\s]+", variables) if name]
+    chosen_levels = None if levels is None else [float(level) for level in levels]
+    source = find_source(path)
+    raw = open_raw(source)
+    notes: Notes = []
+    pieces = [
+        (where, piece)
+        for where, dataset in raw
+        for piece in canonical_axes(dataset, where, notes, wanted=tuple(variables or ()))
+    ]
+    numbers = {piece.attrs["number"] for _, piece in pieces if "number" in piece.attrs}
+    if len(numbers) > 1:
+        kept = min(numbers)
+        logger.warning("%s holds %d ensemble members; number %s alone is read", path, len(numbers), kept)
+        note(notes, "ensemble_member", "", f"number {kept} of {len(numbers)} members")
+        pieces = [(where, piece) for where, piece in pieces if piece.attrs.get("number", kept) == kept]
+    present: set[str] = set()
+    for _, piece in pieces:
+        for name, array in piece.data_vars.items():
+            variable = identify(str(name), array.attrs, on_levels="level" in array.dims)
+            present.add(variable.name if variable is not None else str(name))
+    wanted = None if variables is None else _wanted(variables, present, path)
+    parts: dict[str, list[tuple[str, xr.DataArray]]] = {}
+    for where, piece in pieces:
+        for name, array in _named_fields(piece, where, notes, wanted).items():
+            parts.setdefault(name, []).append((where, _select_levels(name, array, chosen_levels, where)))
+    if chosen_levels and not any("level" in array.dims for each in parts.values() for _, array in each):
+        raise UserError("no variable there has levels", where=path, remedy="leave --levels out")
+    fields = {name: unique_times(name, joined(name, each, notes), notes) for name, each in parts.items()}
+    # A Zarr store without consolidated metadata lists its arrays in any order.
+    fields = {name: fields[name] for name in wanted or sorted(fields, key=catalogue_order)}
+    if period is not None:
+        fields = {name: _within(array, period, path) for name, array in fields.items()}
+        if not any("time" in array.dims for array in fields.values()):
+            raise UserError("holds no times", where=path, remedy="leave --time out")
+    for name, array in fields.items():
+        variable = lookup(name)
+        if variable is not None and variable.kind == "static" and "time" in array.dims:
+            fields[name] = array.isel(time=0, drop=True).drop_vars("step", errors="ignore")
+    dataset = assembled(fields, path, notes)
+    attributes = {
+        key: value
+        for key, value in raw[0][1].attrs.items()
+        if not str(key).startswith("GRIB_") and key not in (STATUS, REQUEST, "time_units", "history", "adjusted")
+    }
+    if notes:
+        attributes["adjusted"] = "; ".join(map(str, notes))
+    dataset.attrs = attributes
+    if "time" in dataset.coords:
+        dataset["time"].attrs = {"standard_name": "time", "long_name": "time"}
+        dataset["time"].encoding = {}
+    return dataset, notes
+
+
+def _wanted(variables: Sequence[str], present: set[str], where: str) -> list[str]:
+    wanted: list[str] = []
+    for asked in variables:
+        known = lookup(asked)
+        name = asked if asked in present else known.name if known is not None else asked
+        if name == "geopotential" and name not in present and "geopotential_at_surface" in present and asked == "z":
+            name = "geopotential_at_surface"
+        if name not in present:
+            if known is None:
+                known_here = nearest_name(asked, present)
+                if "did you mean" not in known_here:
+                    find(asked)
+            raise UserError(
+                f"holds no variable {asked}" if asked == name else f"holds no variable {asked} ({name})",
+                where=where,
+                remedy=nearest_name(name, present),
+            )
+        if name not in wanted:
+            wanted.append(name)
+    return wanted
+
+
+def _within(array: xr.DataArray, period: slice, where: str) -> xr.DataArray:
+    if "time" not in array.dims:
+        return array
+    chosen = array.sel(time=period)
+    if chosen.sizes["time"] == 0:
+        times = array["time"].to_index()
+        raise UserError(
+            f"{array.name} has no times in {period.start or ''}:{period.stop or ''}",
+            where=where,
+            remedy=f"choose within {times[0]:%Y-%m-%dT%H:%M}:{times[-1]:%Y-%m-%dT%H:%M}",
+        )
+    return chosen
+
+
+def open_dataset(
+    path: str,
+    *,
+    variables: Sequence[str] | str | None = None,
+    levels: Iterable[float] | None = None,
+    time: str | None = None,
+) -> xr.Dataset:
+    """Opens a source lazily as a canonical dataset.
+
+    Args:
+        path: Zarr store (format 2 or 3), netCDF or GRIB file, folder or glob of files; local or an fsspec address such
+            as gs://weatherbench2/….zarr. Fields of several files are joined along time and level.
+        variables: names of any kind the catalogue knows, or the file's own; default all. Geopotential heights become
+            geopotential, and the other units SI, by the `units` attribute.
+        levels: pressure levels in hPa; default all.
+        time: period `A:B`, see `parse_period`; default all.
+
+    Returns:
+        Dask-backed fields. The attribute `adjusted` says what was reordered, converted or left out.
+
+    Raises:
+        UserError: nothing there, unfinished, no such variable, level or time, or axes that cannot be understood.
+    """
+    return open_with_notes(path, variables=variables, levels=levels, time=time)[0]
