@@ -1,0 +1,250 @@
+"""An idealised nature run in the WeatherBench 2 layout, so that everything else can run with no download."""
+
+import concurrent.futures
+import functools
+import io
+import math
+import zipfile
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import dask.array
+import fsspec
+import jax
+import jax.numpy as jnp
+import numpy as np
+import rich.console
+import rich.progress
+import xarray as xr
+import zarr
+from dinosaur import primitive_equations
+
+from pipelines.nature_model import OUTPUT_SECONDS, NatureModel, warmest_latitude
+from pipelines.nature_output import LEVEL_FIELDS, SURFACE_FIELDS, Diagnosis, attributes
+from weather_scnn.data.solar import toa_incident_solar_radiation
+from weather_scnn.data.writing import StoreInProgress, begin_store
+from weather_scnn.errors import UserError
+from weather_scnn.sphere.grid import Grid
+from weather_scnn.version import __version__
+
+_SOLAR = "toa_incident_solar_radiation"
+_STEP = np.timedelta64(OUTPUT_SECONDS, "s")
+_OUTPUTS_PER_DAY = 86400 // OUTPUT_SECONDS
+# Outputs integrated, diagnosed and written together: one day.
+_BLOCK = 4
+# Blocks between two saved states: an interrupted run repeats at most this many days, a few seconds.
+_BLOCKS_PER_RESTART = 30
+_RESTART_FILE = "state.npz"
+_STATE_FIELDS = ("vorticity", "divergence", "temperature_variation", "log_surface_pressure")
+_LOWEST_LEVEL, _HIGHEST_LEVEL = 1000, 50
+
+
+def _refuse_bad_requests(days: float, grid: Grid, start: str, levels: Sequence[int], spinup_days: float) -> None:
+    if not days * _OUTPUTS_PER_DAY >= 1:
+        raise UserError(f"{days:g} days hold no output time", remedy="give at least 0.25 days")
+    if not spinup_days >= 0:
+        raise UserError(f"a spin-up of {spinup_days:g} days is negative", remedy="give 0 or more days")
+    if grid.has_poles or grid.north_first:
+        raise UserError(
+            "the nature run writes no rows on the poles and south first", remedy="choose a grid without poles"
+        )
+    if not levels or sorted(set(levels)) != list(levels):
+        raise UserError(f"levels {tuple(levels)} are not strictly ascending", remedy="sort them, each once, in hPa")
+    if levels[0] < _HIGHEST_LEVEL or levels[-1] > _LOWEST_LEVEL:
+        raise UserError(
+            f"levels {tuple(levels)} reach outside {_HIGHEST_LEVEL} to {_LOWEST_LEVEL} hPa, where the model has layers",
+            remedy="choose levels in between",
+        )
+    try:
+        np.datetime64(start, "s")
+    except ValueError:
+        raise UserError(f"the start {start!r} is not a date", remedy="write it as 2000-01-01") from None
+
+
+def _template(diagnosis: Diagnosis, times: np.ndarray, seed: int, spinup_days: float) -> xr.Dataset:
+    grid, levels = diagnosis.grid, diagnosis.levels
+    one_map = ("latitude", "longitude")
+
+    def lazy(*leading: int) -> dask.array.Array:
+        shape = (times.size, *leading, *grid.shape)
+        return dask.array.zeros(shape, chunks=(1, *shape[1:]), dtype=np.float32)
+
+    variables: dict[str, tuple] = {name: (("time", "level", *one_map), lazy(len(levels))) for name in LEVEL_FIELDS}
+    variables |= {name: (("time", *one_map), lazy()) for name in (*SURFACE_FIELDS, _SOLAR)}
+    variables |= {name: (one_map, values) for name, values in diagnosis.static_fields().items()}
+    dataset = xr.Dataset(
+        {name: (*variable, attributes([name])[name]) for name, variable in variables.items()},
+        coords={
+            "time": ("time", times.astype("datetime64[ns]"), {"standard_name": "time"}),
+            "level": ("level", np.asarray(levels, np.int64), {"units": "hPa", "long_name": "pressure level"}),
+            "latitude": ("latitude", grid.latitude, {"units": "degrees_north", "standard_name": "latitude"}),
+            "longitude": ("longitude", grid.longitude, {"units": "degrees_east", "standard_name": "longitude"}),
+        },
+    )
+    # No date of creation: the same seed gives the same bytes.
+    return dataset.assign_attrs(
+        Conventions="CF-1.8",
+        title="Idealised nature run",
+        source="dry primitive equations at T21 with 10 sigma layers (dinosaur), seasonal Held-Suarez forcing",
+        created_by=f"weather-scnn {__version__}",
+        seed=seed,
+        spinup_days=float(spinup_days),
+        grid=grid.name,
+    )
+
+
+def _save_state(store: StoreInProgress, state: primitive_equations.State, position: int) -> None:
+    """Writes the restart file under a temporary name, then renames it, so that a kill leaves the old or the new."""
+    buffer = io.BytesIO()
+    contents: dict[str, Any] = {name: np.asarray(getattr(state, name)) for name in _STATE_FIELDS}
+    np.savez(buffer, position=position, **contents)
+    filesystem, folder = fsspec.core.url_to_fs(store.scratch)
+    with filesystem.open(f"{folder}/{_RESTART_FILE}.part", "wb") as file:
+        file.write(buffer.getvalue())
+    filesystem.mv(f"{folder}/{_RESTART_FILE}.part", f"{folder}/{_RESTART_FILE}")
+
+
+def _load_state(store: StoreInProgress) -> tuple[primitive_equations.State, int] | None:
+    """The state an interrupted run saved last and the index of the output it belongs to; None if there is none."""
+    filesystem, folder = fsspec.core.url_to_fs(store.scratch)
+    path = f"{folder}/{_RESTART_FILE}"
+    if not filesystem.exists(path):
+        return None
+    try:
+        with filesystem.open(path, "rb") as file, np.load(io.BytesIO(file.read())) as saved:
+            fields = {name: jnp.asarray(saved[name]) for name in _STATE_FIELDS}
+            return primitive_equations.State(**fields), int(saved["position"])
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile):
+        return None
+
+
+class _SimulatedDays(rich.progress.ProgressColumn):
+    """Days done and simulated days per second of wall time."""
+
+    def render(self, task: rich.progress.Task) -> str:
+        speed = task.finished_speed or task.speed
+        rate = f", {speed:.1f} days/s" if speed else ""
+        return f"{task.completed:.0f} of {task.total or 0:.0f} days{rate}"
+
+
+def _write(arrays: dict[str, Any], first: int, fields: dict[str, np.ndarray]) -> None:
+    for name, values in fields.items():
+        arrays[name][first : first + values.shape[0]] = values
+
+
+@functools.partial(jax.jit, static_argnums=0, donate_argnums=1)
+def _run_block(
+    diagnosis: Diagnosis, state: primitive_equations.State, sines: jax.Array
+) -> tuple[primitive_equations.State, dict[str, jax.Array]]:
+    """Fields at the state's time and every six hours after, one for each sine; and the state six hours later still."""
+
+    def step(
+        carry: primitive_equations.State, sine: jax.Array
+    ) -> tuple[primitive_equations.State, dict[str, jax.Array]]:
+        return diagnosis.model.advance(carry, sine), diagnosis.fields(carry)
+
+    return jax.lax.scan(step, state, sines)
+
+
+def _blocks(count: int, first: int) -> Iterator[tuple[int, int]]:
+    for begin in range(first, count, _BLOCK):
+        yield begin, min(begin + _BLOCK, count)
+
+
+def simulate(
+    output: str,
+    *,
+    days: float,
+    grid: Grid,
+    seed: int = 0,
+    start: str = "2000-01-01",
+    levels: Sequence[int] = (250, 500, 700, 850),
+    spinup_days: float = 40.0,
+    overwrite: bool = False,
+    progress: bool = True,
+) -> None:
+    """Integrates the idealised atmosphere and writes a WeatherBench 2 store, six-hourly, one chunk per time.
+
+    Memory does not grow with `days`. The same arguments give the same bytes on the same machine, also when the
+    command was killed and repeated: the state is saved beside the store as it goes.
+
+    Args:
+        output: Zarr store to write.
+        days: simulated days to write; four times a day, the first at `start`.
+        grid: output grid without pole rows, any size; the model itself is T21.
+        seed: of the initial perturbation.
+        start: date of the first output.
+        levels: hPa, ascending, within 50 to 1000.
+        spinup_days: days integrated before `start` and not written, rounded up to whole ones. Eddy kinetic energy at
+            500 hPa settles within 25 days, the zonal mean temperature within 40.
+        overwrite: whether to replace what stands at `output`.
+        progress: whether to show a bar on standard error.
+
+    Raises:
+        UserError: an argument is out of range, the output exists, or the integration became unstable.
+    """
+    levels = tuple(int(level) for level in levels)
+    _refuse_bad_requests(days, grid, start, levels, spinup_days)
+    times = np.datetime64(start, "s") + _STEP * np.arange(int(days * _OUTPUTS_PER_DAY + 1e-9))
+    model = NatureModel()
+    diagnosis = Diagnosis(model, grid, levels)
+    request = {
+        "command": "simulate",
+        "outputs": times.size,
+        "grid": [grid.kind.value, grid.longitudes, grid.latitudes, grid.first_longitude],
+        "seed": seed,
+        "start": str(times[0]),
+        "levels": levels,
+        "spinup_days": float(spinup_days),
+    }
+    template = _template(diagnosis, times, seed, spinup_days)
+    encoding = {"time": {"units": f"hours since {times[0]}".replace("T", " "), "dtype": "int64"}}
+    store = begin_store(output, template, request=request, overwrite=overwrite, encoding=encoding)
+    group = zarr.open_group(store.path, mode="r+", use_consolidated=False)
+    arrays: dict[str, Any] = {name: group[name] for name in (*LEVEL_FIELDS, *SURFACE_FIELDS, _SOLAR)}
+    bar = rich.progress.Progress(
+        rich.progress.TextColumn("{task.description}"),
+        rich.progress.BarColumn(),
+        _SimulatedDays(),
+        rich.progress.TimeRemainingColumn(),
+        console=rich.console.Console(stderr=True),
+        disable=not progress,
+    )
+    with bar, concurrent.futures.ThreadPoolExecutor(1) as writer:
+        resumed = _load_state(store)
+        if resumed is None:
+            blocks = math.ceil(spinup_days * _OUTPUTS_PER_DAY / _BLOCK)
+            early = times[0] - _STEP * _BLOCK * np.arange(blocks, 0, -1)
+            state = model.initial_state(seed, float(warmest_latitude(np.append(early, times[0]))[0]))
+            task = bar.add_task("spin-up", total=float(blocks))
+            for begin_time in early:
+                state, _ = _run_block(diagnosis, state, warmest_latitude(begin_time + _STEP * np.arange(_BLOCK)))
+                jax.block_until_ready(state)
+                bar.advance(task)
+            first = 0
+            _save_state(store, state, first)
+        else:
+            state, first = resumed
+        task = bar.add_task("simulate", total=times.size / _OUTPUTS_PER_DAY)
+        bar.update(task, completed=first / _OUTPUTS_PER_DAY)
+        pending: concurrent.futures.Future | None = None
+        for count, (begin, end) in enumerate(_blocks(times.size, first)):
+            if pending is not None and count % _BLOCKS_PER_RESTART == 0:
+                pending.result()
+                _save_state(store, state, begin)
+            # The last block may be short; its surplus times are integrated and dropped.
+            state, frames = _run_block(diagnosis, state, warmest_latitude(times[begin] + _STEP * np.arange(_BLOCK)))
+            fields = {name: np.asarray(values)[: end - begin] for name, values in frames.items()}
+            if not all(np.isfinite(values).all() for values in fields.values()):
+                raise UserError(
+                    f"the integration became unstable by {times[end - 1]}", where=store.path, remedy="try another seed"
+                )
+            solar = toa_incident_solar_radiation(times[begin:end], grid.latitude, grid.longitude)
+            fields[_SOLAR] = solar.astype(np.float32)
+            if pending is not None:
+                pending.result()
+            pending = writer.submit(_write, arrays, begin, fields)
+            bar.update(task, completed=end / _OUTPUTS_PER_DAY)
+        if pending is not None:
+            pending.result()
+    store.finish()

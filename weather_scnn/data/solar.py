@@ -1,0 +1,127 @@
+"""The sun: incident radiation at the top of the atmosphere, and the phases of the year and of the day.
+
+Both are known for any time, so a forecaster is given them for the step to come. Everything is NumPy float64.
+"""
+
+import numpy as np
+from jaxtyping import Float
+
+from weather_scnn.errors import UserError
+
+# Total solar irradiance at one astronomical unit, W m⁻² (Kopp and Lean 2011).
+SOLAR_CONSTANT = 1360.8
+_SECONDS_PER_RADIAN = 86400.0 / (2.0 * np.pi)
+
+
+def _year_and_day_fraction(times: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Fractions in [0, 1) of the calendar year and of the UTC day that have passed, shape (time,)."""
+    times = np.atleast_1d(np.asarray(times)).astype("datetime64[ns]")
+    year = times.astype("datetime64[Y]")
+    length = ((year + 1).astype("datetime64[D]") - year.astype("datetime64[D]")).astype(np.float64)
+    one_day = np.timedelta64(1, "D").astype("timedelta64[ns]")
+    year_fraction = (times - year.astype("datetime64[ns]")) / one_day / length
+    day_fraction = (times - times.astype("datetime64[D]").astype("datetime64[ns]")) / one_day
+    return year_fraction, day_fraction
+
+
+def solar_position(
+    times: np.ndarray,
+) -> tuple[Float[np.ndarray, " t"], Float[np.ndarray, " t"], Float[np.ndarray, " t"]]:
+    """Declination, equation of time and inverse squared distance of the sun (Spencer 1971).
+
+    Spencer's day angle is 2π(d − 1)/365; here it is 2π times the part of the calendar year that has passed, which
+    is the same in common years and stays continuous through leap years.
+
+    Args:
+        times: datetime64, UTC.
+
+    Returns:
+        Declination in radians; equation of time in radians of hour angle (apparent minus mean solar time);
+        (mean distance / distance)². Each of shape (time,).
+    """
+    angle = 2.0 * np.pi * _year_and_day_fraction(times)[0]
+    c1, s1, c2, s2 = np.cos(angle), np.sin(angle), np.cos(2 * angle), np.sin(2 * angle)
+    c3, s3 = np.cos(3 * angle), np.sin(3 * angle)
+    declination = (
+        0.006918 - 0.399912 * c1 + 0.070257 * s1 - 0.006758 * c2 + 0.000907 * s2 - 0.002697 * c3 + 0.00148 * s3
+    )
+    equation_of_time = 0.000075 + 0.001868 * c1 - 0.032077 * s1 - 0.014615 * c2 - 0.040849 * s2
+    inverse_squared_distance = 1.000110 + 0.034221 * c1 + 0.001280 * s1 + 0.000719 * c2 + 0.000077 * s2
+    return declination, equation_of_time, inverse_squared_distance
+
+
+def _cosine_integral(hour_angle: np.ndarray, sine_part: np.ndarray, cosine_part: np.ndarray) -> np.ndarray:
+    """∫₀^h max(0, A + B cos h′) dh′ for any h, with A the sine part and B ≥ 0 the cosine part."""
+    ratio = -sine_part / np.maximum(cosine_part, 1e-300)
+    sunset = np.arccos(np.clip(ratio, -1.0, 1.0))
+    turns = np.floor((hour_angle + np.pi) / (2.0 * np.pi))
+    lit = np.clip(hour_angle - 2.0 * np.pi * turns, -sunset, sunset)
+    whole_day = 2.0 * (sine_part * sunset + cosine_part * np.sin(sunset))
+    return turns * whole_day + sine_part * lit + cosine_part * np.sin(lit)
+
+
+def toa_incident_solar_radiation(
+    times: np.ndarray,
+    latitude: Float[np.ndarray, " y"],
+    longitude: Float[np.ndarray, " x"],
+    accumulation_hours: float = 1.0,
+) -> Float[np.ndarray, "t y x"]:
+    """Incident solar radiation at the top of the atmosphere, accumulated as ERA5 does: over the time before.
+
+    The cosine of the zenith angle, sin φ sin δ + cos φ cos δ cos h where it is positive, is integrated in closed form
+    over hour angle; declination and distance are those of the middle of each hour (Spencer 1971; see
+    `solar_position`), whose change within the hour is below 1e-4 of the daily mean.
+
+    Args:
+        times: datetime64, UTC, the end of each accumulation.
+        latitude: degrees north.
+        longitude: degrees east.
+        accumulation_hours: length of the accumulation; 1 in ERA5.
+
+    Returns:
+        J m⁻², shape (time, latitude, longitude), float64.
+
+    Raises:
+        UserError: the accumulation is not positive.
+    """
+    if not accumulation_hours > 0:
+        raise UserError(
+            f"an accumulation of {accumulation_hours:g} hours is not positive", remedy="give hours above zero"
+        )
+    times = np.atleast_1d(np.asarray(times)).astype("datetime64[ns]")
+    phi = np.radians(np.asarray(latitude, np.float64))[:, None]
+    lambda_ = np.radians(np.asarray(longitude, np.float64))
+    parts = int(np.ceil(accumulation_hours))
+    hours = accumulation_hours / parts
+    half_width = np.pi * hours / 24.0
+    total = np.zeros((times.size, phi.size, lambda_.size))
+    for part in range(parts):
+        middle = times - np.timedelta64(round((part + 0.5) * hours * 3.6e12), "ns")
+        declination, equation_of_time, factor = solar_position(middle)
+        day_fraction = _year_and_day_fraction(middle)[1]
+        noon_angle = 2.0 * np.pi * day_fraction - np.pi + equation_of_time
+        hour_angle = noon_angle[:, None, None] + lambda_
+        delta = declination[:, None, None]
+        sine_part, cosine_part = np.sin(phi) * np.sin(delta), np.maximum(np.cos(phi), 0.0) * np.cos(delta)
+        integral = _cosine_integral(hour_angle + half_width, sine_part, cosine_part) - _cosine_integral(
+            hour_angle - half_width, sine_part, cosine_part
+        )
+        total += SOLAR_CONSTANT * _SECONDS_PER_RADIAN * factor[:, None, None] * np.maximum(integral, 0.0)
+    return total
+
+
+def clock_features(times: np.ndarray, longitude: Float[np.ndarray, " x"]) -> Float[np.ndarray, "t x 4"]:
+    """Phases of the year and of the local mean solar day, as the sine and cosine of 2π times the part passed.
+
+    Args:
+        times: datetime64, UTC.
+        longitude: degrees east.
+
+    Returns:
+        Shape (time, longitude, 4): sine and cosine of the year's phase, sine and cosine of the day's.
+    """
+    year_fraction, day_fraction = _year_and_day_fraction(times)
+    longitude = np.asarray(longitude, np.float64)
+    year = np.broadcast_to(2.0 * np.pi * year_fraction[:, None], (year_fraction.size, longitude.size))
+    day = 2.0 * np.pi * (day_fraction[:, None] + longitude / 360.0)
+    return np.stack([np.sin(year), np.cos(year), np.sin(day), np.cos(day)], axis=-1)
