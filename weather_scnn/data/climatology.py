@@ -5,6 +5,8 @@ With the attribute `calendar` = "month-day", `dayofyear` counts the calendar day
 61 in every year. Otherwise it is the plain day of the year, as in WeatherBench 2's own stores.
 """
 
+import warnings
+
 import numpy as np
 import xarray as xr
 
@@ -39,7 +41,12 @@ def open_climatology(path: str) -> xr.Dataset:
         UserError: no such store, unfinished, or without `hour` and `dayofyear`.
     """
     try:
-        dataset = xr.open_zarr(path, chunks={}, decode_timedelta=True)
+        with warnings.catch_warnings():
+            # Only unfinished stores and some foreign ones lack consolidated metadata; the former are refused below.
+            warnings.filterwarnings(
+                "ignore", message="Failed to open Zarr store with consolidated", category=RuntimeWarning
+            )
+            dataset = xr.open_zarr(path, chunks={}, decode_timedelta=True)
     except (OSError, ValueError, KeyError) as error:
         raise UserError(
             f"cannot be read as a Zarr store ({type(error).__name__})",
