@@ -6,6 +6,7 @@ the page's style sheet, so that the same drawing suits a light page, a dark page
 
 import io
 import re
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -24,7 +25,7 @@ _SYSTEM_STYLES = (
     ("#8a4fb5", "--system-3", (0, (5, 1.4, 1.2, 1.4)), 1.6),
     ("#a8327a", "--system-4", (0, (8, 2)), 1.6),
 )
-_STYLE = {
+_STYLE: Any = {
     "font.family": "sans-serif",
     "font.size": 9.5,
     "svg.fonttype": "none",
@@ -47,7 +48,6 @@ _STYLE = {
     "xtick.major.size": 0,
     "ytick.major.size": 0,
     "xtick.major.pad": 5,
-    "figure.constrained_layout.use": True,
     "savefig.transparent": True,
 }
 _MAP_PIXELS = 720
@@ -89,11 +89,18 @@ def to_svg(figure: Figure, *, prefix: str, description: str) -> str:
 
 
 def to_png(figure: Figure) -> bytes:
-    """The figure as a PNG on white, 200 dots an inch."""
+    """The figure as a PNG on white, 160 dots an inch."""
     buffer = io.BytesIO()
     with matplotlib.rc_context(_STYLE):
-        figure.savefig(buffer, format="png", dpi=200, facecolor="white", transparent=False)
+        figure.savefig(buffer, format="png", dpi=160, facecolor="white", transparent=False)
     return buffer.getvalue()
+
+
+def _tick(value: float) -> str:
+    """A number on an axis: short, with a real minus sign, and 0 where rounding left almost nothing."""
+    text = f"{0.0 if abs(value) < 1e-12 else value:g}"
+    mantissa, _, exponent = text.partition("e")
+    return (mantissa + (f"e{int(exponent)}" if exponent else "")).replace("-", "−")
 
 
 def _lead_axis(axes: Axes, hours: np.ndarray) -> None:
@@ -119,6 +126,7 @@ def curves(
     units: str,
     from_zero: bool = False,
     lines: tuple[float, ...] = (),
+    least_span: float = 0.0,
 ) -> Figure:
     """One score against lead time.
 
@@ -129,22 +137,34 @@ def curves(
         units: of the score; empty if it has none.
         from_zero: whether the axis starts at 0, as for errors.
         lines: values to mark by a thin horizontal line.
+        least_span: the axis reaches at least this far to both sides of 0, so that rounding does not look like a bias.
     """
     with matplotlib.rc_context(_STYLE):
         figure = Figure(figsize=(3.6, 2.45))
-        axes = figure.add_subplot()
+        # Fixed margins line the panels up, and draw three times faster than a solved layout.
+        axes = figure.add_axes((0.165, 0.185, 0.815, 0.7))
         for value in lines:
             axes.axhline(value, color=MUTED, linewidth=0.9, zorder=1)
         for index, values in sorted(series.items(), reverse=True):
             colour, _, dashes, width = _SYSTEM_STYLES[index % len(_SYSTEM_STYLES)]
             shown = np.isfinite(values)
-            marker = {"marker": "o", "markersize": 3.4} if shown.sum() <= 12 and index == 0 else {}
-            if shown.sum() == 1:
-                marker = {"marker": "o", "markersize": 5}
-            axes.plot(hours[shown], values[shown], color=colour, linestyle=dashes, linewidth=width, **marker)
+            dots = shown.sum() == 1 or (index == 0 and shown.sum() <= 12)
+            axes.plot(
+                hours[shown],
+                values[shown],
+                color=colour,
+                linestyle=dashes,
+                linewidth=width,
+                marker="o" if dots else "",
+                markersize=3.4,
+            )
         _lead_axis(axes, hours)
         axes.yaxis.set_major_locator(MaxNLocator(5, min_n_ticks=3))
-        axes.ticklabel_format(axis="y", scilimits=(-3, 5), useMathText=False)
+        # No offset such as "1e-5" above the axis, which would lie on the title.
+        axes.yaxis.set_major_formatter(lambda value, _: _tick(value))
+        if least_span > 0:
+            low, high = axes.get_ylim()
+            axes.set_ylim(min(low, -least_span), max(high, least_span))
         if from_zero:
             axes.set_ylim(bottom=0)
         axes.set_title(title + (f"  ({units})" if units else ""))
@@ -235,8 +255,8 @@ def world_map(
         land: fraction of land, whose contour of one half is drawn as the coast.
     """
     with matplotlib.rc_context(_STYLE):
-        figure = Figure(figsize=(4.2, 2.75))
-        axes = figure.add_subplot()
+        figure = Figure(figsize=(4.2, 2.85))
+        axes = figure.add_axes((0.015, 0.2, 0.97, 0.7))
         image, extent = project(field, latitude, longitude)
         drawn = axes.imshow(
             image, extent=extent, origin="lower", cmap=colours, vmin=limits[0], vmax=limits[1], interpolation="none"
@@ -256,12 +276,13 @@ def world_map(
         axes.set_ylim(extent[2] * 1.01, extent[3] * 1.01)
         axes.set_axis_off()
         axes.set_title(title)
-        bar = figure.colorbar(
-            drawn, ax=axes, orientation="horizontal", fraction=0.05, pad=0.03, aspect=38, shrink=0.86, extend="both"
-        )
-        bar.outline.set_visible(False)  # type: ignore[operator]
+        scale = figure.add_axes((0.12, 0.155, 0.76, 0.026))
+        bar = figure.colorbar(drawn, cax=scale, orientation="horizontal", extend="both")
+        bar.outline.set_visible(False)
         bar.locator = MaxNLocator(5)
         bar.update_ticks()
-        bar.ax.set_xlabel(units, fontsize=9)
-        bar.solids.set_rasterized(True)
+        bar.ax.grid(visible=False)
+        bar.ax.set_xlabel(units, fontsize=9, labelpad=1)
+        if bar.solids is not None:
+            bar.solids.set_rasterized(True)
     return figure

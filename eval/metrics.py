@@ -105,6 +105,23 @@ def fields_of(sums: xr.Dataset) -> list[str]:
     return [str(name) for name, array in sums.data_vars.items() if "moment" in array.dims]
 
 
+def _anomaly_scores(means: dict[str, xr.DataArray]) -> dict[str, xr.DataArray]:
+    """ACC and activity from area-weighted means for every init time."""
+    forecast_square, truth_square = means["forecast_anomaly_squared"], means["truth_anomaly_squared"]
+    scale = (forecast_square * truth_square) ** 0.5
+    acc = means["anomaly_product"] / scale.where(scale > 0)
+    # A forecast of no anomaly has no pattern to correlate: 0 by convention, as WeatherBench lists climatology.
+    acc = acc.where(~((forecast_square == 0) & (truth_square > 0)), 0.0)
+    variances = [
+        (means[f"{which}_anomaly_squared"] - means[f"{which}_anomaly"] ** 2).clip(min=0.0).mean("init_time")
+        for which in ("forecast", "truth")
+    ]
+    return {
+        "acc": acc.mean("init_time"),
+        "activity": (variances[0] / variances[1].where(variances[1] > 0)) ** 0.5,
+    }
+
+
 def scores_from_sums(sums: xr.Dataset) -> xr.Dataset:
     """Scores of dims (system, metric, lead_time[, level], region) from sums over init times.
 
@@ -122,23 +139,14 @@ def scores_from_sums(sums: xr.Dataset) -> xr.Dataset:
         weight = array.sel(moment="weight", drop=True)
         means = {name: array.sel(moment=name, drop=True) / weight.where(weight > 0) for name in names[1:]}
         mse = means["squared_error"].mean("init_time")
-        scores = {
-            "rmse": np.sqrt(mse),
+        scores: dict[str, xr.DataArray] = {
+            "rmse": mse**0.5,
             "mse": mse,
             "mae": means["absolute_error"].mean("init_time"),
             "bias": means["error"].mean("init_time"),
         }
         if anomalies:
-            forecast_square, truth_square = means["forecast_anomaly_squared"], means["truth_anomaly_squared"]
-            scale = np.sqrt(forecast_square * truth_square)
-            acc = (means["anomaly_product"] / scale.where(scale > 0)).where(scale > 0)
-            acc = xr.where((forecast_square == 0) & (truth_square > 0), 0.0, acc)
-            scores["acc"] = acc.mean("init_time")
-            variances = [
-                np.maximum(means[f"{which}_anomaly_squared"] - means[f"{which}_anomaly"] ** 2, 0.0).mean("init_time")
-                for which in ("forecast", "truth")
-            ]
-            scores["activity"] = np.sqrt(variances[0] / variances[1].where(variances[1] > 0))
+            scores |= _anomaly_scores(means)
         stacked = xr.concat([scores[metric] for metric in metrics], dim="metric")
         order = [name for name in ("system", "metric", "lead_time", "level", "region") if name in stacked.dims]
         result[field] = stacked.assign_coords(metric=list(metrics)).transpose(*order).assign_attrs(array.attrs)

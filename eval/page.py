@@ -51,6 +51,7 @@ tbody th small { color: var(--muted); font-weight: 400; }
 thead th:first-child { text-align: left; position: sticky; left: 0; background: var(--card); z-index: 1; }
 .card td { min-width: 62px; line-height: 1.25; border-left: 2px solid var(--card); border-top: 2px solid var(--card);
   background: color-mix(in srgb, var(--tone, var(--card)) var(--depth, 0%), var(--card)); }
+.short { display: none; text-decoration: none; }
 .card td small { display: block; font-size: .74rem; opacity: .78; }
 .card td.behind { text-decoration: underline dotted 1.5px; text-underline-offset: 3px; }
 .scale { display: flex; align-items: center; gap: 10px; margin: 10px 0 12px; color: var(--muted); font-size: .84rem;
@@ -74,6 +75,7 @@ footer { margin-top: 56px; padding-top: 14px; border-top: 1px solid var(--rule);
 @media (max-width: 560px) {
   main { padding: 24px 14px 48px; } h2 { margin-top: 40px; }
   th, td { padding: 5px 8px; } .card td { min-width: 54px; }
+  .long { display: none; } .short { display: inline; }
   .tiles { grid-template-columns: 1fr 1fr; gap: 10px; } .tile { padding: 12px; } .tile b { font-size: 1.4rem; }
   dl { grid-template-columns: 1fr; gap: 2px; } dd { margin-bottom: 10px; }
   .plain tr, .plain th, .plain td { display: block; width: 100%; min-width: 0; white-space: normal; }
@@ -166,6 +168,12 @@ def scorecard_cell(value: str, skill: float | None, *, behind: bool) -> str:
     mark = ' class="behind"' if behind else ""
     percent = f"{100 * skill:+.0f} %".replace("-", "−")
     return f'<td{mark} style="--tone: var({tone}); --depth: {depth:.0f}%">{escape(value)}<small>{percent}</small></td>'
+
+
+def field_name(label: str, short: str, units: str) -> str:
+    """A field's name in a table: its label and units, or on narrow screens its symbol."""
+    small = f" <small>{escape(units)}</small>" if units else ""
+    return f'<span class="long">{escape(label)}{small}</span><abbr class="short" title="{escape(label)}">{escape(short)}</abbr>'
 
 
 def table(head: Sequence[str], rows: Iterable[tuple[str, Sequence[str]]], *, kind: str) -> str:

@@ -1,6 +1,7 @@
 """The report: scores as a scorecard, curves and maps on one page that needs no network."""
 
 import csv
+import datetime
 import os
 import pathlib
 import shutil
@@ -31,7 +32,7 @@ from eval.scoring import MODEL, open_scores
 from weather_scnn.data.opening import open_dataset
 from weather_scnn.errors import UserError
 
-_CURVE_FIELDS, _MAP_FIELDS, _CARD_LEADS = 24, 3, 10
+_CURVE_FIELDS, _MAP_FIELDS, _CARD_LEADS = 12, 3, 10
 # Larger maps are left to the forecast store itself; a table of them would be no use.
 _CSV_POINTS = 100_000
 
@@ -55,6 +56,15 @@ _SYSTEMS_EXPLAINED = {
     "climatology": "The usual weather of the date and hour, the same whatever the weather was at the start.",
 }
 _SECTION_TITLES = {"rmse": "RMSE", "acc": "Anomaly correlation", "bias": "Bias", "activity": "Activity"}
+
+
+def _date(text: str) -> str:
+    """`2021-01-10T00` as `10 January 2021, 00 UTC`."""
+    try:
+        time = datetime.datetime.fromisoformat(text)
+    except ValueError:
+        return text
+    return f"{time.day} {time:%B %Y}, {time:%H} UTC"
 
 
 class _Output:
@@ -123,9 +133,8 @@ def _scorecard(scores: xr.Dataset, fields: list[Field], region: str, system: str
             )
             for index in shown
         ]
-        units = f" <small>{page.escape(field.units)}</small>" if field.units else ""
-        rows.append((page.escape(field.label) + units, cells))
-    head = [f"RMSE of the {system}", *(format_lead(leads[index]) for index in shown)]
+        rows.append((page.field_name(field.label, field.short, field.units), cells))
+    head = ["RMSE", *(format_lead(leads[index]) for index in shown)]
     return page.table(head, rows, kind="card")
 
 
@@ -136,7 +145,7 @@ def _scorecards(scores: xr.Dataset, fields: list[Field]) -> str:
     main = MODEL if MODEL in systems else systems[0]
     parts = []
     if reference:
-        text = f"Each cell gives the RMSE and, below it, the skill against {reference}; blue is better, orange worse."
+        text = f"Each cell gives the RMSE of the {main} and, below it, the skill against {reference}; blue is better, orange worse."
         if reference != "climatology" and "climatology" in systems:
             text += " A dotted line under a number marks where the climatology has the smaller error."
         parts += [
@@ -146,11 +155,11 @@ def _scorecards(scores: xr.Dataset, fields: list[Field]) -> str:
         ]
     for index, region in enumerate(regions):
         card = _scorecard(scores, fields, region, main, reference)
-        title = f"<h3>{page.escape(region.replace('-', ' ').capitalize())}</h3>" if len(regions) > 1 else ""
-        if index < 2:
-            parts.append(title + card)
+        name = page.escape(region.replace("-", " ").capitalize())
+        if index == 0:
+            parts.append((f"<h3>{name}</h3>" if len(regions) > 1 else "") + card)
         else:
-            parts.append(f"<details><summary>{page.escape(region.replace('-', ' '))}</summary>{card}</details>")
+            parts.append(f"<details><summary>{name}</summary>{card}</details>")
     return page.section("scorecard", "Scorecard", *parts)
 
 
@@ -162,7 +171,7 @@ def _tiles(scores: xr.Dataset, fields: list[Field]) -> str:
     tiles = []
     for field in headline_fields([field for field in fields if "wind_vector" not in field.variable], 4):
         rmse = values(scores, field, "rmse", system, region)[position]
-        units = f" {field.units}" if field.units else ""
+        units = f" {field.units}".replace(" ", "\u00a0") if field.units else ""
         if reference is None:
             tiles.append(page.tile(f"{format_number(rmse)}{units}", f"RMSE of {field.label} at {lead}"))
             continue
@@ -175,6 +184,11 @@ def _tiles(scores: xr.Dataset, fields: list[Field]) -> str:
     return f'<div class="tiles">{"".join(tiles)}</div>' if tiles else ""
 
 
+def _largest_rmse(scores: xr.Dataset, field: Field, region: str) -> float:
+    errors = values(scores, field, "rmse", str(scores["system"].values[0]), region)
+    return float(np.nanmax(errors)) if np.isfinite(errors).any() else 0.0
+
+
 def _curve_section(scores: xr.Dataset, fields: list[Field], metric: str, output: _Output, tick) -> str:
     hours = scores["lead_time"].values / np.timedelta64(1, "h")
     region = str(scores["region"].values[0])
@@ -183,7 +197,8 @@ def _curve_section(scores: xr.Dataset, fields: list[Field], metric: str, output:
     for field in fields:
         series = {index: values(scores, field, metric, system, region) for index, system in enumerate(systems)}
         series = {index: numbers for index, numbers in series.items() if np.isfinite(numbers).any()}
-        if metric == "acc":
+        # The climatology has neither a pattern of anomalies nor a size of them: flat lines at 0 that hide the rest.
+        if metric in ("acc", "activity"):
             series = {index: numbers for index, numbers in series.items() if systems[index] != "climatology"}
         tick()
         if not series:
@@ -196,6 +211,7 @@ def _curve_section(scores: xr.Dataset, fields: list[Field], metric: str, output:
             units="" if metric in ("acc", "activity") else field.units,
             from_zero=metric == "rmse",
             lines={"acc": (0.6,), "bias": (0.0,), "activity": (1.0,)}.get(metric, ()),
+            least_span=0.02 * _largest_rmse(scores, field, region) if metric == "bias" else 0.0,
         )
         description = f"{_SECTION_TITLES[metric]} of {field.label} against lead time"
         drawn.append(output.figure(figure, f"{metric}_{field.slug}", description))
@@ -245,7 +261,7 @@ def _map_section(
             continue
         init = inits[inits.size // 2]
         valid = init + lead
-        times = [np.datetime_as_string(time, "h").replace("T", " ") + " UTC" for time in (init, valid)]
+        times = [_date(np.datetime_as_string(time, "h")) for time in (init, valid)]
         for field in fields:
             tick()
             if field.variable not in forecast or field.variable not in truth:
@@ -335,27 +351,36 @@ def _page(scores: xr.Dataset, forecast: str | None, truth: str | None, output: _
     attributes = scores.attrs
     count = attributes.get("init_times", "")
     opening = (
-        f"{count} forecasts that start from {attributes.get('first_init_time', '?')} to "
-        f"{attributes.get('last_init_time', '?')} UTC, out to {format_lead(scores['lead_time'].values[-1])}, on a grid "
+        f"{count} forecasts that start from {_date(attributes.get('first_init_time', '?'))} to "
+        f"{_date(attributes.get('last_init_time', '?'))}, out to {format_lead(scores['lead_time'].values[-1])}, on a grid "
         f"of {attributes.get('grid', '?')} points, each compared with what happened."
         if count
         else "Forecasts compared with what happened."
     )
     links = [("scorecard", "Scorecard")]
-    links += [("maps", "Maps")] if maps else []
     links += [(metric, _SECTION_TITLES[metric]) for metric in metrics if sections[metric]]
+    links += [("maps", "Maps")] if maps else []
     links += [("scores", "What the scores mean"), ("settings", "Settings")]
     less = len(fields) - len(curve_fields)
-    note = [page.paragraph(f"{less} further fields are in tables/scores.csv.", kind="note")] if less else []
+    note = (
+        [
+            page.paragraph(
+                f"Curves are drawn for {len(curve_fields)} fields; the other {less} are in tables/scores.csv.",
+                kind="note",
+            )
+        ]
+        if less
+        else []
+    )
     body = [
         "<header><h1>How good are the forecasts?</h1>",
         page.paragraph(opening, kind="lead"),
         _tiles(scores, fields),
         page.navigation(links) + "</header>",
         _scorecards(scores, fields),
-        maps,
         *sections.values(),
         *note,
+        maps,
         _explanations(scores),
         _settings(scores, {"forecast": forecast, "truth": truth} if forecast and truth else {}),
         "<footer>Beside this page: every figure as PNG in figures/, every number as CSV in tables/. "

@@ -123,7 +123,7 @@ def headline_fields(fields: Sequence[Field], count: int) -> list[Field]:
         # The headline levels of WeatherBench 2 first.
         preferred = [500, 850, 700, 250] if field.variable == "geopotential" else [850, 500, 700, 250]
         ranked = [level for level in preferred if level in siblings]
-        ranked += [level for level in siblings if level not in ranked]
+        ranked += [level for level in siblings if level is not None and level not in ranked]
         return ranked.index(field.level), fields.index(field)
 
     chosen = sorted(fields, key=rank)[:count]
@@ -132,9 +132,19 @@ def headline_fields(fields: Sequence[Field], count: int) -> list[Field]:
 
 def values(scores: xr.Dataset, field: Field, metric: str, system: str, region: str) -> np.ndarray:
     """One score against lead time, shape (lead_time,); NaN where the file has it not."""
-    if metric not in scores["metric"].values or system not in scores["system"].values:
-        return np.full(scores.sizes["lead_time"], np.nan)
-    return field.of(scores).sel(metric=metric, system=system, region=region).values.astype(np.float64)
+    array = scores[field.variable]
+    wanted = {"metric": metric, "system": system, "region": region, "level": field.level}
+    position: list[int | slice] = []
+    # Plain indexing: a report asks for thousands of curves, and label look-up would take most of its time.
+    for name in map(str, array.dims):
+        if name == "lead_time":
+            position.append(slice(None))
+            continue
+        labels = array[name].values.tolist()
+        if wanted[name] not in labels:
+            return np.full(scores.sizes["lead_time"], np.nan)
+        position.append(labels.index(wanted[name]))
+    return array.values[tuple(position)].astype(np.float64)
 
 
 def reference_system(scores: xr.Dataset) -> str | None:
@@ -186,7 +196,7 @@ def nearest_lead(scores: xr.Dataset, lead: str) -> int:
 
 
 def summary_table(scores: xr.Dataset, lead: str = "24h") -> rich.table.Table:
-    """RMSE of every field and system at one lead time, with the skill of each system against persistence.
+    """RMSE of every field and system at one lead time, with the first system's skill against persistence.
 
     Args:
         scores: as `eval.scoring.score` returns.
@@ -197,20 +207,20 @@ def summary_table(scores: xr.Dataset, lead: str = "24h") -> rich.table.Table:
     systems = [str(name) for name in scores["system"].values]
     reference = reference_system(scores)
     where = "" if region == "global" else f", {region}"
-    table = rich.table.Table(title=f"RMSE at {format_lead(scores['lead_time'].values[position])}{where}")
-    table.add_column("field")
-    table.add_column("units", style="dim")
+    title = f"RMSE at {format_lead(scores['lead_time'].values[position])}{where}"
+    caption = f"skill: the part of the RMSE of {reference} that the {systems[0]} removes" if reference else None
+    table = rich.table.Table(title=title, caption=caption)
+    table.add_column("field", no_wrap=True)
+    table.add_column("units", style="dim", no_wrap=True)
     for system in systems:
-        table.add_column(system, justify="right")
-        if reference is not None and system != reference:
-            table.add_column(f"skill vs {reference}", justify="right")
+        table.add_column(system, justify="right", no_wrap=True)
+    if reference is not None:
+        table.add_column("skill", justify="right", no_wrap=True)
     for field in list_fields(scores):
-        cells = []
-        for system in systems:
-            cells.append(format_number(values(scores, field, "rmse", system, region)[position]))
-            if reference is not None and system != reference:
-                gain = skill(scores, field, system, reference, region)[position]
-                style = "green" if gain > 0 else "red"
-                cells.append(f"[{style}]{100 * gain:+.0f} %[/]" if np.isfinite(gain) else "–")
+        cells = [format_number(values(scores, field, "rmse", system, region)[position]) for system in systems]
+        if reference is not None:
+            gain = skill(scores, field, systems[0], reference, region)[position]
+            style = "green" if gain > 0 else "red"
+            cells.append(f"[{style}]{100 * gain:+.0f} %[/]" if np.isfinite(gain) else "–")
         table.add_row(field.label, field.units, *cells)
     return table

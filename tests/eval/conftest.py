@@ -107,7 +107,14 @@ def write(dataset: xr.Dataset, path: pathlib.Path) -> str:
 @pytest.fixture(scope="session")
 def make() -> types.SimpleNamespace:
     """Makers of the small world's parts, for tests that change them."""
-    return types.SimpleNamespace(truth=make_truth, forecast=make_forecast, climatology=make_climatology, write=write)
+    truths: dict[str, xr.Dataset] = {}
+
+    def truth(start: str = "2021-01-01") -> xr.Dataset:
+        if start not in truths:
+            truths[start] = make_truth(start=start)
+        return truths[start].copy(deep=True)
+
+    return types.SimpleNamespace(truth=truth, forecast=make_forecast, climatology=make_climatology, write=write)
 
 
 @pytest.fixture(scope="session")

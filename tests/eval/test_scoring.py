@@ -301,10 +301,10 @@ def test_equal_units_written_differently_pass(world, tmp_path, make):
 
 
 def test_summary_table(scored):
-    console = rich.console.Console(width=160, record=True, file=open("/dev/null", "w"))
+    console = rich.console.Console(width=80, record=True, file=open("/dev/null", "w"))
     console.print(summary_table(scored[1], lead="24h"))
     text = console.export_text()
-    assert "RMSE at 24 h" in text and "Geopotential 500 hPa" in text and "skill vs persistence" in text
+    assert "RMSE at 24 h" in text and "Geopotential 500 hPa" in text and "RMSE of persistence" in text
     assert format_number(number(scored[1], "geopotential", "rmse", level=500)) in text
     with pytest.raises(UserError, match="not a lead time"):
         summary_table(scored[1], lead="soon")
