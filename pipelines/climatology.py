@@ -6,15 +6,14 @@ import logging
 import math
 from collections.abc import Sequence
 
-import apache_beam as beam
 import dask.array
 import numpy as np
 import pandas as pd
 import xarray as xr
-import xarray_beam as xbeam
 import zarr
 
 from pipelines import running
+from pipelines.running import beam, xbeam
 from weather_scnn.data.climatology import CALENDARS, DAY_OF_YEAR, DAYS, MONTH_DAY, day_numbers
 from weather_scnn.data.opening import open_dataset
 from weather_scnn.data.writing import StoreInProgress, begin_store, provenance
@@ -27,6 +26,8 @@ _BYTES_PER_PIECE = 192 * 2**20
 # Bytes of one chunk of the output, which holds several days.
 _BYTES_PER_CHUNK = 2 * 2**20
 _MAPS_PER_READ = 32
+# Rows of the banded smoothing matrix multiplied at once; a few days more than the window's half wastes least.
+_DAYS_PER_PRODUCT = 30
 
 _FORMULA = (
     "Weighted mean and standard deviation (of the population) over all years and over a window of {window} days of the "
@@ -120,12 +121,17 @@ def _smooth(
             count[place] += valid
             total[place] += deviation
             squares[place] += deviation**2
-    band = matrix[:, used]
-    weight, mean, square = (np.tensordot(band, sums, 1) for sums in (count, total, squares))
-    with np.errstate(invalid="ignore", divide="ignore"):
-        mean /= np.where(weight > 0, weight, np.nan)
-        std = np.sqrt(np.maximum(square / np.where(weight > 0, weight, np.nan) - mean**2, 0.0))
-    return (mean + (0.0 if shift is None else shift)).astype(np.float32), std.astype(np.float32)
+    means, stds = (np.empty((output_days.size, *shape), np.float32) for _ in range(2))
+    for begin in range(0, output_days.size, _DAYS_PER_PRODUCT):
+        rows = slice(begin, begin + _DAYS_PER_PRODUCT)
+        band = matrix[rows][:, used]
+        near = np.flatnonzero(band.any(axis=0))
+        weight, mean, square = (np.tensordot(band[:, near], sums[near], 1) for sums in (count, total, squares))
+        weight[weight <= 0] = np.nan
+        mean /= weight
+        stds[rows] = np.sqrt(np.maximum(square / weight - mean**2, 0.0))
+        means[rows] = mean if shift is None else mean + shift
+    return means, stds
 
 
 def _write_piece(

@@ -1,17 +1,27 @@
 """Runs the Beam jobs: the local runner, the progress bar, and errors as the user should see them."""
 
 import contextlib
+import logging
 import os
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 
-import apache_beam as beam
 import rich.console
 import rich.progress
-from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions, StandardOptions
-from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 
 from weather_scnn.errors import UserError
+
+# Beam logs a warning on import where its Google Cloud extra is absent; jobs import Beam from here, without it.
+logging.disable(logging.WARNING)
+try:
+    import apache_beam as beam
+    import xarray_beam as xbeam
+    from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions, StandardOptions
+    from apache_beam.runners.portability.fn_api_runner import FnApiRunner
+finally:
+    logging.disable(logging.NOTSET)
+
+__all__ = ["beam", "new_job", "piece", "run", "xbeam"]
 
 # Workers of the local runner are threads of this process, so they find here who waits for them.
 _LISTENERS: dict[str, Callable[[], None]] = {}

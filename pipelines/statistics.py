@@ -4,13 +4,12 @@ import dataclasses
 import functools
 from collections.abc import Iterable, Sequence
 
-import apache_beam as beam
 import numpy as np
 import pandas as pd
 import xarray as xr
-import xarray_beam as xbeam
 
 from pipelines import running
+from pipelines.running import beam, xbeam
 from weather_scnn.data.opening import open_dataset
 from weather_scnn.data.statistics import STATISTICS
 from weather_scnn.data.writing import provenance, refuse_to_overwrite, write_netcdf
@@ -46,15 +45,29 @@ class Moments:
 
     @classmethod
     def of(cls, values: np.ndarray, weights: np.ndarray, axes: tuple[int, ...]) -> "Moments":
-        """Moments over `axes` of an array with NaNs where data is missing; weights broadcast against it."""
+        """Moments over `axes` of an array with NaNs where data is missing.
+
+        Args:
+            values: shape (…, latitude, longitude).
+            weights: shape (latitude,).
+            axes: those to reduce, counted from the end: longitude (-1) and latitude (-2) always, time where there.
+        """
         values = np.asarray(values, np.float64)
         valid = np.isfinite(values)
-        weight_of = np.where(valid, weights, 0.0)
-        values = np.where(valid, values, 0.0)
-        weight = weight_of.sum(axes, keepdims=True)
-        mean = (weight_of * values).sum(axes, keepdims=True) / np.where(weight > 0, weight, 1.0)
-        squares = (weight_of * (values - mean) ** 2).sum(axes)
-        return cls(valid.sum(axes), weight.squeeze(axes), mean.squeeze(axes), squares)
+        complete = bool(valid.all())
+        if not complete:
+            values = np.where(valid, values, 0.0)
+        # Rows first: every value is touched once a sum, and weights only meet row sums.
+        outer = tuple(axis + 1 for axis in axes if axis != -1)
+        row_count = valid.sum(-1)
+        weight = (row_count * weights).sum(outer)
+        total = (values.sum(-1) * weights).sum(outer)
+        mean = total / np.where(weight > 0, weight, 1.0)
+        deviation = values - np.expand_dims(mean, axes)
+        if not complete:
+            deviation *= valid
+        squares = (np.einsum("...x,...x->...", deviation, deviation) * weights).sum(outer)
+        return cls(row_count.sum(outer), weight, mean, squares)
 
     def merge(self, other: "Moments") -> "Moments":
         """Moments of the union of two disjoint parts (Chan, Golub and LeVeque 1983, with weights)."""
@@ -124,15 +137,15 @@ def _reduce(
         array = dataset[name]
         leading = [dim for dim in array.dims if dim not in ("latitude", "longitude")]
         array = array.transpose(*leading, "latitude", "longitude")
-        weights = latitude_weights(dataset["latitude"].values)[:, None]
+        weights = latitude_weights(dataset["latitude"].values)
         if "time" not in array.dims:
             values = array.values
-            return name, (Moments.of(values, weights, (values.ndim - 2, values.ndim - 1)), None)
+            return name, (Moments.of(values, weights, (-2, -1)), None)
         begin = key.offsets["time"]
         partner = _partners(dataset["time"].values, step)[begin : begin + length]
         end = max(begin + length, int(partner.max()) + 1)
         values = array.transpose("time", ...).isel(time=slice(begin, end)).values.astype(np.float64)
-        axes = (0, values.ndim - 2, values.ndim - 1)
+        axes = (-values.ndim, -2, -1)
         has_partner = np.flatnonzero(partner >= 0)
         increments = values[partner[has_partner] - begin] - values[has_partner]
         return name, (Moments.of(values[:length], weights, axes), Moments.of(increments, weights, axes))
