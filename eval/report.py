@@ -1,24 +1,23 @@
 """The report: scores as a scorecard, curves and maps on one page that needs no network."""
 
-import csv
-import datetime
 import os
 import pathlib
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import rich.console
 import rich.progress
 import xarray as xr
-from matplotlib.figure import Figure
 
 from eval import page
-from eval.figures import curves, to_png, to_svg, world_map
-from eval.forecasts import open_forecast, require_same_grid
+from eval.figures import curves
+from eval.forecast_maps import map_section
+from eval.report_folder import ReportFolder
 from eval.scorecard import (
     Field,
+    format_date,
     format_lead,
     format_number,
     headline_fields,
@@ -29,12 +28,9 @@ from eval.scorecard import (
     values,
 )
 from eval.scoring import MODEL, open_scores
-from weather_scnn.data.opening import open_dataset
 from weather_scnn.errors import UserError
 
 _CURVE_FIELDS, _MAP_FIELDS, _CARD_LEADS = 12, 3, 10
-# Larger maps are left to the forecast store itself; a table of them would be no use.
-_CSV_POINTS = 100_000
 
 _EXPLAINED = {
     "rmse": "Root-mean-square error: the typical size of the error, in the field's own units, large errors counting "
@@ -56,38 +52,6 @@ _SYSTEMS_EXPLAINED = {
     "climatology": "The usual weather of the date and hour, the same whatever the weather was at the start.",
 }
 _SECTION_TITLES = {"rmse": "RMSE", "acc": "Anomaly correlation", "bias": "Bias", "activity": "Activity"}
-
-
-def _date(text: str) -> str:
-    """`2021-01-10T00` as `10 January 2021, 00 UTC`."""
-    try:
-        time = datetime.datetime.fromisoformat(text)
-    except ValueError:
-        return text
-    return f"{time.day} {time:%B %Y}, {time:%H} UTC"
-
-
-class _Output:
-    """The folder being filled: figures and tables beside the page, whose names the page never needs."""
-
-    def __init__(self, folder: pathlib.Path):
-        self.folder = folder
-        self._count = 0
-        for name in ("figures", "tables"):
-            (folder / name).mkdir()
-
-    def figure(self, figure: Figure, name: str, description: str) -> str:
-        """Saves the PNG and returns the SVG for the page."""
-        (self.folder / "figures" / f"{name}.png").write_bytes(to_png(figure))
-        self._count += 1
-        return to_svg(figure, prefix=f"f{self._count}", description=page.escape(description))
-
-    def rows(self, name: str, head: list[str], rows: Iterator[list]) -> None:
-        """Saves a table as CSV."""
-        with open(self.folder / "tables" / f"{name}.csv", "w", newline="") as file:
-            writer = csv.writer(file)
-            writer.writerow(head)
-            writer.writerows(rows)
 
 
 def _score_rows(scores: xr.Dataset, fields: list[Field]) -> Iterator[list]:
@@ -189,7 +153,9 @@ def _largest_rmse(scores: xr.Dataset, field: Field, region: str) -> float:
     return float(np.nanmax(errors)) if np.isfinite(errors).any() else 0.0
 
 
-def _curve_section(scores: xr.Dataset, fields: list[Field], metric: str, output: _Output, tick) -> str:
+def _curve_section(
+    scores: xr.Dataset, fields: list[Field], metric: str, output: ReportFolder, tick: Callable[[], None]
+) -> str:
     hours = scores["lead_time"].values / np.timedelta64(1, "h")
     region = str(scores["region"].values[0])
     systems = [str(name) for name in scores["system"].values]
@@ -228,76 +194,6 @@ def _curve_section(scores: xr.Dataset, fields: list[Field], metric: str, output:
     )
 
 
-def _colours(field: Field, fields: list[np.ndarray]) -> tuple[str, tuple[float, float]]:
-    """Colour map and limits that forecast and truth share; winds and tendencies are centred on 0."""
-    joined = np.concatenate([array[np.isfinite(array)].ravel() for array in fields])
-    low, high = (float(bound) for bound in np.percentile(joined, [0.5, 99.5])) if joined.size else (0.0, 1.0)
-    if low < 0 < high and "temperature" not in field.variable and "geopotential" not in field.variable:
-        bound = max(-low, high)
-        return "PuOr_r", (-bound, bound)
-    name = "Spectral_r" if "temperature" in field.variable else "viridis"
-    return name, (low, high if high > low else low + 1.0)
-
-
-def _map_section(
-    scores: xr.Dataset, fields: list[Field], forecast_path: str, truth_path: str, output: _Output, tick
-) -> str:
-    forecast, truth = open_forecast(forecast_path), open_dataset(truth_path)
-    require_same_grid(forecast, truth, where=forecast_path)
-    known = truth["time"].values
-    latitude, longitude = truth["latitude"].values.astype(float), truth["longitude"].values.astype(float)
-    land = None
-    if "land_sea_mask" in truth:
-        mask = truth["land_sea_mask"]
-        land = (mask.isel(time=0) if "time" in mask.dims else mask).transpose("latitude", "longitude").values
-    scored = forecast["prediction_timedelta"].values
-    wanted = dict.fromkeys(int(np.abs(scored - np.timedelta64(hours, "h")).argmin()) for hours in (24, 120))
-    parts = []
-    for position in wanted:
-        lead = scored[position]
-        inits = forecast["time"].values
-        inits = inits[np.isin(inits + lead, known)]
-        if not inits.size:
-            continue
-        init = inits[inits.size // 2]
-        valid = init + lead
-        times = [_date(np.datetime_as_string(time, "h")) for time in (init, valid)]
-        for field in fields:
-            tick()
-            if field.variable not in forecast or field.variable not in truth:
-                continue
-            predicted = field.of(forecast).sel(time=init).isel(prediction_timedelta=position).values.astype(float)
-            observed = field.of(truth).sel(time=valid).transpose("latitude", "longitude").values.astype(float)
-            error = predicted - observed
-            colours, limits = _colours(field, [predicted, observed])
-            largest = float(np.nanpercentile(np.abs(error), 99.5)) or 1.0
-            slug = f"map_{field.slug}_{format_lead(lead).replace(' ', '')}"
-            shown = []
-            for name, array, palette, bounds in (
-                ("Forecast", predicted, colours, limits),
-                ("Truth", observed, colours, limits),
-                ("Error: forecast − truth", error, "RdBu_r", (-largest, largest)),
-            ):
-                figure = world_map(
-                    array, latitude, longitude, title=name, units=field.units, colours=palette, limits=bounds, land=land
-                )
-                description = f"Map of {field.label}, {name.lower()}, at {format_lead(lead)}"
-                shown.append(output.figure(figure, f"{slug}_{name.split(':')[0].lower()}", description))
-            if error.size <= _CSV_POINTS:
-                north, east = np.meshgrid(latitude, longitude, indexing="ij")
-                columns = [array.ravel() for array in (north, east, predicted, observed, error)]
-                rows = ([f"{value:.7g}" for value in row] for row in zip(*columns))
-                output.rows(slug, ["latitude", "longitude", "forecast", "truth", "error"], rows)
-            heading = f"<h3>{page.escape(field.label)}, {format_lead(lead)} ahead</h3>"
-            note = page.paragraph(f"Started {times[0]}, valid {times[1]}.", kind="note")
-            parts.append(heading + note + page.panels(shown, kind="maps"))
-    if not parts:
-        return ""
-    text = "One forecast beside what happened: the one in the middle of the period, not the best. The projection "
-    text += "keeps areas. Colours end at the outer half per cent of the values."
-    return page.section("maps", "A forecast, the truth and the error", page.paragraph(text, kind="note"), *parts)
-
-
 def _settings(scores: xr.Dataset, paths: dict[str, str]) -> str:
     hidden = {"formula", "created_by", "created"}
     attributes = {name: value for name, value in scores.attrs.items() if not name.startswith("definition_")}
@@ -327,7 +223,7 @@ def _explanations(scores: xr.Dataset) -> str:
     return page.section("scores", "What the scores mean", page.definitions(rows))
 
 
-def _page(scores: xr.Dataset, forecast: str | None, truth: str | None, output: _Output, *, progress: bool) -> str:
+def _page(scores: xr.Dataset, forecast: str | None, truth: str | None, output: ReportFolder, *, progress: bool) -> str:
     fields = list_fields(scores)
     output.rows(
         "scores",
@@ -346,13 +242,13 @@ def _page(scores: xr.Dataset, forecast: str | None, truth: str | None, output: _
             bar.advance(task)
 
         sections = {metric: _curve_section(scores, curve_fields, metric, output, tick) for metric in metrics}
-        maps = _map_section(scores, map_fields, forecast, truth, output, tick) if forecast and truth else ""
+        maps = map_section(map_fields, forecast, truth, output, tick) if forecast and truth else ""
         bar.update(task, completed=total)
     attributes = scores.attrs
     count = attributes.get("init_times", "")
     opening = (
-        f"{count} forecasts that start from {_date(attributes.get('first_init_time', '?'))} to "
-        f"{_date(attributes.get('last_init_time', '?'))}, out to {format_lead(scores['lead_time'].values[-1])}, on a grid "
+        f"{count} forecasts that start from {format_date(attributes.get('first_init_time', '?'))} to "
+        f"{format_date(attributes.get('last_init_time', '?'))}, out to {format_lead(scores['lead_time'].values[-1])}, on a grid "
         f"of {attributes.get('grid', '?')} points, each compared with what happened."
         if count
         else "Forecasts compared with what happened."
@@ -428,7 +324,7 @@ def write_report(
     with tempfile.TemporaryDirectory(dir=target.absolute().parent, prefix=f".{target.name}.") as temporary:
         folder = pathlib.Path(temporary) / "report"
         folder.mkdir()
-        text = _page(dataset, forecast, truth, _Output(folder), progress=progress)
+        text = _page(dataset, forecast, truth, ReportFolder(folder), progress=progress)
         (folder / "index.html").write_text(text, encoding="utf-8")
         if target.exists():
             os.replace(target, pathlib.Path(temporary) / "replaced")

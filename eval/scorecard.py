@@ -1,6 +1,7 @@
 """Reading scores: which fields there are, what they are called, and their skill against a reference."""
 
 import dataclasses
+import datetime
 from collections.abc import Sequence
 
 import numpy as np
@@ -180,6 +181,15 @@ def format_lead(lead: np.timedelta64) -> str:
     if hours >= 48 and hours % 24 == 0:
         return f"{hours / 24:.0f} d"
     return f"{hours:g} h"
+
+
+def format_date(text: str) -> str:
+    """`2021-01-10T00` as `10 January 2021, 00 UTC`."""
+    try:
+        time = datetime.datetime.fromisoformat(text)
+    except ValueError:
+        return text
+    return f"{time.day} {time:%B %Y}, {time:%H} UTC"
 
 
 def nearest_lead(scores: xr.Dataset, lead: str) -> int:

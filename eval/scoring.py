@@ -54,7 +54,7 @@ __all__ = ["MODEL", "combine_scores", "open_scores", "score", "summary_table"]
 MODEL = "model"
 SUMS_GROUP = "sums"
 # Fields of one variable held in float64 at a time; larger forecasts are scored some lead times at a time.
-_BLOCK_BYTES = 128 * 2**20
+_BLOCK_BYTES = 32 * 2**20
 
 _log = logging.getLogger(__name__)
 
