@@ -7,7 +7,7 @@ import pytest
 import rich.console
 import xarray as xr
 
-from eval.forecasts import open_forecast
+from eval.forecasts import lead_times, open_forecast
 from eval.metrics import combine_scores
 from eval.scorecard import format_number, pretty_units, summary_table
 from eval.scoring import open_scores, score
@@ -315,3 +315,26 @@ def test_summary_table(scored):
 )
 def test_pretty_units(units, pretty):
     assert pretty_units(units) == pretty
+
+
+@pytest.mark.parametrize(
+    ("values", "units"),
+    [
+        (np.array([6, 36]), None),
+        (np.array([6.0, 36.0]), "hours"),
+        (np.array([0.25, 1.5]), "days"),
+        (np.array([360, 2160]), "minutes"),
+        (np.array([21600, 129600]), "s"),
+        (np.array([21600, 129600]) * 10**9, "nanoseconds"),
+        (np.array([6, 36], "timedelta64[h]"), None),
+    ],
+)
+def test_lead_times_in_any_units(values, units):
+    coordinate = xr.DataArray(values, dims="step", attrs={"units": units} if units else {})
+    hours = lead_times(coordinate, "f.zarr") / np.timedelta64(1, "h")
+    np.testing.assert_array_equal(hours, [6, 36])
+
+
+def test_lead_times_that_are_not_times():
+    with pytest.raises(UserError, match="units 'kelvin'"):
+        lead_times(xr.DataArray([1.0], dims="step", attrs={"units": "kelvin"}), "f.zarr")
