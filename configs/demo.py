@@ -21,9 +21,9 @@ def get_config() -> Config:
             surface_variables=("surface_pressure", "2m_temperature"),
             static_variables=("geopotential_at_surface", "land_sea_mask"),
         ),
-        model=ModelConfig(scalar_channels=48, vector_channels=24, blocks=3, filter_parameters=8, max_degree=22),
+        model=ModelConfig(scalar_channels=32, vector_channels=16, blocks=3, filter_parameters=8, max_degree=22),
         optimiser=OptimiserConfig(learning_rate=3e-3, warmup_steps=50),
         training=TrainingConfig(
-            batch_size=16, stages=(Stage(700, 1), Stage(100, 2)), log_every=10, checkpoint_every=200
+            batch_size=8, stages=(Stage(700, 1), Stage(100, 2)), log_every=10, checkpoint_every=200
         ),
     )

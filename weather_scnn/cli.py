@@ -11,7 +11,6 @@ import pandas as pd
 import rich.console
 import typer
 import typer.core
-import xarray as xr
 import zarr
 
 import configs
@@ -120,7 +119,6 @@ def regrid(
 ) -> None:
     """Brings a source onto an equiangular grid, in the canonical layout."""
     from pipelines.regrid import regrid as job
-
     from weather_scnn.sphere import Grid
 
     job(
@@ -194,7 +192,6 @@ def train(
     statistics = settings.data.statistics or str(workdir / "statistics.nc")
     if not settings.data.statistics and not pathlib.Path(statistics).exists():
         from pipelines.statistics import compute_statistics
-
         from weather_scnn.data.channels import Channels
 
         channels = Channels.from_config(settings.data)
@@ -246,17 +243,18 @@ def score(
     baselines: Annotated[str, typer.Option(help="persistence, climatology; separated by commas.")] = "",
     regions: Annotated[str, typer.Option(help="Regions separated by commas.")] = "global",
     variables: Variables = None,
+    levels: Annotated[str | None, typer.Option(help="Pressure levels in hPa, separated by commas.")] = None,
     init: Annotated[str | None, typer.Option(help="Only initial times A:B.")] = None,
     allow_missing: Annotated[bool, typer.Option("--allow-missing", help="Accept NaNs in the forecast.")] = False,
     overwrite: Overwrite = False,
 ) -> None:
     """Scores forecasts: RMSE, ACC, bias, MAE and more per variable, level, lead and region."""
-    from eval.scorecard import summary_table
     from eval.scoring import score as run
+    from eval.scoring import summary_table
 
     scores = run(
         forecast, truth, output, climatology=climatology, baselines=_names(baselines) or [],
-        regions=_names(regions) or ["global"], variables=_names(variables), init=init, allow_missing=allow_missing,
+        regions=_names(regions) or ["global"], variables=_names(variables), levels=_levels(levels), init=init, allow_missing=allow_missing,
         overwrite=overwrite,
     )  # fmt: skip
     console.print(summary_table(scores))
@@ -285,7 +283,7 @@ def demo(
 
     An interrupted demo goes on where it stopped.
     """
-    from eval.scorecard import summary_table
+    from eval.scoring import open_scores, summary_table
 
     workdir.mkdir(parents=True, exist_ok=True)
     nature, truth, month = (str(workdir / name) for name in ("nature.zarr", "truth.zarr", "climatology.zarr"))
@@ -294,19 +292,20 @@ def demo(
     first = pd.Timestamp(_DEMO_START)
     training = f"{first:%Y-%m-%d}:{first + pd.Timedelta(days=_DEMO_TRAINING_DAYS - 1):%Y-%m-%d}"
     test = first + pd.Timedelta(days=_DEMO_TRAINING_DAYS + _DEMO_GAP_DAYS)
-    init = f"{test:%Y-%m-%d}:{test + pd.Timedelta(days=_DEMO_TEST_DAYS - 1):%Y-%m-%d}:12h"
     days = _DEMO_TRAINING_DAYS + _DEMO_GAP_DAYS + _DEMO_TEST_DAYS + _DEMO_LEAD_DAYS
+    last = first + pd.Timedelta(days=days)
+    init = f"{test:%Y-%m-%d}:{test + pd.Timedelta(days=_DEMO_TEST_DAYS - 1):%Y-%m-%d}:12h"
     stages = [
         (nature, lambda: simulate(nature, days=days, grid="64x32", start=_DEMO_START)),
-        (truth, lambda: regrid(nature, truth, grid="64x32")),
-        (statistics, lambda: stats(truth, statistics, time=training)),
-        (month, lambda: climatology(truth, month, time=training)),
+        (truth, lambda: regrid(nature, truth, grid="64x32", time=f"{test:%Y-%m-%d}:{last:%Y-%m-%d}")),
+        (statistics, lambda: stats(nature, statistics, time=training)),
+        (month, lambda: climatology(nature, month, time=training)),
         (
             None,
             lambda: train(
                 _DEMO_CONFIG,
                 run,
-                [f"data.path={truth}", f"data.statistics={statistics}", f"data.train={training}"],
+                [f"data.path={nature}", f"data.statistics={statistics}", f"data.train={training}"],
             ),
         ),
         (forecasts, lambda: forecast(run, truth, forecasts, init=init, lead=f"{_DEMO_LEAD_DAYS}d")),
@@ -326,7 +325,7 @@ def demo(
         if output is None or not _is_whole(output):
             stage()
     report(scores, page, forecast=forecasts, truth=truth, overwrite=True)
-    console.print(summary_table(xr.open_dataset(scores), lead="24h"))
+    console.print(summary_table(open_scores(scores), lead="24h"))
     console.print(f"Report: {pathlib.Path(page) / 'index.html'}", soft_wrap=True)
 
 
