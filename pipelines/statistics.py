@@ -144,7 +144,9 @@ def _reduce(
         begin = key.offsets["time"]
         partner = _partners(dataset["time"].values, step)[begin : begin + length]
         end = max(begin + length, int(partner.max()) + 1)
-        values = array.transpose("time", ...).isel(time=slice(begin, end)).values.astype(np.float64)
+        # Beam's workers are the threads already; dask's own on top of them read one chunk a time 2.5 times slower.
+        part = array.transpose("time", ...).isel(time=slice(begin, end)).compute(scheduler="synchronous")
+        values = part.values.astype(np.float64)
         axes = (-values.ndim, -2, -1)
         has_partner = np.flatnonzero(partner >= 0)
         increments = values[partner[has_partner] - begin] - values[has_partner]
