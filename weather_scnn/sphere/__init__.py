@@ -20,11 +20,13 @@ if TYPE_CHECKING:
         wind_from_vorticity_divergence,
     )
     from weather_scnn.sphere.rotation import rotate_spectrum, wigner_d
+    from weather_scnn.sphere.spin import SpinTransform
     from weather_scnn.sphere.transforms import HarmonicTransform, power_spectrum
 
 _HOMES = {
     "EARTH_RADIUS": "calculus",
     "HarmonicTransform": "transforms",
+    "SpinTransform": "spin",
     "divergence": "calculus",
     "gradient": "calculus",
     "inverse_laplacian": "calculus",
@@ -42,6 +44,7 @@ __all__ = [
     "Grid",
     "GridKind",
     "HarmonicTransform",
+    "SpinTransform",
     "cell_bounds",
     "divergence",
     "gradient",

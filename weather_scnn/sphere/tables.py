@@ -196,43 +196,65 @@ def check_degree(grid: Grid, max_degree: int | None) -> int:
     return max_degree
 
 
-def scalar_tables(grid: Grid, max_degree: int, max_order: int) -> tuple[np.ndarray, np.ndarray]:
-    """Synthesis and analysis tables of scalars, each of shape (m, parity of l, l // 2, h).
+#: Orders in one block of tables. Within a block every order has the degrees of the block's first one, so that a block
+#: is one batched product, and blocks together leave out most of the zeros at l < m.
+BLOCK_ORDERS = 32
 
-    Synthesis: Σ over l of parity p gives S_p(θ) on the northern rows; north = S₀ + S₁, south = (−1)^m (S₀ − S₁).
-    Analysis: applied to north ± (−1)^m south (+ for even l).
+
+def blocks(max_order: int) -> list[tuple[int, int]]:
+    """First and last order (exclusive) of every block."""
+    return [(m, min(m + BLOCK_ORDERS, max_order + 1)) for m in range(0, max_order + 1, BLOCK_ORDERS)]
+
+
+def scalar_block(grid: Grid, max_degree: int, begin: int, end: int) -> Float[np.ndarray, "m p k h"]:
+    """Synthesis table of scalars for orders begin … end − 1 (begin even), degrees l = begin + 2k + p.
+
+    The sum over degrees of parity p gives S_p(θ) on the northern rows; north = S₀ + S₁, south = (−1)^m (S₀ − S₁).
     """
-    orders = np.arange(max_order + 1)
-    degrees = max_degree + 1 + (max_degree + 1) % 2
-    values = legendre(northern_colatitude(grid), max_degree, orders)
-    padded = np.zeros((orders.size, degrees, values.shape[-1]))
-    padded[:, : max_degree + 1] = values
-    synthesis = padded.reshape(orders.size, degrees // 2, 2, -1).swapaxes(1, 2).copy()
-    analysis = np.empty_like(synthesis)
-    for order_parity in (0, 1):
-        for degree_parity in (0, 1):
-            weights = folded_weights(grid, order_parity == 1, 1 if order_parity == degree_parity else -1)
-            analysis[order_parity::2, degree_parity] = synthesis[order_parity::2, degree_parity] @ weights
-    return synthesis, analysis
+    orders = np.arange(begin, end)
+    values = legendre(northern_colatitude(grid), max_degree, orders)[:, begin:]
+    if values.shape[1] % 2:
+        values = np.concatenate([values, np.zeros_like(values[:, :1])], 1)
+    return values.reshape(orders.size, -1, 2, values.shape[-1]).swapaxes(1, 2)
 
 
-def vector_tables(grid: Grid, max_degree: int, max_order: int) -> tuple[np.ndarray, np.ndarray]:
-    """Synthesis and analysis tables of vectors, each of shape (m, l, 2, h).
+def vector_block(grid: Grid, max_degree: int, begin: int, end: int) -> Float[np.ndarray, "m l g h"]:
+    """Synthesis table of vectors for orders begin … end − 1 (begin even), degrees begin … max_degree.
 
-    With P = m λ / (sinθ √(l(l+1))) = (₁λ + ₋₁λ)/2 and D = ∂θλ / √(l(l+1)) = (₋₁λ − ₁λ)/2, the first entry of the axis
-    of length 2 holds the functions of symmetry (−1)^m about the equator (P for even l, D for odd l), the second
-    those of symmetry −(−1)^m (D for even l, P for odd l).
+    With P = m λ / (sinθ √(l(l+1))) = (₁λ + ₋₁λ)/2 and D = ∂θλ / √(l(l+1)) = (₋₁λ − ₁λ)/2, g = 0 holds the functions
+    of symmetry (−1)^m about the equator (P for even l, D for odd l), g = 1 those of symmetry −(−1)^m (D for even l,
+    P for odd l).
     """
-    orders = np.arange(max_order + 1)
+    orders = np.arange(begin, end)
     theta = northern_colatitude(grid)
-    plus, minus = legendre(theta, max_degree, orders, 1), legendre(theta, max_degree, orders, -1)
-    synthesis = np.empty((orders.size, max_degree + 1, 2, theta.size))
+    plus, minus = (legendre(theta, max_degree, orders, spin)[:, begin:] for spin in (1, -1))
     parallel, meridional = (plus + minus) / 2, (minus - plus) / 2
-    synthesis[:, 0::2, 0], synthesis[:, 1::2, 0] = parallel[:, 0::2], meridional[:, 1::2]
-    synthesis[:, 0::2, 1], synthesis[:, 1::2, 1] = meridional[:, 0::2], parallel[:, 1::2]
-    analysis = np.empty_like(synthesis)
+    table = np.stack([parallel, meridional], 2)
+    table[:, 1::2] = table[:, 1::2, ::-1].copy()
+    return table
+
+
+def symmetry_weights(grid: Grid, vectors: bool) -> Float[np.ndarray, "2 2 h h"]:
+    """`folded_weights` for (parity of m, p) of scalars or (parity of m, g) of vectors."""
+    return np.stack(
+        [
+            np.stack([folded_weights(grid, (order == 1) != vectors, 1 if order == side else -1) for side in (0, 1)])
+            for order in (0, 1)
+        ]
+    )
+
+
+def analysis_block(table: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """The analysis table Λ·W of a synthesis table that begins at an even order, in the same layout.
+
+    Args:
+        table: (m, p, k, h) of `scalar_block` or (m, l, g, h) of `vector_block`.
+        weights: `symmetry_weights`, with the axes of the table between them and m: (2, p, 1, h, h) or (2, 1, g, h, h).
+    """
+    result = np.empty_like(table)
     for order_parity in (0, 1):
-        for side in (0, 1):
-            weights = folded_weights(grid, order_parity == 0, 1 if order_parity == side else -1)
-            analysis[order_parity::2, :, side] = synthesis[order_parity::2, :, side] @ weights
-    return synthesis, analysis
+        part = table[order_parity::2]
+        for index in np.ndindex(weights.shape[1:3]):
+            where = (slice(None), *(i if n > 1 else slice(None) for i, n in zip(index, weights.shape[1:3])))
+            result[order_parity::2][where] = part[where] @ weights[(order_parity, *index)]
+    return result

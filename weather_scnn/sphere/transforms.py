@@ -8,10 +8,12 @@ a real field: for (u, v) = grad χ + k × grad ψ on the unit sphere, E_lm = √
 As a spin-1 field u + iv = i Σ_lm (E_lm + i B_lm) ₁Y_lm. The norm is kept: Σ|E|² + |B|² (m > 0 twice) = ∫ u² + v².
 
 Transforms are a longitude Fourier transform and one matrix product per order m with a Legendre table, on the
-northern half of the rows (see `weather_scnn.sphere.tables`).
+northern half of the rows (see `weather_scnn.sphere.tables`). In shapes: h northern rows, r real and imaginary part,
+p parity of l, g symmetry about the equator, q the two halves of a mixed wind spectrum.
 """
 
 import dataclasses
+import functools
 from typing import Any
 
 import jax
@@ -20,28 +22,33 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from weather_scnn.errors import UserError
-from weather_scnn.sphere import tables
+from weather_scnn.sphere import table_cache, tables
+from weather_scnn.sphere.fourier import fourier, inverse_fourier
 from weather_scnn.sphere.grid import Grid
-
-# Below this many longitudes a product with the DFT matrix beats the FFT, whose output needs more copies.
-_LARGEST_DFT = 192
 
 _PRECISION = jax.lax.Precision.HIGHEST
 
+# Compiled as a whole when called outside of `jit`, a part of the caller's program inside.
+_compiled = functools.partial(jax.jit, inline=True)
+_compiled_for_degree = functools.partial(jax.jit, static_argnames=("max_degree",), inline=True)
 
-def _product(equation: str, left: jax.Array, right: jax.Array) -> jax.Array:
-    return jnp.einsum(equation, left, right, precision=_PRECISION)
-
-
-def _times_i(spectrum: jax.Array, axis: int) -> jax.Array:
-    """i times complex numbers whose parts lie along an axis."""
-    real, imaginary = jnp.split(spectrum, 2, axis)
-    return jnp.concatenate([-imaginary, real], axis)
+# Above this many bytes of synthesis tables, analysis uses them too (Λ·W) instead of tables of its own.
+_LARGEST_SEPARATE_BYTES = 512 * 2**20
 
 
-def _divided_by_i(spectrum: jax.Array, axis: int) -> jax.Array:
-    real, imaginary = jnp.split(spectrum, 2, axis)
-    return jnp.concatenate([imaginary, -real], axis)
+def _times_i(values: jax.Array, axis: int, power: int = 1) -> jax.Array:
+    """i^power times complex numbers whose two parts lie along an axis, for power 1 or −1."""
+    shape = [1] * values.ndim
+    shape[axis] = 2
+    sign = jnp.asarray([-power, power], values.dtype).reshape(shape)
+    return jnp.flip(values, axis) * sign
+
+
+def _along(flags: Any, axis: int, ndim: int) -> jax.Array:
+    """A vector as an array that varies along one of ndim axes."""
+    shape = [1] * ndim
+    shape[axis] = -1
+    return jnp.asarray(flags).reshape(shape)
 
 
 @jax.tree_util.register_dataclass
@@ -55,36 +62,54 @@ class HarmonicTransform:
         grid: the grid.
         max_degree: largest degree l.
         max_order: largest order m, min(max_degree, grid.maximum_order).
-        dft: exp(−imφ) as real and imaginary part, shape (x, m, 2); None where the FFT is used.
-        scalar_synthesis: see `tables.scalar_tables`.
-        scalar_analysis: see `tables.scalar_tables`.
-        vector_synthesis: see `tables.vector_tables`; None without vectors.
-        vector_analysis: see `tables.vector_tables`; None without vectors.
+        mesh: the device mesh over whose axis `mesh_axis` orders are split; None if they are not.
+        mesh_axis: name of that axis.
+        scalar_synthesis: one table a block of orders, see `tables.scalar_block`.
+        scalar_analysis: the same for analysis; None where the synthesis tables serve both directions.
+        scalar_weights: `tables.symmetry_weights`; None where analysis has tables of its own.
+        vector_synthesis: see `tables.vector_block`; None without vectors.
+        vector_analysis: as for scalars.
+        vector_weights: as for scalars.
     """
 
     grid: Grid = dataclasses.field(metadata={"static": True})
     max_degree: int = dataclasses.field(metadata={"static": True})
     max_order: int = dataclasses.field(metadata={"static": True})
-    dft: Any
+    mesh: Any = dataclasses.field(metadata={"static": True})
+    mesh_axis: str | None = dataclasses.field(metadata={"static": True})
     scalar_synthesis: Any
     scalar_analysis: Any
+    scalar_weights: Any
     vector_synthesis: Any
     vector_analysis: Any
+    vector_weights: Any
 
     @classmethod
     def create(
-        cls, grid: Grid, max_degree: int | None = None, *, vectors: bool = True, dtype: Any = None
+        cls,
+        grid: Grid,
+        max_degree: int | None = None,
+        *,
+        vectors: bool = True,
+        dtype: Any = None,
+        one_table: bool | None = None,
+        mesh: jax.sharding.Mesh | None = None,
+        mesh_axis: str | None = None,
     ) -> "HarmonicTransform":
-        """Builds the tables.
+        """Builds the tables, or reads them from the cache (`weather_scnn.sphere.table_cache`).
 
         Args:
             grid: the grid.
-            max_degree: largest degree; default the largest that the rows determine.
+            max_degree: largest degree; default the largest that the rows determine. A lower one takes less memory.
             vectors: whether wind transforms are wanted; they take twice the memory of the scalar ones.
             dtype: of tables and results, default float32; float64 needs `jax_enable_x64`.
+            one_table: whether synthesis tables serve both directions, which halves the memory for one more product
+                with a matrix of (latitudes/2)² in analysis; default where tables exceed 512 MiB.
+            mesh: splits the orders, and so the tables, over the devices of one mesh axis.
+            mesh_axis: that axis.
 
         Raises:
-            UserError: the degree is too large for the grid, or float64 without x64.
+            UserError: the degree is too large for the grid, float64 without x64, or a mesh without its axis.
         """
         max_degree = tables.check_degree(grid, max_degree)
         max_order = min(max_degree, grid.maximum_order)
@@ -94,30 +119,69 @@ class HarmonicTransform:
                 "float64 transforms were asked for while JAX runs in float32",
                 remedy="set JAX_ENABLE_X64=1 or leave dtype out",
             )
+        if mesh is not None and mesh_axis not in mesh.axis_names:
+            raise UserError(
+                f"the mesh axis {mesh_axis!r} is none of {mesh.axis_names}", remedy="name one of them as mesh_axis"
+            )
+        if mesh is not None:
+            mesh = jax.sharding.Mesh(mesh.devices, mesh.axis_names)  # axes whose layouts the compiler chooses
+        if one_table is None:
+            one_table = cls.table_bytes(grid, max_degree, vectors=vectors, dtype=dtype) > _LARGEST_SEPARATE_BYTES
 
-        def convert(table: np.ndarray) -> jax.Array:
-            return jnp.asarray(np.asarray(table, dtype))
+        def place(table: np.ndarray) -> jax.Array:
+            if mesh is None or mesh_axis is None:
+                return jnp.asarray(table)
+            missing = -table.shape[0] % mesh.shape[mesh_axis]
+            table = np.pad(table, [(0, missing)] + [(0, 0)] * (table.ndim - 1))
+            return jax.device_put(table, jax.NamedSharding(mesh, jax.P(mesh_axis)))
 
-        dft = None
-        if grid.longitudes <= _LARGEST_DFT:
-            angle = np.outer(np.radians(grid.longitude), np.arange(max_order + 1))
-            dft = convert(np.stack([np.cos(angle), -np.sin(angle)], -1))
-        scalar = [convert(table) for table in tables.scalar_tables(grid, max_degree, max_order)]
-        vector: list[Any] = [None, None]
-        if vectors:
-            vector = [convert(table) for table in tables.vector_tables(grid, max_degree, max_order)]
-        return cls(grid, max_degree, max_order, dft, *scalar, *vector)
+        def build(kind: str, make: Any) -> tuple[Any, Any, Any]:
+            weights = tables.symmetry_weights(grid, kind == "vector")
+            spread = np.expand_dims(weights, 1 if kind == "vector" else 2)
+            synthesis, analysis = [], []
+            for begin, end in tables.blocks(max_order):
+                sizes = (max_degree, begin, end)
+
+                def table(sizes: tuple[int, int, int] = sizes) -> np.ndarray:
+                    return make(grid, *sizes)
+
+                def weighted(sizes: tuple[int, int, int] = sizes) -> np.ndarray:
+                    return tables.analysis_block(make(grid, *sizes), spread)
+
+                synthesis.append(place(table_cache.cached(grid, kind, dtype, sizes, table)))
+                if not one_table:
+                    analysis.append(place(table_cache.cached(grid, f"{kind} analysis", dtype, sizes, weighted)))
+            if one_table:
+                return tuple(synthesis), None, jnp.asarray(weights.astype(dtype))
+            return tuple(synthesis), tuple(analysis), None
+
+        scalar = build("scalar", tables.scalar_block)
+        vector = build("vector", tables.vector_block) if vectors else (None, None, None)
+        return cls(grid, max_degree, max_order, mesh, mesh_axis, *scalar, *vector)
+
+    @staticmethod
+    def table_bytes(grid: Grid, max_degree: int | None = None, *, vectors: bool = True, dtype: Any = None) -> int:
+        """Bytes of the synthesis tables, before any are built."""
+        max_degree = tables.check_degree(grid, max_degree)
+        max_order = min(max_degree, grid.maximum_order)
+        half = (grid.latitudes + 1) // 2
+        count = 0
+        for begin, end in tables.blocks(max_order):
+            degrees = max_degree + 1 - begin
+            count += (end - begin) * half * (degrees + degrees % 2 + (2 * degrees if vectors else 0))
+        return count * np.dtype(np.float32 if dtype is None else dtype).itemsize
 
     @property
     def dtype(self) -> np.dtype:
         """Of tables and results."""
-        return np.dtype(self.scalar_synthesis.dtype)
+        return np.dtype(self.scalar_synthesis[0].dtype)
 
     @property
     def spectrum_shape(self) -> tuple[int, int, int]:
         """(degrees, orders, 2)."""
         return self.max_degree + 1, self.max_order + 1, 2
 
+    @_compiled_for_degree
     def analysis(self, field: Float[Array, "*b y x c"], max_degree: int | None = None) -> Float[Array, "*b l m 2 c"]:
         """Spectrum of a real scalar field.
 
@@ -129,25 +193,31 @@ class HarmonicTransform:
             UserError: the field is not on the grid, or the degree is larger than that of the transform.
         """
         degrees, orders = self._sizes(max_degree)
-        north, south = self._halves(self._fourier(field, orders))
-        folded = jnp.stack([north + south, north - south], 1)  # (m, parity, h, 2, b, c)
-        table = self.scalar_analysis[:orders, :, : (degrees + 1) // 2]
-        spectrum = _product("mpkh,mphrbc->mkprbc", table, folded)
-        spectrum = spectrum.reshape(orders, -1, *spectrum.shape[3:])[:, :degrees]
-        return self._spectrum_out(spectrum, field.shape[:-3])
+        folded = self._weighted(self._folded(field, orders), self.scalar_weights)  # (m, p, h, r, b, c)
+        found = jnp.zeros((orders, 2, (degrees + 1) // 2, *folded.shape[3:]), self.dtype)
+        for table, begin, end in self._blocks(self.scalar_analysis or self.scalar_synthesis, orders):
+            table = table[:, :, : (degrees - begin + 1) // 2]
+            part = self._product("mpkh,mphrbc->mpkrbc", table, folded[begin:end])
+            found = found.at[begin:end, :, begin // 2 :].set(part)
+        # (m, p, k, r, b, c) as (b, k, p, m, r, c)
+        spectrum = found.transpose(4, 2, 1, 0, 3, 5)
+        spectrum = spectrum.reshape(spectrum.shape[0], -1, *spectrum.shape[3:])[:, :degrees]
+        return spectrum.reshape(*field.shape[:-3], *spectrum.shape[1:])
 
+    @_compiled
     def synthesis(self, spectrum: Float[Array, "*b l m 2 c"]) -> Float[Array, "*b y x c"]:
         """The field of a spectrum, which may have fewer degrees and orders (upsampling) or more (left out)."""
-        batch, values = self._spectrum_in(spectrum)  # (m, l, 2, b, c)
-        orders, degrees = values.shape[:2]
-        if degrees % 2:
-            values = jnp.pad(values, [(0, 0), (0, 1)] + [(0, 0)] * 3)
-        values = values.reshape(orders, -1, 2, *values.shape[2:])
-        table = self.scalar_synthesis[:orders, :, : values.shape[1]]
-        folded = _product("mpkh,mkprbc->mphrbc", table, values)
-        rows = self._whole(folded[:, 0] + folded[:, 1], folded[:, 0] - folded[:, 1])
-        return self._inverse_fourier(rows, batch)
+        batch, values = self._spectrum_in(spectrum)  # (b, l, m, r, c)
+        values = jnp.pad(values, [(0, 0), (0, values.shape[1] % 2)] + [(0, 0)] * 3)
+        values = values.reshape(values.shape[0], -1, 2, *values.shape[2:])
+        values = values.transpose(3, 2, 1, 4, 0, 5)  # (m, p, k, r, b, c)
+        parts = []
+        for table, begin, end in self._blocks(self.scalar_synthesis, values.shape[0]):
+            part = values[begin:end, :, begin // 2 :]
+            parts.append(self._product("mpkh,mpkrbc->mphrbc", table[:, :, : part.shape[2]], part))
+        return self._unfolded(_joined(parts), batch)
 
+    @_compiled_for_degree
     def analysis_vector(
         self, u: Float[Array, "*b y x c"], v: Float[Array, "*b y x c"], max_degree: int | None = None
     ) -> tuple[Float[Array, "*b l m 2 c"], Float[Array, "*b l m 2 c"]]:
@@ -163,21 +233,23 @@ class HarmonicTransform:
         """
         self._need_vectors()
         degrees, orders = self._sizes(max_degree)
-        both = jnp.concatenate([u, v], -1)
-        north, south = self._halves(self._fourier(both, orders))  # (m, h, 2, b, 2c)
-        symmetric, antisymmetric = north + south, north - south
-        u_symmetric, v_symmetric = jnp.split(symmetric, 2, -1)
-        u_antisymmetric, v_antisymmetric = jnp.split(antisymmetric, 2, -1)
-        first = jnp.concatenate([u_symmetric, _divided_by_i(v_symmetric, 2)], -1)
-        second = jnp.concatenate([_divided_by_i(v_antisymmetric, 2), u_antisymmetric], -1)
-        mixed = _product("mlgh,mghrbc->mlrbc", self.vector_analysis[:orders, :degrees], jnp.stack([first, second], 1))
-        z_first, z_second = jnp.split(mixed, 2, -1)
-        even = (jnp.arange(degrees) % 2 == 0)[:, None, None, None]
-        divergent = _divided_by_i(jnp.where(even, z_first, z_second), 2)
-        rotational = jnp.where(even, z_second, z_first)
+        folded = self._folded(jnp.concatenate([u, v], -1), orders)  # (m, g, h, r, b, 2c)
+        east, north = jnp.split(folded, 2, -1)
+        # The table's functions of one symmetry go with u of that symmetry and v/i of the same.
+        east, north = east[:, :, :, None], _times_i(north, 3, -1)[:, :, :, None]
+        same = _along([True, False], 1, 7) == _along([True, False], 3, 7)
+        mixed = self._weighted(jnp.where(same, east, north), self.vector_weights)  # (m, g, h, q, r, b, c)
+        found = jnp.zeros((orders, degrees, *mixed.shape[3:]), self.dtype)
+        for table, begin, end in self._blocks(self.vector_analysis or self.vector_synthesis, orders):
+            part = self._product("mlgh,mghqrbc->mlqrbc", table[:, : degrees - begin], mixed[begin:end])
+            found = found.at[begin:end, begin:].set(part)
+        even = _along(np.arange(degrees) % 2 == 0, 1, 5)
+        divergent = _times_i(jnp.where(even, found[:, :, 0], found[:, :, 1]), 2, -1)
+        rotational = jnp.where(even, found[:, :, 1], found[:, :, 0])
         batch = jnp.shape(u)[:-3]
         return self._spectrum_out(divergent, batch), self._spectrum_out(rotational, batch)
 
+    @_compiled
     def synthesis_vector(
         self, divergent: Float[Array, "*b l m 2 c"], rotational: Float[Array, "*b l m 2 c"]
     ) -> tuple[Float[Array, "*b y x c"], Float[Array, "*b y x c"]]:
@@ -185,18 +257,57 @@ class HarmonicTransform:
         self._need_vectors()
         batch, e = self._spectrum_in(divergent)
         _, b = self._spectrum_in(rotational)
-        orders, degrees = e.shape[:2]
-        even = (jnp.arange(degrees) % 2 == 0)[:, None, None, None]
-        e = _times_i(e, 2)
-        mixed = jnp.concatenate([jnp.where(even, e, b), jnp.where(even, b, e)], -1)
-        folded = _product("mlgh,mlrbc->mghrbc", self.vector_synthesis[:orders, :degrees], mixed)
-        u_symmetric, v_symmetric = jnp.split(folded[:, 0], 2, -1)
-        v_antisymmetric, u_antisymmetric = jnp.split(folded[:, 1], 2, -1)
-        symmetric = jnp.concatenate([u_symmetric, _times_i(v_symmetric, 2)], -1)
-        antisymmetric = jnp.concatenate([u_antisymmetric, _times_i(v_antisymmetric, 2)], -1)
-        rows = self._whole(symmetric + antisymmetric, symmetric - antisymmetric)
-        u, v = jnp.split(self._inverse_fourier(rows, batch), 2, -1)
+        degrees, orders = e.shape[1:3]
+        # (b, l, m, r, c) as (m, l, q, r, b, c)
+        e, b = (values.transpose(2, 1, 3, 0, 4)[:, :, None] for values in (_times_i(e, 3), b))
+        even = _along(np.arange(degrees) % 2 == 0, 1, 6)
+        mixed = jnp.where(even == _along([True, False], 2, 6), e, b)  # (m, l, q, r, b, c)
+        parts = []
+        for table, begin, end in self._blocks(self.vector_synthesis, orders):
+            part = mixed[begin:end, begin:]
+            parts.append(self._product("mlgh,mlqrbc->mghqrbc", table[:, : part.shape[1]], part))
+        found = _joined(parts)
+        symmetric = _along([True, False], 1, 6)
+        east = jnp.where(symmetric, found[:, :, :, 0], found[:, :, :, 1])
+        north = _times_i(jnp.where(symmetric, found[:, :, :, 1], found[:, :, :, 0]), 3)
+        u, v = jnp.split(self._unfolded(jnp.concatenate([east, north], -1), batch), 2, -1)
         return u, v
+
+    # Products with tables
+
+    def _blocks(self, all_tables: Any, orders: int) -> list[tuple[jax.Array, int, int]]:
+        """Tables of the blocks that hold orders below a number, cut to them, with their first and last order."""
+        found = []
+        for table, (begin, end) in zip(all_tables, tables.blocks(self.max_order)):
+            if begin < orders:
+                end = min(end, orders)
+                found.append((table if self.mesh is not None else table[: end - begin], begin, end))
+        return found
+
+    def _product(self, equation: str, table: jax.Array, values: jax.Array) -> jax.Array:
+        def product(left: jax.Array, right: jax.Array) -> jax.Array:
+            return jnp.einsum(equation, left, right, precision=_PRECISION)
+
+        if self.mesh is None:
+            return product(table, values)
+        orders = values.shape[0]
+        values = jnp.pad(values, [(0, table.shape[0] - orders)] + [(0, 0)] * (values.ndim - 1))
+        split = jax.P(self.mesh_axis)
+        # The other axes of the mesh stay the compiler's, so that a batch split over them stays split.
+        mapped = jax.shard_map(
+            product, mesh=self.mesh, in_specs=(split, split), out_specs=split, axis_names={self.mesh_axis}
+        )
+        return mapped(table, values)[:orders]
+
+    def _weighted(self, folded: jax.Array, weights: jax.Array | None) -> jax.Array:
+        """Values (m, g, h, …) times the interpolation weights of (parity of m, g), if analysis has no tables."""
+        if weights is None:
+            return folded
+        orders = folded.shape[0]
+        folded = jnp.pad(folded, [(0, orders % 2)] + [(0, 0)] * (folded.ndim - 1))
+        pairs = folded.reshape(-1, 2, *folded.shape[1:])
+        result = jnp.einsum("sghk,nsgk...->nsgh...", weights, pairs, precision=_PRECISION)
+        return result.reshape(folded.shape)[:orders]
 
     # Shapes
 
@@ -216,78 +327,58 @@ class HarmonicTransform:
         return max_degree + 1, min(max_degree, self.max_order) + 1
 
     def _spectrum_in(self, spectrum: jax.Array) -> tuple[tuple[int, ...], jax.Array]:
-        """Leading shape, and the spectrum as (m, l, 2, b, c) of at most this transform's size."""
+        """Leading shape, and the spectrum as (b, l, m, 2, c) of at most this transform's size."""
         if spectrum.ndim < 4 or spectrum.shape[-2] != 2:
             raise UserError(
                 f"a spectrum of shape {spectrum.shape} is not (…, l, m, 2, channel)",
                 remedy="give what `analysis` returns",
             )
-        spectrum = spectrum[..., : self.max_degree + 1, : self.max_order + 1, :, :].astype(self.dtype)
-        values = spectrum.reshape(-1, *spectrum.shape[-4:])
-        return spectrum.shape[:-4], values.transpose(2, 1, 3, 0, 4)
+        degrees = min(spectrum.shape[-4], self.max_degree + 1)
+        orders = min(spectrum.shape[-3], self.max_order + 1, degrees)
+        values = spectrum[..., :degrees, :orders, :, :].astype(self.dtype)
+        return spectrum.shape[:-4], jnp.reshape(values, (-1, *values.shape[-4:]))
 
     def _spectrum_out(self, values: jax.Array, batch: tuple[int, ...]) -> jax.Array:
         """(m, l, 2, b, c) as (…, l, m, 2, c)."""
         values = values.transpose(3, 1, 0, 2, 4)
         return values.reshape(*batch, *values.shape[1:])
 
-    # Longitudes
+    # Latitudes
 
-    def _fourier(self, field: jax.Array, orders: int) -> jax.Array:
-        """Fourier coefficients (m, y, 2, b, c) of a field (…, y, x, c)."""
+    def _signs(self, orders: int) -> jax.Array:
+        """(−1)^(m + i) for i = 0, 1 as (m, i, 1, 1, 1, 1)."""
+        signs = 1 - 2 * ((np.arange(orders)[:, None] + np.arange(2)) % 2)
+        return jnp.asarray(signs, self.dtype)[:, :, None, None, None, None]
+
+    def _folded(self, field: jax.Array, orders: int) -> jax.Array:
+        """Fourier coefficients north ± (−1)^m south of a field (…, y, x, c), as (m, sign, h, 2, b, c)."""
         if field.ndim < 3 or field.shape[-3:-1] != self.grid.shape:
             raise UserError(
                 f"a field of shape {tuple(field.shape)} is not (…, {', '.join(map(str, self.grid.shape))}, channel)",
                 where=f"grid {self.grid.name}",
                 remedy="regrid it or make a transform for its grid",
             )
-        field = field.reshape(-1, *field.shape[-3:]).astype(self.dtype)
-        count = self.grid.longitudes
-        if self.dft is not None:
-            return _product("xmr,byxc->myrbc", self.dft[:, :orders] / count, field)
-        modes = jnp.fft.rfft(field.transpose(1, 0, 3, 2), axis=-1, norm="forward")[..., :orders]
-        if self.grid.first_longitude:
-            modes = modes * self._phase(orders, -1)
-        modes = modes.transpose(3, 0, 1, 2)
-        return jnp.stack([modes.real, modes.imag], 2)
+        field = jnp.reshape(field, (-1, *field.shape[-3:])).astype(self.dtype)
+        rows = fourier(field, orders, self.grid.first_longitude)  # (m, y, 2, b, c)
+        half = (self.grid.latitudes + 1) // 2
+        north, south = rows[:, :half], rows[:, ::-1][:, :half]
+        if not self.grid.north_first:
+            north, south = south, north
+        return north[:, None] + self._signs(orders) * south[:, None]
 
-    def _inverse_fourier(self, rows: jax.Array, batch: tuple[int, ...]) -> jax.Array:
-        """The field (…, y, x, c) of Fourier coefficients (m, y, 2, b, c)."""
-        count, orders = self.grid.longitudes, rows.shape[0]
-        if self.dft is not None:
-            doubled = jnp.where(jnp.arange(orders)[:, None] > 0, 2.0, 1.0).astype(self.dtype)
-            field = _product("xmr,myrbc->byxc", self.dft[:, :orders] * doubled, rows)
-        else:
-            modes = jax.lax.complex(rows[:, :, 0], rows[:, :, 1]).transpose(1, 2, 3, 0)
-            if self.grid.first_longitude:
-                modes = modes * self._phase(orders, 1)
-            # The FFT library must not see an imaginary part at m = 0; it belongs to no real field.
-            field = jnp.fft.irfft(modes, n=count, axis=-1, norm="forward").transpose(1, 0, 3, 2)
+    def _unfolded(self, folded: jax.Array, batch: tuple[int, ...]) -> jax.Array:
+        """The field of its parts (m, p, h, 2, b, c): north = S₀ + S₁, south = (−1)^m (S₀ − S₁)."""
+        orders, others = folded.shape[0], self.grid.latitudes // 2
+        signs = self._signs(orders)
+        north = folded[:, 0] + folded[:, 1]
+        south = (signs[:, 0] * folded[:, 0] + signs[:, 1] * folded[:, 1])[:, :others]
+        parts = [north, south[:, ::-1]] if self.grid.north_first else [south, north[:, ::-1]]
+        field = inverse_fourier(jnp.concatenate(parts, 1), self.grid.longitudes, self.grid.first_longitude)
         return field.reshape(*batch, *field.shape[1:])
 
-    def _phase(self, orders: int, sign: int) -> jax.Array:
-        angle = sign * np.arange(orders) * np.radians(self.grid.first_longitude)
-        return jnp.asarray(np.exp(1j * angle), np.result_type(self.dtype, np.complex64))
 
-    # Latitudes
-
-    def _sign(self, orders: int) -> jax.Array:
-        return jnp.asarray(1 - 2 * (np.arange(orders) % 2), self.dtype)[:, None, None, None, None]
-
-    def _halves(self, rows: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """Northern rows, and (−1)^m times the southern ones, both from the pole to the equator."""
-        half = (self.grid.latitudes + 1) // 2
-        first, second = rows[:, :half], rows[:, ::-1][:, :half]
-        north, south = (first, second) if self.grid.north_first else (second, first)
-        return north, south * self._sign(rows.shape[0])
-
-    def _whole(self, north: jax.Array, south: jax.Array) -> jax.Array:
-        """The inverse of `_halves`."""
-        south = south * self._sign(south.shape[0])
-        others = self.grid.latitudes // 2
-        if self.grid.north_first:
-            return jnp.concatenate([north, south[:, :others][:, ::-1]], 1)
-        return jnp.concatenate([south[:, :others], north[:, ::-1]], 1)
+def _joined(parts: list[jax.Array]) -> jax.Array:
+    return parts[0] if len(parts) == 1 else jnp.concatenate(parts, 0)
 
 
 def power_spectrum(spectrum: Float[Array, "*b l m 2 c"]) -> Float[Array, "*b l c"]:
