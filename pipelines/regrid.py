@@ -1,15 +1,16 @@
 """Regridding: any source → a WeatherBench 2 Zarr store on another grid, as a Beam job or a plain loop.
 
-The template is written before the job starts (xarray-beam#85: workers that discover it corrupt stores). A piece is one
-time with full maps, aligned with the store's chunks, so writing it twice is harmless and a killed job continues.
+The template is written before the job starts (xarray-beam#85: workers that discover it corrupt stores). A piece is some
+times with full maps, aligned with the store's chunks, so writing it twice is harmless and a killed job continues.
 """
 
 import contextlib
 import errno
 import functools
 import logging
+import time
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import dask.array
 import numpy as np
@@ -25,15 +26,13 @@ from weather_scnn.data.writing import StoreInProgress, begin_store, provenance
 from weather_scnn.errors import UserError
 from weather_scnn.sphere.grid import Grid
 
-if TYPE_CHECKING:
-    import apache_beam as beam
-    import xarray_beam
-
 _FORMULAS = {
     "conservative": "mean over the cell: overlaps in sin(latitude) and longitude; NaN where less than half is valid",
     "bilinear": "linear in latitude and periodic longitude; NaN where less than half the weight is valid",
     "nearest": "nearest latitude and nearest longitude",
 }
+_PIECE_BYTES = 8 * 2**20
+_PAUSES_SECONDS = (0.2, 1.0)
 
 
 def regrid_dataset(dataset: xr.Dataset, grid: Grid, weights: Weights) -> xr.Dataset:
@@ -74,11 +73,38 @@ def _piece_name(offset: int) -> str:
     return f"{offset:08d}"
 
 
+def _times_in_a_piece(source: xr.Dataset) -> int:
+    """Whole source chunks, about 8 MiB: a small map alone would cost more to schedule than to regrid.
+
+    Depends on the source alone, so that an interrupted run finds its pieces again.
+    """
+    chunk = max((array.chunks[0][0] for array in source.data_vars.values() if array.chunks), default=1)
+    each = source.nbytes // max(1, source.sizes["time"])
+    return chunk * max(1, _PIECE_BYTES // max(1, chunk * each))
+
+
+def _read_piece(source: xr.Dataset, offset: int, size: int, where: str) -> xr.Dataset:
+    """Times from `offset` on, in memory; reading is tried again before the piece is given up and named."""
+    piece = source.isel(time=slice(offset, offset + size))
+    for pause in (*_PAUSES_SECONDS, None):
+        try:
+            return piece.compute()
+        except Exception as error:  # stores raise nearly any type for a damaged or unreachable chunk
+            if pause is None:
+                first, last = (np.datetime_as_string(piece["time"].values[i], "h") for i in (0, -1))
+                raise UserError(
+                    f"cannot be read in {first}:{last} ({type(error).__name__}: {_reason(error)[:160]})",
+                    where=where,
+                    remedy="fetch that part again, then repeat the command: finished times are kept",
+                ) from error
+            time.sleep(pause)
+    raise AssertionError
+
+
 def _regrid_piece(
-    key: "xarray_beam.Key", chunk: xr.Dataset, *, grid: Grid, weights: Weights, positions: np.ndarray
-) -> tuple["xarray_beam.Key", xr.Dataset]:
-    """Regrids one chunk and puts its key back among all times, of which `positions` are still to do."""
-    return key.with_offsets(time=int(positions[key.offsets["time"]])), regrid_dataset(chunk, grid, weights)
+    offset: int, *, source: xr.Dataset, size: int, grid: Grid, weights: Weights, where: str
+) -> xr.Dataset:
+    return regrid_dataset(_read_piece(source, offset, size, where), grid, weights)
 
 
 @functools.lru_cache(maxsize=4)
@@ -125,12 +151,10 @@ def _quiet_imports() -> Iterator[None]:
 
 
 def _run_beam(
-    source: xr.Dataset,
+    regrid_piece: Callable[[int], xr.Dataset],
     template: xr.Dataset,
-    grid: Grid,
-    weights: Weights,
     store: StoreInProgress,
-    positions: np.ndarray,
+    offsets: Sequence[int],
     *,
     beam_options: Sequence[str] | None,
     progress: bool,
@@ -142,43 +166,32 @@ def _run_beam(
         from pipelines import running
 
     job = running.new_job()
-    regrid_piece = functools.partial(_regrid_piece, grid=grid, weights=weights, positions=positions)
 
-    def check(key: "xarray_beam.Key", chunk: xr.Dataset) -> tuple["xarray_beam.Key", xr.Dataset]:
-        xarray_beam.validate_zarr_chunk(key, chunk, template, {"time": 1})
-        return key, chunk
-
-    def write(key: "xarray_beam.Key", chunk: xr.Dataset) -> None:
+    def work(key: xarray_beam.Key) -> None:
         with running.piece(job):
+            chunk = regrid_piece(key.offsets["time"])
+            xarray_beam.validate_zarr_chunk(key, chunk, template, {"time": 1})
             _write_piece(key.offsets["time"], chunk, path=store.path)
 
-    def build(pipeline: "beam.Pipeline") -> None:
-        (
-            pipeline
-            | "Read" >> xarray_beam.DatasetToChunks(source.isel(time=positions), chunks={"time": 1})
-            | "Regrid" >> beam.MapTuple(regrid_piece)
-            | "Check" >> beam.MapTuple(check)
-            | "Write" >> beam.MapTuple(write)
-        )
+    def build(pipeline: beam.Pipeline) -> None:
+        keys = [xarray_beam.Key({"time": offset}) for offset in offsets]
+        pipeline | "Pieces" >> beam.Create(keys) | "Spread" >> beam.Reshuffle() | "Regrid" >> beam.Map(work)
 
-    running.run(
-        build, job=job, pieces=len(positions), description="regrid", beam_options=beam_options, progress=progress
-    )
+    running.run(build, job=job, pieces=len(offsets), description="regrid", beam_options=beam_options, progress=progress)
 
 
 @contextlib.contextmanager
-def _bar(progress: bool, total: int, done: int) -> Iterator[Callable[[], None]]:
+def _bar(progress: bool, total: int) -> Iterator[Callable[[], None]]:
     with rich.progress.Progress(
         rich.progress.TextColumn("{task.description}"),
         rich.progress.BarColumn(),
         rich.progress.MofNCompleteColumn(),
-        rich.progress.TextColumn("times"),
         rich.progress.TimeElapsedColumn(),
         rich.progress.TimeRemainingColumn(),
         console=rich.console.Console(stderr=True),
         disable=not progress,
     ) as bar:
-        task = bar.add_task("regrid", total=total, completed=done)
+        task = bar.add_task("regrid", total=total)
         yield lambda: bar.advance(task)
 
 
@@ -235,6 +248,8 @@ def regrid(
     weights = make_weights(latitude, longitude, grid, method)
     times = source["time"].values if "time" in source.dims else np.array([], "datetime64[ns]")
     period = f"{times[0]}:{times[-1]}" if len(times) else ""
+    moving = source[[name for name, array in source.data_vars.items() if "time" in array.dims]]
+    size = _times_in_a_piece(moving) if len(times) else 1
     request = {
         "command": "regrid",
         "input": str(input),
@@ -243,6 +258,7 @@ def regrid(
         "variables": sorted(map(str, source.data_vars)),
         "levels": [float(level) for level in source["level"].values] if "level" in source.dims else [],
         "times": [len(times), period],
+        "times_in_a_piece": size,
     }
     attributes = provenance(
         source=str(input),
@@ -260,26 +276,18 @@ def regrid(
     }
     store = begin_store(output, template, request=request, overwrite=overwrite, encoding=encoding)
     _open_for_writing.cache_clear()
-    positions = np.array([i for i in range(len(times)) if _piece_name(i) not in store.done], np.int64)
-    moving = source[[name for name, array in source.data_vars.items() if "time" in array.dims]]
+    offsets = [offset for offset in range(0, len(times), size) if _piece_name(offset) not in store.done]
+    regrid_piece = functools.partial(
+        _regrid_piece, source=moving, size=size, grid=grid, weights=weights, where=str(input)
+    )
     try:
         if no_beam:
-            with _bar(progress, len(times), len(store.done)) as advance:
-                for position in positions:
-                    chunk = moving.isel(time=[position]).compute()
-                    _write_piece(int(position), regrid_dataset(chunk, grid, weights), path=store.path)
+            with _bar(progress, len(offsets)) as advance:
+                for offset in offsets:
+                    _write_piece(offset, regrid_piece(offset), path=store.path)
                     advance()
-        elif len(positions):
-            _run_beam(
-                moving,
-                template,
-                grid,
-                weights,
-                store,
-                positions,
-                beam_options=beam_options,
-                progress=progress,
-            )
+        elif offsets:
+            _run_beam(regrid_piece, template, store, offsets, beam_options=beam_options, progress=progress)
     except UserError:
         raise
     except Exception as error:  # Beam wraps what a worker raised in types of its own

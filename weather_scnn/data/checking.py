@@ -173,18 +173,30 @@ def _batches(array: xr.DataArray) -> Iterator[list[dict[str, slice]]]:
     yield batch
 
 
+def _merged(batch: list[dict[str, slice]]) -> dict[str, slice] | None:
+    """The one box that a batch fills, if it is a run of chunks along the first dimension."""
+    first, last = batch[0], batch[-1]
+    dim, *others = first
+    if all(each[other] == first[other] for each in batch for other in others):
+        return {**first, dim: slice(first[dim].start, last[dim].stop)}
+    return None
+
+
 def _read(
     name: str, array: xr.DataArray, batch: list[dict[str, slice]], report: CheckReport
-) -> list[xr.DataArray | None]:
-    lazy = [array.isel(slices) for slices in batch]
+) -> list[tuple[dict[str, slice], xr.DataArray]]:
+    # One read a batch: scheduling each small chunk by itself costs more than reading it.
+    box = _merged(batch)
+    boxes = batch if box is None else [box]
     try:
-        return list(dask.compute(*lazy))
+        return list(zip(boxes, dask.compute(*(array.isel(each) for each in boxes))))
     except Exception:
         # One bad chunk fails the batch: find which. Stores raise nearly any type for a damaged chunk.
-        results: list[xr.DataArray | None] = []
-        for block in lazy:
+        results = []
+        for slices in batch:
+            block = array.isel(slices)
             try:
-                results.append(block.compute())
+                results.append((slices, block.compute()))
             except Exception as error:
                 reason = " ".join(str(error).split())[:160]
                 where = _stamp(block["time"].values[0]) if "time" in block.dims else ""
@@ -195,7 +207,6 @@ def _read(
                     remedy="fetch that part of the source again",
                     fatal=True,
                 )
-                results.append(None)
         return results
 
 
@@ -376,10 +387,9 @@ def check_store(path: str, *, progress: bool = True) -> CheckReport:
             tally = _Tally(np.zeros(array.sizes.get("time", 1), np.int64), np.zeros(levels), np.zeros(levels))
             bar.update(task, description=f"check {name}")
             for batch in _batches(array):
-                for slices, block in zip(batch, _read(name, array, batch, report)):
-                    if block is not None:
-                        tally.add(block, slices, weights)
-                        bar.advance(task, block.nbytes)
+                for slices, block in _read(name, array, batch, report):
+                    tally.add(block, slices, weights)
+                    bar.advance(task, block.nbytes)
             _nan_problems(name, tally, times if timed else None, report)
             _range_problems(name, tally, array["level"].values if "level" in array.dims else None, report)
             finite = math.isfinite(tally.low)

@@ -122,19 +122,26 @@ def _named_fields(piece: xr.Dataset, where: str, notes: Notes, wanted: Sequence[
     return fields
 
 
-def _select_levels(name: str, array: xr.DataArray, levels: Sequence[float] | None, where: str) -> xr.DataArray:
-    if levels is None or "level" not in array.dims:
+def _levels_of(array: xr.DataArray, levels: Sequence[float]) -> xr.DataArray | None:
+    """Those of `levels` that a file holds; None if it holds none of them. Fields without levels stay."""
+    if "level" not in array.dims:
         return array
     present = array["level"].values
-    missing = [level for level in levels if not np.any(np.isclose(present, level))]
-    if missing:
-        raise UserError(
-            f"{name} has no level {', '.join(f'{level:g}' for level in missing)} hPa",
-            where=where,
-            remedy=f"choose from {', '.join(f'{level:g}' for level in present)}",
-        )
-    order = np.array(sorted(int(np.argmin(np.abs(present - level))) for level in set(levels)))
-    return take(array.to_dataset(name=name), "level", order)[name]
+    order = np.flatnonzero(np.isclose(present[:, None], np.asarray(levels)[None, :]).any(axis=1))
+    return take(array.to_dataset(name="field"), "level", order)["field"].rename(array.name) if len(order) else None
+
+
+def _require_levels(present: dict[str, set[float]], levels: Sequence[float], where: str) -> None:
+    if not any(present.values()):
+        raise UserError("no variable there has levels", where=where, remedy="leave --levels out")
+    for name, held in present.items():
+        missing = [level for level in levels if held and not np.isclose(sorted(held), level).any()]
+        if missing:
+            raise UserError(
+                f"{name} has no level {', '.join(f'{level:g}' for level in missing)} hPa",
+                where=where,
+                remedy=f"choose from {', '.join(f'{level:g}' for level in sorted(held))}",
+            )
 
 
 def open_with_notes(
@@ -171,11 +178,15 @@ def open_with_notes(
             present.add(variable.name if variable is not None else str(name))
     wanted = None if variables is None else _wanted(variables, present, path)
     parts: dict[str, list[tuple[str, xr.DataArray]]] = {}
+    held: dict[str, set[float]] = {}
     for where, piece in pieces:
         for name, array in _named_fields(piece, where, notes, wanted).items():
-            parts.setdefault(name, []).append((where, _select_levels(name, array, chosen_levels, where)))
-    if chosen_levels and not any("level" in array.dims for each in parts.values() for _, array in each):
-        raise UserError("no variable there has levels", where=path, remedy="leave --levels out")
+            held.setdefault(name, set()).update(map(float, array["level"].values) if "level" in array.dims else ())
+            chosen = array if chosen_levels is None else _levels_of(array, chosen_levels)
+            if chosen is not None:
+                parts.setdefault(name, []).append((where, chosen))
+    if chosen_levels is not None:
+        _require_levels(held, chosen_levels, path)
     fields = {name: unique_times(name, joined(name, each, notes), notes) for name, each in parts.items()}
     # A Zarr store without consolidated metadata lists its arrays in any order.
     fields = {name: fields[name] for name in wanted or sorted(fields, key=catalogue_order)}
