@@ -26,6 +26,8 @@ _BYTES_PER_PIECE = 192 * 2**20
 # Bytes of one chunk of the output, which holds several days.
 _BYTES_PER_CHUNK = 2 * 2**20
 _MAPS_PER_READ = 32
+# Below any weight of one sample, above the rounding of a difference of sums.
+_LEAST_WEIGHT = 1e-6
 # Rows of the banded smoothing matrix multiplied at once; a few days more than the window's half wastes least.
 _DAYS_PER_PRODUCT = 30
 
@@ -107,7 +109,9 @@ def _smooth(
     order = np.argsort(index, kind="stable")
     index, slots = index[order], slots[order]
     shape = array.shape[1:]
-    count, total, squares = (np.zeros((used.size, *shape)) for _ in range(3))
+    total, squares = (np.zeros((used.size, *shape)) for _ in range(2))
+    samples = np.bincount(slots, minlength=used.size).astype(np.float64)
+    missing: np.ndarray | None = None  # most fields have no NaN, and then need no third array
     shift: np.ndarray | None = None
     for begin in range(0, index.size, _MAPS_PER_READ):
         part = index[begin : begin + _MAPS_PER_READ]
@@ -117,9 +121,12 @@ def _smooth(
         if shift is None:
             shift = np.where(np.isfinite(maps[0]), maps[0], 0.0)
         for position, place in zip(inverse, slots[begin : begin + _MAPS_PER_READ]):
-            valid = np.isfinite(maps[position])
-            deviation = np.where(valid, maps[position] - shift, 0.0)
-            count[place] += valid
+            deviation = maps[position] - shift
+            absent = ~np.isfinite(deviation)
+            if absent.any():
+                missing = np.zeros_like(total) if missing is None else missing
+                missing[place] += absent
+                deviation[absent] = 0.0
             total[place] += deviation
             squares[place] += deviation**2
     means, stds = (np.empty((output_days.size, *shape), np.float32) for _ in range(2))
@@ -127,8 +134,12 @@ def _smooth(
         rows = slice(begin, begin + _DAYS_PER_PRODUCT)
         band = matrix[rows][:, used]
         near = np.flatnonzero(band.any(axis=0))
-        weight, mean, square = (np.tensordot(band[:, near], sums[near], 1) for sums in (count, total, squares))
-        weight[weight <= 0] = np.nan
+        band = band[:, near]
+        weight = np.broadcast_to((band @ samples[near]).reshape(-1, *(1 for _ in shape)), (len(band), *shape)).copy()
+        if missing is not None:
+            weight -= np.tensordot(band, missing[near], 1)
+        mean, square = (np.tensordot(band, sums[near], 1) for sums in (total, squares))
+        weight[weight < _LEAST_WEIGHT] = np.nan
         mean /= weight
         stds[rows] = np.sqrt(np.maximum(square / weight - mean**2, 0.0))
         means[rows] = mean if shift is None else mean + shift
