@@ -194,11 +194,11 @@ class HarmonicTransform:
         """
         degrees, orders = self._sizes(max_degree)
         folded = self._weighted(self._folded(field, orders), self.scalar_weights)  # (m, p, h, r, b, c)
-        found = jnp.zeros((orders, 2, (degrees + 1) // 2, *folded.shape[3:]), self.dtype)
-        for table, begin, end in self._blocks(self.scalar_analysis or self.scalar_synthesis, orders):
+        parts = []
+        for table, begin, part in self._blocks(self.scalar_analysis or self.scalar_synthesis, folded):
             table = table[:, :, : (degrees - begin + 1) // 2]
-            part = self._product("mpkh,mphrbc->mpkrbc", table, folded[begin:end])
-            found = found.at[begin:end, :, begin // 2 :].set(part)
+            parts.append((begin // 2, self._product("mpkh,mphrbc->mpkrbc", table, part)))
+        found = _stacked(parts, 2)
         # (m, p, k, r, b, c) as (b, k, p, m, r, c)
         spectrum = found.transpose(4, 2, 1, 0, 3, 5)
         spectrum = spectrum.reshape(spectrum.shape[0], -1, *spectrum.shape[3:])[:, :degrees]
@@ -212,8 +212,8 @@ class HarmonicTransform:
         values = values.reshape(values.shape[0], -1, 2, *values.shape[2:])
         values = values.transpose(3, 2, 1, 4, 0, 5)  # (m, p, k, r, b, c)
         parts = []
-        for table, begin, end in self._blocks(self.scalar_synthesis, values.shape[0]):
-            part = values[begin:end, :, begin // 2 :]
+        for table, begin, part in self._blocks(self.scalar_synthesis, values):
+            part = part[:, :, begin // 2 :]
             parts.append(self._product("mpkh,mpkrbc->mphrbc", table[:, :, : part.shape[2]], part))
         return self._unfolded(_joined(parts), batch)
 
@@ -233,21 +233,22 @@ class HarmonicTransform:
         """
         self._need_vectors()
         degrees, orders = self._sizes(max_degree)
-        folded = self._folded(jnp.concatenate([u, v], -1), orders)  # (m, g, h, r, b, 2c)
-        east, north = jnp.split(folded, 2, -1)
+        both = jnp.stack([u, v], -2)
+        folded = self._folded(both.reshape(*both.shape[:-2], -1), orders)
+        folded = folded.reshape(*folded.shape[:-1], 2, -1)  # (m, g, h, r, b, q, c)
         # The table's functions of one symmetry go with u of that symmetry and v/i of the same.
-        east, north = east[:, :, :, None], _times_i(north, 3, -1)[:, :, :, None]
-        same = _along([True, False], 1, 7) == _along([True, False], 3, 7)
-        mixed = self._weighted(jnp.where(same, east, north), self.vector_weights)  # (m, g, h, q, r, b, c)
-        found = jnp.zeros((orders, degrees, *mixed.shape[3:]), self.dtype)
-        for table, begin, end in self._blocks(self.vector_analysis or self.vector_synthesis, orders):
-            part = self._product("mlgh,mghqrbc->mlqrbc", table[:, : degrees - begin], mixed[begin:end])
-            found = found.at[begin:end, begin:].set(part)
-        even = _along(np.arange(degrees) % 2 == 0, 1, 5)
-        divergent = _times_i(jnp.where(even, found[:, :, 0], found[:, :, 1]), 2, -1)
-        rotational = jnp.where(even, found[:, :, 1], found[:, :, 0])
+        folded = jnp.where(_along([True, False], 5, 7), folded, _times_i(folded, 3, -1))
+        mixed = jnp.where(_along([True, False], 1, 7), folded, jnp.flip(folded, 5))
+        mixed = self._weighted(mixed, self.vector_weights)
+        parts = []
+        for table, begin, part in self._blocks(self.vector_analysis or self.vector_synthesis, mixed):
+            product = self._product("mlgh,mghrbqc->mlrbqc", table[:, : degrees - begin], part)
+            parts.append((begin, product))
+        found = _stacked(parts, 1)
+        found = jnp.where(_along(np.arange(degrees) % 2 == 0, 1, 6), found, jnp.flip(found, 4))
+        divergent, rotational = (jnp.squeeze(part, 4) for part in jnp.split(found, 2, 4))
         batch = jnp.shape(u)[:-3]
-        return self._spectrum_out(divergent, batch), self._spectrum_out(rotational, batch)
+        return self._spectrum_out(_times_i(divergent, 2, -1), batch), self._spectrum_out(rotational, batch)
 
     @_compiled
     def synthesis_vector(
@@ -257,31 +258,29 @@ class HarmonicTransform:
         self._need_vectors()
         batch, e = self._spectrum_in(divergent)
         _, b = self._spectrum_in(rotational)
-        degrees, orders = e.shape[1:3]
-        # (b, l, m, r, c) as (m, l, q, r, b, c)
-        e, b = (values.transpose(2, 1, 3, 0, 4)[:, :, None] for values in (_times_i(e, 3), b))
-        even = _along(np.arange(degrees) % 2 == 0, 1, 6)
-        mixed = jnp.where(even == _along([True, False], 2, 6), e, b)  # (m, l, q, r, b, c)
+        both = jnp.stack([_times_i(e, 3), b], -2).transpose(2, 1, 3, 0, 4, 5)  # (m, l, r, b, q, c)
+        even = _along(np.arange(both.shape[1]) % 2 == 0, 1, 6)
+        mixed = jnp.where(even, both, jnp.flip(both, 4))
         parts = []
-        for table, begin, end in self._blocks(self.vector_synthesis, orders):
-            part = mixed[begin:end, begin:]
-            parts.append(self._product("mlgh,mlqrbc->mghqrbc", table[:, : part.shape[1]], part))
+        for table, begin, part in self._blocks(self.vector_synthesis, mixed):
+            part = part[:, begin:]
+            parts.append(self._product("mlgh,mlrbqc->mghrbqc", table[:, : part.shape[1]], part))
         found = _joined(parts)
-        symmetric = _along([True, False], 1, 6)
-        east = jnp.where(symmetric, found[:, :, :, 0], found[:, :, :, 1])
-        north = _times_i(jnp.where(symmetric, found[:, :, :, 1], found[:, :, :, 0]), 3)
-        u, v = jnp.split(self._unfolded(jnp.concatenate([east, north], -1), batch), 2, -1)
+        found = jnp.where(_along([True, False], 1, 7), found, jnp.flip(found, 5))
+        found = jnp.where(_along([True, False], 5, 7), found, _times_i(found, 3))
+        wind = self._unfolded(found.reshape(*found.shape[:-2], -1), batch)
+        u, v = jnp.split(wind, 2, -1)
         return u, v
 
     # Products with tables
 
-    def _blocks(self, all_tables: Any, orders: int) -> list[tuple[jax.Array, int, int]]:
-        """Tables of the blocks that hold orders below a number, cut to them, with their first and last order."""
+    def _blocks(self, all_tables: Any, values: jax.Array) -> list[tuple[jax.Array, int, jax.Array]]:
+        """Table, first order and values of every block, for values whose first axis is the order."""
+        used = [(begin, min(end, values.shape[0])) for begin, end in tables.blocks(values.shape[0] - 1)]
+        parts = jax.lax.split(values, [end - begin for begin, end in used])
         found = []
-        for table, (begin, end) in zip(all_tables, tables.blocks(self.max_order)):
-            if begin < orders:
-                end = min(end, orders)
-                found.append((table if self.mesh is not None else table[: end - begin], begin, end))
+        for table, (begin, end), part in zip(all_tables, used, parts):
+            found.append((table if self.mesh is not None else table[: end - begin], begin, part))
         return found
 
     def _product(self, equation: str, table: jax.Array, values: jax.Array) -> jax.Array:
@@ -360,10 +359,11 @@ class HarmonicTransform:
             )
         field = jnp.reshape(field, (-1, *field.shape[-3:])).astype(self.dtype)
         rows = fourier(field, orders, self.grid.first_longitude)  # (m, y, 2, b, c)
-        half = (self.grid.latitudes + 1) // 2
-        north, south = rows[:, :half], rows[:, ::-1][:, :half]
-        if not self.grid.north_first:
-            north, south = south, north
+        others, odd = divmod(self.grid.latitudes, 2)
+        north, equator, south = jax.lax.split(rows, [others, odd, others], 1)
+        north, south = (north, jnp.flip(south, 1)) if self.grid.north_first else (jnp.flip(south, 1), north)
+        if odd:
+            north, south = (jnp.concatenate([part, equator], 1) for part in (north, south))
         return north[:, None] + self._signs(orders) * south[:, None]
 
     def _unfolded(self, folded: jax.Array, batch: tuple[int, ...]) -> jax.Array:
@@ -375,6 +375,20 @@ class HarmonicTransform:
         parts = [north, south[:, ::-1]] if self.grid.north_first else [south, north[:, ::-1]]
         field = inverse_fourier(jnp.concatenate(parts, 1), self.grid.longitudes, self.grid.first_longitude)
         return field.reshape(*batch, *field.shape[1:])
+
+
+def _stacked(parts: list[tuple[int, jax.Array]], axis: int) -> jax.Array:
+    """Blocks of orders, each of which begins further along the axis, one after the other with zeros before them."""
+    if len(parts) == 1:
+        return parts[0][1]
+    first = parts[0][1]
+    found = jnp.zeros((sum(part.shape[0] for _, part in parts), *first.shape[1:]), first.dtype)
+    order = 0
+    for begin, part in parts:
+        start = [order, *(begin if i == axis else 0 for i in range(1, part.ndim))]
+        found = jax.lax.dynamic_update_slice(found, part, start)
+        order += part.shape[0]
+    return found
 
 
 def _joined(parts: list[jax.Array]) -> jax.Array:
