@@ -221,7 +221,6 @@ def summary_table(scores: xr.Dataset, lead: str = "24h") -> rich.table.Table:
     caption = f"skill: the part of the RMSE of {reference} that the {systems[0]} removes" if reference else None
     table = rich.table.Table(title=title, caption=caption)
     table.add_column("field", no_wrap=True)
-    table.add_column("units", style="dim", no_wrap=True)
     for system in systems:
         table.add_column(system, justify="right", no_wrap=True)
     if reference is not None:
@@ -232,5 +231,5 @@ def summary_table(scores: xr.Dataset, lead: str = "24h") -> rich.table.Table:
             gain = skill(scores, field, systems[0], reference, region)[position]
             style = "green" if gain > 0 else "red"
             cells.append(f"[{style}]{100 * gain:+.0f} %[/]" if np.isfinite(gain) else "–")
-        table.add_row(field.label, field.units, *cells)
+        table.add_row(f"{field.label} [dim]{field.units}[/]", *cells)
     return table

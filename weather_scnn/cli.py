@@ -7,11 +7,9 @@ import pathlib
 import sys
 from typing import Annotated, Any
 
-import pandas as pd
 import rich.console
 import typer
 import typer.core
-import zarr
 
 import configs
 from weather_scnn.errors import UserError
@@ -42,7 +40,6 @@ console = rich.console.Console()
 _DEMO_START = "2000-01-01"
 # The test days are the first of the second year, so that the climatology of the first year covers them.
 _DEMO_TRAINING_DAYS, _DEMO_GAP_DAYS, _DEMO_TEST_DAYS, _DEMO_LEAD_DAYS = 365, 10, 15, 5
-_DEMO_CONFIG = pathlib.Path(configs.__file__).parent / "demo.py"
 
 Input = Annotated[str, typer.Option("--input", help="Store, file or glob to read; gs:// works for Zarr.")]
 Output = Annotated[str, typer.Option("--output", help="What to write.")]
@@ -283,8 +280,11 @@ def demo(
 
     An interrupted demo goes on where it stopped.
     """
+    import pandas as pd
+
     from eval.scoring import open_scores, summary_table
 
+    config = pathlib.Path(configs.__file__).parent / "demo.py"
     workdir.mkdir(parents=True, exist_ok=True)
     nature, truth, month = (str(workdir / name) for name in ("nature.zarr", "truth.zarr", "climatology.zarr"))
     forecasts, scores, page = (str(workdir / name) for name in ("forecast.zarr", "scores.nc", "report"))
@@ -303,7 +303,7 @@ def demo(
         (
             None,
             lambda: train(
-                _DEMO_CONFIG,
+                config,
                 run,
                 [f"data.path={nature}", f"data.statistics={statistics}", f"data.train={training}"],
             ),
@@ -333,6 +333,8 @@ def _is_whole(path: str) -> bool:
     """Whether an earlier run has finished this output; a netCDF file appears only when whole."""
     if not path.endswith(".zarr"):
         return pathlib.Path(path).exists()
+    import zarr
+
     try:
         return zarr.open_group(path, mode="r").attrs.get("status") == "complete"
     except FileNotFoundError:

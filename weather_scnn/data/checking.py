@@ -83,27 +83,45 @@ class CheckReport:
         """One object with `variables` and `problems`; numbers that are not finite are null."""
         return json.dumps({"variables": self.variables, "problems": self.problems}, indent=1, allow_nan=False)
 
+    def _shared(self) -> Iterator[str]:
+        """The source, then each layout, chunking and period with the variables that have it."""
+        yield self.source
+        for title, describe in (
+            ("layout", lambda each: ", ".join(f"{dim} {size}" for dim, size in zip(each["dims"], each["shape"]))),
+            ("chunks", lambda each: "×".join(map(str, each["chunks"]))),
+            (
+                "period",
+                lambda each: (
+                    f"{' … '.join(each['period'])}, step {each['step'] or 'none'}, {each['gaps']} gaps"
+                    if each["period"]
+                    else "static"
+                ),
+            ),
+        ):
+            groups: dict[str, list[str]] = {}
+            for each in self.variables:
+                groups.setdefault(describe(each), []).append(each["name"])
+            for text, names in groups.items():
+                of = (
+                    ""
+                    if len(groups) == 1
+                    else f"  ({len(names)} variables: {', '.join(names[:3])}{' …' * (len(names) > 3)})"
+                )
+                yield f"{title}: {text}{of}"
+
     def render(self, console: rich.console.Console) -> None:
-        """A table of the variables, then the problems, each with its remedy."""
-        table = rich.table.Table(title=self.source, title_justify="left")
-        for heading in ("variable", "units", "dims", "chunks", "period", "step", "gaps", "NaN"):
-            table.add_column(heading, overflow="fold")
-        for heading in ("min", "mean", "max"):
-            table.add_column(heading, justify="right", no_wrap=True)
+        """What all variables share, a table of the variables, then the problems, each with its remedy."""
+        for line in self._shared():
+            console.print(line, markup=False, highlight=False, soft_wrap=True)
+        table = rich.table.Table()
+        table.add_column("variable", overflow="fold")
+        for heading in ("units", "levels", "NaN", "min", "mean", "max"):
+            table.add_column(heading, justify="left" if heading == "units" else "right", no_wrap=True)
         for each in self.variables:
-            numbers = ["–" if each[key] is None else f"{each[key]:.5g}" for key in ("min", "mean", "max")]
-            period = " … ".join(each["period"]) if each["period"] else "static"
-            sizes = "×".join(map(str, each["shape"]))
+            sizes = dict(zip(each["dims"], each["shape"]))
+            numbers = ["–" if each[key] is None else f"{each[key]:.4g}" for key in ("min", "mean", "max")]
             table.add_row(
-                each["name"],
-                each["units"],
-                f"{', '.join(each['dims'])} ({sizes})",
-                "×".join(map(str, each["chunks"])),
-                period,
-                each["step"] or "",
-                str(each["gaps"]),
-                str(each["nan_count"]),
-                *numbers,
+                each["name"], each["units"], str(sizes.get("level", "")), str(each["nan_count"] or ""), *numbers
             )
         console.print(table)
         if not self.problems:

@@ -152,9 +152,7 @@ def train(config: Config, workdir: str | pathlib.Path, *, statistics: str, progr
 def place(batch: Batch, mesh: Mesh) -> tuple[Fields, jax.Array]:
     """Puts a host's part of a batch on its devices: one array over all hosts, divided along its first axis."""
     divided = NamedSharding(mesh, PartitionSpec("data"))
-    scalar, eastward, northward, forcings = (
-        jax.make_array_from_process_local_data(divided, array) for array in batch
-    )
+    scalar, eastward, northward, forcings = (jax.make_array_from_process_local_data(divided, array) for array in batch)
     return Fields(scalar, eastward, northward), forcings
 
 

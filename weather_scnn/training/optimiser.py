@@ -79,7 +79,7 @@ def make_train_step(graph: nnx.GraphDef, config: OptimiserConfig, total_steps: i
         # The average follows quickly at first, so that it does not remember the initial values.
         decay = jnp.minimum(config.average_decay, (1.0 + state.step) / (10.0 + state.step))
         average = optax.incremental_update(parameters, state.average, 1.0 - decay)
-        report = StepReport(loss, errors, optax.global_norm(gradient))
+        report = StepReport(loss, errors, optax.tree.norm(gradient))
         return TrainState(parameters, statistics, optimiser_state, average, state.step + 1), report
 
     return jax.jit(train_step, donate_argnums=0)

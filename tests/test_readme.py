@@ -1,0 +1,84 @@
+"""Every command of the README runs: as it stands, on a small store in place of ERA5."""
+
+import os
+import pathlib
+import re
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import xarray as xr
+
+from tests.conftest import travelling_waves
+from weather_scnn.sphere import Grid
+
+ROOT = pathlib.Path(__file__).parents[1]
+# What stands for ERA5 and its periods here, and what makes the training small.
+REPLACED = {"TRAINING": "2001-01-01:2001-01-08", "ALL": "2001-01-01:2001-01-12", "TEST": "2001-01-10:2001-01-11:12h"}
+SMALLER = [
+    "data.levels=500,850",
+    "data.level_variables=geopotential,temperature,specific_humidity,u_component_of_wind,v_component_of_wind",
+    "model.scalar_channels=4",
+    "model.vector_channels=2",
+    "model.blocks=1",
+    "training.batch_size=4",
+    "training.stages=4x1,2x2",
+]
+
+
+def commands() -> list[str]:
+    """Lines of the README's bash blocks."""
+    blocks = re.findall(r"```bash\n(.*?)```", (ROOT / "README.md").read_text(), flags=re.DOTALL)
+    return [line for block in blocks for line in block.splitlines() if line.strip()]
+
+
+@pytest.fixture(scope="module")
+def era5(tmp_path_factory):
+    """A week and a half of fields under the names that the README asks for, on a grid with poles."""
+    times = np.datetime64("2001-01-01") + np.arange(64) * np.timedelta64(6, "h")
+    grid = Grid.equiangular(24, 13, poles=True)
+    waves = travelling_waves(grid, times)
+    surface, aloft = waves["2m_temperature"], waves["u_component_of_wind"]
+    dataset = waves.assign(
+        temperature=(aloft * 0.2 + 270).assign_attrs(units="K"),
+        specific_humidity=(abs(aloft) * 1e-4).assign_attrs(units="kg kg**-1"),
+        mean_sea_level_pressure=(1e5 + 50 * (surface - 285)).assign_attrs(units="Pa"),
+        geopotential_at_surface=(waves["land_sea_mask"] * 5000).assign_attrs(units="m**2 s**-2"),
+        **{f"10m_{c}_component_of_wind": waves[f"{c}_component_of_wind"].isel(level=1, drop=True) for c in "uv"},
+    )
+    path = str(tmp_path_factory.mktemp("era5") / "source.zarr")
+    dataset.chunk({"time": 1}).to_zarr(path, zarr_format=2, consolidated=True)
+    return path
+
+
+def test_every_command_runs(era5, tmp_path):
+    """In one folder, in order. `make` targets are run by whoever runs this test; here they must only exist."""
+    (tmp_path / "configs").symlink_to(ROOT / "configs")
+    environment = {
+        **os.environ,
+        **REPLACED,
+        "ERA5": era5,
+        "JAX_PLATFORMS": "cpu",
+        "PATH": f"{pathlib.Path(sys.executable).parent}:{os.environ['PATH']}",
+    }
+    ran = []
+    for line in commands():
+        if line.startswith("make "):
+            assert re.search(rf"^{line.split()[1]}:", (ROOT / "Makefile").read_text(), flags=re.MULTILINE), line
+            continue
+        if line.startswith("export "):
+            name = line.split()[1].partition("=")[0]
+            assert name in environment, f"{name} has no small value in this test"
+            continue
+        smaller = " ".join(f"--set {setting}" for setting in SMALLER) if "--config" in line else ""
+        shorter = line.replace("--lead 10d", "--lead 18h").replace("--days 2", "--days 0.25")
+        result = subprocess.run(
+            ["bash", "-euc", f"{shorter} {smaller}"], cwd=tmp_path, env=environment, capture_output=True, text=True
+        )
+        assert result.returncode == 0, f"{line}\n{result.stdout}\n{result.stderr}"
+        ran.append(line.split()[1])
+    assert ran == "check regrid stats climatology plan train forecast score report simulate".split()
+    assert (tmp_path / "report" / "index.html").stat().st_size > 50_000
+    scores = xr.open_dataset(tmp_path / "scores.nc")
+    assert set(scores["system"].values) == {"model", "persistence", "climatology"}
