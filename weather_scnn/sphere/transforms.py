@@ -23,7 +23,7 @@ from jaxtyping import Array, Float
 
 from weather_scnn.errors import UserError
 from weather_scnn.sphere import table_cache, tables
-from weather_scnn.sphere.fourier import fourier, inverse_fourier
+from weather_scnn.sphere.fourier import fourier, inverse_fourier, wind_turn
 from weather_scnn.sphere.grid import Grid
 
 _PRECISION = jax.lax.Precision.HIGHEST
@@ -215,7 +215,7 @@ class HarmonicTransform:
         for table, begin, part in self._blocks(self.scalar_synthesis, values):
             part = part[:, :, begin // 2 :]
             parts.append(self._product("mpkh,mpkrbc->mphrbc", table[:, :, : part.shape[2]], part))
-        return self._unfolded(_joined(parts), batch)
+        return self._unfolded(jnp.concatenate(parts), batch)
 
     @_compiled_for_degree
     def analysis_vector(
@@ -234,10 +234,9 @@ class HarmonicTransform:
         self._need_vectors()
         degrees, orders = self._sizes(max_degree)
         both = jnp.stack([u, v], -2)
-        folded = self._folded(both.reshape(*both.shape[:-2], -1), orders)
+        folded = self._folded(both.reshape(*both.shape[:-2], -1), orders, wind_turn(u.shape[-1]))
         folded = folded.reshape(*folded.shape[:-1], 2, -1)  # (m, g, h, r, b, q, c)
-        # The table's functions of one symmetry go with u of that symmetry and v/i of the same.
-        folded = jnp.where(_along([True, False], 5, 7), folded, _times_i(folded, 3, -1))
+        # The table's functions of one symmetry go with u of that symmetry and v/i of the other.
         mixed = jnp.where(_along([True, False], 1, 7), folded, jnp.flip(folded, 5))
         mixed = self._weighted(mixed, self.vector_weights)
         parts = []
@@ -265,10 +264,9 @@ class HarmonicTransform:
         for table, begin, part in self._blocks(self.vector_synthesis, mixed):
             part = part[:, begin:]
             parts.append(self._product("mlgh,mlrbqc->mghrbqc", table[:, : part.shape[1]], part))
-        found = _joined(parts)
+        found = jnp.concatenate(parts)
         found = jnp.where(_along([True, False], 1, 7), found, jnp.flip(found, 5))
-        found = jnp.where(_along([True, False], 5, 7), found, _times_i(found, 3))
-        wind = self._unfolded(found.reshape(*found.shape[:-2], -1), batch)
+        wind = self._unfolded(found.reshape(*found.shape[:-2], -1), batch, wind_turn(found.shape[-1]))
         u, v = jnp.split(wind, 2, -1)
         return u, v
 
@@ -349,7 +347,7 @@ class HarmonicTransform:
         signs = 1 - 2 * ((np.arange(orders)[:, None] + np.arange(2)) % 2)
         return jnp.asarray(signs, self.dtype)[:, :, None, None, None, None]
 
-    def _folded(self, field: jax.Array, orders: int) -> jax.Array:
+    def _folded(self, field: jax.Array, orders: int, turn: np.ndarray | None = None) -> jax.Array:
         """Fourier coefficients north ± (−1)^m south of a field (…, y, x, c), as (m, sign, h, 2, b, c)."""
         if field.ndim < 3 or field.shape[-3:-1] != self.grid.shape:
             raise UserError(
@@ -358,22 +356,23 @@ class HarmonicTransform:
                 remedy="regrid it or make a transform for its grid",
             )
         field = jnp.reshape(field, (-1, *field.shape[-3:])).astype(self.dtype)
-        rows = fourier(field, orders, self.grid.first_longitude)  # (m, y, 2, b, c)
+        rows = fourier(field, orders, self.grid.first_longitude, turn)  # (m, y, 2, b, c)
         others, odd = divmod(self.grid.latitudes, 2)
         north, equator, south = jax.lax.split(rows, [others, odd, others], 1)
         north, south = (north, jnp.flip(south, 1)) if self.grid.north_first else (jnp.flip(south, 1), north)
         if odd:
             north, south = (jnp.concatenate([part, equator], 1) for part in (north, south))
-        return north[:, None] + self._signs(orders) * south[:, None]
+        south = south * self._signs(orders)[:, 0]
+        return jnp.stack([north + south, north - south], 1)
 
-    def _unfolded(self, folded: jax.Array, batch: tuple[int, ...]) -> jax.Array:
+    def _unfolded(self, folded: jax.Array, batch: tuple[int, ...], turn: np.ndarray | None = None) -> jax.Array:
         """The field of its parts (m, p, h, 2, b, c): north = S₀ + S₁, south = (−1)^m (S₀ − S₁)."""
         orders, others = folded.shape[0], self.grid.latitudes // 2
         signs = self._signs(orders)
         north = folded[:, 0] + folded[:, 1]
         south = (signs[:, 0] * folded[:, 0] + signs[:, 1] * folded[:, 1])[:, :others]
         parts = [north, south[:, ::-1]] if self.grid.north_first else [south, north[:, ::-1]]
-        field = inverse_fourier(jnp.concatenate(parts, 1), self.grid.longitudes, self.grid.first_longitude)
+        field = inverse_fourier(jnp.concatenate(parts, 1), self.grid.longitudes, self.grid.first_longitude, turn)
         return field.reshape(*batch, *field.shape[1:])
 
 
@@ -389,10 +388,6 @@ def _stacked(parts: list[tuple[int, jax.Array]], axis: int) -> jax.Array:
         found = jax.lax.dynamic_update_slice(found, part, start)
         order += part.shape[0]
     return found
-
-
-def _joined(parts: list[jax.Array]) -> jax.Array:
-    return parts[0] if len(parts) == 1 else jnp.concatenate(parts, 0)
 
 
 def power_spectrum(spectrum: Float[Array, "*b l m 2 c"]) -> Float[Array, "*b l c"]:
