@@ -124,7 +124,7 @@ def test_other_variables_than_the_checkpoint(small_config, small_statistics, sma
 
     train(small_config, tmp_path / "run", statistics=small_statistics, progress=False)
     lacking = str(tmp_path / "lacking.zarr")
-    xr.open_zarr(small_store).drop_vars("2m_temperature").to_zarr(lacking)
+    xr.open_zarr(small_store).drop_vars("2m_temperature").to_zarr(lacking, zarr_format=2)
     options = ["--init", "2001-01-02", "--lead", "6h", "--output", tmp_path / "f.zarr"]
     assert "2m_temperature" in fails("forecast", "--workdir", tmp_path / "run", "--input", lacking, *options)
     assert not (tmp_path / "f.zarr").exists()
