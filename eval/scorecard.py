@@ -230,6 +230,6 @@ def summary_table(scores: xr.Dataset, lead: str = "24h") -> rich.table.Table:
         if reference is not None:
             gain = skill(scores, field, systems[0], reference, region)[position]
             style = "green" if gain > 0 else "red"
-            cells.append(f"[{style}]{100 * gain:+.0f} %[/]" if np.isfinite(gain) else "–")
+            cells.append(f"[{style}]{100 * gain:+.0f}%[/]" if np.isfinite(gain) else "–")
         table.add_row(f"{field.label} [dim]{field.units}[/]", *cells)
     return table

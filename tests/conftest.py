@@ -10,7 +10,6 @@ import xarray as xr
 
 from weather_scnn.sphere import Grid
 
-
 LEVELS = (500, 850)
 
 

@@ -158,7 +158,7 @@ def test_an_interrupted_run_ends_with_the_same_bits(
 
 def test_a_run_is_not_continued_with_another_configuration(uninterrupted, small_config, small_statistics):
     other = dataclasses.replace(small_config, model=dataclasses.replace(small_config.model, blocks=2))
-    with pytest.raises(UserError, match="model.blocks was 1, is 2"):
+    with pytest.raises(UserError, match=r"model\.blocks was 1, is 2"):
         train(other, uninterrupted[0], statistics=small_statistics, progress=False)
 
 
