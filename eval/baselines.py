@@ -5,8 +5,8 @@ from collections.abc import Callable
 
 import numpy as np
 import xarray as xr
-from weather_scnn.data.climatology import climatology_at
 
+from weather_scnn.data.climatology import climatology_at
 from weather_scnn.errors import UserError
 
 PERSISTENCE, CLIMATOLOGY = "persistence", "climatology"

@@ -123,7 +123,8 @@ class CheckReport:
             table.add_row(
                 each["name"], each["units"], str(sizes.get("level", "")), str(each["nan_count"] or ""), *numbers
             )
-        console.print(table)
+        if self.variables:
+            console.print(table)
         if not self.problems:
             console.print("no problems found")
         for problem in self.problems:
