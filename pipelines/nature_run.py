@@ -24,6 +24,7 @@ from pipelines.nature_output import LEVEL_FIELDS, SURFACE_FIELDS, Diagnosis, att
 from weather_scnn.data.solar import toa_incident_solar_radiation
 from weather_scnn.data.writing import StoreInProgress, begin_store
 from weather_scnn.errors import UserError
+from weather_scnn.progress import progress_bar
 from weather_scnn.sphere.grid import Grid
 from weather_scnn.version import __version__
 
@@ -202,14 +203,7 @@ def simulate(
     store = begin_store(output, template, request=request, overwrite=overwrite, encoding=encoding)
     group = zarr.open_group(store.path, mode="r+", use_consolidated=False)
     arrays: dict[str, Any] = {name: group[name] for name in (*LEVEL_FIELDS, *SURFACE_FIELDS, _SOLAR)}
-    bar = rich.progress.Progress(
-        rich.progress.TextColumn("{task.description}"),
-        rich.progress.BarColumn(),
-        _SimulatedDays(),
-        rich.progress.TimeRemainingColumn(),
-        console=rich.console.Console(stderr=True),
-        disable=not progress,
-    )
+    bar = progress_bar(_SimulatedDays(), enabled=progress)
     with bar, concurrent.futures.ThreadPoolExecutor(1) as writer:
         resumed = _load_state(store)
         if resumed is None:

@@ -24,6 +24,7 @@ from weather_scnn.data.catalogue import nearest_name
 from weather_scnn.data.opening import coverage_fault, open_dataset
 from weather_scnn.data.writing import StoreInProgress, begin_store, provenance
 from weather_scnn.errors import UserError
+from weather_scnn.progress import progress_bar
 from weather_scnn.sphere.grid import Grid
 
 _FORMULAS = {
@@ -182,15 +183,7 @@ def _run_beam(
 
 @contextlib.contextmanager
 def _bar(progress: bool, total: int) -> Iterator[Callable[[], None]]:
-    with rich.progress.Progress(
-        rich.progress.TextColumn("{task.description}"),
-        rich.progress.BarColumn(),
-        rich.progress.MofNCompleteColumn(),
-        rich.progress.TimeElapsedColumn(),
-        rich.progress.TimeRemainingColumn(),
-        console=rich.console.Console(stderr=True),
-        disable=not progress,
-    ) as bar:
+    with progress_bar(rich.progress.MofNCompleteColumn(), rich.progress.TimeElapsedColumn(), enabled=progress) as bar:
         task = bar.add_task("regrid", total=total)
         yield lambda: bar.advance(task)
 

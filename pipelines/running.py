@@ -10,6 +10,7 @@ import rich.console
 import rich.progress
 
 from weather_scnn.errors import UserError
+from weather_scnn.progress import progress_bar
 
 # Beam logs a warning on import where its Google Cloud extra is absent; jobs import Beam from here, without it.
 logging.disable(logging.WARNING)
@@ -87,15 +88,7 @@ def run(
         UserError, OSError: as a worker of the local runner raised it.
     """
     runner, options = _options(beam_options)
-    bar = rich.progress.Progress(
-        rich.progress.TextColumn("{task.description}"),
-        rich.progress.BarColumn(),
-        rich.progress.MofNCompleteColumn(),
-        rich.progress.TimeElapsedColumn(),
-        rich.progress.TimeRemainingColumn(),
-        console=rich.console.Console(stderr=True),
-        disable=not progress,
-    )
+    bar = progress_bar(rich.progress.MofNCompleteColumn(), rich.progress.TimeElapsedColumn(), enabled=progress)
     with bar:
         task = bar.add_task(description, total=pieces)
         _LISTENERS[job] = lambda: bar.advance(task)

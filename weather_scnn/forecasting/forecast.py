@@ -22,6 +22,7 @@ from weather_scnn.data.windows import parse_step
 from weather_scnn.data.writing import StoreInProgress, begin_store, provenance
 from weather_scnn.errors import UserError
 from weather_scnn.nn import Fields, map_fields
+from weather_scnn.progress import progress_bar
 from weather_scnn.sphere import Grid
 from weather_scnn.training.checkpoints import Checkpoints
 from weather_scnn.training.configuration import Config
@@ -146,15 +147,7 @@ def forecast(
     template, encoding = _template(reader, starts, leads, block, source=input, workdir=workdir)
     request = {"init": init, "lead": lead, "input": input, "workdir": str(workdir), "run": config.to_json()}
     store = begin_store(output, template, request=request, overwrite=overwrite, encoding=encoding)
-    bar = rich.progress.Progress(
-        rich.progress.TextColumn("[bold]forecast"),
-        rich.progress.BarColumn(),
-        rich.progress.MofNCompleteColumn(),
-        rich.progress.TextColumn("initial times"),
-        rich.progress.TimeRemainingColumn(),
-        console=rich.console.Console(stderr=True),
-        disable=not progress,
-    )
+    bar = progress_bar(rich.progress.MofNCompleteColumn(), "initial times", enabled=progress)
     with bar:
         task = bar.add_task("forecast", total=len(starts))
         for first in range(0, len(starts), batch_size):

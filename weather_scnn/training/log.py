@@ -7,6 +7,8 @@ from collections.abc import Mapping
 
 import rich.progress
 
+from weather_scnn.progress import progress_bar
+
 COLUMNS = ("step", "loss", "validation_loss", "grad_norm", "learning_rate", "rollout_steps", "steps_per_second")
 
 
@@ -45,15 +47,7 @@ def read_metrics(path: pathlib.Path) -> list[dict[str, str]]:
 
 def training_bar(*, enabled: bool) -> rich.progress.Progress:
     """Steps with rate, time left, loss and gradient norm."""
-    return rich.progress.Progress(
-        rich.progress.TextColumn("[bold]train"),
-        rich.progress.BarColumn(),
-        rich.progress.MofNCompleteColumn(),
-        rich.progress.TextColumn("{task.fields[report]}"),
-        rich.progress.TimeRemainingColumn(),
-        console=rich.console.Console(stderr=True),
-        disable=not enabled,
-    )
+    return progress_bar(rich.progress.MofNCompleteColumn(), "{task.fields[report]}", enabled=enabled)
 
 
 def draw_curves(workdir: pathlib.Path) -> None:

@@ -105,6 +105,7 @@ def train(config: Config, workdir: str | pathlib.Path, *, statistics: str, progr
             )
             task = bar.add_task("train", total=total, completed=int(state.step), report="compiling")
             since, mark = time.perf_counter(), int(state.step)
+            counted = mark
             while mark < total:
                 first, stage = config.training.stage_at(mark)
                 batches = loader.stream(
@@ -124,7 +125,8 @@ def train(config: Config, workdir: str | pathlib.Path, *, statistics: str, progr
                         if not np.isfinite(loss):
                             raise _diverged(report.channel_errors, channels, mark, checkpoints.latest)
                         now = time.perf_counter()
-                        speed, since = config.training.log_every / max(now - since, 1e-9), now
+                        speed = (mark - counted) / max(now - since, 1e-9)
+                        since, counted = now, mark
                         row: dict[str, float | int | str] = {
                             "step": mark,
                             "loss": loss,
