@@ -8,7 +8,8 @@ import pytest
 import xarray as xr
 from typer.testing import CliRunner
 
-from weather_scnn.cli import app, explain
+from weather_scnn.cli import app
+from weather_scnn.command_errors import explain
 
 runner = CliRunner()
 

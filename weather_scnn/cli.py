@@ -1,34 +1,18 @@
 """The command `weather-scnn`: one thin function a stage. Heavy imports wait until a stage runs."""
 
-import errno
 import logging
 import os
 import pathlib
 import sys
-from typing import Annotated, Any
+from typing import Annotated
 
 import rich.console
 import typer
-import typer.core
 
 import configs
+from weather_scnn.command_errors import Commands
 from weather_scnn.errors import UserError
 from weather_scnn.version import __version__
-
-
-class Commands(typer.core.TyperGroup):
-    """Runs a command and tells its errors in one line, with exit status 1; wrong usage exits 2."""
-
-    def invoke(self, ctx: Any) -> Any:
-        try:
-            return super().invoke(ctx)
-        except (Exception, KeyboardInterrupt) as error:
-            line = explain(error)
-            if line is None or ctx.params.get("debug"):
-                raise
-            print(f"error: {line}", file=sys.stderr)
-            raise typer.Exit(1) from None
-
 
 app = typer.Typer(
     cls=Commands,
@@ -353,20 +337,6 @@ def options(
     version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print it.")] = False,
 ) -> None:
     """Options of every command."""
-
-
-def explain(error: BaseException) -> str | None:
-    """One line for an error the user can mend; None for a fault of the program."""
-    if isinstance(error, UserError):
-        return str(error)
-    if isinstance(error, KeyboardInterrupt):
-        return "interrupted; repeat the same command to go on from what is finished"
-    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
-        return f"{error.filename or 'output'}: the disk is full; free space and repeat the same command"
-    if isinstance(error, PermissionError):
-        return f"{error.filename}: permission denied; choose another place or change its permissions"
-    chained = error.__cause__ or error.__context__
-    return explain(chained) if chained is not None else None
 
 
 def main() -> None:

@@ -1,0 +1,38 @@
+"""How the command line tells errors: one line with what, where and the remedy, and exit status 1."""
+
+import errno
+import sys
+from typing import Any
+
+import typer
+import typer.core
+
+from weather_scnn.errors import UserError
+
+
+class Commands(typer.core.TyperGroup):
+    """Runs a command and tells its errors in one line, with exit status 1; wrong usage exits 2."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except (Exception, KeyboardInterrupt) as error:
+            line = explain(error)
+            if line is None or ctx.params.get("debug"):
+                raise
+            print(f"error: {line}", file=sys.stderr)
+            raise typer.Exit(1) from None
+
+
+def explain(error: BaseException) -> str | None:
+    """One line for an error the user can mend; None for a fault of the program."""
+    if isinstance(error, UserError):
+        return str(error)
+    if isinstance(error, KeyboardInterrupt):
+        return "interrupted; repeat the same command to go on from what is finished"
+    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+        return f"{error.filename or 'output'}: the disk is full; free space and repeat the same command"
+    if isinstance(error, PermissionError):
+        return f"{error.filename}: permission denied; choose another place or change its permissions"
+    chained = error.__cause__ or error.__context__
+    return explain(chained) if chained is not None else None
