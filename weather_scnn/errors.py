@@ -1,5 +1,7 @@
 """Errors made for the person who runs a command."""
 
+import functools
+
 
 class UserError(Exception):
     """Something the user can mend, told in one line: what was found, where, and the remedy.
@@ -15,6 +17,10 @@ class UserError(Exception):
     def __init__(self, what: str, *, where: str = "", remedy: str):
         self.what, self.where, self.remedy = what, where, remedy
         super().__init__(what, where, remedy)
+
+    def __reduce__(self) -> tuple:
+        # Workers in other processes send their errors pickled; `where` and `remedy` go by keyword.
+        return functools.partial(type(self), self.what, where=self.where, remedy=self.remedy), ()
 
     def __str__(self) -> str:
         place = f"{self.where}: " if self.where else ""

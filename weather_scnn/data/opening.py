@@ -150,15 +150,15 @@ def open_with_notes(
     variables: Sequence[str] | str | None = None,
     levels: Iterable[float] | None = None,
     time: str | None = None,
+    raw: list[tuple[str, xr.Dataset]] | None = None,
 ) -> tuple[xr.Dataset, list[Adjustment]]:
-    """As `open_dataset`, with what was changed on the way."""
+    """As `open_dataset`, with what was changed on the way; `raw` are the lazy files, where they are open already."""
     path = str(path)
     period = parse_period(time) if time else None
     if isinstance(variables, str):
         variables = [name for name in re.split(r"[,\s]+", variables) if name]
     chosen_levels = None if levels is None else [float(level) for level in levels]
-    source = find_source(path)
-    raw = open_raw(source)
+    raw = open_raw(find_source(path)) if raw is None else raw
     notes: Notes = []
     pieces = [
         (where, piece)
