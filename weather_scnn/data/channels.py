@@ -24,13 +24,19 @@ class DataConfig:
         levels: hPa.
         surface_variables: fields without levels.
         static_variables: fields without time.
+        masked_variables: those of the state that are missing over part of the globe, such as sea_surface_temperature
+            over land: NaNs are filled with the mean in the input, left out of the loss, and NaN in forecasts.
         solar: give the incident solar radiation at the top of the atmosphere as a forcing.
         clock: give the phases of the year and of the local day as forcings.
         step: time step of the forecaster.
         input_steps: number of input times, `step` apart.
         train: period A:B of the training; empty takes all.
         validation: period A:B watched while training; empty watches nothing.
-        cache_gigabytes: a period that fits into this much memory is read once.
+        cache_gigabytes: a period that fits into this much memory is read once; otherwise as much holds decoded chunks.
+        shuffle_windows: 0 shuffles all windows of an epoch; otherwise they are shuffled within buffers of about this
+            many, filled from runs of consecutive times in shuffled order, for stores whose chunks hold many times.
+        prefetch: batches prepared in advance.
+        readers: threads that prepare batches.
     """
 
     path: str = ""
@@ -41,6 +47,7 @@ class DataConfig:
     levels: tuple[int, ...] = ()
     surface_variables: tuple[str, ...] = ()
     static_variables: tuple[str, ...] = ()
+    masked_variables: tuple[str, ...] = ()
     solar: bool = True
     clock: bool = True
     step: str = "6h"
@@ -48,6 +55,9 @@ class DataConfig:
     train: str = ""
     validation: str = ""
     cache_gigabytes: float = 2.0
+    shuffle_windows: int = 0
+    prefetch: int = 4
+    readers: int = 2
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,6 +69,7 @@ class Channels:
         winds: (eastward variable, northward variable, level) of each spin-1 channel.
         statics: fields without time.
         solar, clock: forcings asked for.
+        masked: variables that may be missing over part of the globe.
     """
 
     scalars: tuple[tuple[str, int | None], ...]
@@ -66,6 +77,7 @@ class Channels:
     statics: tuple[str, ...]
     solar: bool
     clock: bool
+    masked: tuple[str, ...] = ()
 
     @classmethod
     def from_config(cls, config: DataConfig) -> "Channels":
@@ -98,7 +110,15 @@ class Channels:
                     scalars.extend((name, level) for level in levels)
         if not scalars and not winds:
             raise UserError("the configuration names no state variable", remedy="set data.surface_variables")
-        return cls(tuple(scalars), tuple(winds), config.static_variables, config.solar, config.clock)
+        for name in config.masked_variables:
+            if name not in (*config.level_variables, *config.surface_variables):
+                raise UserError(
+                    f"data.masked_variables names {name}, which is not in the state",
+                    remedy="add it to data.surface_variables or data.level_variables, or leave it out",
+                )
+        return cls(
+            tuple(scalars), tuple(winds), config.static_variables, config.solar, config.clock, config.masked_variables
+        )
 
     @property
     def variables(self) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ import pathlib
 import types
 import typing
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 from weather_scnn.data.channels import DataConfig
 from weather_scnn.errors import UserError
@@ -17,16 +17,97 @@ from weather_scnn.models import ModelConfig
 
 @dataclasses.dataclass(frozen=True)
 class Stage:
-    """A part of the training: so many optimiser steps on rollouts of so many forecast steps."""
+    """A part of the training: so many optimiser steps on rollouts of so many forecast steps.
+
+    Attributes:
+        steps: optimiser steps.
+        rollout_steps: forecast steps of each rollout.
+        learning_rate: constant rate of this stage; None gives it its part of the cosine, which spans the stages
+            without a rate of their own.
+    """
 
     steps: int
     rollout_steps: int = 1
+    learning_rate: float | None = None
 
     def __post_init__(self) -> None:
+        if self.learning_rate is not None and not self.learning_rate > 0:
+            raise UserError(
+                f"a stage with learning rate {self.learning_rate:g}",
+                remedy="give a positive rate, or none to follow the cosine",
+            )
         if self.steps < 1 or self.rollout_steps < 1:
             raise UserError(
                 f"a stage of {self.steps} steps with rollouts of {self.rollout_steps}", remedy="give at least 1 of each"
             )
+
+
+@dataclasses.dataclass(frozen=True)
+class VariableWeight:
+    """Loss weight of one variable, relative to 1 for the others; of a wind, either component names it."""
+
+    name: str
+    weight: float
+
+    def __post_init__(self) -> None:
+        if not 0 < self.weight < float("inf"):
+            raise UserError(
+                f"the loss weight of {self.name} is {self.weight:g}",
+                remedy="give a positive weight, or leave the variable out of the state",
+            )
+
+
+@dataclasses.dataclass(frozen=True)
+class LossConfig:
+    """Squared errors of standardised increments, so each channel is weighted by its increments' inverse variance.
+
+    Attributes:
+        kind: `grid` takes area means on the grid; `spectral` sums over degrees of the harmonics, which is the same
+            but for `degree_exponent`; `adjusted` also charges lost amplitude at each degree, against blurred
+            forecasts.
+        degree_exponent: a degree l weighs in proportion to (l + 1)^exponent; needs a kind per degree.
+        pressure_weights: weight levels in proportion to pressure, as air mass does.
+        variable_weights: relative weights, written geopotential:2,2m_temperature:0.5; others have 1.
+        step_weights: relative weights of the steps of a rollout; the last holds for all further steps; empty is 1.
+    """
+
+    kind: Literal["grid", "spectral", "adjusted"] = "grid"
+    degree_exponent: float = 0.0
+    pressure_weights: bool = True
+    variable_weights: tuple[VariableWeight, ...] = ()
+    step_weights: tuple[float, ...] = ()
+
+    def __post_init__(self) -> None:
+        _check_choice(self, "loss", "kind")
+        if self.degree_exponent and self.kind == "grid":
+            raise UserError(
+                "loss.degree_exponent weights degrees, but loss.kind is grid", remedy="set loss.kind=spectral"
+            )
+        if any(not weight > 0 for weight in self.step_weights):
+            raise UserError(f"loss.step_weights are {self.step_weights}", remedy="give positive weights")
+
+
+@dataclasses.dataclass(frozen=True)
+class MeshConfig:
+    """How devices are laid out: the axis `model` has so many, the axis `data`, which divides the batch, the rest.
+
+    Attributes:
+        model: devices that share one sample: each holds a part of the orders m of spectra and transform tables, of the
+            channels on the grid, and of the parameters.
+    """
+
+    model: int = 1
+
+    def __post_init__(self) -> None:
+        if self.model < 1:
+            raise UserError(f"training.mesh.model is {self.model}", remedy="set it to at least 1")
+
+
+def _check_choice(config: Any, section: str, name: str) -> None:
+    """Holds a field of kind Literal against its choices, which a configuration file may pass by."""
+    choices = typing.get_args(typing.get_type_hints(type(config))[name])
+    if getattr(config, name) not in choices:
+        raise UserError(f"{section}.{name} is {getattr(config, name)!r}", remedy=f"give {' or '.join(choices)}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,19 +137,54 @@ class TrainingConfig:
         batch_size: windows a step, over all devices.
         seed: of the initial parameters and the shuffling.
         stages: curriculum of rollouts, one after the other.
-        pressure_weights: weight levels in proportion to pressure, as air mass does.
+        accumulation: parts the batch is divided into, worked on one after the other, when it does not fit into memory;
+            the gradient is that of the whole batch, but batch statistics are those of each part.
+        push_forward: the gradient runs through so many last steps of a rollout only, the earlier ones merely carry
+            the forecast there and count nothing in the loss; 0 takes all steps.
+        input_noise: standard deviation of Gaussian noise on the input states, in standard deviations of each channel.
+        remat: what the backward pass computes again in place of keeping it: `none`; `step`, the inside of each
+            forecast step; `nested`, also all but every √k-th state, for one more forward pass; `auto` takes none for
+            one step, nested for more than 16, else step.
+        mesh: how devices are laid out.
         log_every: steps between lines of metrics.csv.
         checkpoint_every: steps between checkpoints; one more is written at the end.
         keep_checkpoints: how many are kept.
+        validate_every: steps between validation rollouts; 0 makes one with every checkpoint.
+        validation_windows: initial times of a validation, spread evenly over `data.validation`.
+        validation_days: leads at which its RMSE is told.
+        on_divergence: what a loss that is not finite or leaps does: stop the run, or skip that step and count it.
+        explosion_factor: a loss above this many times the recent one counts as a leap; 0 for none.
     """
 
     batch_size: int = 16
     seed: int = 0
     stages: tuple[Stage, ...] = (Stage(1000),)
-    pressure_weights: bool = True
+    accumulation: int = 1
+    push_forward: int = 0
+    input_noise: float = 0.0
+    remat: Literal["auto", "none", "step", "nested"] = "auto"
+    mesh: MeshConfig = MeshConfig()
     log_every: int = 10
     checkpoint_every: int = 200
     keep_checkpoints: int = 2
+    validate_every: int = 0
+    validation_windows: int = 32
+    validation_days: tuple[float, ...] = (1.0, 3.0, 5.0)
+    on_divergence: Literal["stop", "skip"] = "stop"
+    explosion_factor: float = 20.0
+
+    def __post_init__(self) -> None:
+        _check_choice(self, "training", "remat")
+        for name, least in (("batch_size", 1), ("accumulation", 1), ("push_forward", 0), ("input_noise", 0)):
+            if not getattr(self, name) >= least:
+                raise UserError(f"training.{name} is {getattr(self, name)}", remedy=f"set it to {least} or more")
+        if self.batch_size % self.accumulation:
+            raise UserError(
+                f"a batch of {self.batch_size} does not divide into {self.accumulation} parts",
+                remedy="set training.accumulation to a divisor of training.batch_size",
+            )
+        if not self.stages:
+            raise UserError("training.stages is empty", remedy="give stages such as 800x1,200x2")
 
     @property
     def total_steps(self) -> int:
@@ -91,6 +207,7 @@ class Config:
 
     data: DataConfig = DataConfig()
     model: ModelConfig = ModelConfig()
+    loss: LossConfig = LossConfig()
     optimiser: OptimiserConfig = OptimiserConfig()
     training: TrainingConfig = TrainingConfig()
 
@@ -106,12 +223,20 @@ class Config:
 
 # These may change when a run is resumed: they do not touch what is computed.
 HARMLESS = (
+    "training.mesh.model",
+    "training.remat",
     "data.path",
     "data.statistics",
     "data.cache_gigabytes",
     "training.log_every",
     "training.checkpoint_every",
     "training.keep_checkpoints",
+    "training.validate_every",
+    "training.validation_windows",
+    "training.validation_days",
+    "data.validation",
+    "data.prefetch",
+    "data.readers",
 )
 
 
@@ -165,6 +290,8 @@ def _parse(kind: Any, text: str, key: str) -> Any:
     try:
         if kind is bool:
             return {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}[text.lower()]
+        if typing.get_origin(kind) is Literal and text in typing.get_args(kind):
+            return text
         if kind in (int, float, str):
             return kind(text)
         if typing.get_origin(kind) is tuple:
@@ -172,11 +299,21 @@ def _parse(kind: Any, text: str, key: str) -> Any:
                 _parse(typing.get_args(kind)[0], part.strip(), key) for part in text.split(",") if part.strip()
             )
         if kind is Stage:
+            text, _, rate = text.partition("@")
             steps, _, rollout = text.partition("x")
-            return Stage(int(steps), int(rollout or 1))
+            return Stage(int(steps), int(rollout or 1), float(rate) if rate else None)
+        if kind is VariableWeight:
+            name, _, weight = text.partition(":")
+            return VariableWeight(name.strip(), float(weight))
     except (ValueError, KeyError):
         pass
-    expected = "stages such as 800x1,200x2" if "Stage" in str(kind) else getattr(kind, "__name__", str(kind))
+    expected = getattr(kind, "__name__", str(kind))
+    if "Stage" in str(kind):
+        expected = "stages such as 800x1,200x2, or 200x2@1e-4 with a learning rate"
+    if "VariableWeight" in str(kind):
+        expected = "weights such as geopotential:2,2m_temperature:0.5"
+    if typing.get_origin(kind) is Literal:
+        expected = " or ".join(typing.get_args(kind))
     raise UserError(f"{text!r} is no value for {key}", remedy=f"give {expected}")
 
 
@@ -190,7 +327,7 @@ def with_overrides(config: Config, assignments: Sequence[str]) -> Config:
     Raises:
         UserError: an unknown key (the nearest is named) or a value of the wrong type.
     """
-    known = list(flatten(config))
+    known, values = list(flatten(config)), {}
     for assignment in assignments:
         key, equals, text = assignment.partition("=")
         if not equals:
@@ -198,12 +335,20 @@ def with_overrides(config: Config, assignments: Sequence[str]) -> Config:
         if key not in known:
             nearest = difflib.get_close_matches(key, known, n=1, cutoff=0.0)
             raise UserError(f"there is no setting {key}", remedy=f"did you mean {nearest[0]}?")
-        section, _, name = key.partition(".")
-        part = getattr(config, section)
-        kind = typing.get_type_hints(type(part))[name]
-        part = dataclasses.replace(part, **{name: _parse(kind, text, key)})
-        config = dataclasses.replace(config, **{section: part})
-    return config
+        values[key] = text
+    return typing.cast(Config, _replaced(config, "", values))
+
+
+def _replaced(config: Any, prefix: str, values: dict[str, str]) -> Any:
+    """All new values of a part at once, so that settings which only fit together may come in any order."""
+    hints, changed = typing.get_type_hints(type(config)), {}
+    for field in dataclasses.fields(config):
+        key, value = f"{prefix}{field.name}", getattr(config, field.name)
+        if key in values:
+            changed[field.name] = _parse(hints[field.name], values[key], key)
+        elif dataclasses.is_dataclass(value) and any(name.startswith(f"{key}.") for name in values):
+            changed[field.name] = _replaced(value, f"{key}.", values)
+    return dataclasses.replace(config, **changed)
 
 
 def differences(saved: Config, wanted: Config) -> list[str]:

@@ -6,46 +6,76 @@ import jax
 import jax.numpy as jnp
 import optax
 from flax import nnx
-from jaxtyping import Array
+from jaxtyping import Array, Float, Int
 
-from weather_scnn.nn import Fields
-from weather_scnn.training.configuration import OptimiserConfig
-from weather_scnn.training.rollout import Parts, Scales, rollout_errors, weighted_loss
+from weather_scnn.training.configuration import OptimiserConfig, Stage
+from weather_scnn.training.divergence import LossWatch
+from weather_scnn.training.rollout import Parts
+
+_UNDECAYED = ("bias", "scale")
 
 
 class TrainState(NamedTuple):
-    """All that changes while training."""
+    """All that changes while training.
+
+    Attributes:
+        parameters: of the network.
+        statistics: running moments of the batch norms.
+        optimiser: state of the optimiser.
+        average: moving average of the parameters, which validation and forecasts use.
+        step: steps taken; with the seed it gives the noise of a step, so a resumed run draws the same.
+        watch: what the next loss is held against.
+    """
 
     parameters: nnx.State
     statistics: nnx.State
     optimiser: Any
     average: nnx.State
-    step: Array
+    step: Int[Array, ""]
+    watch: LossWatch
 
 
-class StepReport(NamedTuple):
-    """What one step tells."""
+def learning_rate_schedule(config: OptimiserConfig, stages: tuple[Stage, ...]) -> optax.Schedule:
+    """Linear warm-up from zero, then a cosine to zero over the stages without a rate of their own.
 
-    loss: Array
-    channel_errors: Array
-    gradient_norm: Array
+    A stage with a rate holds it; the cosine goes on after it where it was. With the last stages at small rates, this
+    is the usual curriculum: the cosine on single steps, then fine-tuning on rollouts (Lam et al. 2023, GraphCast).
+    """
+    total = sum(stage.steps for stage in stages if stage.learning_rate is None)
+    warmup = min(config.warmup_steps, max(total - 1, 1))
+    cosine = optax.warmup_cosine_decay_schedule(0.0, config.learning_rate, warmup, max(total, warmup + 1))
+
+    def part(stage: Stage, behind: int, first: bool) -> optax.Schedule:
+        if stage.learning_rate is None:
+            return lambda step: cosine(step + behind)
+        if first:
+            return optax.linear_schedule(0.0, stage.learning_rate, max(config.warmup_steps, 1))
+        return optax.constant_schedule(stage.learning_rate)
+
+    schedules, boundaries, begin, behind = [], [], 0, 0
+    for stage in stages:
+        schedules.append(part(stage, behind, begin == 0))
+        begin += stage.steps
+        boundaries.append(begin)
+        behind += stage.steps if stage.learning_rate is None else 0
+    return optax.join_schedules(schedules, boundaries[:-1])
 
 
-def learning_rate_schedule(config: OptimiserConfig, total_steps: int) -> optax.Schedule:
-    """Linear warm-up from zero, then a cosine to zero."""
-    warmup = min(config.warmup_steps, max(total_steps - 1, 1))
-    return optax.warmup_cosine_decay_schedule(0.0, config.learning_rate, warmup, max(total_steps, warmup + 1))
+def decays(parameters: Any) -> Any:
+    """Which parameters weight decay draws to zero: matrices, not biases and the scales of norms."""
+
+    def decay(path: tuple[Any, ...], array: Any) -> bool:
+        names = [str(getattr(entry, "key", getattr(entry, "name", ""))) for entry in path]
+        return array.ndim > 1 and not any(name in _UNDECAYED for name in names)
+
+    return jax.tree_util.tree_map_with_path(decay, parameters)
 
 
-def make_optimiser(config: OptimiserConfig, total_steps: int) -> optax.GradientTransformation:
-    """Clipping by global norm, then AdamW; only matrices decay."""
+def make_optimiser(config: OptimiserConfig, stages: tuple[Stage, ...]) -> optax.GradientTransformation:
+    """Clipping by global norm, then AdamW (Loshchilov & Hutter 2019) on a schedule; only matrices decay."""
     return optax.chain(
         optax.clip_by_global_norm(config.clip_norm),
-        optax.adamw(
-            learning_rate_schedule(config, total_steps),
-            weight_decay=config.weight_decay,
-            mask=lambda parameters: jax.tree.map(lambda array: array.ndim > 1, parameters),
-        ),
+        optax.adamw(learning_rate_schedule(config, stages), weight_decay=config.weight_decay, mask=decays),
     )
 
 
@@ -53,33 +83,18 @@ def initial_state(parts: Parts, optimiser: optax.GradientTransformation) -> Trai
     """State before the first step."""
     average = jax.tree.map(jnp.copy, parts.parameters)
     return TrainState(
-        parts.parameters, parts.statistics, optimiser.init(parts.parameters), average, jnp.zeros((), jnp.int32)
+        parts.parameters,
+        parts.statistics,
+        optimiser.init(parts.parameters),
+        average,
+        jnp.zeros((), jnp.int32),
+        LossWatch.fresh(),
     )
 
 
-def make_train_step(graph: nnx.GraphDef, config: OptimiserConfig, total_steps: int, *, inputs: int, vectors: int):
-    """The compiled training step; its old state is donated.
-
-    Returns:
-        A function (state, tables, window, forcings, scales) → (state, report).
-    """
-    optimiser = make_optimiser(config, total_steps)
-
-    def train_step(
-        state: TrainState, tables: nnx.State, window: Fields, forcings: Array, scales: Scales
-    ) -> tuple[TrainState, StepReport]:
-        def loss_function(parameters):
-            parts = Parts(graph, parameters, state.statistics, tables)
-            errors, statistics = rollout_errors(parts, window, forcings, scales, inputs=inputs, training=True)
-            return weighted_loss(errors, scales, vectors), (errors.mean(axis=0), statistics)
-
-        (loss, (errors, statistics)), gradient = jax.value_and_grad(loss_function, has_aux=True)(state.parameters)
-        updates, optimiser_state = optimiser.update(gradient, state.optimiser, state.parameters)
-        parameters = optax.apply_updates(state.parameters, updates)
-        # The average follows quickly at first, so that it does not remember the initial values.
-        decay = jnp.minimum(config.average_decay, (1.0 + state.step) / (10.0 + state.step))
-        average = optax.incremental_update(parameters, state.average, 1.0 - decay)
-        report = StepReport(loss, errors, optax.tree.norm(gradient))
-        return TrainState(parameters, statistics, optimiser_state, average, state.step + 1), report
-
-    return jax.jit(train_step, donate_argnums=0)
+def moved_average(
+    average: nnx.State, parameters: nnx.State, step: Int[Array, ""], decay: float | Float[Array, ""]
+) -> nnx.State:
+    """The moving average after a step; it follows quickly at first, so that it forgets the initial values."""
+    decay = jnp.minimum(decay, (1.0 + step) / (10.0 + step))
+    return optax.incremental_update(parameters, average, 1.0 - decay)
