@@ -19,15 +19,8 @@ from weather_scnn.training.checkpoints import Checkpoints
 from weather_scnn.training.configuration import Stage
 from weather_scnn.training.log import read_metrics
 from weather_scnn.training.loop import train
-from weather_scnn.training.rollout import (
-    advance,
-    build,
-    make_scales,
-    rollout_errors,
-    step_errors,
-    take_apart,
-    weighted_loss,
-)
+from weather_scnn.training.loss import make_scales, step_errors, weighted_loss
+from weather_scnn.training.rollout import advance, build, rollout_errors, take_apart
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +28,7 @@ def experiment(small_config, small_statistics, small_grid):
     channels = Channels.from_config(small_config.data)
     normalisation = Normalisation.from_statistics(read_statistics(small_statistics), channels)
     reader = StateReader.open(small_config.data.path, channels, normalisation, small_grid)
-    scales = make_scales(channels, normalisation, reader.statics(), small_grid, pressure_weights=True)
+    scales = make_scales(channels, normalisation, reader.statics(), small_grid)
     return channels, normalisation, reader, scales
 
 

@@ -2,14 +2,8 @@
 
 import dataclasses
 
+from weather_scnn.data.catalogue import WIND_PAIRS
 from weather_scnn.errors import UserError
-
-WIND_PAIRS = {
-    "u_component_of_wind": "v_component_of_wind",
-    "10m_u_component_of_wind": "10m_v_component_of_wind",
-    "100m_u_component_of_wind": "100m_v_component_of_wind",
-}
-
 
 @dataclasses.dataclass(frozen=True)
 class DataConfig:

@@ -26,8 +26,9 @@ from weather_scnn.progress import progress_bar
 from weather_scnn.sphere import Grid
 from weather_scnn.training.checkpoints import Checkpoints
 from weather_scnn.training.configuration import Config
+from weather_scnn.training.loss import Scales, make_scales
 from weather_scnn.training.optimiser import initial_state, make_optimiser
-from weather_scnn.training.rollout import Parts, Scales, advance, build, make_scales, take_apart
+from weather_scnn.training.rollout import Parts, advance, build, take_apart
 
 _LEADS_PER_BLOCK = 8
 _DURATION = re.compile(r"\d+(\.\d+)?\s*(min|[hHdD]|days?|hours?)")
@@ -85,7 +86,7 @@ def load_run(workdir: str | pathlib.Path) -> tuple[Config, Normalisation, Channe
         config, normalisation = checkpoints.about()
         channels, grid = Channels.from_config(config.data), expected_grid(config.data)
         parts = take_apart(build(config.model, config.data, channels, grid, config.training.seed))
-        template = initial_state(parts, make_optimiser(config.optimiser, config.training.total_steps))
+        template = initial_state(parts, make_optimiser(config.optimiser, config.training.stages))
         state = checkpoints.restore(template)
     return config, normalisation, channels, grid, parts._replace(parameters=state.average, statistics=state.statistics)
 
@@ -139,9 +140,7 @@ def forecast(
             where=input,
             remedy="begin later or choose other initial times",
         )
-    scales = make_scales(
-        channels, normalisation, reader.statics(), grid, pressure_weights=config.training.pressure_weights
-    )
+    scales = make_scales(channels, normalisation, reader.statics(), grid)
     block = min(_LEADS_PER_BLOCK, count)
     leads = step * np.arange(1, count + 1)
     template, encoding = _template(reader, starts, leads, block, source=input, workdir=workdir)

@@ -19,21 +19,18 @@ from weather_scnn.nn import Fields
 from weather_scnn.training.checkpoints import Checkpoints, parameter_count, save_config
 from weather_scnn.training.configuration import Config, differences
 from weather_scnn.training.log import MetricsLog, draw_curves, training_bar
+from weather_scnn.training.loss import Scales, make_scales, weighted_loss
 from weather_scnn.training.optimiser import (
     TrainState,
     initial_state,
     learning_rate_schedule,
     make_optimiser,
-    make_train_step,
 )
-from weather_scnn.training.rollout import Parts, Scales, build, make_scales, rollout_errors, take_apart, weighted_loss
+from weather_scnn.training.rollout import Parts, build, rollout_errors, take_apart
+from weather_scnn.training.sharding import device_mesh, host_share, put, put_constants
+from weather_scnn.training.step import make_train_step
 
 _VALIDATION_WINDOWS = 32
-
-
-def data_mesh() -> Mesh:
-    """All devices along the axis `data`, over which batches are divided."""
-    return Mesh(np.array(jax.devices()), ("data",))
 
 
 def train(config: Config, workdir: str | pathlib.Path, *, statistics: str, progress: bool = True) -> TrainState:
@@ -55,12 +52,7 @@ def train(config: Config, workdir: str | pathlib.Path, *, statistics: str, progr
     workdir = pathlib.Path(workdir)
     if not config.data.path:
         raise UserError("no training store is named", remedy="add --set data.path=S.zarr")
-    mesh = data_mesh()
-    if config.training.batch_size % mesh.size:
-        raise UserError(
-            f"a batch of {config.training.batch_size} does not divide over {mesh.size} devices",
-            remedy="set training.batch_size to a multiple of the number of devices",
-        )
+    mesh = device_mesh(config.training)
     channels, grid = Channels.from_config(config.data), expected_grid(config.data)
     workdir.mkdir(parents=True, exist_ok=True)
     with Checkpoints(workdir, keep=config.training.keep_checkpoints) as checkpoints:
@@ -83,19 +75,15 @@ def train(config: Config, workdir: str | pathlib.Path, *, statistics: str, progr
         loader = _loader(config, reader)
         watch = _validation(config, channels, normalisation) if config.data.validation else None
         parts = take_apart(build(config.model, config.data, channels, grid, config.training.seed))
-        scales = make_scales(
-            channels, normalisation, reader.statics(), grid, pressure_weights=config.training.pressure_weights
-        )
+        scales = make_scales(channels, normalisation, reader.statics(), grid, loss=config.loss)
         total = config.training.total_steps
-        everywhere = NamedSharding(mesh, PartitionSpec())
-        state = initial_state(parts, make_optimiser(config.optimiser, total))
+        state = initial_state(parts, make_optimiser(config.optimiser, config.training.stages))
         # Copied: the first step donates the state, and the parameters it was made of must not go with it.
-        state, tables, scales = jax.device_put(jax.tree.map(np.asarray, (state, parts.tables, scales)), everywhere)
+        state, tables, scales = put(state, mesh), *put_constants((parts.tables, scales), mesh)
         if resumed is not None:
             state = checkpoints.restore(state, resumed)
-        sizes = {"inputs": config.data.input_steps, "vectors": len(channels.winds)}
-        step_function = make_train_step(parts.graph, config.optimiser, total, **sizes)
-        rate = learning_rate_schedule(config.optimiser, total)
+        step_function = make_train_step(parts.graph, config, vectors=len(channels.winds), mesh=mesh)
+        rate = learning_rate_schedule(config.optimiser, config.training.stages)
         log = MetricsLog(workdir, resumed or 0) if leader else None
         with training_bar(enabled=progress and leader) as bar:
             bar.console.print(
@@ -113,7 +101,7 @@ def train(config: Config, workdir: str | pathlib.Path, *, statistics: str, progr
                     batch_size=config.training.batch_size,
                     first=mark - first,
                     last=stage.steps,
-                    share=(jax.process_index(), jax.process_count()),
+                    share=host_share(mesh),
                 )
                 for batch in batches:
                     window, forcings = place(batch, mesh)

@@ -13,8 +13,10 @@ from weather_scnn.errors import UserError
 from weather_scnn.nn import Fields
 from weather_scnn.training.checkpoints import parameter_count
 from weather_scnn.training.configuration import Config
-from weather_scnn.training.optimiser import initial_state, make_optimiser, make_train_step
-from weather_scnn.training.rollout import Scales, build, take_apart
+from weather_scnn.training.loss import Scales
+from weather_scnn.training.optimiser import initial_state, make_optimiser
+from weather_scnn.training.rollout import build, take_apart
+from weather_scnn.training.step import make_train_step
 
 
 @dataclasses.dataclass(frozen=True)
@@ -100,11 +102,9 @@ def plan(config: Config, *, devices: int = 1) -> Plan:
     counts: dict[str, int] = {}
     for key, subtree in parts.parameters.items():
         counts[str(key)] = parameter_count(subtree)
-    total, batch = config.training.total_steps, config.training.batch_size // devices
-    state = initial_state(parts, make_optimiser(config.optimiser, total))
-    step = make_train_step(
-        parts.graph, config.optimiser, total, inputs=config.data.input_steps, vectors=len(channels.winds)
-    )
+    batch = config.training.batch_size // devices
+    state = initial_state(parts, make_optimiser(config.optimiser, config.training.stages))
+    step = make_train_step(parts.graph, config, vectors=len(channels.winds))
     y, x = grid.shape
     c, d = len(channels.scalars), len(channels.winds)
 

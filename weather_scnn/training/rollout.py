@@ -1,41 +1,23 @@
-"""Rollout of the forecaster and the loss along it."""
+"""Rollout of the forecaster: one step, and a scan over steps that keeps little for the backward pass."""
 
+import functools
+import math
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float
 
 from weather_scnn.data.channels import Channels, DataConfig
-from weather_scnn.data.normalisation import Normalisation
 from weather_scnn.errors import UserError
-from weather_scnn.models import Forecaster, ModelConfig
+from weather_scnn.models import Forecaster, ModelConfig, PlanarForecaster, make_forecaster
 from weather_scnn.nn import Fields, Table, Width, map_fields
 from weather_scnn.sphere import Grid
+from weather_scnn.training.loss import Scales, filled, step_errors
 
-
-class Scales(NamedTuple):
-    """Constants of the state's channels on the device.
-
-    Attributes:
-        scalar_ratio, wind_ratio: standard deviation of the increments over that of the states, (c,) and (d,).
-        statics: standardised static fields, (y, x, s).
-        area: cell-area weights of mean 1, (y,).
-        channel: loss weights of scalars then winds, of mean 1 where a wind counts twice, (c + d,).
-    """
-
-    scalar_ratio: Float[Array, " c"]
-    wind_ratio: Float[Array, " d"]
-    statics: Float[Array, "y x s"]
-    area: Float[Array, " y"]
-    channel: Float[Array, " c+d"]
-
-    @property
-    def ratio(self) -> Fields:
-        """Ratios by kind of field."""
-        return Fields(self.scalar_ratio, self.wind_ratio, self.wind_ratio)
+# Above so many steps, nested rematerialisation is worth its second forward pass.
+_LONG = 16
 
 
 class Parts(NamedTuple):
@@ -47,55 +29,49 @@ class Parts(NamedTuple):
     tables: nnx.State
 
 
-def build(config: ModelConfig, data: DataConfig, channels: Channels, grid: Grid, seed: int) -> Forecaster:
-    """The forecaster of a configuration, freshly initialised."""
-    return Forecaster(
+def build(
+    config: ModelConfig, data: DataConfig, channels: Channels, grid: Grid, seed: int
+) -> Forecaster | PlanarForecaster:
+    """The forecaster of a configuration, freshly initialised.
+
+    Raises:
+        UserError: a field whose mean is to be held is no scalar of the state.
+    """
+    names = [name for name, _ in channels.scalars]
+    for name in config.hold_mean:
+        if name not in names:
+            raise UserError(
+                f"model.hold_mean names {name}, which is no scalar of the state",
+                remedy=f"choose of {', '.join(dict.fromkeys(names))}",
+            )
+    return make_forecaster(
         config,
         grid,
         state=Width(len(channels.scalars), len(channels.winds)),
         inputs=data.input_steps,
         extras=channels.extra_count,
+        held=[index for index, name in enumerate(names) if name in config.hold_mean],
         rngs=nnx.Rngs(seed),
     )
 
 
-def take_apart(model: Forecaster) -> Parts:
+def take_apart(model: Forecaster | PlanarForecaster) -> Parts:
     """Splits into graph, parameters, batch statistics and tables."""
     pieces: tuple[Any, ...] = nnx.split(model, nnx.Param, nnx.BatchStat, Table)
     return Parts(*pieces)
 
 
-def make_scales(
-    channels: Channels, normalisation: Normalisation, statics: np.ndarray, grid: Grid, *, pressure_weights: bool
-) -> Scales:
-    """Constants of the rollout, with the loss weights checked to be positive and of mean 1."""
-    levels = [level for _, level in channels.scalars] + [level for _, _, level in channels.winds]
-    count = np.array([1.0] * len(channels.scalars) + [2.0] * len(channels.winds))
-    weights = np.ones(len(levels))
-    if pressure_weights and channels.levels:
-        mean = np.mean(channels.levels)
-        weights = np.array([1.0 if level is None else level / mean for level in levels])
-    weights = weights * count.sum() / (weights * count).sum()
-    area = grid.area_weights
-    if not (np.all(weights > 0) and np.all(area > 0) and np.isclose(area.mean(), 1)):
-        raise UserError("loss weights are not positive with mean 1", remedy="check the grid's latitudes and levels")
-
-    def single(values: np.ndarray) -> Array:
-        return jnp.asarray(values, jnp.float32)
-
-    return Scales(
-        single(normalisation.scalar_ratio),
-        single(normalisation.wind_ratio),
-        single(statics),
-        single(area),
-        single(weights),
-    )
-
-
 def advance(
-    model: Forecaster, history: Fields, scales: Scales, forcings: Float[Array, "b 2 y x f"], *, training: bool
+    model: Forecaster | PlanarForecaster,
+    history: Fields,
+    scales: Scales,
+    forcings: Float[Array, "b 2 y x f"],
+    *,
+    training: bool,
 ) -> tuple[Fields, Fields]:
     """One forecast step.
+
+    Channels that may be missing are filled with their mean where they are, and stay missing there.
 
     Args:
         model: the forecaster.
@@ -110,26 +86,27 @@ def advance(
     batch = forcings.shape[0]
     statics = jnp.broadcast_to(scales.statics, (batch, *scales.statics.shape))
     extras = jnp.concatenate([statics, forcings[:, 0], forcings[:, 1]], axis=-1)
-    increment = model(history, extras, training=training)
-    new = map_fields(lambda old, change, ratio: old[:, -1] + change * ratio, history, increment, scales.ratio)
+    gaps = scales.gaps(history)
+    known = filled(history, gaps)
+    increment = model(known, extras, training=training)
+    new = map_fields(lambda old, change, ratio: old[:, -1] + change * ratio, known, increment, scales.ratio)
+    if gaps is not None:
+        new = map_fields(lambda gap, array: jnp.where(gap[:, -1], jnp.nan, array), gaps, new)
     return map_fields(lambda old, last: jnp.concatenate([old[:, 1:], last[:, None]], axis=1), history, new), new
 
 
-def step_errors(predicted: Fields, target: Fields, scales: Scales) -> Float[Array, " c+d"]:
-    """Area-mean squared error a channel in units of the increments' variance; a wind's components are averaged."""
-    error = map_fields(lambda one, other, ratio: (one - other) / ratio, predicted, target, scales.ratio)
-    squared = jnp.concatenate(
-        [jnp.square(error.scalar), 0.5 * (jnp.square(error.eastward) + jnp.square(error.northward))], axis=-1
-    )
-    return jnp.einsum("byxc,y->c", squared, scales.area) / (squared.shape[0] * squared.shape[1] * squared.shape[2])
-
-
 def rollout_errors(
-    parts: Parts, window: Fields, forcings: Float[Array, "b k+1 y x f"], scales: Scales, *, inputs: int, training: bool
+    parts: Parts,
+    window: Fields,
+    forcings: Float[Array, "b k+1 y x f"],
+    scales: Scales,
+    *,
+    inputs: int,
+    training: bool,
+    remat: str = "auto",
+    push_forward: int = 0,
 ) -> tuple[Float[Array, "k c+d"], nnx.State]:
     """Errors of every step of a rollout, and the batch statistics after it.
-
-    A scan over the steps; each is rematerialised in the backward pass, so memory grows by one state a step.
 
     Args:
         parts: the forecaster.
@@ -138,28 +115,79 @@ def rollout_errors(
         scales: constants of the channels.
         inputs: number of input times.
         training: whether batch statistics are used and updated.
+        remat: what the backward pass computes again, see `TrainingConfig.remat`.
+        push_forward: the gradient runs through so many last steps only; 0 takes all.
     """
+    steps = forcings.shape[1] - 1
     history = map_fields(lambda array: array[:, :inputs], window)
     targets = map_fields(lambda array: jnp.moveaxis(array[:, inputs:], 1, 0), window)
-    pairs = jnp.stack([forcings[:, :-1], forcings[:, 1:]], axis=2)
+    pairs = jnp.moveaxis(jnp.stack([forcings[:, :-1], forcings[:, 1:]], axis=2), 1, 0)
 
-    @jax.checkpoint
-    def one(carry, given):
-        past, statistics = carry
-        target, forcing = given
-        # Mapped over, the statistics become variables of this trace, which the batch norms may then update.
-        statistics = jax.tree.map(lambda array: array, statistics)
-        model = nnx.merge(parts.graph, parts.parameters, statistics, parts.tables)
-        past, new = advance(model, past, scales, forcing, training=training)
-        _, _, statistics, _ = take_apart(model)
-        return (past, statistics), step_errors(new, target, scales)
+    def step(parameters):
+        def one(carry, given):
+            past, statistics = carry
+            target, forcing = given
+            # Mapped over, the statistics become variables of this trace, which the batch norms may then update.
+            statistics = jax.tree.map(lambda array: array, statistics)
+            model = nnx.merge(parts.graph, parameters, statistics, parts.tables)
+            past, new = advance(model, past, scales, forcing, training=training)
+            _, _, statistics, _ = take_apart(model)
+            return (past, statistics), step_errors(new, target, scales)
 
-    (_, statistics), errors = jax.lax.scan(one, (history, parts.statistics), (targets, jnp.moveaxis(pairs, 1, 0)))
-    return errors, statistics
+        return one
+
+    carry, given = (history, parts.statistics), (targets, pairs)
+    led = max(steps - push_forward, 0) if push_forward else 0
+    found = []
+    if led:
+        # No gradient enters here, so nothing of these steps is kept for one.
+        carry, errors = jax.lax.scan(
+            step(jax.lax.stop_gradient(parts.parameters)), carry, jax.tree.map(lambda array: array[:led], given)
+        )
+        carry = jax.lax.stop_gradient(carry)
+        given = jax.tree.map(lambda array: array[led:], given)
+        found.append(errors)
+    (_, statistics), errors = scan_rematerialised(step(parts.parameters), carry, given, steps - led, remat)
+    return jnp.concatenate([*found, errors]), statistics
 
 
-def weighted_loss(errors: Float[Array, "k c+d"], scales: Scales, vectors: int) -> Float[Array, ""]:
-    """Mean over steps and components of the weighted errors."""
-    scalars = errors.shape[-1] - vectors
-    count = jnp.concatenate([jnp.ones(scalars), jnp.full(vectors, 2.0)])
-    return jnp.mean(errors @ (scales.channel * count)) / jnp.sum(count)
+def segment_length(steps: int, remat: str) -> int:
+    """Steps a segment of a rollout of which the backward pass keeps only the first state; 0 for no segments."""
+    if remat == "nested" or (remat == "auto" and steps > _LONG):
+        return math.isqrt(max(steps - 1, 0)) + 1
+    return 0
+
+
+def scan_rematerialised(body: Any, carry: Any, given: Any, steps: int, remat: str) -> tuple[Any, Any]:
+    """`jax.lax.scan` of `steps` steps that keeps less for the backward pass than all that the body computes.
+
+    - `none` keeps all of every step.
+    - `step` keeps the carry of every step, and recomputes the inside of one step at a time.
+    - `nested` keeps the carry at the start of every segment of about √k steps, and, of the segment that the backward
+      pass is in, that of every step: 2√k carries, for one more forward pass.
+    - `auto`: with one step nothing can be saved, so nothing is recomputed, which takes a quarter less time; then
+      `step`; and `nested` when longer than 16.
+    """
+    if remat == "none" or (remat == "auto" and steps == 1):
+        if steps == 1:
+            # Outside of a loop the compiler fuses the step with what is around it.
+            carry, found = body(carry, jax.tree.map(lambda array: array[0], given))
+            return carry, jax.tree.map(lambda array: array[None], found)
+        return jax.lax.scan(body, carry, given)
+    inner = jax.checkpoint(body, prevent_cse=False)
+    length = segment_length(steps, remat)
+    if length < 2 or length >= steps:
+        return jax.lax.scan(inner, carry, given)
+
+    @functools.partial(jax.checkpoint, prevent_cse=False)
+    def segment(carry, given):
+        return jax.lax.scan(inner, carry, given)
+
+    whole = steps // length * length
+    grouped = jax.tree.map(lambda array: array[:whole].reshape(-1, length, *array.shape[1:]), given)
+    carry, found = jax.lax.scan(segment, carry, grouped)
+    found = jax.tree.map(lambda array: array.reshape(-1, *array.shape[2:]), found)
+    if whole < steps:
+        carry, last = segment(carry, jax.tree.map(lambda array: array[whole:], given))
+        found = jax.tree.map(lambda one, other: jnp.concatenate([one, other]), found, last)
+    return carry, found

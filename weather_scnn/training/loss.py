@@ -1,0 +1,276 @@
+"""The loss: area × level × variable weights on errors in units of the increments, on the grid or per degree.
+
+The three weights are positive and of mean 1 over the globe and over the components of the state, so that a loss of 1
+is a forecast as wrong as persistence over one step. A wind is one vector: its two components share a weight, and
+neither the loss nor its gradient depends on which way the axes point.
+"""
+
+import dataclasses
+import difflib
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float
+
+from weather_scnn.data.channels import Channels
+from weather_scnn.data.normalisation import Normalisation
+from weather_scnn.errors import UserError
+from weather_scnn.nn import Fields, map_fields
+from weather_scnn.sphere import Grid, HarmonicTransform
+from weather_scnn.training.configuration import LossConfig
+
+# Power below which a degree counts as empty in the adjusted loss, where variances of increments are 1.
+_FLOOR = 1e-6
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class SpectralLoss:
+    """Squared errors per degree of the harmonics.
+
+    Attributes:
+        transform: to the largest degree that the state's grid resolves.
+        degree_weights: of mean 1, (l,).
+        adjusted: the adjusted squared error in place of the squared error (Subich et al. 2025, Fixing the double
+            penalty in data-driven weather forecasting through a modified spherical harmonic loss function).
+    """
+
+    transform: HarmonicTransform
+    degree_weights: Float[Array, " l"]
+    adjusted: bool = dataclasses.field(metadata={"static": True})
+
+    @classmethod
+    def create(cls, grid: Grid, loss: LossConfig) -> "SpectralLoss":
+        """Degree weights (l + 1)^exponent, scaled to mean 1."""
+        degree = min(grid.maximum_degree, grid.maximum_order)
+        weights = (np.arange(degree + 1) + 1.0) ** loss.degree_exponent
+        transform = HarmonicTransform.create(grid, degree)
+        return cls(transform, jnp.asarray(weights / weights.mean(), jnp.float32), loss.kind == "adjusted")
+
+    def __call__(self, error: Fields, predicted: Fields) -> Float[Array, " c+d"]:
+        """Σ_l w_l e_l / 4π, a mean over batch and sphere, per channel; `error` is forecast minus truth.
+
+        The squared error has e_l = D_l, the power of the error. The adjusted one has, with A and B the powers of
+        forecast and truth and coh their coherence, e_l = (√A − √B)² + 2 max(A, B) (1 − coh): what a forecast gains
+        in the squared error by being too smooth, it loses there. It is computed from D and A − B, which do not
+        cancel: e = g + √(max/min) (D − g), g = (√A − √B)².
+        """
+        wrong = self._spectra(error)
+        power = self._product(wrong, wrong)
+        if self.adjusted:
+            forecast = self._spectra(predicted)
+            truth = jax.tree.map(jnp.subtract, forecast, wrong)
+            one, other = self._product(forecast, forecast) + _FLOOR, self._product(truth, truth) + _FLOOR
+            difference = self._product(wrong, jax.tree.map(jnp.add, forecast, truth))
+            roots = jnp.square(difference / (jnp.sqrt(one) + jnp.sqrt(other)))
+            ratio = jnp.sqrt(jnp.maximum(one, other) / jnp.minimum(one, other))
+            power = roots + ratio * jnp.maximum(power - roots, 0.0)
+        return jnp.einsum("blc,l->c", power, self.degree_weights) / (4.0 * np.pi * power.shape[0])
+
+    def _spectra(self, fields: Fields) -> list[list[Array]]:
+        """Spectra of the scalars, then the two of the winds."""
+        found = []
+        if fields.scalar.shape[-1]:
+            found.append([self.transform.analysis(fields.scalar)])
+        if fields.eastward.shape[-1]:
+            found.append(list(self.transform.analysis_vector(fields.eastward, fields.northward)))
+        return found
+
+    def _product(self, one: list[list[Array]], other: list[list[Array]]) -> Float[Array, "b l c+d"]:
+        """Products per degree, summed over m, m > 0 twice; a wind's is half that of its spectra, as for components."""
+
+        def product(left: Array, right: Array) -> Array:
+            doubled = jnp.where(jnp.arange(left.shape[-3]) > 0, 2.0, 1.0)
+            return jnp.einsum("blmrc,m->blc", left * right, doubled, precision=jax.lax.Precision.HIGHEST)
+
+        parts = [sum(product(*pair) for pair in zip(*kinds)) / len(kinds[0]) for kinds in zip(one, other)]
+        return jnp.concatenate(parts, axis=-1)
+
+
+class Scales(NamedTuple):
+    """Constants of the state's channels on the device.
+
+    Attributes:
+        scalar_ratio, wind_ratio: standard deviation of the increments over that of the states, (c,) and (d,).
+        statics: standardised static fields, (y, x, s).
+        area: cell-area weights of mean 1, (y,).
+        channel: loss weights of scalars then winds, of mean 1 where a wind counts twice, (c + d,).
+        missing: which channels may be missing (NaN) over part of the globe; None where none may, (c + d,).
+        spectral: the loss per degree; None for the loss on the grid.
+    """
+
+    scalar_ratio: Float[Array, " c"]
+    wind_ratio: Float[Array, " d"]
+    statics: Float[Array, "y x s"]
+    area: Float[Array, " y"]
+    channel: Float[Array, " c+d"]
+    missing: Bool[Array, " c+d"] | None = None
+    spectral: SpectralLoss | None = None
+
+    @property
+    def ratio(self) -> Fields:
+        """Ratios by kind of field."""
+        return Fields(self.scalar_ratio, self.wind_ratio, self.wind_ratio)
+
+    def gaps(self, fields: Fields) -> Fields | None:
+        """Where channels that may be missing are NaN; None where none may, so that nothing is looked for."""
+        if self.missing is None:
+            return None
+        scalars, winds = self.missing[: self.scalar_ratio.size], self.missing[self.scalar_ratio.size :]
+        return map_fields(lambda array, may: jnp.isnan(array) & may, fields, Fields(scalars, winds, winds))
+
+
+def filled(fields: Fields, gaps: Fields | None) -> Fields:
+    """Zeros, the mean of standardised fields, where values are missing."""
+    return fields if gaps is None else map_fields(lambda gap, array: jnp.where(gap, 0.0, array), gaps, fields)
+
+
+def channel_weights(channels: Channels, loss: LossConfig) -> Float[np.ndarray, " c+d"]:
+    """Weights of scalars, then winds: pressure of the level × that of the variable, of mean 1 over components.
+
+    Raises:
+        UserError: a weight is for a variable that is not there, or is not positive.
+    """
+    names = [name for name, _ in channels.scalars] + [name for name, _, _ in channels.winds]
+    levels = [level for _, level in channels.scalars] + [level for _, _, level in channels.winds]
+    asked: dict[str, float] = {}
+    for entry in loss.variable_weights:
+        name = next((one for one, other, _ in channels.winds if other == entry.name), entry.name)
+        if name not in names:
+            near = difflib.get_close_matches(entry.name, names, n=1, cutoff=0.0)[0]
+            raise UserError(
+                f"loss.variable_weights names {entry.name}, which is not in the state", remedy=f"did you mean {near}?"
+            )
+        if asked.get(name, entry.weight) != entry.weight:
+            raise UserError(
+                f"loss.variable_weights gives the components of one wind, {name}, two weights",
+                remedy="give one of the components a weight, or both the same",
+            )
+        asked[name] = entry.weight
+    mean = np.mean(channels.levels) if channels.levels else 1.0
+    weights = np.array(
+        [
+            asked.get(name, 1.0) * (level / mean if loss.pressure_weights and level is not None else 1.0)
+            for name, level in zip(names, levels)
+        ]
+    )
+    components = component_counts(len(channels.scalars), len(channels.winds))
+    bad = ~(np.isfinite(weights) & (weights > 0))
+    if bad.any():
+        at_fault = channels.describe()[int(np.argmax(bad))]
+        raise UserError(
+            f"the loss weight of {at_fault} is {weights[bad][0]:g}; weights must be positive",
+            remedy="correct loss.variable_weights and data.levels",
+        )
+    return weights * components.sum() / (weights * components).sum()
+
+
+def checked_area(grid: Grid) -> Float[np.ndarray, " y"]:
+    """Area weights of the rows.
+
+    Raises:
+        UserError: one is not positive, or their mean is not 1; the latitude is named.
+    """
+    area = grid.area_weights
+    bad = ~(np.isfinite(area) & (area > 0))
+    if bad.any():
+        raise UserError(
+            f"the area weight of the row at latitude {grid.latitude[bad][0]:g} is {area[bad][0]:g}; weights must be "
+            "positive",
+            where=f"grid {grid.name}",
+            remedy="check that latitudes are in degrees, strictly increasing and within -90 to 90",
+        )
+    if not np.isclose(area.mean(), 1.0, rtol=1e-6):
+        raise UserError(
+            f"the area weights have mean {area.mean():g}, not 1",
+            where=f"grid {grid.name}",
+            remedy="check the grid's latitudes",
+        )
+    return area
+
+
+def make_scales(
+    channels: Channels, normalisation: Normalisation, statics: np.ndarray, grid: Grid, *, loss: LossConfig | None = None
+) -> Scales:
+    """Constants of the rollout, with the loss weights checked; `loss` None leaves out what only training needs.
+
+    Raises:
+        UserError: a weight is not positive; its cause is named.
+    """
+    weights = channel_weights(channels, loss or LossConfig())
+    missing = None
+    if channels.masked:
+        named = [{name} for name, _ in channels.scalars] + [{one, other} for one, other, _ in channels.winds]
+        missing = jnp.asarray([bool(names & set(channels.masked)) for names in named])
+
+    def single(values: np.ndarray) -> Array:
+        return jnp.asarray(values, jnp.float32)
+
+    return Scales(
+        single(normalisation.scalar_ratio),
+        single(normalisation.wind_ratio),
+        single(statics),
+        single(checked_area(grid)),
+        single(weights),
+        missing,
+        SpectralLoss.create(grid, loss) if loss is not None and loss.kind != "grid" else None,
+    )
+
+
+def step_errors(predicted: Fields, target: Fields, scales: Scales) -> Float[Array, " c+d"]:
+    """Mean squared error a channel in units of the increments' variance; a wind's components are averaged.
+
+    Missing values of the target count neither in the error nor in the mean; they are replaced before any arithmetic,
+    since a NaN that is multiplied by 0 later still makes the gradient NaN.
+    """
+    gaps = scales.gaps(target)
+    if gaps is not None:
+        target, predicted = filled(target, gaps), filled(predicted, gaps)
+    error = map_fields(lambda one, other, ratio: (one - other) / ratio, predicted, target, scales.ratio)
+    if scales.spectral is not None:
+        mean = scales.spectral(error, map_fields(jnp.divide, predicted, scales.ratio))
+    else:
+        squared = _by_channel(map_fields(jnp.square, error))
+        mean = jnp.einsum("byxc,y->c", squared, scales.area) / np.prod(squared.shape[:3])
+    if gaps is None:
+        return mean
+    present = _by_channel(map_fields(lambda gap: 1.0 - gap, gaps))
+    share = jnp.einsum("byxc,y->c", present, scales.area) / np.prod(present.shape[:3])
+    return mean / jnp.maximum(share, 1e-6)
+
+
+def component_counts(scalars: int, vectors: int) -> Float[np.ndarray, " c+d"]:
+    """1 for a scalar, 2 for a wind."""
+    return np.array([1.0] * scalars + [2.0] * vectors)
+
+
+def step_weights(loss: LossConfig, steps: int, push_forward: int = 0) -> Float[np.ndarray, " k"]:
+    """Weights of mean 1 of the steps of a rollout; zero for those that `push_forward` keeps out of the gradient."""
+    given = list(loss.step_weights or (1.0,))
+    weights = np.array((given + [given[-1]] * steps)[:steps])
+    if push_forward:
+        weights[: max(steps - push_forward, 0)] = 0.0
+    return weights * steps / weights.sum()
+
+
+def weighted_loss(
+    errors: Float[Array, "k c+d"], scales: Scales, vectors: int, weights: Float[np.ndarray, " k"] | None = None
+) -> Float[Array, ""]:
+    """Mean over steps and components of the weighted errors.
+
+    Args:
+        errors: from `step_errors`, a row a step.
+        scales: constants of the channels.
+        vectors: how many of the channels are winds.
+        weights: of the steps, see `step_weights`; default 1.
+    """
+    count = component_counts(errors.shape[-1] - vectors, vectors)
+    by_step = errors @ (scales.channel * count) / count.sum()
+    return jnp.mean(by_step if weights is None else by_step * jnp.asarray(weights, by_step.dtype))
+
+
+def _by_channel(fields: Fields) -> Any:
+    """Scalars, then the mean of the winds' components."""
+    return jnp.concatenate([fields.scalar, 0.5 * (fields.eastward + fields.northward)], axis=-1)

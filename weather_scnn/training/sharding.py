@@ -1,0 +1,146 @@
+"""Where arrays live: a mesh of devices with the axes `data`, over which the batch is divided, and `model`.
+
+Devices along `model` share samples. Each holds a part of the orders m of the transforms' tables and of the spectra, of
+the channels of fields on the grid, and of the parameters with their optimiser state; the compiler adds the
+communication. One process may drive all devices, or each host of a slice its own: sizes of the configuration are those
+of the whole.
+"""
+
+import dataclasses
+from typing import Any
+
+import jax
+import numpy as np
+from jax.experimental import mesh_utils
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from weather_scnn.errors import UserError
+from weather_scnn.sphere import HarmonicTransform
+from weather_scnn.training.configuration import TrainingConfig
+
+DATA, MODEL = "data", "model"
+_TABLES = ("scalar_synthesis", "scalar_analysis", "vector_synthesis", "vector_analysis")
+
+
+def device_mesh(training: TrainingConfig, devices: list[Any] | None = None) -> Mesh:
+    """All devices as (data, model), neighbours along `model` on one host where they fit.
+
+    Args:
+        training: `mesh.model`, and the batch that the axis `data` has to divide.
+        devices: default all of all processes.
+
+    Raises:
+        UserError: the devices do not divide by `mesh.model`, or the batch by the rest.
+    """
+    devices = jax.devices() if devices is None else devices
+    count, model = len(devices), training.mesh.model
+    if count % model:
+        fitting = ", ".join(str(size) for size in range(1, count + 1) if count % size == 0)
+        raise UserError(
+            f"training.mesh.model is {model}, which does not divide {count} devices",
+            remedy=f"set it to one of {fitting}",
+        )
+    data = count // model
+    parts = data * training.accumulation
+    if training.batch_size % parts:
+        below, above = training.batch_size // parts * parts, -(-training.batch_size // parts) * parts
+        also = f" times training.accumulation {training.accumulation}" if training.accumulation > 1 else ""
+        raise UserError(
+            f"a batch of {training.batch_size} does not divide over {data} devices along the axis data{also}",
+            remedy=f"set training.batch_size to {f'{below} or ' if below else ''}{above}, or training.mesh.model so "
+            "that fewer devices divide the batch",
+        )
+    hosts = len({device.process_index for device in devices})
+    if hosts > 1 and count // hosts % model == 0:
+        shape = (count // hosts // model, model)
+        laid = mesh_utils.create_hybrid_device_mesh(shape, (hosts, 1), devices, process_is_granule=True)
+    else:
+        laid = mesh_utils.create_device_mesh((data, model), devices)
+    return Mesh(laid, (DATA, MODEL))
+
+
+def host_share(mesh: Mesh) -> tuple[int, int]:
+    """(part, parts) of a batch's contiguous parts that this process reads: those rows that its devices hold.
+
+    Hosts that hold the same samples, split along `model`, read the same part.
+
+    Raises:
+        UserError: the process's devices do not lie together along the axis `data`.
+    """
+    own = jax.process_index()
+    rows = [index for index, row in enumerate(mesh.devices) if any(device.process_index == own for device in row)]
+    first, count, data = rows[0], len(rows), mesh.shape[DATA]
+    if rows != list(range(first, first + count)) or data % count or first % count:
+        raise UserError(
+            f"process {own} holds rows {rows} of {data} of the device mesh, which are no even part of the batch",
+            remedy="set training.mesh.model to a divisor or a multiple of the devices of one host",
+        )
+    return first // count, data // count
+
+
+def parameter_sharding(array: Any, mesh: Mesh) -> NamedSharding:
+    """Matrices are split along their last axis, the channels that come out, where it divides; the rest is on all."""
+    model = mesh.shape[MODEL]
+    if model > 1 and len(array.shape) > 1 and array.shape[-1] % model == 0:
+        return NamedSharding(mesh, PartitionSpec(*[None] * (len(array.shape) - 1), MODEL))
+    return NamedSharding(mesh, PartitionSpec())
+
+
+def shardings(tree: Any, mesh: Mesh) -> Any:
+    """A tree of `parameter_sharding`, for parameters and what the optimiser keeps of them."""
+    return jax.tree.map(lambda array: parameter_sharding(array, mesh), tree)
+
+
+def put(tree: Any, mesh: Mesh) -> Any:
+    """Copies a training state, equal on all processes, to the devices of the mesh."""
+    return jax.device_put(jax.tree.map(np.asarray, tree), shardings(tree, mesh))
+
+
+def put_constants(tree: Any, mesh: Mesh, *, abstract: bool = False) -> Any:
+    """Copies tables and scales to the devices of the mesh: transform tables in parts along `model`, the rest whole.
+
+    Args:
+        tree: holds arrays and transforms.
+        mesh: from `device_mesh`.
+        abstract: give shapes with shardings in place of arrays.
+    """
+
+    def place(array: Any, spec: PartitionSpec, padding: int = 0) -> Any:
+        sharding = NamedSharding(mesh, spec)
+        shape = (array.shape[0] + padding, *array.shape[1:]) if padding else tuple(array.shape)
+        if abstract:
+            return jax.ShapeDtypeStruct(shape, array.dtype, sharding=sharding)
+        values = np.asarray(array)
+        if padding:
+            values = np.pad(values, [(0, padding)] + [(0, 0)] * (values.ndim - 1))
+        return jax.device_put(values, sharding)
+
+    def whole(array: Any) -> Any:
+        return place(array, PartitionSpec())
+
+    def constant(entry: Any) -> Any:
+        if not isinstance(entry, HarmonicTransform):
+            return whole(entry)
+        if mesh.shape[MODEL] == 1:
+            return jax.tree.map(whole, entry)
+        split: dict[str, Any] = {}
+        for field in dataclasses.fields(entry):
+            if field.metadata.get("static"):
+                continue
+            value = getattr(entry, field.name)
+            if field.name in _TABLES:
+                split[field.name] = jax.tree.map(
+                    lambda table: place(table, PartitionSpec(MODEL), -table.shape[0] % mesh.shape[MODEL]), value
+                )
+            else:
+                split[field.name] = jax.tree.map(whole, value)
+        return dataclasses.replace(entry, mesh=mesh, mesh_axis=MODEL, **split)
+
+    return jax.tree.map(constant, tree, is_leaf=lambda entry: isinstance(entry, HarmonicTransform))
+
+
+def divided(tree: Any, mesh: Mesh | None) -> Any:
+    """Inside a compiled function: the first axis, that of the batch, is divided along `data`."""
+    if mesh is None:
+        return tree
+    return jax.lax.with_sharding_constraint(tree, NamedSharding(mesh, PartitionSpec(DATA)))

@@ -1,0 +1,147 @@
+"""The compiled training step: noise, gradient of the rollout, in parts if asked, update, average."""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import nnx
+from jax.sharding import Mesh
+from jaxtyping import Array, Float, Int
+
+from weather_scnn.nn import Fields, map_fields
+from weather_scnn.training.configuration import Config
+from weather_scnn.training.divergence import judge, keep_if
+from weather_scnn.training.loss import Scales, step_weights, weighted_loss
+from weather_scnn.training.optimiser import TrainState, make_optimiser, moved_average
+from weather_scnn.training.rollout import Parts, rollout_errors
+from weather_scnn.training.sharding import divided, shardings
+
+
+class StepReport(NamedTuple):
+    """What one step tells.
+
+    Attributes:
+        loss: weighted mean over steps and components.
+        channel_errors: error a channel, mean over the steps, (c + d,).
+        gradient_norm: global norm before clipping.
+        good: whether the step was taken; one that is not finite or leaps is not.
+    """
+
+    loss: Float[Array, ""]
+    channel_errors: Float[Array, " c+d"]
+    gradient_norm: Float[Array, ""]
+    good: Array
+
+
+def make_train_step(graph: nnx.GraphDef, config: Config, *, vectors: int, mesh: Mesh | None = None):
+    """The compiled training step; its old state is donated.
+
+    Moments of batch norms and means of the loss are over the whole batch, wherever its samples live, so the result
+    does not depend on the mesh. A step whose loss or gradient is not finite, or whose loss leaps by more than
+    `explosion_factor`, counts but changes nothing; its report says so.
+
+    Args:
+        graph: structure of the network.
+        config: the experiment.
+        vectors: how many of the state's channels are winds.
+        mesh: from `sharding.device_mesh`; None runs on one device.
+
+    Returns:
+        A function (state, tables, window, forcings, scales) → (state, report).
+    """
+    training, optimiser = config.training, make_optimiser(config.optimiser, config.training.stages)
+
+    def train_step(
+        state: TrainState, tables: nnx.State, window: Fields, forcings: Array, scales: Scales
+    ) -> tuple[TrainState, StepReport]:
+        window, forcings = divided((window, forcings), mesh)
+        if training.input_noise:
+            window = with_noise(window, config.data.input_steps, training.input_noise, training.seed, state.step)
+        weights = step_weights(config.loss, forcings.shape[1] - 1, training.push_forward)
+
+        def loss_function(parameters: nnx.State, statistics: nnx.State, window: Fields, forcings: Array):
+            errors, statistics = rollout_errors(
+                Parts(graph, parameters, statistics, tables),
+                window,
+                forcings,
+                scales,
+                inputs=config.data.input_steps,
+                training=True,
+                remat=training.remat,
+                push_forward=training.push_forward,
+            )
+            return weighted_loss(errors, scales, vectors, weights), (errors.mean(axis=0), statistics)
+
+        loss, errors, statistics, gradient = accumulated_gradient(
+            loss_function, state.parameters, state.statistics, (window, forcings), training.accumulation, mesh
+        )
+        norm = optax.tree.norm(gradient)
+        updates, optimiser_state = optimiser.update(gradient, state.optimiser, state.parameters)
+        parameters = optax.apply_updates(state.parameters, updates)
+        average = moved_average(state.average, parameters, state.step, config.optimiser.average_decay)
+        good, watch = judge(state.watch, loss, norm, training.explosion_factor)
+        new = TrainState(parameters, statistics, optimiser_state, average, state.step + 1, watch)
+        kept = keep_if(good, new, state)._replace(step=new.step, watch=watch)
+        if mesh is not None:
+            # Without this, the compiler could give the state another layout than it came with, and compile again.
+            kept = jax.lax.with_sharding_constraint(kept, shardings(kept, mesh))
+        return kept, StepReport(loss, errors, norm, good)
+
+    return jax.jit(train_step, donate_argnums=0)
+
+
+def with_noise(window: Fields, inputs: int, deviation: float, seed: int, step: Int[Array, ""]) -> Fields:
+    """Gaussian noise on the input states, from the seed and the number of the step alone.
+
+    It imitates the errors that a rollout feeds back, of which single steps would never learn (Sanchez-Gonzalez et al.
+    2020). The components of a wind get noise of their own, so it has no preferred direction.
+
+    Args:
+        window: standardised states, (b, t, y, x, c).
+        inputs: number of input times.
+        deviation: standard deviation of the noise, in those of the channels.
+        seed: of the run.
+        step: of the run.
+    """
+    keys = jax.random.split(jax.random.fold_in(jax.random.key(seed), step), 3)
+
+    def noisy(array: Array, key: Array) -> Array:
+        first = array[:, :inputs]
+        return array.at[:, :inputs].set(first + deviation * jax.random.normal(key, first.shape, first.dtype))
+
+    return map_fields(noisy, window, Fields(*keys))
+
+
+def accumulated_gradient(
+    loss_function: Any, parameters: nnx.State, statistics: nnx.State, batch: Any, parts: int, mesh: Mesh | None = None
+) -> tuple[Array, Array, nnx.State, nnx.State]:
+    """Loss, errors, statistics and gradient of a batch, worked on in parts; all are means over the parts.
+
+    Args:
+        loss_function: (parameters, statistics, *batch) → loss, (errors, statistics).
+        parameters: to differentiate by.
+        statistics: running statistics every part starts from.
+        batch: a tuple of trees of arrays, their first axis the batch's.
+        parts: how many; one part after the other is in memory.
+        mesh: every device works on its share of each part.
+    """
+    function = jax.value_and_grad(loss_function, has_aux=True)
+    if parts == 1:
+        (loss, (errors, statistics)), gradient = function(parameters, statistics, *batch)
+        return loss, errors, statistics, gradient
+
+    def dealt(array: Array) -> Array:
+        # Samples are dealt out in turn, so that those of one device, which are neighbours, come in all parts alike.
+        return jnp.moveaxis(array.reshape(-1, parts, *array.shape[1:]), 1, 0)
+
+    def one(total: Any, part: Any) -> tuple[Any, None]:
+        (loss, (errors, after)), gradient = function(parameters, statistics, *divided(part, mesh))
+        return jax.tree.map(jnp.add, total, (loss, errors, after, gradient)), None
+
+    dealt_batch = jax.tree.map(dealt, batch)
+    first = jax.tree.map(lambda array: array[0], dealt_batch)
+    (loss, (errors, after)), gradient = jax.eval_shape(function, parameters, statistics, *first)
+    zeros = jax.tree.map(lambda like: jnp.zeros(like.shape, like.dtype), (loss, errors, after, gradient))
+    total, _ = jax.lax.scan(one, zeros, dealt_batch)
+    return jax.tree.map(lambda array: array / parts, total)
