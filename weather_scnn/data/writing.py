@@ -17,6 +17,7 @@ from typing import Any
 import fsspec
 import xarray as xr
 import zarr
+from fsspec.implementations.local import LocalFileSystem
 
 from weather_scnn.errors import UserError
 from weather_scnn.version import __version__
@@ -25,12 +26,21 @@ STATUS, REQUEST = "status", "request"
 INCOMPLETE, COMPLETE = "incomplete", "complete"
 # Beside the store, not in it: Zarr warns about every foreign name it meets inside a group.
 _PROGRESS, _SCRATCH = ".progress", ".scratch"
+_UNFINISHED = ".part"
+
+
+def _located(path: str) -> tuple[fsspec.AbstractFileSystem, str]:
+    """The file system and the path in it. Listings are fetched anew: Zarr writes through an instance of its own."""
+    filesystem, root = fsspec.core.url_to_fs(str(path))
+    filesystem.invalidate_cache()
+    return filesystem, root
 
 
 def _remove(path: str) -> None:
-    filesystem, root = fsspec.core.url_to_fs(path)
+    filesystem, root = _located(path)
     if filesystem.exists(root):
         filesystem.rm(root, recursive=True)
+        filesystem.invalidate_cache()
 
 
 def provenance(*, source: str, formula: str = "", **details: Any) -> dict[str, Any]:
@@ -54,23 +64,66 @@ def provenance(*, source: str, formula: str = "", **details: Any) -> dict[str, A
 
 
 @dataclasses.dataclass(frozen=True)
-class StoreInProgress:
-    """A Zarr store being filled.
+class Record:
+    """Which pieces of an output are done: a file a piece in a folder beside it, so that any number of workers can add.
 
     Attributes:
-        path: local path or fsspec address.
-        done: keys of the pieces that an earlier, interrupted run has written.
+        path: of the output, local or an fsspec address.
+        done: keys of the pieces that an earlier, interrupted run has finished.
     """
 
     path: str
     done: frozenset[str] = frozenset()
 
-    def mark_done(self, key: str) -> None:
-        """Records that the piece `key` is on disk; call it after the piece is written."""
+    def mark_done(self, key: str, result: bytes = b"done") -> None:
+        """Records that the piece `key` is finished, with its result where that is small; call it last."""
         filesystem, root = fsspec.core.url_to_fs(self.path + _PROGRESS)
-        filesystem.makedirs(root, exist_ok=True)
-        with filesystem.open(f"{root}/{key}", "wb") as file:
-            file.write(b"done")
+        if isinstance(filesystem, LocalFileSystem):
+            # Renamed into place: a file cut short by a kill must not count.
+            os.makedirs(root, exist_ok=True)
+            handle, temporary = tempfile.mkstemp(dir=root, prefix=_UNFINISHED)
+            with os.fdopen(handle, "wb") as file:
+                file.write(result)
+            os.replace(temporary, os.path.join(root, key))
+        else:
+            filesystem.pipe_file(f"{root}/{key}", result)
+
+    def read(self, key: str) -> bytes:
+        """The result of a finished piece."""
+        filesystem, root = _located(self.path + _PROGRESS)
+        return filesystem.cat_file(f"{root}/{key}")
+
+    def finished(self) -> frozenset[str]:
+        """Keys of the pieces that are done by now."""
+        filesystem, root = _located(self.path + _PROGRESS)
+        names = filesystem.ls(root, detail=False) if filesystem.exists(root) else []
+        keys = (name.rstrip("/").rsplit("/", 1)[-1] for name in names)
+        return frozenset(key for key in keys if key != REQUEST and not key.startswith(_UNFINISHED))
+
+    def clear(self) -> None:
+        """Removes the record and the scratch folder."""
+        _remove(self.path + _PROGRESS)
+        _remove(self.path + _SCRATCH)
+
+
+def begin_record(path: str, *, request: Mapping[str, Any]) -> Record:
+    """The record of an output that appears only when whole, such as a netCDF file; goes on from the same request's."""
+    wanted = json.dumps(dict(request), sort_keys=True, default=str).encode()
+    record = Record(str(path))
+    try:
+        same = record.read(REQUEST) == wanted
+    except FileNotFoundError:
+        same = False
+    if same:
+        return Record(record.path, record.finished())
+    record.clear()
+    record.mark_done(REQUEST, wanted)
+    return record
+
+
+@dataclasses.dataclass(frozen=True)
+class StoreInProgress(Record):
+    """A Zarr store being filled, and the record of its pieces."""
 
     @property
     def scratch(self) -> str:
@@ -87,13 +140,12 @@ class StoreInProgress:
             # Consolidated metadata of format 3 is not yet in its specification; every reader we know of takes it.
             warnings.filterwarnings("ignore", category=zarr.errors.ZarrUserWarning)
             zarr.consolidate_metadata(self.path)
-        _remove(self.path + _PROGRESS)
-        _remove(self.path + _SCRATCH)
+        self.clear()
 
 
 def refuse_to_overwrite(path: str, *, overwrite: bool) -> None:
     """Raises UserError if something stands at `path` and `overwrite` is false; call it before long work begins."""
-    filesystem, root = fsspec.core.url_to_fs(str(path))
+    filesystem, root = _located(path)
     if not overwrite and filesystem.exists(root):
         raise UserError("already exists", where=str(path), remedy="choose another output or add --overwrite")
 
@@ -126,7 +178,7 @@ def begin_store(
     """
     path = str(path).rstrip("/")
     wanted = json.dumps(dict(request), sort_keys=True, default=str)
-    filesystem, root = fsspec.core.url_to_fs(path)
+    filesystem, root = _located(path)
     if filesystem.exists(root) and not overwrite:
         try:
             attributes = dict(zarr.open_group(path, mode="r", use_consolidated=False).attrs)
@@ -140,9 +192,7 @@ def begin_store(
                 where=path,
                 remedy="repeat that command to finish it, or add --overwrite",
             )
-        progress = root + _PROGRESS
-        names = filesystem.ls(progress, detail=False) if filesystem.exists(progress) else []
-        return StoreInProgress(path, frozenset(name.rstrip("/").rsplit("/", 1)[-1] for name in names))
+        return StoreInProgress(path, StoreInProgress(path).finished())
     for leftover in (path + _PROGRESS, path + _SCRATCH, path):
         _remove(leftover)
     template = template.assign_attrs({STATUS: INCOMPLETE, REQUEST: wanted})
@@ -162,7 +212,7 @@ def write_netcdf(dataset: xr.Dataset, path: str, *, overwrite: bool = False, gro
 
     Args:
         dataset: what to write; must fit in memory.
-        path: local path.
+        path: local path or fsspec address.
         overwrite: whether to replace a file of that name.
         group: netCDF group to write into; other groups of an existing file are lost.
 
@@ -175,14 +225,22 @@ def write_netcdf(dataset: xr.Dataset, path: str, *, overwrite: bool = False, gro
 def write_netcdf_groups(groups: Mapping[str, xr.Dataset], path: str, *, overwrite: bool = False) -> None:
     """As `write_netcdf`, for a file of several groups; "/" is the root group."""
     refuse_to_overwrite(path, overwrite=overwrite)
-    target = pathlib.Path(path)
-    if not target.parent.is_dir():
+    filesystem, root = fsspec.core.url_to_fs(str(path))
+    local = isinstance(filesystem, LocalFileSystem)
+    target = pathlib.Path(root)
+    if local and not target.parent.is_dir():
         raise UserError("the folder does not exist", where=str(target.parent), remedy="create it first")
-    handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.", suffix=".part")
+    handle, temporary = tempfile.mkstemp(
+        dir=target.parent if local else None, prefix=f".{target.name}.", suffix=_UNFINISHED
+    )
     os.close(handle)
     try:
         for index, (group, dataset) in enumerate(groups.items()):
             dataset.to_netcdf(temporary, mode="w" if index == 0 else "a", group=None if group == "/" else group)
-        os.replace(temporary, target)
+        if local:
+            os.replace(temporary, target)
+        else:
+            filesystem.put_file(temporary, root)  # an object appears when its upload is complete
+            filesystem.invalidate_cache()
     finally:
         pathlib.Path(temporary).unlink(missing_ok=True)
