@@ -1,5 +1,28 @@
-"""The forecaster."""
+"""The forecaster, and a planar CNN to compare it with."""
 
-from weather_scnn.models.forecaster import Forecaster, ModelConfig
+from collections.abc import Sequence
 
-__all__ = ["Forecaster", "ModelConfig"]
+from flax import nnx
+
+from weather_scnn.models.configuration import Level, ModelConfig
+from weather_scnn.models.forecaster import Forecaster
+from weather_scnn.models.planar import PlanarForecaster, planar_like
+from weather_scnn.nn import Width
+from weather_scnn.sphere import Grid
+
+__all__ = ["Forecaster", "Level", "ModelConfig", "PlanarForecaster", "make_forecaster", "planar_like"]
+
+
+def make_forecaster(
+    config: ModelConfig,
+    grid: Grid,
+    *,
+    state: Width,
+    inputs: int,
+    extras: int,
+    held: Sequence[int] = (),
+    rngs: nnx.Rngs,
+) -> Forecaster | PlanarForecaster:
+    """The network of a configuration, freshly initialised; see `Forecaster` for the arguments."""
+    kind = PlanarForecaster if config.kind == "planar" else Forecaster
+    return kind(config, grid, state=state, inputs=inputs, extras=extras, held=held, rngs=rngs)

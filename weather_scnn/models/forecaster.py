@@ -1,46 +1,63 @@
 """The forecaster: state, static fields and forcings in, standardised increment of the next step out."""
 
 import dataclasses
+import functools
+from collections.abc import Sequence
 
+import jax
 import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
 from weather_scnn.errors import UserError
-from weather_scnn.nn import Fields, Harmonics, ResidualBlock, SpectralConvolution, Width
-from weather_scnn.sphere import Grid, HarmonicTransform
+from weather_scnn.models.configuration import Level, ModelConfig
+from weather_scnn.nn import BlockOptions, Fields, Harmonics, ResidualBlock, SpectralConvolution, Width, resample
+from weather_scnn.nn.residual import SPECTRUM
+from weather_scnn.sphere import Grid
 
 
-@dataclasses.dataclass(frozen=True)
-class ModelConfig:
-    """Shape of the network.
+def coarsened(grid: Grid, factor: int) -> Grid:
+    """The grid of the same kind with every `factor`-th row and column.
 
-    Attributes:
-        scalar_channels: spin-0 features.
-        vector_channels: spin-1 features.
-        blocks: residual blocks.
-        filter_parameters: free values of each filter along l; 0 gives one a degree.
-        max_degree: largest degree of the features; 0 takes all that the grid resolves.
-        gate: multiply spin-1 features by a factor that depends on the spin-0 features.
-        mirror_symmetric: forbid what a mirror image of the planet would not do.
+    Raises:
+        UserError: the rows or columns do not divide.
     """
+    intervals = grid.latitudes - int(grid.has_poles)
+    if grid.longitudes % factor or intervals % factor:
+        raise UserError(
+            f"a grid of {grid.name} cannot be coarsened {factor} times",
+            remedy="choose a coarsening in model.levels that divides longitudes and latitudes "
+            "(with pole rows: latitudes − 1)",
+        )
+    rows = intervals // factor + int(grid.has_poles)
+    return dataclasses.replace(grid, longitudes=grid.longitudes // factor, latitudes=rows)
 
-    scalar_channels: int = 32
-    vector_channels: int = 16
-    blocks: int = 4
-    filter_parameters: int = 8
-    max_degree: int = 0
-    gate: bool = True
-    mirror_symmetric: bool = False
 
-    def __post_init__(self) -> None:
-        for name in ("scalar_channels", "vector_channels", "blocks"):
-            if getattr(self, name) < 1:
-                raise UserError(f"model.{name} is {getattr(self, name)}", remedy="set it to at least 1")
+def pack(history: Fields, extras: Float[Array, "b y x e"]) -> Fields:
+    """Input times side by side as channels, oldest first, and extras after the scalars."""
+    scalar, eastward, northward = (
+        jnp.moveaxis(array, 1, -2).reshape(*array.shape[:1], *array.shape[2:4], -1) for array in history
+    )
+    return Fields(jnp.concatenate([scalar, extras], axis=-1), eastward, northward)
+
+
+def as_scalars(fields: Fields) -> Fields:
+    """Winds as two scalars each: what a network without spin 1 gets."""
+    scalar = jnp.concatenate(fields, axis=-1)
+    return Fields(scalar, scalar[..., :0], scalar[..., :0])
+
+
+def from_scalars(scalar: Float[Array, "b y x c"], width: Width) -> Fields:
+    """Inverse of `as_scalars`."""
+    split = width.scalars, width.scalars + width.vectors
+    return Fields(*jnp.split(scalar, split, axis=-1))
 
 
 class Forecaster(nnx.Module):
-    """A flat spin-weighted spherical CNN that predicts one step.
+    """A spin-weighted spherical CNN that predicts one step: encoder, a pyramid of grids (or one), decoder.
+
+    All of it but the non-linearities works on spectra. On the way down a level's first block leaves out the degrees
+    that its grid does not resolve; on the way up the coarser features are added to those of the way down.
 
     Args:
         config: shape of the network.
@@ -48,67 +65,157 @@ class Forecaster(nnx.Module):
         state: channels of the state.
         inputs: number of input times.
         extras: number of static and forcing channels together, all spin 0.
+        held: spin-0 channels whose global mean does not change.
         rngs: source of the initial values.
     """
 
-    def __init__(self, config: ModelConfig, grid: Grid, *, state: Width, inputs: int, extras: int, rngs: nnx.Rngs):
-        limit = min(grid.maximum_degree, grid.maximum_order)
-        if config.max_degree > grid.maximum_degree:
-            raise UserError(
-                f"model.max_degree is {config.max_degree} but a grid of {grid.name} resolves {grid.maximum_degree}",
-                remedy="lower model.max_degree or train on a finer grid",
-            )
-        self.state, self.config = state, config
-        harmonics = Harmonics(HarmonicTransform.create(grid, config.max_degree or limit))
-        hidden = Width(config.scalar_channels, config.vector_channels)
+    def __init__(
+        self,
+        config: ModelConfig,
+        grid: Grid,
+        *,
+        state: Width,
+        inputs: int,
+        extras: int,
+        held: Sequence[int] = (),
+        rngs: nnx.Rngs,
+    ):
+        self.state, self.config, self.extras, self.held = state, config, extras, tuple(held)
+        levels = config.pyramid
+        self.spins = any(level.vector_channels for level in levels)
         given = Width(state.scalars * inputs + extras, state.vectors * inputs)
-        parameters = config.filter_parameters or None
-        self.harmonics = harmonics
+        wanted = state
+        if not self.spins:
+            given, wanted = (Width(width.scalars + 2 * width.vectors, 0) for width in (given, wanted))
+        self.wanted = wanted
+        first = levels[0].width
+        harmonics = [self._harmonics(grid, level) for level in levels]
+        self.harmonics = harmonics[0]
 
-        def convolution(source: Width, target: Width, scale: float) -> SpectralConvolution:
+        def convolution(source: Width, target: Width, degree: int, level: Level, scale: float = 1.0):
             return SpectralConvolution(
                 source,
                 target,
-                harmonics.max_degree,
-                parameters=parameters,
+                degree,
+                parameters=level.filter_parameters or None,
                 mirror_symmetric=config.mirror_symmetric,
                 scale=scale,
                 rngs=rngs,
             )
 
-        self.encoder = convolution(given, hidden, 1.0)
-        self.blocks = nnx.List(
-            [
-                ResidualBlock(
-                    hidden,
-                    harmonics,
-                    filter_parameters=parameters,
-                    gate=config.gate,
-                    mirror_symmetric=config.mirror_symmetric,
-                    rngs=rngs,
-                )
-                for _ in range(config.blocks)
-            ]
-        )
-        # A small decoder starts the forecast near persistence.
-        self.decoder = convolution(hidden, state, 0.01)
+        def block(source: Width, number: int) -> ResidualBlock:
+            return ResidualBlock(
+                source, levels[number].width, harmonics[number], _options(config, levels[number]), rngs=rngs
+            )
 
-    def __call__(self, history: Fields, extras: Float[Array, "b y x e"], *, training: bool = False) -> Fields:
+        self.encoder = convolution(given, first, harmonics[0].max_degree, levels[0])
+        down, up = [], []
+        for number, level in enumerate(levels):
+            sources = [levels[number - 1].width if number else first] + [level.width] * level.blocks
+            down.append(nnx.List([block(source, number) for source in sources[: level.blocks]]))
+        for number, (level, below) in enumerate(zip(levels, levels[1:])):
+            if level.blocks:
+                sources = [below.width] + [level.width] * (level.blocks - 1)
+                up.append(nnx.List([block(source, number) for source in sources]))
+            else:
+                degree = harmonics[number + 1].max_degree
+                up.append(nnx.List([convolution(below.width, level.width, degree, below)]))
+        self.down, self.up = nnx.List(down), nnx.List(up)
+        # A small decoder starts the forecast near persistence.
+        self.decoder = convolution(first, wanted, harmonics[0].max_degree, levels[0], 0.01)
+
+    def _harmonics(self, grid: Grid, level: Level) -> Harmonics:
+        grid = coarsened(grid, level.coarsening)
+        if level.max_degree > grid.maximum_degree:
+            raise UserError(
+                f"model.max_degree is {level.max_degree} but a grid of {grid.name} resolves {grid.maximum_degree}",
+                remedy="lower model.max_degree or train on a finer grid",
+            )
+        degree = level.max_degree or min(grid.maximum_degree, grid.maximum_order)
+        return Harmonics.create(grid, degree, vectors=self.spins, tensors=level.tensor_channels > 0)
+
+    def __call__(
+        self,
+        history: Fields,
+        extras: Float[Array, "b y x e"],
+        *,
+        training: bool = False,
+        mask: Float[Array, " b"] | None = None,
+    ) -> Fields:
         """Predicts the standardised increment.
 
         Args:
             history: standardised states at the input times, oldest first, (b, t, y, x, c).
             extras: static fields and forcings, standardised, (b, y, x, e).
             training: whether batch statistics are used and updated.
+            mask: weight of every sample in the batch statistics; default 1.
 
         Returns:
             Increments in units of their standard deviation, (b, y, x, c).
         """
-        scalar, eastward, northward = (
-            jnp.moveaxis(array, 1, -2).reshape(*array.shape[:1], *array.shape[2:4], -1) for array in history
-        )
-        fields = Fields(jnp.concatenate([scalar, extras], axis=-1), eastward, northward)
+        fields = pack(history, extras)
+        if not self.spins:
+            fields = as_scalars(fields)
+        levels = self.config.pyramid
         spectrum = self.encoder(self.harmonics.analysis(fields))
-        for block in self.blocks:
-            spectrum = block(spectrum, training=training)
-        return self.harmonics.synthesis(self.decoder(spectrum), self.state)
+        finer = []
+        for level, blocks in zip(levels, self.down):
+            for block in blocks:
+                spectrum = self._run(block, spectrum, level, training, mask)
+            finer.append(spectrum)
+        for number in reversed(range(len(levels) - 1)):
+            for position, block in enumerate(self.up[number]):
+                if isinstance(block, SpectralConvolution):
+                    spectrum = block(spectrum)
+                else:
+                    spectrum = self._run(block, spectrum, levels[number], training, mask)
+                if position == 0:
+                    spectrum = finer[number] + resample(spectrum, *(n - 1 for n in finer[number].shape[1:3]))
+        increment = self.decoder(spectrum)
+        if self.held:
+            # The integral over the sphere is √(4π) a_00.
+            increment = increment.at[:, 0, 0, 0, jnp.array(self.held)].set(0.0)
+        result = self.harmonics.synthesis(increment, self.wanted).fields
+        return result if self.spins else from_scalars(result.scalar, self.state)
+
+    def _run(
+        self,
+        block: ResidualBlock,
+        spectrum: Float[Array, "b l m 2 C"],
+        level: Level,
+        training: bool,
+        mask: Float[Array, " b"] | None,
+    ) -> Float[Array, "b k n 2 D"]:
+        """A block, with what the backward pass computes again left out of memory."""
+        remat = level.remat or self.config.remat
+        if remat == "none":
+            return block(spectrum, training=training, mask=mask)
+        policy = jax.checkpoint_policies.save_only_these_names(SPECTRUM) if remat == "grid" else None
+        # By hand, since nnx.remat writes back every variable, also those of an outer trace, as tables are.
+        graph, statistics, rest = nnx.split(block, nnx.BatchStat, ...)
+
+        @functools.partial(jax.checkpoint, policy=policy)
+        def run(statistics: nnx.State, rest: nnx.State, spectrum: Array) -> tuple[Array, nnx.State]:
+            statistics = jax.tree.map(lambda array: array, statistics)  # variables of this trace
+            inner = nnx.merge(graph, statistics, rest)
+            result = inner(spectrum, training=training, mask=mask)
+            return result, nnx.state(inner, nnx.BatchStat)
+
+        spectrum, statistics = run(statistics, rest, spectrum)
+        if training:
+            nnx.update(block, statistics)
+        return spectrum
+
+
+def _options(config: ModelConfig, level: Level) -> BlockOptions:
+    return BlockOptions(
+        filter_parameters=level.filter_parameters or None,
+        gate=config.gate,
+        mirror_symmetric=config.mirror_symmetric,
+        nonlinearity=config.nonlinearity,
+        normalisation=config.normalisation,
+        residual=config.residual,
+        activate_after_skip=config.activate_after_skip,
+        branch_scale=config.branch_scale,
+        dtype=config.activations,
+    )

@@ -1,20 +1,37 @@
 """Layers of a spin-weighted spherical CNN."""
 
-from weather_scnn.nn.activation import PhaseCollapse
+from weather_scnn.nn.activation import MagnitudeActivation, PhaseCollapse
 from weather_scnn.nn.convolution import SpectralConvolution
-from weather_scnn.nn.features import Fields, Harmonics, Table, Width, concatenate, map_fields
-from weather_scnn.nn.normalisation import SpectralBatchNorm
-from weather_scnn.nn.residual import ResidualBlock
+from weather_scnn.nn.features import (
+    Features,
+    Fields,
+    Harmonics,
+    Pair,
+    Table,
+    Width,
+    concatenate,
+    map_fields,
+    resample,
+)
+from weather_scnn.nn.normalisation import LayerScale, SpatialBatchNorm, SpectralBatchNorm
+from weather_scnn.nn.residual import BlockOptions, ResidualBlock
 
 __all__ = [
+    "BlockOptions",
+    "Features",
     "Fields",
     "Harmonics",
+    "LayerScale",
+    "MagnitudeActivation",
+    "Pair",
     "PhaseCollapse",
     "ResidualBlock",
+    "SpatialBatchNorm",
     "SpectralBatchNorm",
     "SpectralConvolution",
     "Table",
     "Width",
     "concatenate",
     "map_fields",
+    "resample",
 ]

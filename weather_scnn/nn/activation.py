@@ -1,37 +1,79 @@
 """Pointwise non-linearities that commute with rotations."""
 
+import math
+
 import jax
 import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
-from weather_scnn.nn.features import Fields, Width
+from weather_scnn.nn.features import Features, Pair, Width
 
 
-def magnitude(fields: Fields, floor: float = 1e-6) -> Float[Array, "*b y x d"]:
-    """|x| of spin-1 fields, with a finite gradient where they vanish."""
-    return jnp.sqrt(jnp.square(fields.eastward) + jnp.square(fields.northward) + floor**2)
+def magnitude(pair: Pair, floor: float = 1e-6) -> Float[Array, "*b y x d"]:
+    """|x| of fields of spin 1 or 2, with a finite gradient where they vanish."""
+    return jnp.sqrt(jnp.square(pair.real) + jnp.square(pair.imaginary) + floor**2)
 
 
 class PhaseCollapse(nnx.Module):
-    """x₀ ← W₁ x₀ + W₂ |x| + b over the channels of all spins; spin-1 fields pass (Esteves et al. 2023).
+    """x₀ ← W₁ x₀ + W₂ |x| + b over the channels of all spins; other spins pass (Esteves et al. 2023).
+
+    Initialisation: for Gaussian features of unit variance (per component at spin > 0), |x₀| has mean √(2/π) and
+    variance 1 − 2/π, |x_s| (Rayleigh) mean √(π/2) and variance 2 − π/2. W₁ and W₂ are drawn so that each gives half of
+    a unit variance, and b takes off the mean of W₂|x|, which would otherwise add up over the layers.
 
     Args:
         width: channels.
-        gate: also multiplies each spin-1 field by a factor in (0, 2) that depends on the new spin-0 fields, which
-            gives the network products of scalars and winds.
+        gate: also multiplies each field of spin > 0 by a factor in (0, 2) that depends on the new spin-0 fields,
+            which gives the network products of scalars and winds. It starts as 1.
+        dtype: in which products are computed.
         rngs: source of the initial values.
     """
 
-    def __init__(self, width: Width, *, gate: bool = False, rngs: nnx.Rngs):
-        features = 2 * width.scalars + width.vectors
-        self.collapse = nnx.Linear(features, width.scalars, rngs=rngs)
-        self.gate = nnx.Linear(width.scalars, width.vectors, rngs=rngs) if gate else None
+    def __init__(self, width: Width, *, gate: bool = False, dtype: jnp.dtype = jnp.float32, rngs: nnx.Rngs):
+        c, pairs = width.scalars, width.pairs
+        spread = c * (1 - 2 / math.pi) + pairs * (2 - math.pi / 2)
+        linear, collapsed = (rngs.params.normal((rows, c)) for rows in (c, width.channels))
+        linear, collapsed = linear * math.sqrt(0.5 / c), collapsed * math.sqrt(0.5 / spread)
+        means = jnp.array([math.sqrt(2 / math.pi)] * c + [math.sqrt(math.pi / 2)] * pairs)
+        self.kernel = nnx.Param(jnp.concatenate([linear, collapsed]))
+        self.bias = nnx.Param(-means @ collapsed)
+        self.dtype = dtype
+        zeros = nnx.initializers.zeros
+        self.gate = nnx.Linear(c, pairs, kernel_init=zeros, dtype=dtype, rngs=rngs) if gate and pairs else None
 
-    def __call__(self, fields: Fields) -> Fields:
-        invariants = jnp.concatenate([fields.scalar, jnp.abs(fields.scalar), magnitude(fields)], axis=-1)
-        scalar = self.collapse(invariants)
+    def __call__(self, features: Features) -> Features:
+        scalar = features.scalar
+        invariants = [scalar, jnp.abs(scalar), magnitude(features.vector), magnitude(features.tensor)]
+        stacked = jnp.concatenate(invariants, axis=-1).astype(self.dtype)
+        scalar = stacked @ self.kernel[...].astype(self.dtype) + self.bias[...].astype(self.dtype)
         if self.gate is None:
-            return fields._replace(scalar=scalar)
+            return features._replace(scalar=scalar)
         factor = 2.0 * jax.nn.sigmoid(self.gate(scalar))
-        return Fields(scalar, fields.eastward * factor, fields.northward * factor)
+        of_vectors, of_tensors = jnp.split(factor, [features.vector.real.shape[-1]], axis=-1)
+        vector = Pair(*(part * of_vectors for part in features.vector))
+        return Features(scalar, vector, Pair(*(part * of_tensors for part in features.tensor)))
+
+
+class MagnitudeActivation(nnx.Module):
+    """Leaky ReLU at spin 0, relu(|x| + b) x/|x| at spin > 0: what phase collapse is compared with.
+
+    After the magnitude non-linearity of Esteves, Makadia and Daniilidis (2020), whose b also starts at 0.
+
+    Args:
+        width: channels.
+    """
+
+    def __init__(self, width: Width):
+        self.bias = nnx.Param(jnp.zeros(width.pairs))
+
+    def __call__(self, features: Features) -> Features:
+        biases = jnp.split(self.bias[...].astype(features.scalar.dtype), [features.vector.real.shape[-1]])
+
+        def shrunk(pair: Pair, bias: Array) -> Pair:
+            size = magnitude(pair)
+            factor = jax.nn.relu(size + bias) / size
+            return Pair(*(part * factor for part in pair))
+
+        pairs = (shrunk(pair, bias) for pair, bias in zip((features.vector, features.tensor), biases))
+        return Features(jax.nn.leaky_relu(features.scalar), *pairs)

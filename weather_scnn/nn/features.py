@@ -1,34 +1,52 @@
-"""What flows through the network: real spin-0 fields and spin-1 fields, on the grid or as spectra.
+"""What flows through the network: real fields of spin 0, 1 and 2, on the grid or as spectra.
 
-On the grid the two kinds are kept apart (`Fields`). As spectra they are one real array whose channels are the scalar
-spectra, then the divergent (E), then the rotational (B) spectra of the spin-1 fields, so that a convolution is one
-product with one real matrix per degree.
+On the grid the kinds are kept apart: `Fields` are a weather state (scalars and winds), `Features` are hidden layers,
+which may have spin 2 besides. As spectra they are one real array whose channels are the scalar spectra, the E spectra
+of spin 1 and of spin 2, then their B spectra, so that a convolution is one product with one real matrix per degree.
 """
 
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float
 
-from weather_scnn.sphere import HarmonicTransform
+from weather_scnn.sphere import Grid, HarmonicTransform, SpinTransform
 
 
 class Width(NamedTuple):
-    """Numbers of spin-0 and spin-1 channels."""
+    """Numbers of channels of spin 0, 1 and 2."""
 
     scalars: int
     vectors: int
+    tensors: int = 0
+
+    @property
+    def pairs(self) -> int:
+        """Channels of spin 1 and 2, each of which has two real components."""
+        return self.vectors + self.tensors
+
+    @property
+    def channels(self) -> int:
+        """Channels of all spins."""
+        return self.scalars + self.pairs
 
     @property
     def spectra(self) -> int:
-        """Channels of the spectrum: a spin-1 field is two real spectra, E and B."""
-        return self.scalars + 2 * self.vectors
+        """Channels of the spectrum: a field of spin 1 or 2 is two real spectra, E and B."""
+        return self.channels + self.pairs
+
+    @property
+    def lowest_degrees(self) -> np.ndarray:
+        """The degree from which on each spectrum exists: its spin, (C,)."""
+        pairs = [1] * self.vectors + [2] * self.tensors
+        return np.array([0] * self.scalars + pairs + pairs)
 
 
 class Fields(NamedTuple):
-    """Real fields on a grid.
+    """Real fields of a state on a grid.
 
     Attributes:
         scalar: spin-0 fields, (…, y, x, c).
@@ -46,49 +64,159 @@ class Fields(NamedTuple):
         return Width(self.scalar.shape[-1], self.eastward.shape[-1])
 
 
+class Pair(NamedTuple):
+    """The two components of fields of one spin s > 0: real and imaginary part with respect to east and north.
+
+    Of spin 1 they are the eastward and the northward wind; the square of a wind, (u² − v², 2uv), has spin 2.
+    """
+
+    real: Float[Array, "*b y x d"]
+    imaginary: Float[Array, "*b y x d"]
+
+
+class Features(NamedTuple):
+    """Real fields of a hidden layer on a grid.
+
+    Attributes:
+        scalar: spin-0 fields, (…, y, x, c).
+        vector: spin-1 fields.
+        tensor: spin-2 fields.
+    """
+
+    scalar: Float[Array, "*b y x c"]
+    vector: Pair
+    tensor: Pair
+
+    @classmethod
+    def of(cls, fields: Fields) -> "Features":
+        """A state as features."""
+        empty = jnp.zeros((*fields.scalar.shape[:-1], 0), fields.scalar.dtype)
+        return cls(fields.scalar, Pair(fields.eastward, fields.northward), Pair(empty, empty))
+
+    @property
+    def width(self) -> Width:
+        """Channel counts."""
+        return Width(self.scalar.shape[-1], self.vector.real.shape[-1], self.tensor.real.shape[-1])
+
+    @property
+    def fields(self) -> Fields:
+        """Without spin 2, as a state."""
+        return Fields(self.scalar, *self.vector)
+
+    def astype(self, dtype: jnp.dtype) -> "Features":
+        """In another precision."""
+        return jax.tree.map(lambda array: array.astype(dtype), self)
+
+
 class Table(nnx.Variable):
     """Constants that depend on the grid alone: passed to compiled functions as arguments, never trained or saved."""
 
 
 class Harmonics(nnx.Module):
-    """A harmonic transform shared by the layers that work on one grid at one truncation.
+    """The harmonic transforms shared by the layers that work on one grid at one truncation.
 
     Args:
-        transform: transform of that grid; its tables travel as arguments of compiled functions.
+        transform: of scalars and vectors on that grid; its tables travel as arguments of compiled functions.
+        tensors: of spin 2 on that grid to the same degree; None without such features.
     """
 
-    def __init__(self, transform: HarmonicTransform):
+    def __init__(self, transform: HarmonicTransform, tensors: SpinTransform | None = None):
         self.transform = Table(transform)
+        self.tensors = Table(tensors) if tensors is not None else None
+
+    @classmethod
+    def create(cls, grid: Grid, max_degree: int, *, vectors: bool = True, tensors: bool = False) -> "Harmonics":
+        """Builds the tables of the spins that are wanted."""
+        transform = HarmonicTransform.create(grid, max_degree, vectors=vectors)
+        return cls(transform, SpinTransform.create(grid, 2, max_degree) if tensors else None)
+
+    @property
+    def grid(self) -> Grid:
+        """The grid."""
+        return self.transform.get_value().grid
 
     @property
     def max_degree(self) -> int:
         """Largest degree of the spectra."""
         return self.transform.get_value().max_degree
 
-    def analysis(self, fields: Fields) -> Float[Array, "*b l m 2 C"]:
-        """Grid to spectra, channels scalar, E, B."""
-        transform = self.transform.get_value()
-        parts = []
-        if fields.scalar.shape[-1]:
-            parts.append(transform.analysis(fields.scalar))
-        if fields.eastward.shape[-1]:
-            parts.extend(transform.analysis_vector(fields.eastward, fields.northward))
-        return jnp.concatenate(parts, axis=-1)
+    @property
+    def max_order(self) -> int:
+        """Largest order of the spectra."""
+        return self.transform.get_value().max_order
 
-    def synthesis(self, spectrum: Float[Array, "*b l m 2 C"], width: Width) -> Fields:
-        """Spectra to grid; `width` says how the channels divide."""
+    def analysis(self, features: Features | Fields) -> Float[Array, "*b l m 2 C"]:
+        """Grid to spectra, float32; channels scalar, E of spin 1 and 2, B of spin 1 and 2."""
+        if isinstance(features, Fields):
+            features = Features.of(features)
         transform = self.transform.get_value()
-        grid = transform.grid
-        empty = jnp.zeros((*spectrum.shape[:-4], *grid.shape, 0), spectrum.dtype)
-        scalar, eastward, northward = empty, empty, empty
-        if width.scalars:
-            scalar = transform.synthesis(spectrum[..., : width.scalars])
-        if width.vectors:
-            split = width.scalars + width.vectors
-            eastward, northward = transform.synthesis_vector(
-                spectrum[..., width.scalars : split], spectrum[..., split:]
-            )
-        return Fields(scalar, eastward, northward)
+        even, odd = [], []
+        if features.scalar.shape[-1]:
+            even.append(transform.analysis(features.scalar))
+        if features.vector.real.shape[-1]:
+            divergent, rotational = transform.analysis_vector(*features.vector)
+            even.append(divergent)
+            odd.append(rotational)
+        if features.tensor.real.shape[-1]:
+            divergent, rotational = self._analysis_tensor(features.tensor)
+            even.append(divergent)
+            odd.append(rotational)
+        return jnp.concatenate(even + odd, axis=-1)
+
+    def synthesis(self, spectrum: Float[Array, "*b l m 2 C"], width: Width) -> Features:
+        """Spectra to grid, float32; `width` says how the channels divide."""
+        transform = self.transform.get_value()
+        empty = jnp.zeros((*spectrum.shape[:-4], *transform.grid.shape, 0), transform.dtype)
+        c, d, e = width
+        cuts = np.cumsum([c, d, e, d])
+        scalar, even_vector, even_tensor, odd_vector, odd_tensor = jnp.split(spectrum, cuts, axis=-1)
+        return Features(
+            transform.synthesis(scalar) if c else empty,
+            Pair(*transform.synthesis_vector(even_vector, odd_vector)) if d else Pair(empty, empty),
+            self._synthesis_tensor(even_tensor, odd_tensor) if e else Pair(empty, empty),
+        )
+
+    # A field of spin 2 from real spectra E and B is Q + iU = −Σ_lm (E_lm + i B_lm) ₂Y_lm, as a wind is
+    # u + iv = i Σ (E + i B) ₁Y: a factor i for each unit of spin, which ð turns from (north, −east) to (east, north).
+
+    def _analysis_tensor(self, tensor: Pair) -> tuple[Array, Array]:
+        assert self.tensors is not None
+        transform = self.tensors.get_value()
+        field = jax.lax.complex(tensor.real.astype(jnp.float32), tensor.imaginary.astype(jnp.float32))
+        found = -transform.analysis(field)  # (…, l, 2M+1, e)
+        top = transform.max_order
+        upper, lower = found[..., top:, :], self._mirrored(found[..., top::-1, :])
+        even, odd = (upper + lower) / 2, (upper - lower) / 2j
+        return tuple(jnp.stack([part.real, part.imag], axis=-2) for part in (even, odd))  # type: ignore[return-value]
+
+    def _synthesis_tensor(self, even: Array, odd: Array) -> Pair:
+        assert self.tensors is not None
+        transform = self.tensors.get_value()
+        even, odd = (resample(part, self.max_degree, self.max_order).astype(jnp.float32) for part in (even, odd))
+        e, b = (jax.lax.complex(part[..., 0, :], part[..., 1, :]) for part in (even, odd))
+        lower = self._mirrored(e - 1j * b)  # (−1)^m (conj(e) + i conj(b)), order −m
+        both = jnp.concatenate([lower[..., :0:-1, :], e + 1j * b], axis=-2)
+        field = -transform.synthesis(both)
+        return Pair(field.real, field.imag)
+
+    @staticmethod
+    def _mirrored(values: Array) -> Array:
+        """(−1)^m conj(a_lm) for m on the last axis but one."""
+        signs = 1.0 - 2.0 * (np.arange(values.shape[-2]) % 2)
+        return jnp.conj(values) * jnp.asarray(signs, jnp.float32)[:, None]
+
+
+def resample(
+    spectrum: Float[Array, "*b l m 2 C"], max_degree: int, max_order: int | None = None
+) -> Float[Array, "*b k n 2 C"]:
+    """Spectral pooling (degrees and orders left out) or upsampling (zeros for the new ones)."""
+    degrees, orders = spectrum.shape[-4:-2]
+    wanted = max_degree + 1, (max_degree if max_order is None else max_order) + 1
+    spectrum = spectrum[..., : wanted[0], : wanted[1], :, :]
+    missing = [(0, max(wanted[0] - degrees, 0)), (0, max(wanted[1] - orders, 0)), (0, 0), (0, 0)]
+    if missing[0][1] == missing[1][1] == 0:
+        return spectrum
+    return jnp.pad(spectrum, [(0, 0)] * (spectrum.ndim - 4) + missing)
 
 
 def order_weights(orders: int) -> Float[Array, " m"]:
@@ -97,8 +225,9 @@ def order_weights(orders: int) -> Float[Array, " m"]:
 
 
 def spectral_energy(spectrum: Float[Array, "*b l m 2 C"]) -> Float[Array, "*b C"]:
-    """Integral of the squared field over the unit sphere, by Parseval, per channel."""
-    return jnp.einsum("...lmrc,m->...c", jnp.square(spectrum), order_weights(spectrum.shape[-3]))
+    """Integral of the squared field over the unit sphere, by Parseval, per channel; summed in float32."""
+    squares = jnp.square(spectrum.astype(jnp.promote_types(spectrum.dtype, jnp.float32)))
+    return jnp.einsum("...lmrc,m->...c", squares, order_weights(spectrum.shape[-3]))
 
 
 def concatenate(*fields: Fields) -> Fields:

@@ -1,57 +1,129 @@
 """The residual block, whose skip is added to the spectrum."""
 
+import dataclasses
+
+import jax.numpy as jnp
 from flax import nnx
+from jax.ad_checkpoint import checkpoint_name
 from jaxtyping import Array, Float
 
-from weather_scnn.nn.activation import PhaseCollapse
+from weather_scnn.nn.activation import MagnitudeActivation, PhaseCollapse
 from weather_scnn.nn.convolution import SpectralConvolution
-from weather_scnn.nn.features import Harmonics, Width
-from weather_scnn.nn.normalisation import SpectralBatchNorm
+from weather_scnn.nn.features import Harmonics, Width, resample
+from weather_scnn.nn.normalisation import LayerScale, SpatialBatchNorm, SpectralBatchNorm
+
+#: Name under which spectra within a block are known to rematerialisation policies.
+SPECTRUM = "spectrum"
+
+
+@dataclasses.dataclass(frozen=True)
+class BlockOptions:
+    """What a residual block is made of.
+
+    Attributes:
+        filter_parameters: free values of each filter along l; None gives one a degree.
+        gate: see `PhaseCollapse`.
+        mirror_symmetric: see `SpectralConvolution`.
+        nonlinearity: phase_collapse or magnitude.
+        normalisation: spectral, spatial or none.
+        residual: add the input; without it the block is its branch alone.
+        activate_after_skip: a second non-linearity on the sum, as in Esteves et al. (2023), at the price of one more
+            pair of transforms.
+        branch_scale: scale at which the branch starts. 0 makes a new block the identity. A scale s multiplies the
+            variance by 1 + s² a block.
+        momentum: see `SpectralBatchNorm`.
+        axis_name: see `SpectralBatchNorm`.
+        dtype: of the activations; tables and sums stay float32, as does what skips the branch.
+    """
+
+    filter_parameters: int | None = None
+    gate: bool = False
+    mirror_symmetric: bool = False
+    nonlinearity: str = "phase_collapse"
+    normalisation: str = "spectral"
+    residual: bool = True
+    activate_after_skip: bool = False
+    branch_scale: float = 0.0
+    momentum: float = 0.98
+    axis_name: str | None = None
+    dtype: str = "float32"
 
 
 class ResidualBlock(nnx.Module):
-    """convolution → batch norm → grid → phase collapse → spectrum → convolution → batch norm, added to the input.
+    """convolution → norm → grid → non-linearity → spectrum → convolution → norm, added to the input.
 
-    The last batch norm starts with scale 0, so that a new block changes nothing. Features stay spectra between
-    blocks: one synthesis and one analysis a block.
+    Features stay spectra between blocks: one synthesis and one analysis a block. A spectrum of a higher degree than the
+    block's is truncated first (spectral pooling), one of a lower degree is filled with zeros (upsampling). The skip is
+    projected only where channels differ, by a convolution without bias.
 
     Args:
-        width: channels in and out.
+        inputs: channels in.
+        outputs: channels out.
         harmonics: transform of the grid the non-linearity acts on.
-        filter_parameters: free values of each filter along l.
-        gate: see `PhaseCollapse`.
-        mirror_symmetric: see `SpectralConvolution`.
+        options: what it is made of.
         rngs: source of the initial values.
     """
 
-    def __init__(
-        self,
-        width: Width,
-        harmonics: Harmonics,
-        *,
-        filter_parameters: int | None,
-        gate: bool = False,
-        mirror_symmetric: bool = False,
-        rngs: nnx.Rngs,
-    ):
-        self.width, self.harmonics = width, harmonics
+    def __init__(self, inputs: Width, outputs: Width, harmonics: Harmonics, options: BlockOptions, *, rngs: nnx.Rngs):
+        self.width, self.harmonics, self.options = outputs, harmonics, options
 
-        def convolution() -> SpectralConvolution:
+        def convolution(source: Width) -> SpectralConvolution:
             return SpectralConvolution(
-                width,
-                width,
+                source,
+                outputs,
                 harmonics.max_degree,
-                parameters=filter_parameters,
-                mirror_symmetric=mirror_symmetric,
+                parameters=options.filter_parameters,
+                mirror_symmetric=options.mirror_symmetric,
                 rngs=rngs,
             )
 
-        self.first, self.first_norm = convolution(), SpectralBatchNorm(width)
-        self.activation = PhaseCollapse(width, gate=gate, rngs=rngs)
-        self.second, self.second_norm = convolution(), SpectralBatchNorm(width, initial_scale=0.0)
+        def norm(scale: float) -> nnx.Module | None:
+            common = {"momentum": options.momentum, "axis_name": options.axis_name, "initial_scale": scale}
+            if options.normalisation == "spectral":
+                return SpectralBatchNorm(outputs, **common)
+            return SpatialBatchNorm(outputs, harmonics.grid, **common)
 
-    def __call__(self, spectrum: Float[Array, "b l m 2 C"], *, training: bool) -> Float[Array, "b l m 2 C"]:
-        branch = self.first_norm(self.first(spectrum), training=training)
-        fields = self.activation(self.harmonics.synthesis(branch, self.width))
-        branch = self.second(self.harmonics.analysis(fields))
-        return spectrum + self.second_norm(branch, training=training)
+        def activation() -> nnx.Module:
+            if options.nonlinearity == "magnitude":
+                return MagnitudeActivation(outputs)
+            return PhaseCollapse(outputs, gate=options.gate, dtype=jnp.dtype(options.dtype), rngs=rngs)
+
+        scale = options.branch_scale if options.residual else 1.0
+        plain = options.normalisation == "none"
+        self.first, self.first_norm = convolution(inputs), None if plain else norm(1.0)
+        self.activation = activation()
+        self.second = convolution(outputs)
+        self.second_norm = LayerScale(outputs, scale) if plain else norm(scale)
+        self.projection = convolution(inputs) if options.residual and inputs != outputs else None
+        self.last_activation = activation() if options.activate_after_skip else None
+
+    def __call__(
+        self, spectrum: Float[Array, "b l m 2 C"], *, training: bool, mask: Float[Array, " b"] | None = None
+    ) -> Float[Array, "b k n 2 D"]:
+        """Spectrum to spectrum; see `SpectralBatchNorm` for the mask."""
+        dtype = jnp.dtype(self.options.dtype)
+        options = {"training": training, "mask": mask}
+        given = resample(spectrum, self.harmonics.max_degree, self.harmonics.max_order)
+        branch = checkpoint_name(self.first(given.astype(dtype)), SPECTRUM)
+        if isinstance(self.first_norm, SpectralBatchNorm):
+            branch = self.first_norm(branch, **options)
+        features = self.harmonics.synthesis(branch, self.width).astype(dtype)
+        if isinstance(self.first_norm, SpatialBatchNorm):
+            features = self.first_norm(features, **options)
+        branch = self.harmonics.analysis(self.activation(features)).astype(dtype)
+        branch = checkpoint_name(self.second(checkpoint_name(branch, SPECTRUM)), SPECTRUM)
+        if isinstance(self.second_norm, LayerScale):
+            branch = self.second_norm(branch)
+        elif isinstance(self.second_norm, SpectralBatchNorm):
+            branch = self.second_norm(branch, **options)
+        else:
+            features = self.harmonics.synthesis(branch, self.width)
+            branch = self.harmonics.analysis(self.second_norm(features, **options))
+        result = branch.astype(spectrum.dtype)
+        if self.options.residual:
+            skip = given if self.projection is None else self.projection(given)
+            result = skip + result
+        if self.last_activation is not None:
+            features = self.harmonics.synthesis(result, self.width).astype(dtype)
+            result = self.harmonics.analysis(self.last_activation(features)).astype(spectrum.dtype)
+        return result

@@ -1,0 +1,150 @@
+"""Shape of a network, as a configuration writes it."""
+
+import dataclasses
+
+from weather_scnn.errors import UserError
+from weather_scnn.nn import Width
+
+_CHOICES = {
+    "kind": ("spherical", "planar"),
+    "nonlinearity": ("phase_collapse", "magnitude"),
+    "normalisation": ("spectral", "spatial", "none"),
+    "remat": ("none", "grid", "block"),
+    "activations": ("float32", "bfloat16"),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Level:
+    """One grid of the pyramid. Written COARSENING:BLOCKS:SCALARS+VECTORS+TENSORS:P in a `--set`, as in 2:4:64+32:8.
+
+    Attributes:
+        coarsening: how many times coarser than the data's grid it is, along both axes.
+        blocks: residual blocks on the way down, and again on the way up; the coarsest level has them once. Only the
+            first level may have none: it then passes what the coarser ones do not resolve.
+        scalar_channels, vector_channels, tensor_channels: features of spin 0, 1 and 2.
+        filter_parameters: free values of each filter along l; 0 gives one a degree.
+        max_degree: largest degree of the features; 0 takes all that the grid resolves. Fewer oversample the grid, which
+            lessens what the non-linearities alias.
+        remat: empty takes `ModelConfig.remat`.
+    """
+
+    coarsening: int = 1
+    blocks: int = 1
+    scalar_channels: int = 32
+    vector_channels: int = 16
+    tensor_channels: int = 0
+    filter_parameters: int = 8
+    max_degree: int = 0
+    remat: str = ""
+
+    def __post_init__(self) -> None:
+        _at_least("levels", self, {"coarsening": 1, "blocks": 0, "scalar_channels": 1})
+        _at_least("levels", self, dict.fromkeys(_COUNTS, 0))
+        if self.remat and self.remat not in _CHOICES["remat"]:
+            raise UserError(f"a level's remat is {self.remat!r}", remedy=f"choose {', '.join(_CHOICES['remat'])}")
+
+    @classmethod
+    def parse(cls, text: str) -> "Level":
+        """Reads COARSENING:BLOCKS:SCALARS[+VECTORS[+TENSORS]][:P].
+
+        Raises:
+            ValueError: the text reads otherwise.
+        """
+        coarsening, blocks, widths, *rest = text.split(":")
+        scalars, vectors, tensors = ([int(part) for part in widths.split("+")] + [0, 0])[:3]
+        parameters = int(rest[0]) if rest else cls.filter_parameters
+        return cls(int(coarsening), int(blocks), scalars, vectors, tensors, parameters)
+
+    @property
+    def width(self) -> Width:
+        """Channels of the features."""
+        return Width(self.scalar_channels, self.vector_channels, self.tensor_channels)
+
+
+_COUNTS = ("vector_channels", "tensor_channels", "filter_parameters", "max_degree")
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelConfig:
+    """Shape of the network.
+
+    Attributes:
+        kind: spherical; or planar, an ordinary CNN on the latitude–longitude grid, to compare with.
+        scalar_channels: spin-0 features; all features of a planar network.
+        vector_channels: spin-1 features; with none, u and v enter as two scalars and equivariance is lost.
+        tensor_channels: spin-2 features.
+        blocks: residual blocks.
+        filter_parameters: free values of each filter along l; 0 gives one a degree.
+        max_degree: largest degree of the features; 0 takes all that the grid resolves.
+        levels: a pyramid of grids from fine to coarse, in place of the five settings above; empty makes a flat network.
+        gate: multiply features of spin > 0 by a factor that depends on the spin-0 features.
+        mirror_symmetric: forbid what a mirror image of the planet would not do.
+        nonlinearity: phase_collapse or magnitude.
+        normalisation: batch norm: spectral, spatial or none.
+        residual: whether blocks have a skip.
+        activate_after_skip: a second non-linearity after it, as in Esteves et al. (2023).
+        branch_scale: scale at which residual branches start.
+        hold_mean: fields whose global mean the forecast keeps, such as surface_pressure, which is the mass of the air.
+        remat: what the backward pass computes again: none; grid, all that is on the grid within a block; block, all
+            within a block.
+        activations: float32 or bfloat16; tables, sums, the residual stream and parameters are float32 in any case.
+        kernel_size: of the planar network's filters.
+    """
+
+    kind: str = "spherical"
+    scalar_channels: int = 32
+    vector_channels: int = 16
+    tensor_channels: int = 0
+    blocks: int = 4
+    filter_parameters: int = 8
+    max_degree: int = 0
+    levels: tuple[Level, ...] = ()
+    gate: bool = True
+    mirror_symmetric: bool = False
+    nonlinearity: str = "phase_collapse"
+    normalisation: str = "spectral"
+    residual: bool = True
+    activate_after_skip: bool = False
+    branch_scale: float = 0.0
+    hold_mean: tuple[str, ...] = ()
+    remat: str = "none"
+    activations: str = "float32"
+    kernel_size: int = 3
+
+    def __post_init__(self) -> None:
+        _at_least("model", self, {"scalar_channels": 1, "blocks": 1, "kernel_size": 1})
+        _at_least("model", self, dict.fromkeys(_COUNTS, 0))
+        for name, known in _CHOICES.items():
+            if getattr(self, name) not in known:
+                raise UserError(f"model.{name} is {getattr(self, name)!r}", remedy=f"choose {' or '.join(known)}")
+        if self.kernel_size % 2 == 0:
+            raise UserError(f"model.kernel_size is {self.kernel_size}", remedy="give an odd number")
+        steps = [level.coarsening for level in self.levels]
+        if any(coarse <= fine or coarse % fine for fine, coarse in zip(steps, steps[1:])):
+            raise UserError(
+                f"model.levels coarsen by {', '.join(map(str, steps))}", remedy="give increasing multiples, as 1, 2, 4"
+            )
+        if any(level.blocks < 1 for level in self.levels[1:]):
+            raise UserError("a coarser level of model.levels has no block", remedy="only the first may have none")
+
+    @property
+    def pyramid(self) -> tuple[Level, ...]:
+        """The levels, one for a flat network."""
+        return self.levels or (
+            Level(
+                1,
+                self.blocks,
+                self.scalar_channels,
+                self.vector_channels,
+                self.tensor_channels,
+                self.filter_parameters,
+                self.max_degree,
+            ),
+        )
+
+
+def _at_least(section: str, config: object, limits: dict[str, int]) -> None:
+    for name, limit in limits.items():
+        if getattr(config, name) < limit:
+            raise UserError(f"{section}.{name} is {getattr(config, name)}", remedy=f"set it to at least {limit}")

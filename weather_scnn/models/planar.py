@@ -1,0 +1,129 @@
+"""An ordinary CNN on the latitude–longitude grid, with the inputs and outputs of the spherical one."""
+
+import dataclasses
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Float
+
+from weather_scnn.models.configuration import ModelConfig
+from weather_scnn.models.forecaster import as_scalars, from_scalars, pack
+from weather_scnn.nn import Fields, Table, Width
+from weather_scnn.sphere import Grid
+
+
+class PeriodicConvolution(nnx.Module):
+    """Convolution on the grid, periodic in longitude; rows beyond a pole repeat the last one.
+
+    The kernel has shape (rows, columns, in, out).
+
+    Args:
+        inputs, outputs: channels.
+        size: rows and columns of the filter, odd.
+        scale: standard deviation of the outputs at initialisation, for inputs of unit variance.
+        rngs: source of the initial values.
+    """
+
+    def __init__(self, inputs: int, outputs: int, size: int, *, scale: float = 1.0, rngs: nnx.Rngs):
+        deviation = scale / (size * size * inputs) ** 0.5
+        self.kernel = nnx.Param(deviation * rngs.params.normal((size, size, inputs, outputs)))
+
+    def __call__(self, field: Float[Array, "b y x c"]) -> Float[Array, "b y x d"]:
+        kernel = self.kernel[...].astype(field.dtype)
+        margin = kernel.shape[0] // 2
+        field = jnp.pad(field, [(0, 0), (0, 0), (margin, margin), (0, 0)], mode="wrap")
+        field = jnp.pad(field, [(0, 0), (margin, margin), (0, 0), (0, 0)], mode="edge")
+        return jax.lax.conv_general_dilated(field, kernel, (1, 1), "VALID", dimension_numbers=("NHWC", "HWIO", "NHWC"))
+
+
+class PlanarBlock(nnx.Module):
+    """convolution → batch norm → ReLU → convolution → batch norm, added to the input; starts as nothing.
+
+    Args:
+        width: channels.
+        size: of the filters.
+        rngs: source of the initial values.
+    """
+
+    def __init__(self, width: int, size: int, *, rngs: nnx.Rngs):
+        self.first = PeriodicConvolution(width, width, size, rngs=rngs)
+        self.first_norm = nnx.BatchNorm(width, momentum=0.98, rngs=rngs)
+        self.second = PeriodicConvolution(width, width, size, rngs=rngs)
+        self.second_norm = nnx.BatchNorm(width, momentum=0.98, scale_init=nnx.initializers.zeros, rngs=rngs)
+
+    def __call__(
+        self, field: Float[Array, "b y x c"], *, training: bool, mask: Float[Array, "b 1 1 1"] | None
+    ) -> Float[Array, "b y x c"]:
+        options = {"use_running_average": not training, "mask": mask}
+        branch = jax.nn.relu(self.first_norm(self.first(field), **options))
+        return field + self.second_norm(self.second(branch), **options)
+
+
+class PlanarForecaster(nnx.Module):
+    """A residual CNN that predicts one step; u and v are two scalars to it.
+
+    Args:
+        config: `scalar_channels` features, `blocks`, `kernel_size`, `hold_mean`; the rest is of the sphere.
+        grid: grid of the fields.
+        state: channels of the state.
+        inputs: number of input times.
+        extras: number of static and forcing channels together.
+        held: scalar channels whose global mean does not change.
+        rngs: source of the initial values.
+    """
+
+    def __init__(
+        self,
+        config: ModelConfig,
+        grid: Grid,
+        *,
+        state: Width,
+        inputs: int,
+        extras: int,
+        held: Sequence[int] = (),
+        rngs: nnx.Rngs,
+    ):
+        self.state, self.config, self.extras, self.held = state, config, extras, tuple(held)
+        given, wanted = (state.scalars + 2 * state.vectors) * inputs + extras, state.scalars + 2 * state.vectors
+        width, size = config.scalar_channels, config.kernel_size
+        self.area = Table(jnp.asarray(grid.quadrature_weights / (2.0 * grid.longitudes), jnp.float32))
+        self.encoder = PeriodicConvolution(given, width, size, rngs=rngs)
+        self.blocks = nnx.List([PlanarBlock(width, size, rngs=rngs) for _ in range(config.blocks)])
+        self.decoder = PeriodicConvolution(width, wanted, size, scale=0.01, rngs=rngs)
+
+    def __call__(
+        self,
+        history: Fields,
+        extras: Float[Array, "b y x e"],
+        *,
+        training: bool = False,
+        mask: Float[Array, " b"] | None = None,
+    ) -> Fields:
+        """Predicts the standardised increment; see `Forecaster.__call__`."""
+        chosen = None if mask is None else (mask > 0)[:, None, None, None]
+        field = self.encoder(as_scalars(pack(history, extras)).scalar)
+        for block in self.blocks:
+            field = block(field, training=training, mask=chosen)
+        increment = self.decoder(field)
+        if self.held:
+            chosen_channels = jnp.array(self.held)
+            mean = jnp.einsum("byxc,y->bc", increment[..., chosen_channels], self.area.get_value())
+            increment = increment.at[..., chosen_channels].add(-mean[:, None, None])
+        return from_scalars(increment, self.state)
+
+
+def planar_like(config: ModelConfig, parameters: int, *, state: Width, inputs: int, extras: int) -> ModelConfig:
+    """The planar network whose number of parameters is nearest to a given one, at equal blocks and kernel size."""
+    wanted = state.scalars + 2 * state.vectors
+    area = config.kernel_size**2
+
+    def count(width: int) -> int:
+        per_block = 2 * area * width * width + 4 * width
+        return area * width * (wanted * inputs + extras + wanted) + config.blocks * per_block
+
+    width = min(range(1, 4096), key=lambda width: abs(count(width) - parameters))
+    return dataclasses.replace(
+        config, kind="planar", scalar_channels=width, vector_channels=0, tensor_channels=0, levels=()
+    )
