@@ -1,113 +1,54 @@
-"""Figures of the report: curves against lead time, and maps in the Equal Earth projection.
+"""Charts of the report: scores against lead time, spectra and histograms."""
 
-Each is drawn once with matplotlib. Saved as PNG it has the colours of paper; as SVG its colours become variables of
-the page's style sheet, so that the same drawing suits a light page, a dark page and a printer.
-"""
-
-import io
-import re
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import matplotlib
 import numpy as np
 from jaxtyping import Float
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator, MultipleLocator
+from matplotlib.ticker import LogLocator, MaxNLocator, MultipleLocator, NullFormatter
 
-# Colour on paper → variable of the page's style sheet (see eval.page).
-INK, MUTED, RULE = "#1b2430", "#5b6675", "#d9dee6"
-_THEME = {INK: "--ink", MUTED: "--muted", RULE: "--rule"}
-_SYSTEM_STYLES = (
-    ("#2458c5", "--system-0", "-", 2.2),
-    ("#c2571a", "--system-1", (0, (5, 1.6)), 1.6),
-    ("#2f8a5b", "--system-2", (0, (1.2, 1.3)), 1.8),
-    ("#8a4fb5", "--system-3", (0, (5, 1.4, 1.2, 1.4)), 1.6),
-    ("#a8327a", "--system-4", (0, (8, 2)), 1.6),
-)
-_STYLE: Any = {
-    "font.family": "sans-serif",
-    "font.size": 9.5,
-    "svg.fonttype": "none",
-    "svg.hashsalt": "weather-scnn",
-    "axes.edgecolor": MUTED,
-    "axes.labelcolor": MUTED,
-    "axes.titlecolor": INK,
-    "axes.titlesize": 10.5,
-    "axes.titleweight": "bold",
-    "axes.titlelocation": "left",
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "grid.color": RULE,
-    "grid.linewidth": 0.7,
-    "text.color": INK,
-    "xtick.color": MUTED,
-    "ytick.color": MUTED,
-    "xtick.major.size": 0,
-    "ytick.major.size": 0,
-    "xtick.major.pad": 5,
-    "savefig.transparent": True,
-}
-_MAP_PIXELS = 720
+from eval.figure_style import COLOURS, INK, MUTED, STYLE, system_line
 
 
-def system_variable(index: int) -> str:
-    """The style sheet's variable for the colour of the system at this position."""
-    return _SYSTEM_STYLES[index % len(_SYSTEM_STYLES)][1]
+class Curve(NamedTuple):
+    """A score against lead time, (lead,), with its interval where one is known."""
+
+    values: np.ndarray
+    lower: np.ndarray | None = None
+    upper: np.ndarray | None = None
 
 
-def system_dashes(index: int) -> str:
-    """The SVG dash pattern of the system's line, for the key."""
-    pattern = _SYSTEM_STYLES[index % len(_SYSTEM_STYLES)][2]
-    return "" if isinstance(pattern, str) else " ".join(f"{2 * length:g}" for length in pattern[1])
-
-
-def system_colours() -> dict[str, str]:
-    """Colour on paper of every system variable."""
-    return {variable: colour for colour, variable, _, _ in _SYSTEM_STYLES}
-
-
-def to_svg(figure: Figure, *, prefix: str, description: str) -> str:
-    """The figure as an inline SVG element whose ids start with `prefix` and whose colours follow the page."""
-    buffer = io.StringIO()
-    with matplotlib.rc_context(_STYLE):
-        figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
-    text = buffer.getvalue()
-    text = text[text.index("<svg") :]
-    text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
-    text = re.sub(r'(id="|href="#|url\(#)', lambda match: match[1] + prefix + "-", text)
-    for colour, variable in _THEME.items() | {(colour, variable) for colour, variable, _, _ in _SYSTEM_STYLES}:
-        text = text.replace(colour, f"var({variable})")
-    # Fonts are the page's own; sizes stay.
-    text = re.sub(r"font: ((?:\w+ )*)([\d.]+)px [^;\"]*", r"font: \g<1>\g<2>px var(--sans)", text)
-    width, height = re.search(r'viewBox="0 0 ([\d.]+) ([\d.]+)"', text).groups()  # type: ignore[union-attr]
-    head = f'<svg role="img" aria-label="{description}" viewBox="0 0 {width} {height}"'
-    head += ' xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink">'
-    return head + text[text.index(">") + 1 :]
-
-
-def to_png(figure: Figure) -> bytes:
-    """The figure as a PNG on white, 160 dots an inch."""
-    buffer = io.BytesIO()
-    with matplotlib.rc_context(_STYLE):
-        figure.savefig(buffer, format="png", dpi=160, facecolor="white", transparent=False)
-    return buffer.getvalue()
-
-
-def _tick(value: float) -> str:
-    """A number on an axis: short, with a real minus sign, and 0 where rounding left almost nothing."""
+def number_on_axis(value: float) -> str:
+    """Short, with a real minus sign, and 0 where rounding left almost nothing."""
     text = f"{0.0 if abs(value) < 1e-12 else value:g}"
     mantissa, _, exponent = text.partition("e")
     return (mantissa + (f"e{int(exponent)}" if exponent else "")).replace("-", "−")
+
+
+def _panel(title: str, units: str = "") -> tuple[Figure, Axes]:
+    """A figure of the size and margins that all charts share: fixed, they line up and draw fast."""
+    figure = Figure(figsize=(3.6, 2.45))
+    axes = figure.add_axes((0.165, 0.185, 0.815, 0.7))
+    axes.set_title(title + (f"  ({units})" if units else ""))
+    axes.grid(axis="x", visible=False)
+    axes.spines["left"].set_visible(False)
+    return figure, axes
+
+
+def _value_axis(axes: Axes) -> None:
+    axes.yaxis.set_major_locator(MaxNLocator(5, min_n_ticks=3))
+    # No offset such as "1e-5" above the axis, which would lie on the title.
+    axes.yaxis.set_major_formatter(lambda value, _: number_on_axis(value))
 
 
 def _lead_axis(axes: Axes, hours: np.ndarray) -> None:
     """Lead times along x: hours for short forecasts, days for long ones."""
     span = float(hours.max())
     if span <= 72:
-        step = next(step for step in (1, 3, 6, 12, 24) if span / step <= 7)
+        step = next(step for step in (1, 3, 6, 12, 24) if span / step <= 7 or step == 24)
         axes.xaxis.set_major_locator(MultipleLocator(step))
         axes.set_xlabel("lead time, hours")
     else:
@@ -120,169 +61,161 @@ def _lead_axis(axes: Axes, hours: np.ndarray) -> None:
 
 def curves(
     hours: Float[np.ndarray, " lead"],
-    series: dict[int, np.ndarray],
+    series: Mapping[int, Curve],
     *,
     title: str,
     units: str,
     from_zero: bool = False,
     lines: tuple[float, ...] = (),
     least_span: float = 0.0,
+    crossing: tuple[float, float, str] | None = None,
+    dashed: Mapping[int, Curve] | None = None,
 ) -> Figure:
     """One score against lead time.
 
     Args:
         hours: lead times.
-        series: values of shape (lead,) by position of the system, which fixes colour and dashes.
+        series: by position of the system, which fixes colour and dashes. Intervals are drawn as bands.
         title: name of the field.
         units: of the score; empty if it has none.
         from_zero: whether the axis starts at 0, as for errors.
         lines: values to mark by a thin horizontal line.
         least_span: the axis reaches at least this far to both sides of 0, so that rounding does not look like a bias.
+        crossing: hours, value and text of a point to mark, such as where the ACC falls below 0.6.
+        dashed: a second score of the same systems, in the same colours, thin and dashed.
     """
-    with matplotlib.rc_context(_STYLE):
-        figure = Figure(figsize=(3.6, 2.45))
-        # Fixed margins line the panels up, and draw three times faster than a solved layout.
-        axes = figure.add_axes((0.165, 0.185, 0.815, 0.7))
+    with matplotlib.rc_context(STYLE):
+        figure, axes = _panel(title, units)
         for value in lines:
             axes.axhline(value, color=MUTED, linewidth=0.9, zorder=1)
-        for index, values in sorted(series.items(), reverse=True):
-            colour, _, dashes, width = _SYSTEM_STYLES[index % len(_SYSTEM_STYLES)]
-            shown = np.isfinite(values)
+        for index, curve in sorted(series.items(), reverse=True):
+            shown = np.isfinite(curve.values)
+            line = system_line(index)
+            if curve.lower is not None and curve.upper is not None:
+                axes.fill_between(
+                    hours[shown], curve.lower[shown], curve.upper[shown], color=line["color"], alpha=0.16, linewidth=0
+                )
             dots = shown.sum() == 1 or (index == 0 and shown.sum() <= 12)
-            axes.plot(
-                hours[shown],
-                values[shown],
-                color=colour,
-                linestyle=dashes,
-                linewidth=width,
-                marker="o" if dots else "",
-                markersize=3.4,
-            )
+            axes.plot(hours[shown], curve.values[shown], marker="o" if dots else "", markersize=3.4, **line)
+        for index, curve in (dashed or {}).items():
+            shown = np.isfinite(curve.values)
+            style = {**system_line(index), "linestyle": (0, (2.5, 1.5)), "linewidth": 1.4}
+            axes.plot(hours[shown], curve.values[shown], **style)
         _lead_axis(axes, hours)
-        axes.yaxis.set_major_locator(MaxNLocator(5, min_n_ticks=3))
-        # No offset such as "1e-5" above the axis, which would lie on the title.
-        axes.yaxis.set_major_formatter(lambda value, _: _tick(value))
+        _value_axis(axes)
         if least_span > 0:
             low, high = axes.get_ylim()
             axes.set_ylim(min(low, -least_span), max(high, least_span))
         if from_zero:
             axes.set_ylim(bottom=0)
-        axes.set_title(title + (f"  ({units})" if units else ""))
-        axes.grid(axis="x", visible=False)
-        axes.spines["left"].set_visible(False)
+        if crossing is not None:
+            where, value, text = crossing
+            axes.plot([where, where], [axes.get_ylim()[0], value], color=INK, linewidth=0.9, linestyle=(0, (2, 2)))
+            axes.plot([where], [value], color=INK, marker="o", markersize=4.2, linestyle="")
+            right = where > 0.6 * hours.max()
+            axes.annotate(
+                text, (where, value), xytext=(-6 if right else 6, 5), textcoords="offset points", color=INK,
+                ha="right" if right else "left", fontsize=9, fontweight="bold",
+            )  # fmt: skip
     return figure
 
 
-# Equal Earth (Šavrič, Patterson and Jenny 2018, eqs 1–2): keeps areas, as the scores' weights do.
-_EQUAL_EARTH = (1.340264, -0.081106, 0.000893, 0.003796)
-
-
-def _equal_earth_y(theta: np.ndarray) -> np.ndarray:
-    a1, a2, a3, a4 = _EQUAL_EARTH
-    return theta * (a1 + a2 * theta**2 + theta**6 * (a3 + a4 * theta**2))
-
-
-def _equal_earth_stretch(theta: np.ndarray) -> np.ndarray:
-    """x / longitude (radians) on the parallel of parametric latitude `theta`."""
-    a1, a2, a3, a4 = _EQUAL_EARTH
-    slope = a1 + 3 * a2 * theta**2 + theta**6 * (7 * a3 + 9 * a4 * theta**2)
-    return 2 * np.sqrt(3) * np.cos(theta) / (3 * slope)
-
-
-def project(
-    field: Float[np.ndarray, "y x"],
-    latitude: Float[np.ndarray, " y"],
-    longitude: Float[np.ndarray, " x"],
-    *,
-    pixels: int = _MAP_PIXELS,
-) -> tuple[np.ndarray, tuple[float, float, float, float]]:
-    """A global field drawn in the Equal Earth projection with Greenwich in the middle.
-
-    Args:
-        field: on ascending latitudes and longitudes, interpolated bilinearly between cell centres.
-        latitude: degrees.
-        longitude: degrees, equally spaced around the globe.
-        pixels: width of the image.
-
-    Returns:
-        The image, south first, NaN outside the globe; and its extent (left, right, bottom, top).
-    """
-    pole = np.pi / 3
-    top = float(_equal_earth_y(np.array(pole)))
-    right = float(np.pi * _equal_earth_stretch(np.array(0.0)))
-    height = round(pixels * top / right)
-    y = top * (2 * (np.arange(height) + 0.5) / height - 1)
-    x = right * (2 * (np.arange(pixels) + 0.5) / pixels - 1)
-    table = np.linspace(-pole, pole, 4001)
-    theta = np.interp(y, _equal_earth_y(table), table)
-    north = np.degrees(np.arcsin(2 / np.sqrt(3) * np.sin(theta)))
-    east = np.degrees(x[None, :] / _equal_earth_stretch(theta)[:, None])
-    outside = np.abs(east) > 180
-    row = np.interp(north, latitude, np.arange(latitude.size))
-    lower = np.minimum(row.astype(int), latitude.size - 2)
-    up = (row - lower)[:, None]
-    column = np.mod((east - longitude[0]) / (360.0 / longitude.size), longitude.size)
-    left = column.astype(int) % longitude.size
-    across = column - np.floor(column)
-    following = (left + 1) % longitude.size
-    bottom_row, top_row = lower[:, None], lower[:, None] + 1
-    image = (1 - up) * ((1 - across) * field[bottom_row, left] + across * field[bottom_row, following])
-    image = image + up * ((1 - across) * field[top_row, left] + across * field[top_row, following])
-    return np.where(outside, np.nan, image), (-right, right, -top, top)
-
-
-def world_map(
-    field: Float[np.ndarray, "y x"],
-    latitude: Float[np.ndarray, " y"],
-    longitude: Float[np.ndarray, " x"],
+def spectrum(
+    wavenumber: Float[np.ndarray, " k"],
+    truth: Float[np.ndarray, " k"] | None,
+    series: Mapping[int, Float[np.ndarray, " k"]],
     *,
     title: str,
     units: str,
-    colours: str,
-    limits: tuple[float, float],
-    land: Float[np.ndarray, "y x"] | None = None,
+    axis: str,
 ) -> Figure:
-    """A map with its colour bar.
+    """Power against wavenumber, both logarithmic.
 
     Args:
-        field: south first.
-        latitude: degrees, ascending.
-        longitude: degrees, ascending.
+        wavenumber: zonal wavenumbers or degrees; 0 is left out.
+        truth: power of the truth, drawn broad and grey beneath the others.
+        series: power by position of the system.
         title: what is shown.
-        units: of the field.
-        colours: a matplotlib colour map.
-        limits: values at the ends of the colour bar.
-        land: fraction of land, whose contour of one half is drawn as the coast.
+        units: of the power.
+        axis: what the wavenumber is.
     """
-    with matplotlib.rc_context(_STYLE):
-        figure = Figure(figsize=(4.2, 2.85))
-        axes = figure.add_axes((0.015, 0.2, 0.97, 0.7))
-        image, extent = project(field, latitude, longitude)
-        drawn = axes.imshow(
-            image, extent=extent, origin="lower", cmap=colours, vmin=limits[0], vmax=limits[1], interpolation="none"
-        )
-        if land is not None and np.nanmin(land) < 0.5 < np.nanmax(land):
-            coast, _ = project(land, latitude, longitude)
-            x, y = (
-                np.linspace(extent[low], extent[high], count, endpoint=False) + (extent[high] - extent[low]) / count / 2
-                for low, high, count in ((0, 1, coast.shape[1]), (2, 3, coast.shape[0]))
-            )
-            axes.contour(x, y, coast, [0.5], colors=["#101010"], linewidths=0.75, alpha=0.75)
-        theta = np.linspace(-np.pi / 3, np.pi / 3, 121)
-        rim, height = np.pi * _equal_earth_stretch(theta), _equal_earth_y(theta)
-        axes.plot(np.append(rim, -rim[::-1]), np.append(height, height[::-1]), color=MUTED, linewidth=0.9)
-        axes.plot([-rim[0], rim[0]], [height[0]] * 2, color=MUTED, linewidth=0.9)
-        axes.set_xlim(extent[0] * 1.005, extent[1] * 1.005)
-        axes.set_ylim(extent[2] * 1.01, extent[3] * 1.01)
-        axes.set_axis_off()
-        axes.set_title(title)
-        scale = figure.add_axes((0.12, 0.155, 0.76, 0.026))
-        bar = figure.colorbar(drawn, cax=scale, orientation="horizontal", extend="both")
-        bar.outline.set_visible(False)
-        bar.locator = MaxNLocator(5)
-        bar.update_ticks()
-        bar.ax.grid(visible=False)
-        bar.ax.set_xlabel(units, fontsize=9, labelpad=1)
-        if bar.solids is not None:
-            bar.solids.set_rasterized(True)
+    with matplotlib.rc_context(STYLE):
+        figure, axes = _panel(title, units)
+        positive = wavenumber > 0
+        everything = []
+        if truth is not None:
+            shown = positive & (truth > 0)
+            axes.plot(wavenumber[shown], truth[shown], color=MUTED, linewidth=4.5, alpha=0.45, solid_capstyle="round")
+            everything.append(truth[shown])
+        for index, power in sorted(series.items(), reverse=True):
+            shown = positive & (power > 0)
+            axes.plot(wavenumber[shown], power[shown], **system_line(index))
+            everything.append(power[shown])
+        axes.set_xscale("log")
+        axes.set_yscale("log")
+        # The last wavenumbers of a truncated field hold nothing but rounding: ten decades tell all.
+        joined = np.concatenate(everything)
+        if joined.size:
+            axes.set_ylim(max(joined.min() / 2, joined.max() * 1e-10), joined.max() * 3)
+        axes.set_xlim(1, wavenumber.max() * 1.05)
+        axes.xaxis.set_major_locator(LogLocator(base=10, subs=(1, 2, 5), numticks=12))
+        axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+        axes.xaxis.set_minor_formatter(NullFormatter())
+        axes.yaxis.set_major_locator(LogLocator(base=10, numticks=6))
+        axes.yaxis.set_major_formatter(lambda value, _: _power_of_ten(value))
+        axes.yaxis.set_minor_formatter(NullFormatter())
+        axes.set_xlabel(axis)
+    return figure
+
+
+def _power_of_ten(value: float) -> str:
+    exponent = str(round(np.log10(value)))
+    return "10" + exponent.translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
+
+
+def histogram(
+    edges: Float[np.ndarray, " n+1"],
+    shares: Sequence[tuple[str, str, np.ndarray]],
+    *,
+    title: str,
+    units: str,
+    zero: bool = False,
+) -> Figure:
+    """Shares of the area by value, as outlines.
+
+    Args:
+        edges: of the bins.
+        shares: (name, variable of the colour, share of each bin in per cent); the first is filled.
+        title: what is shown.
+        units: of the values.
+        zero: whether to mark 0, as for errors.
+    """
+    with matplotlib.rc_context(STYLE):
+        figure, axes = _panel(title)
+        for position, (name, variable, share) in enumerate(shares):
+            colour = COLOURS[variable][0]
+            axes.stairs(share, edges, color=colour, linewidth=0 if position == 0 else 1.7, label=name,
+                        fill=position == 0, alpha=0.35 if position == 0 else None)  # fmt: skip
+        if zero:
+            axes.axvline(0, color=MUTED, linewidth=0.9, zorder=1)
+        _value_axis(axes)
+        # Room for the key above the highest bar.
+        axes.set_ylim(0, 1.25 * max(float(share.max()) for _, _, share in shares))
+        axes.set_xlim(edges[0], edges[-1])
+        axes.xaxis.set_major_locator(MaxNLocator(5))
+        axes.xaxis.set_major_formatter(lambda value, _: number_on_axis(value))
+        axes.set_xlabel(units or "value")
+        axes.legend(loc="upper right", ncols=len(shares), handlelength=1.2, borderaxespad=0.1, columnspacing=1.2)
+    return figure
+
+
+def rank_histogram(share: Float[np.ndarray, " rank"], *, title: str, index: int = 0) -> Figure:
+    """How often the truth took each rank among the members, in per cent; a flat one has members of the right spread."""
+    with matplotlib.rc_context(STYLE):
+        figure, axes = _panel(title, "%")
+        axes.bar(np.arange(share.size), share, width=0.9, color=system_line(index)["color"], alpha=0.75)
+        axes.axhline(100.0 / share.size, color=INK, linewidth=1.0, linestyle=(0, (3, 2)))
+        _value_axis(axes)
+        axes.xaxis.set_major_locator(MaxNLocator(8, integer=True))
+        axes.set_xlabel("rank of the truth among the members")
     return figure

@@ -1,97 +1,126 @@
-"""Maps of one forecast beside the truth and the error, for the report."""
-
-from collections.abc import Callable, Sequence
+"""Maps for the report: one forecast beside the truth and its error, and where the errors of all forecasts are."""
 
 import numpy as np
 
 from eval import page
-from eval.figures import world_map
-from eval.forecasts import open_forecast, require_same_grid
-from eval.report_folder import ReportFolder
-from eval.scorecard import Field, format_date, format_lead
-from weather_scnn.data.opening import open_dataset
+from eval.forecast_sample import ForecastSample
+from eval.report_subject import Subject
+from eval.scorecard import Field, format_date, format_lead, headline_fields
+from eval.world_map import Globe, colours_for, has_isolines, world_map
 
-# Larger maps are left to the forecast store itself; a table of them would be no use.
-_CSV_POINTS = 100_000
-
-
-def _colours(field: Field, fields: list[np.ndarray]) -> tuple[str, tuple[float, float]]:
-    """Colour map and limits that forecast and truth share; winds and tendencies are centred on 0."""
-    joined = np.concatenate([array[np.isfinite(array)].ravel() for array in fields])
-    low, high = (float(bound) for bound in np.percentile(joined, [0.5, 99.5])) if joined.size else (0.0, 1.0)
-    if low < 0 < high and "temperature" not in field.variable and "geopotential" not in field.variable:
-        bound = max(-low, high)
-        return "PuOr_r", (-bound, bound)
-    name = "Spectral_r" if "temperature" in field.variable else "viridis"
-    return name, (low, high if high > low else low + 1.0)
+# Larger maps are left to the stores themselves; a table of them would be no use.
+MOST_CSV_ROWS = 100_000
+MAP_FIELDS, MAP_HOURS = 3, (24, 120)
 
 
-def map_section(
-    fields: Sequence[Field], forecast_path: str, truth_path: str, output: ReportFolder, tick: Callable[[], None]
-) -> str:
-    """The page's section of maps, at one day and at five days ahead or the nearest lead times there are.
+def map_rows(globe: Globe, columns: list[np.ndarray]) -> list[list[float]]:
+    """Rows of latitude, longitude and the values of each field; none of a map too large for a table."""
+    if columns[0].size > MOST_CSV_ROWS:
+        return []
+    north, east = np.meshgrid(globe.latitude, globe.longitude, indexing="ij")
+    return np.stack([array.ravel() for array in (north, east, *columns)], axis=-1).tolist()
 
-    Args:
-        fields: what to draw.
-        forecast_path: the forecast store.
-        truth_path: the truth; its land_sea_mask, if it has one, draws the coasts.
-        output: where figures and tables go.
-        tick: called once a field and lead time.
 
-    Raises:
-        UserError: a store cannot be read, or the grids differ.
-    """
-    forecast, truth = open_forecast(forecast_path), open_dataset(truth_path)
-    require_same_grid(forecast, truth, where=forecast_path)
-    known = truth["time"].values
-    latitude, longitude = truth["latitude"].values.astype(float), truth["longitude"].values.astype(float)
-    land = None
-    if "land_sea_mask" in truth:
-        mask = truth["land_sea_mask"]
-        land = (mask.isel(time=0) if "time" in mask.dims else mask).transpose("latitude", "longitude").values
-    scored = forecast["prediction_timedelta"].values
-    wanted = dict.fromkeys(int(np.abs(scored - np.timedelta64(hours, "h")).argmin()) for hours in (24, 120))
-    parts = []
-    for position in wanted:
-        lead = scored[position]
-        inits = forecast["time"].values
-        inits = inits[np.isin(inits + lead, known)]
-        if not inits.size:
-            continue
-        init = inits[inits.size // 2]
-        valid = init + lead
-        times = [format_date(np.datetime_as_string(time, "h")) for time in (init, valid)]
-        for field in fields:
-            tick()
-            if field.variable not in forecast or field.variable not in truth:
-                continue
-            predicted = field.of(forecast).sel(time=init).isel(prediction_timedelta=position).values.astype(float)
-            observed = field.of(truth).sel(time=valid).transpose("latitude", "longitude").values.astype(float)
-            error = predicted - observed
-            colours, limits = _colours(field, [predicted, observed])
-            largest = float(np.nanpercentile(np.abs(error), 99.5)) or 1.0
-            slug = f"map_{field.slug}_{format_lead(lead).replace(' ', '')}"
-            shown = []
-            for name, array, palette, bounds in (
-                ("Forecast", predicted, colours, limits),
-                ("Truth", observed, colours, limits),
-                ("Error: forecast − truth", error, "RdBu_r", (-largest, largest)),
-            ):
-                figure = world_map(
-                    array, latitude, longitude, title=name, units=field.units, colours=palette, limits=bounds, land=land
-                )
-                description = f"Map of {field.label}, {name.lower()}, at {format_lead(lead)}"
-                shown.append(output.figure(figure, f"{slug}_{name.split(':')[0].lower()}", description))
-            if error.size <= _CSV_POINTS:
-                north, east = np.meshgrid(latitude, longitude, indexing="ij")
-                columns = [array.ravel() for array in (north, east, predicted, observed, error)]
-                rows = ([f"{value:.7g}" for value in row] for row in zip(*columns))
-                output.rows(slug, ["latitude", "longitude", "forecast", "truth", "error"], rows)
-            heading = f"<h3>{page.escape(field.label)}, {format_lead(lead)} ahead</h3>"
-            note = page.paragraph(f"Started {times[0]}, valid {times[1]}.", kind="note")
-            parts.append(heading + note + page.panels(shown, kind="maps"))
-    if not parts:
+def _forecast_maps(subject: Subject, sample: ForecastSample, field: Field, position: int) -> str:
+    """Forecast, truth and error of one field at one lead time."""
+    inits = sample.inits(position)
+    if not inits.size:
+        return ""
+    init = inits[inits.size // 2]
+    lead, valid = sample.leads[position], init + sample.leads[position]
+    predicted, observed = sample.predicted(field, init, position), sample.observed(field, valid)
+    error = predicted - observed
+    colours, limits = colours_for(field, [predicted, observed])
+    largest = float(np.nanpercentile(np.abs(error), 99.5)) or 1.0
+    shown = []
+    for name, array, palette, bounds in (
+        ("Forecast", predicted, colours, limits),
+        ("Truth", observed, colours, limits),
+        ("Error: forecast − truth", error, "RdBu_r", (-largest, largest)),
+    ):
+        figure = world_map(
+            array, sample.globe, title=name, units=field.units, colours=palette, limits=bounds,
+            isolines=has_isolines(field) and array is not error,
+        )  # fmt: skip
+        kind = name.split(":")[0].lower()
+        shown.append(
+            subject.output.figure(
+                figure,
+                f"map_{field.slug}_{format_lead(lead).replace(' ', '')}_{kind}",
+                f"Map of {field.label}, {name.lower()}, at {format_lead(lead)}",
+                ["latitude", "longitude", kind],
+                map_rows(sample.globe, [array]),
+            )
+        )
+        subject.tick()
+    times = [format_date(np.datetime_as_string(time, "h")) for time in (init, valid)]
+    return (
+        f"<h3>{page.escape(field.label)}, {format_lead(lead)} ahead</h3>"
+        + page.paragraph(f"Started {times[0]}, valid {times[1]}.", kind="note")
+        + page.panels(shown, kind="maps")
+    )
+
+
+def forecast_section(subject: Subject, sample: ForecastSample) -> str:
+    """One forecast at one day and at five days ahead, or the nearest lead times there are."""
+    parts = [
+        _forecast_maps(subject, sample, field, position)
+        for position in sample.positions(MAP_HOURS)
+        for field in headline_fields(subject.scalar_fields, MAP_FIELDS)
+        if sample.has(field)
+    ]
+    if not any(parts):
         return ""
     text = "One forecast beside what happened: the one in the middle of the period, not the best. The projection "
     text += "keeps areas. Colours end at the outer half per cent of the values."
+    if sample.members > 1:
+        text += f" Shown is the first of {sample.members} members, which starts from the unperturbed state."
     return page.section("maps", "A forecast, the truth and the error", page.paragraph(text, kind="note"), *parts)
+
+
+def error_section(subject: Subject, globe: Globe) -> str:
+    """Bias and RMSE of all forecasts at every place; empty where the file has no maps."""
+    group = subject.file.groups.get("maps")
+    if group is None or subject.main not in group["system"].values:
+        return ""
+    leads = group["lead_time"].values
+    chosen = dict.fromkeys(int(np.abs(leads - np.timedelta64(hours, "h")).argmin()) for hours in MAP_HOURS)
+    parts = []
+    for position in chosen:
+        for field in headline_fields(subject.scalar_fields, MAP_FIELDS):
+            if field.variable not in group or (field.level is not None and field.level not in group["level"].values):
+                continue
+            array = field.of(group).sel(system=subject.main).isel(lead_time=position)
+            shown = []
+            for metric, title in (("bias", "Bias"), ("rmse", "RMSE")):
+                if metric not in array["metric"].values:
+                    continue
+                at = array.sel(metric=metric).transpose("latitude", "longitude").values.astype(np.float64)
+                if not np.isfinite(at).any():
+                    continue
+                largest = float(np.nanpercentile(np.abs(at), 99.5)) or 1.0
+                figure = world_map(
+                    at, globe, title=title, units=field.units,
+                    colours="RdBu_r" if metric == "bias" else "YlOrBr",
+                    limits=(-largest, largest) if metric == "bias" else (0.0, largest),
+                    ends="both" if metric == "bias" else "max",
+                )  # fmt: skip
+                lead = format_lead(leads[position])
+                shown.append(
+                    subject.output.figure(
+                        figure,
+                        f"{metric}_map_{field.slug}_{lead.replace(' ', '')}",
+                        f"Map of the {title} of {field.label} at {lead}",
+                        ["latitude", "longitude", metric],
+                        map_rows(globe, [at]),
+                    )
+                )
+                subject.tick()
+            if shown:
+                parts.append(f"<h3>{page.escape(field.label)}, {format_lead(leads[position])} ahead</h3>")
+                parts.append(page.panels(shown, kind="maps"))
+    if not parts:
+        return ""
+    text = "The mean error (bias: red where forecasts are too high, blue where too low) and the typical error (RMSE) "
+    text += f"of {subject.main} at every place, over all init times."
+    return page.section("errors", "Where the errors are", page.paragraph(text, kind="note"), *parts)

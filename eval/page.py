@@ -6,20 +6,16 @@ One file with nothing fetched: it opens from a mail, a memory stick or an archiv
 import html
 from collections.abc import Iterable, Sequence
 
-from eval.figures import system_colours, system_dashes, system_variable
-
-_DARK_SYSTEMS = ("#7aa7ff", "#f0a160", "#6fd0a0", "#c79bee", "#ee8cc4")
+from eval.figure_style import COLOURS, system_dashes, system_variable
 
 _STYLE_SHEET = """
 :root {
   color-scheme: light dark;
-  --paper: #fbfbf9; --card: #ffffff; --ink: #1b2430; --muted: #5b6675; --rule: #d9dee6;
-  --better: #2f7fd1; --worse: #d9622b; --accent: #2458c5; LIGHT_SYSTEMS
+  --paper: #fbfbf9; --card: #ffffff; --better: #2f7fd1; --worse: #d9622b; --accent: #2458c5; LIGHT_COLOURS
   --sans: system-ui, -apple-system, "Segoe UI", Roboto, "Noto Sans", "DejaVu Sans", sans-serif;
 }
 @media (prefers-color-scheme: dark) {
-  :root { --paper: #12161c; --card: #1a2029; --ink: #e8ecf2; --muted: #9aa6b6; --rule: #303947;
-    --better: #3f8fe6; --worse: #e0713a; --accent: #7aa7ff; DARK_SYSTEMS }
+  :root { --paper: #12161c; --card: #1a2029; --better: #3f8fe6; --worse: #e0713a; --accent: #7aa7ff; DARK_COLOURS }
 }
 * { box-sizing: border-box; }
 html { -webkit-text-size-adjust: 100%; }
@@ -53,7 +49,10 @@ thead th:first-child { text-align: left; position: sticky; left: 0; background: 
   background: color-mix(in srgb, var(--tone, var(--card)) var(--depth, 0%), var(--card)); }
 .short { display: none; text-decoration: none; }
 .card td small { display: block; font-size: .74rem; opacity: .78; }
-.card td.behind { text-decoration: underline dotted 1.5px; text-underline-offset: 3px; }
+.card .group th { padding-top: 12px; } .card .group td { background: none; padding: 0; min-width: 0; }
+.card .group ~ tr:not(.group) th { font-weight: 400; padding-left: 22px; }
+.numbers td { color: var(--ink); }
+.after { margin-top: 18px; }
 .scale { display: flex; align-items: center; gap: 10px; margin: 10px 0 12px; color: var(--muted); font-size: .84rem;
   flex-wrap: wrap; }
 .scale i { height: 12px; width: 190px; border-radius: 6px; background: linear-gradient(90deg,
@@ -64,6 +63,8 @@ thead th:first-child { text-align: left; position: sticky; left: 0; background: 
 .panels { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(300px, 100%), 1fr)); gap: 14px; }
 .panel { margin: 0; padding: 10px 10px 6px; break-inside: avoid; }
 .panel svg { display: block; width: 100%; height: auto; }
+.motion { padding: 14px; } .motion img { display: block; width: 100%; height: auto; }
+.motion svg { max-width: 420px; margin: 8px auto 0; }
 .maps { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(300px, 100%), 1fr)); gap: 14px; }
 .plain td { text-align: left; white-space: normal; overflow-wrap: anywhere; min-width: 12rem; }
 .plain th { vertical-align: top; white-space: nowrap; }
@@ -76,18 +77,20 @@ footer { margin-top: 56px; padding-top: 14px; border-top: 1px solid var(--rule);
   main { padding: 24px 14px 48px; } h2 { margin-top: 40px; }
   th, td { padding: 5px 8px; } .card td { min-width: 54px; }
   .long { display: none; } .short { display: inline; }
+  .card .group ~ tr:not(.group) th { padding-left: 10px; font-size: .8rem;
+    max-width: 30vw; white-space: normal; hyphens: auto; }
   .tiles { grid-template-columns: 1fr 1fr; gap: 10px; } .tile { padding: 12px; } .tile b { font-size: 1.4rem; }
   dl { grid-template-columns: 1fr; gap: 2px; } dd { margin-bottom: 10px; }
   .plain tr, .plain th, .plain td { display: block; width: 100%; min-width: 0; white-space: normal; }
   .plain td { border-top: 0; padding-top: 0; } .plain th { position: static; }
 }
 @media print {
-  :root { --paper: #fff; --card: #fff; --ink: #1b2430; --muted: #5b6675; --rule: #d9dee6; --better: #2f7fd1;
-    --worse: #d9622b; LIGHT_SYSTEMS }
+  :root { --paper: #fff; --card: #fff; --better: #2f7fd1; --worse: #d9622b; LIGHT_COLOURS }
   * { print-color-adjust: exact; -webkit-print-color-adjust: exact; }
   body { font-size: 11px; } main { max-width: none; padding: 0; } nav { display: none; }
   .scroll { overflow: visible; } .panels, .maps { grid-template-columns: repeat(3, 1fr); gap: 8px; }
-  h2, h3 { break-after: avoid; } tr { break-inside: avoid; }
+  h2, h3, .note { break-after: avoid; } tr { break-inside: avoid; } details:not([open]) { display: none; }
+  .motion img { width: 70%; margin: 0 auto; }
 }
 """
 
@@ -98,11 +101,9 @@ def escape(text: object) -> str:
 
 
 def style_sheet() -> str:
-    """The style sheet, with the colours of the systems' lines on light and on dark."""
-    light = system_colours()
-    declared = " ".join(f"{name}: {colour};" for name, colour in light.items())
-    dark = " ".join(f"{name}: {colour};" for name, colour in zip(light, _DARK_SYSTEMS))
-    return _STYLE_SHEET.replace("LIGHT_SYSTEMS", declared).replace("DARK_SYSTEMS", dark)
+    """The style sheet, with the colours that figures share on light and on dark."""
+    light, dark = (" ".join(f"{name}: {colours[mode]};" for name, colours in COLOURS.items()) for mode in (0, 1))
+    return _STYLE_SHEET.replace("LIGHT_COLOURS", light).replace("DARK_COLOURS", dark)
 
 
 def document(title: str, body: str) -> str:
@@ -136,17 +137,28 @@ def tile(value: str, text: str, *, kind: str = "") -> str:
     return f'<div class="tile"><b class="{kind}">{escape(value)}</b><span>{escape(text)}</span></div>'
 
 
-def key(systems: Sequence[str]) -> str:
-    """Which line is which system."""
+def key(systems: Iterable[tuple[int, str]], *, extra: tuple[str, str] | None = None) -> str:
+    """Which line is which system.
+
+    Args:
+        systems: position, which fixes colour and dashes, and name.
+        extra: name and colour variable of a broad line before them, such as the truth's.
+    """
     entries = []
-    for index, system in enumerate(systems):
-        dashes = system_dashes(index)
-        line = (
-            f'<svg viewBox="0 0 34 10" aria-hidden="true"><line x1="1" y1="5" x2="33" y2="5" stroke-width="3" '
-            f'style="stroke: var({system_variable(index)})"{f" stroke-dasharray={dashes!r}" if dashes else ""}/></svg>'
-        )
-        entries.append(f"<span>{line}{escape(system)}</span>")
+    if extra is not None:
+        entries.append(_key_entry(extra[0], extra[1], "", 6))
+    for index, system in systems:
+        entries.append(_key_entry(system, system_variable(index), system_dashes(index), 3))
     return f'<div class="key">{"".join(entries)}</div>'
+
+
+def _key_entry(name: str, variable: str, dashes: str, width: int) -> str:
+    faint = " stroke-opacity='.45'" if width > 3 else ""
+    line = (
+        f'<svg viewBox="0 0 34 10" aria-hidden="true"><line x1="1" y1="5" x2="33" y2="5" stroke-width="{width}" '
+        f'style="stroke: var({variable})"{faint}{f" stroke-dasharray={dashes!r}" if dashes else ""}/></svg>'
+    )
+    return f"<span>{line}{escape(name)}</span>"
 
 
 def panel(svg: str) -> str:
@@ -159,15 +171,32 @@ def panels(figures: Iterable[str], *, kind: str = "panels") -> str:
     return f'<div class="{kind}">{"".join(map(panel, figures))}</div>'
 
 
-def scorecard_cell(value: str, skill: float | None, *, behind: bool) -> str:
-    """A cell of the scorecard: the score over its skill, blue where better than the reference, orange where worse."""
+def per_cent(share: float) -> str:
+    """`+12 %`, with a real minus sign, and no sign before 0."""
+    number = round(100 * share)
+    return f"{number:+d} %".replace("-", "−") if number else "0 %"
+
+
+def scorecard_cell(value: str, skill: float | None, *, unsure: bool) -> str:
+    """A cell of the scorecard: the score over its skill, blue where better than the reference, orange where worse.
+
+    Args:
+        value: the score.
+        skill: against the reference; None where there is nothing to compare.
+        unsure: whether the difference may be chance, told by brackets.
+    """
     if skill is None:
         return f"<td>{escape(value)}</td>"
     depth = min(abs(skill) / 0.6, 1.0) * 62
     tone = "--better" if skill >= 0 else "--worse"
-    mark = ' class="behind"' if behind else ""
-    percent = f"{100 * skill:+.0f} %".replace("-", "−")
-    return f'<td{mark} style="--tone: var({tone}); --depth: {depth:.0f}%">{escape(value)}<small>{percent}</small></td>'
+    percent = f"({per_cent(skill)})" if unsure else per_cent(skill)
+    return f'<td style="--tone: var({tone}); --depth: {depth:.0f}%">{escape(value)}<small>{percent}</small></td>'
+
+
+def skill_scale(reference: str) -> str:
+    """The colours of the scorecard."""
+    end = f"+60 % skill against {escape(reference)}"
+    return f'<div class="scale"><span>−60 %</span><i></i><span>{end}</span></div>'
 
 
 def field_name(label: str, short: str, units: str) -> str:
@@ -176,17 +205,31 @@ def field_name(label: str, short: str, units: str) -> str:
     return f'<span class="long">{escape(label)}{small}</span><abbr class="short" title="{escape(label)}">{escape(short)}</abbr>'
 
 
-def table(head: Sequence[str], rows: Iterable[tuple[str, Sequence[str]]], *, kind: str) -> str:
-    """A table that scrolls sideways on narrow screens; row heads and cells are HTML already."""
+def row(head: str, cells: Sequence[str]) -> str:
+    """A row of a table; head and cells are HTML already."""
+    return f"<tr><th>{head}</th>{''.join(cells)}</tr>"
+
+
+def group_row(head: str, columns: int) -> str:
+    """A row that names the rows below it."""
+    return f'<tr class="group"><th>{head}</th><td colspan="{columns}"></td></tr>'
+
+
+def table(head: Sequence[str], rows: Iterable[str], *, kind: str) -> str:
+    """A table that scrolls sideways on narrow screens; rows are HTML already."""
     top = "".join(f"<th>{escape(cell)}</th>" for cell in head)
-    body = "".join(f"<tr><th>{name}</th>{''.join(cells)}</tr>" for name, cells in rows)
     header = f"<thead><tr>{top}</tr></thead>" if head else ""
-    return f'<div class="scroll"><table class="{kind}">{header}<tbody>{body}</tbody></table></div>'
+    return f'<div class="scroll"><table class="{kind}">{header}<tbody>{"".join(rows)}</tbody></table></div>'
 
 
 def facts(rows: Iterable[tuple[str, object]]) -> str:
     """A table of names and values."""
-    return table((), ((escape(name), (f"<td>{escape(value)}</td>",)) for name, value in rows), kind="plain")
+    return table((), (row(escape(name), (f"<td>{escape(value)}</td>",)) for name, value in rows), kind="plain")
+
+
+def details(summary: str, content: str) -> str:
+    """Content that opens at a click."""
+    return f"<details><summary>{escape(summary)}</summary>{content}</details>"
 
 
 def definitions(rows: Iterable[tuple[str, str]]) -> str:

@@ -2,32 +2,54 @@
 
 import csv
 import pathlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from matplotlib.figure import Figure
 
 from eval import page
-from eval.figures import to_png, to_svg
+from eval.figure_style import to_png, to_svg
 
 
 class ReportFolder:
-    """The folder being filled: figures and tables beside the page, whose names the page never needs."""
+    """The folder being filled: `figures`, `figures/dark` and `tables` beside the page, which needs none of them."""
 
     def __init__(self, folder: pathlib.Path):
         self.folder = folder
         self._count = 0
-        for name in ("figures", "tables"):
+        self._has_coast = False
+        for name in ("figures", "figures/dark", "tables"):
             (folder / name).mkdir()
 
-    def figure(self, figure: Figure, name: str, description: str) -> str:
-        """Saves the PNG and returns the SVG for the page."""
-        (self.folder / "figures" / f"{name}.png").write_bytes(to_png(figure))
-        self._count += 1
-        return to_svg(figure, prefix=f"f{self._count}", description=page.escape(description))
+    def figure(self, figure: Figure, name: str, description: str, head: Sequence[str], rows: Iterable[Sequence]) -> str:
+        """Saves a figure as PNG for light and for dark and its numbers as CSV.
 
-    def rows(self, name: str, head: list[str], rows: Iterable[list]) -> None:
-        """Saves a table as CSV."""
-        with open(self.folder / "tables" / f"{name}.csv", "w", newline="") as file:
+        Args:
+            figure: what is drawn.
+            name: of the files.
+            description: for readers that do not see the figure.
+            head: names of the table's columns.
+            rows: of the table.
+
+        Returns:
+            The SVG for the page.
+        """
+        self._count += 1
+        svg = to_svg(
+            figure, prefix=f"f{self._count}", description=page.escape(description), coast_is_defined=self._has_coast
+        )
+        self._has_coast |= 'id="coastline"' in svg
+        self.file(f"figures/{name}.png", to_png(figure))
+        self.file(f"figures/dark/{name}.png", to_png(figure, dark=True))
+        self.rows(name, head, rows)
+        return svg
+
+    def file(self, name: str, content: bytes) -> None:
+        """Saves a file."""
+        (self.folder / name).write_bytes(content)
+
+    def rows(self, name: str, head: Sequence[str], rows: Iterable[Sequence]) -> None:
+        """Saves a table as CSV; numbers with seven significant digits."""
+        with open(self.folder / "tables" / f"{name}.csv", "w", newline="", encoding="utf-8") as file:
             writer = csv.writer(file)
             writer.writerow(head)
-            writer.writerows(rows)
+            writer.writerows([f"{cell:.7g}" if isinstance(cell, float) else cell for cell in row] for row in rows)

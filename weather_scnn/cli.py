@@ -247,12 +247,16 @@ def report(
     output: Output,
     forecast: Annotated[str | None, typer.Option(help="Forecast store, for maps.")] = None,
     truth: Annotated[str | None, typer.Option(help="Truth store, for maps.")] = None,
+    reference: Annotated[str | None, typer.Option(help="System that skill is measured against.")] = None,
+    region: Annotated[str | None, typer.Option(help="Region of the curves; the first of the scores if left out.")] = None,
     overwrite: Overwrite = False,
 ) -> None:
     """Makes one HTML page of curves, maps and a scorecard that works offline."""
     from eval.report import write_report
 
-    path = write_report(scores, output, forecast=forecast, truth=truth, overwrite=overwrite)
+    path = write_report(
+        scores, output, forecast=forecast, truth=truth, reference=reference, region=region, overwrite=overwrite
+    )
     console.print(f"Report: {path}")
 
 

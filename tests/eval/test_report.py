@@ -7,7 +7,7 @@ import re
 import numpy as np
 import pytest
 
-from eval.figures import project
+from eval.projection import project
 from eval.report import write_report
 from eval.scoring import open_scores, score
 from weather_scnn.errors import UserError
@@ -35,10 +35,14 @@ def report(scores_path, world, tmp_path_factory):
     return write_report(scores_path, str(output), forecast=world["forecast"], truth=world["truth"], progress=False)
 
 
+# Four scores of 3 fields; 3 maps of 3 fields at 24 h and at the last lead; the animation's scale; 2 histograms a field.
+FIGURES = 4 * 3 + 3 * 3 * 2 + 1 + 2 * 3
+
+
 class Reader(html.parser.HTMLParser):
     """Collects addresses that a browser would fetch, ids, and tags left open."""
 
-    VOID = frozenset({"meta", "br", "img", "link", "hr"})
+    VOID = frozenset({"meta", "br", "img", "link", "hr", "source"})
 
     def __init__(self):
         super().__init__()
@@ -80,8 +84,7 @@ def test_page_has_its_parts(report):
     for part in ("Scorecard", "RMSE against lead time", "Anomaly correlation", "Bias", "Settings and provenance"):
         assert part in text
     assert "prefers-color-scheme: dark" in text and "@media print" in text and "max-width: 560px" in text
-    # 3 curve metrics with activity are 4, of 3 fields; 3 maps of 3 fields at 24 h and at the last lead.
-    assert text.count('<svg role="img"') == 4 * 3 + 3 * 3 * 2
+    assert text.count('<svg role="img"') == FIGURES
     assert "Geopotential 500 hPa" in text and "m² s⁻²" in text
 
 
@@ -100,11 +103,20 @@ def test_numbers_and_pictures_lie_beside_the_page(report, scores_path):
     )
     assert [float(row["value"]) for row in wanted] == [pytest.approx(float(expected), rel=1e-8)]
     pictures = sorted((report.parent / "figures").glob("*.png"))
-    assert len(pictures) == 4 * 3 + 3 * 3 * 2
+    # The last frame of the animation is a PNG, too.
+    assert len(pictures) == FIGURES + 1
     assert all(picture.read_bytes()[:4] == b"\x89PNG" for picture in pictures)
-    with open(report.parent / "tables" / "map_2m_temperature_24h.csv", newline="") as file:
-        first = next(csv.DictReader(file))
-    assert float(first["error"]) == pytest.approx(float(first["forecast"]) - float(first["truth"]), abs=1e-4)
+    maps = {}
+    for kind in ("forecast", "truth", "error"):
+        with open(report.parent / "tables" / f"map_2m_temperature_24h_{kind}.csv", newline="") as file:
+            maps[kind] = float(next(csv.DictReader(file))[kind])
+    assert maps["error"] == pytest.approx(maps["forecast"] - maps["truth"], abs=1e-4)
+    # Every figure has its numbers under the same name.
+    tables = {path.stem for path in (report.parent / "tables").glob("*.csv")}
+    assert {path.stem for path in pictures} <= tables
+    assert {path.name for path in (report.parent / "figures" / "dark").glob("*.png")} >= {
+        path.name for path in pictures if not path.stem.startswith("animation")
+    }
 
 
 def test_scores_alone_make_a_page_too(scores_path, tmp_path):

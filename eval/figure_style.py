@@ -1,0 +1,162 @@
+"""How the report's figures look, and how one drawing becomes an inline SVG and PNGs for light and dark.
+
+A figure is drawn once with matplotlib in the colours of paper. In the SVG these colours become variables of the page's
+style sheet, so that the same drawing suits a light page, a dark page and a printer; for the dark PNG the colours of
+the drawing's parts are exchanged.
+"""
+
+import io
+import re
+from typing import Any
+
+import matplotlib
+import numpy as np
+from matplotlib.collections import Collection
+from matplotlib.colors import to_hex, to_rgba
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+from matplotlib.text import Text
+
+# Name of the style sheet's variable → colour on light and on dark.
+INK, MUTED, RULE = "#1b2430", "#5b6675", "#d9dee6"
+_DARK_CARD = "#1a2029"
+COLOURS: dict[str, tuple[str, str]] = {
+    "--ink": (INK, "#e8ecf2"),
+    "--muted": (MUTED, "#9aa6b6"),
+    "--rule": (RULE, "#303947"),
+    "--system-0": ("#2458c5", "#7aa7ff"),
+    "--system-1": ("#c2571a", "#f0a160"),
+    "--system-2": ("#2f8a5b", "#6fd0a0"),
+    "--system-3": ("#8a4fb5", "#c79bee"),
+    "--system-4": ("#a8327a", "#ee8cc4"),
+    "--system-5": ("#0f7f8c", "#5fd0dc"),
+}
+# Line pattern and width of the systems, in the order of the colours.
+_LINES: tuple[tuple[Any, float], ...] = (
+    ("-", 2.2),
+    ((0, (5, 1.6)), 1.6),
+    ((0, (1.2, 1.3)), 1.8),
+    ((0, (5, 1.4, 1.2, 1.4)), 1.6),
+    ((0, (8, 2)), 1.6),
+    ((0, (3, 1, 1, 1, 1, 1)), 1.6),
+)
+STYLE: Any = {
+    "font.family": "sans-serif",
+    "font.size": 9.5,
+    "svg.fonttype": "none",
+    "svg.hashsalt": "weather-scnn",
+    "axes.edgecolor": MUTED,
+    "axes.labelcolor": MUTED,
+    "axes.titlecolor": INK,
+    "axes.titlesize": 10.5,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": RULE,
+    "grid.linewidth": 0.7,
+    "text.color": INK,
+    "legend.frameon": False,
+    "legend.fontsize": 8.5,
+    "xtick.color": MUTED,
+    "ytick.color": MUTED,
+    "xtick.major.size": 0,
+    "ytick.major.size": 0,
+    "xtick.minor.size": 0,
+    "ytick.minor.size": 0,
+    "xtick.major.pad": 5,
+    "savefig.transparent": True,
+}
+# A group of this id is drawn once on the page and referred to afterwards: the coastlines of all maps are the same.
+COAST = "coastline"
+
+
+def system_variable(index: int) -> str:
+    """The style sheet's variable for the colour of the system at this position."""
+    return f"--system-{index % len(_LINES)}"
+
+
+def system_line(index: int) -> dict[str, Any]:
+    """matplotlib's arguments for the line of the system at this position."""
+    pattern, width = _LINES[index % len(_LINES)]
+    return {"color": COLOURS[system_variable(index)][0], "linestyle": pattern, "linewidth": width}
+
+
+def system_dashes(index: int) -> str:
+    """The SVG dash pattern of the system's line, for the key."""
+    pattern = _LINES[index % len(_LINES)][0]
+    return "" if isinstance(pattern, str) else " ".join(f"{2 * length:g}" for length in pattern[1])
+
+
+def to_svg(figure: Figure, *, prefix: str, description: str, coast_is_defined: bool = False) -> str:
+    """The figure as an inline SVG element whose colours follow the page.
+
+    Args:
+        figure: drawn under `STYLE`.
+        prefix: every id starts with it, but for the coastline's.
+        description: for readers that do not see the figure; safe for HTML.
+        coast_is_defined: whether the page already holds the coastline, to which this figure then refers.
+    """
+    buffer = io.StringIO()
+    with matplotlib.rc_context(STYLE):
+        figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
+    text = buffer.getvalue()
+    text = text[text.index("<svg") :]
+    text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
+    coast = re.search(rf'<g id="{COAST}">.*?</g>', text, flags=re.DOTALL)
+    if coast is not None:
+        # A tenth of a point is enough for a line half a point wide; the clip's id is another in every figure.
+        short = re.sub(r"\d+\.\d+", lambda match: f"{float(match[0]):.1f}", coast[0])
+        short = re.sub(r' clip-path="[^"]*"', "", short)
+        text = text.replace(coast[0], f'<use href="#{COAST}"/>' if coast_is_defined else short)
+    text = re.sub(rf'(id="|href="#|url\(#)(?!{COAST}")', lambda match: match[1] + prefix + "-", text)
+    for variable, (light, _) in COLOURS.items():
+        text = text.replace(light, f"var({variable})")
+    # Fonts are the page's own; sizes stay.
+    text = re.sub(r"font: ((?:\w+ )*)([\d.]+)px [^;\"]*", r"font: \g<1>\g<2>px var(--sans)", text)
+    width, height = re.search(r'viewBox="0 0 ([\d.]+) ([\d.]+)"', text).groups()  # type: ignore[union-attr]
+    head = f'<svg role="img" aria-label="{description}" viewBox="0 0 {width} {height}"'
+    head += ' xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink">'
+    return head + text[text.index(">") + 1 :]
+
+
+def to_png(figure: Figure, *, dark: bool = False) -> bytes:
+    """The figure as a PNG on white, or in light colours on a dark ground, 160 dots an inch.
+
+    The dark one changes the figure, so it comes last.
+    """
+    buffer = io.BytesIO()
+    with matplotlib.rc_context(STYLE):
+        if dark:
+            _darken(figure)
+        figure.savefig(buffer, format="png", dpi=160, facecolor=_DARK_CARD if dark else "white", transparent=False)
+    return buffer.getvalue()
+
+
+def _darken(figure: Figure) -> None:
+    """Exchanges the colours of paper for those of a dark page in every part of the figure."""
+    exchange = {light: dark for light, dark in COLOURS.values()}
+
+    def swap(colour: Any) -> Any:
+        red, green, blue, alpha = to_rgba(colour)
+        return to_rgba(exchange.get(to_hex((red, green, blue)), (red, green, blue)), alpha)
+
+    for artist in figure.findobj():
+        if isinstance(artist, Text):
+            artist.set_color(swap(artist.get_color()))
+        elif isinstance(artist, Line2D):
+            artist.set_color(swap(artist.get_color()))
+            for part in ("markerfacecolor", "markeredgecolor"):
+                if (value := getattr(artist, f"get_{part}")()) not in ("auto", "none"):
+                    getattr(artist, f"set_{part}")(swap(value))
+        elif isinstance(artist, Patch):
+            artist.set_edgecolor(swap(artist.get_edgecolor()))
+            artist.set_facecolor(swap(artist.get_facecolor()))
+        elif isinstance(artist, Collection) and artist.get_array() is None:
+            for part in ("facecolor", "edgecolor"):
+                getattr(artist, f"set_{part}")(
+                    [swap(colour) for colour in np.atleast_2d(getattr(artist, f"get_{part}")())]
+                )

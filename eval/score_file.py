@@ -1,0 +1,76 @@
+"""What a `scores.nc` holds: the scores, and in groups of their own their intervals, differences, spectra and maps.
+
+Files of earlier versions or of small jobs lack some groups; then the answers here are None.
+"""
+
+import dataclasses
+from collections.abc import Mapping
+
+import netCDF4
+import numpy as np
+import xarray as xr
+
+from eval.scorecard import Field, values
+from eval.scoring import open_scores
+
+OPTIONAL_GROUPS = ("intervals", "differences", "spectra", "maps", "rank_histogram")
+
+
+@dataclasses.dataclass(frozen=True)
+class ScoreFile:
+    """The scores of one job.
+
+    Attributes:
+        path: of the file.
+        scores: the root: one variable a field, dims (system, metric, lead_time[, level], region).
+        groups: the other groups there are, by name.
+    """
+
+    path: str
+    scores: xr.Dataset
+    groups: Mapping[str, xr.Dataset]
+
+    @classmethod
+    def open(cls, path: str) -> "ScoreFile":
+        """Reads a file into memory; maps stay on disk until they are asked for.
+
+        Raises:
+            UserError: the file does not exist or is not one of scores.
+        """
+        scores = open_scores(path)
+        with netCDF4.Dataset(path) as file:
+            present = [name for name in OPTIONAL_GROUPS if name in file.groups]
+        groups = {}
+        for name in present:
+            dataset = xr.open_dataset(path, group=name, decode_timedelta=True)
+            # What a group shares with the root need not be written twice.
+            shared = {key: scores[key] for key in scores.coords if key in dataset.dims and key not in dataset.coords}
+            groups[name] = dataset.assign_coords(shared)
+        return cls(path, scores, groups)
+
+    def interval(
+        self, field: Field, metric: str, system: str, region: str
+    ) -> tuple[np.ndarray, np.ndarray] | tuple[None, None]:
+        """Lower and upper bound of a score against lead time, each (lead_time,); None where there is none."""
+        group = self.groups.get("intervals")
+        if group is None or field.variable not in group:
+            return None, None
+        bounds = [values(group.sel(bound=bound), field, metric, system, region) for bound in ("lower", "upper")]
+        return (bounds[0], bounds[1]) if all(np.isfinite(bound).any() for bound in bounds) else (None, None)
+
+    @property
+    def confidence(self) -> float:
+        """Of the intervals, such as 0.95."""
+        group = self.groups.get("intervals")
+        return 0.95 if group is None else float(group.attrs.get("confidence", 0.95))
+
+    def significant(self, field: Field, metric: str, system: str, reference: str, region: str) -> np.ndarray | None:
+        """Whether the interval of system minus reference leaves out 0, (lead_time,); None where there is none."""
+        group = self.groups.get("differences")
+        if group is None or field.variable not in group or reference not in group["reference_system"].values:
+            return None
+        against = group.sel(reference_system=reference)
+        lower, upper = (
+            values(against.sel(statistic=bound), field, metric, system, region) for bound in ("lower", "upper")
+        )
+        return (lower > 0) | (upper < 0) if np.isfinite(lower).any() else None
