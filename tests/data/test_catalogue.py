@@ -1,6 +1,6 @@
 import pytest
 
-from weather_scnn.data.catalogue import VARIABLES, find, identify, lookup
+from weather_scnn.data.catalogue import VARIABLES, catalogue_order, find, identify, lookup, window_name
 from weather_scnn.data.units import conversion, parse_unit
 from weather_scnn.errors import UserError
 
@@ -92,3 +92,31 @@ def test_units_of_another_quantity_do_not_convert():
     assert conversion("K", "Pa") is None
     with pytest.raises(ValueError, match="furlong"):
         conversion("furlong", "m")
+
+
+@pytest.mark.parametrize("variable", VARIABLES, ids=lambda variable: variable.name)
+def test_param_ids_short_names_and_units_are_those_of_ecmwf(variable):
+    """Held against the parameter database inside eccodes."""
+    eccodes = pytest.importorskip("eccodes")
+    for param_id in variable.param_ids:
+        edition = 1 if param_id < 1000 else 2
+        message = eccodes.codes_grib_new_from_samples(f"regular_ll_sfc_grib{edition}")
+        eccodes.codes_set(message, "paramId", param_id)
+        short, cf_name, units = (eccodes.codes_get(message, key) for key in ("shortName", "cfVarName", "units"))
+        eccodes.codes_release(message)
+        assert {short.lower(), cf_name.lower()} & set(variable.short_names)
+        assert identify("unnamed", {"GRIB_paramId": param_id}, on_levels=variable.on_levels) == variable
+        assert conversion(units, variable.unit) is not None
+        converts = {"gpm", "%", "kg m**-2", "deg C", "m"} if variable.unit != "kg m-2" else set()
+        assert units in converts or conversion(units, variable.unit) == (1.0, 0.0)
+
+
+def test_totals_over_other_windows_are_variables_too():
+    six = find("surface_solar_radiation_downwards_6hr")
+    assert six.window_hours == 6 and six.plausible == (0, 6 * 5.2e6) and six.unit == "J m-2"
+    assert window_name("total_precipitation", 6) == "total_precipitation_6hr"
+    assert window_name("total_precipitation_6hr", 1) == "total_precipitation"
+    assert find("total_precipitation_6hr").attributes["accumulation_hours"] == 6
+    assert lookup("2m_temperature_6hr") is None
+    names = ["own_field", "total_precipitation_3hr", "temperature", "total_precipitation"]
+    assert sorted(names, key=catalogue_order) == [names[2], names[3], names[1], names[0]]

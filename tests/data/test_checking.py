@@ -52,7 +52,8 @@ def test_nans_are_counted_and_placed(tmp_path):
     report, problems = check(tmp_path, dataset)
     assert report.variables[0]["nan_count"] == 36 * 36 + 1
     assert report.variables[0]["nan_period"] == ["2020-01-01T12:00", "2020-01-02T06:00"]
-    assert "1297 values in 2 times" in problems["nan"]["where"] and report.usable
+    assert problems["nan_times"]["where"] == "1 times whole: 2020-01-01T12:00" and report.usable
+    assert problems["nan"]["where"] == "1 values in 1 times: 2020-01-02T06:00"
     assert report.variables[0]["mean"] == pytest.approx(300 - 40 / 3, abs=0.1)
 
 

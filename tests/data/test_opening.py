@@ -100,6 +100,7 @@ def test_every_order_and_naming_becomes_the_canonical_one(tmp_path, fault, kind)
         in (
             "north_first",
             "unsorted_latitudes",
+            "longitude_first",
             "west_negative",
             "repeated_meridian",
             "from_minus_180_to_180",

@@ -4,19 +4,15 @@ Names decide, never positions (makani's converter: some WeatherBench 2 stores ar
 here moves indices only; no field is read.
 """
 
-import dataclasses
-import logging
-import re
 from collections.abc import Iterable
 
-import cftime
 import numpy as np
-import pandas as pd
 import xarray as xr
 
+from weather_scnn.data.blocks import in_blocks, stored_chunks
+from weather_scnn.data.notes import ORDER, Notes, logger, note
+from weather_scnn.data.time_axis import split_steps, trimmed_to_declared
 from weather_scnn.errors import UserError
-
-logger = logging.getLogger("weather_scnn.data")
 
 _ROLES = {
     "latitude": {"latitude", "lat", "nav_lat", "ylat", "g0_lat_1"},
@@ -47,31 +43,8 @@ _UNITS = {
     "degree_east": "longitude",
 }
 
-ORDER = ("time", "prediction_timedelta", "level", "latitude", "longitude")
-_CHUNK_BYTES = 64 * 2**20
-_LONGEST_LEAD_HOURS = 24.0
-
-
-@dataclasses.dataclass(frozen=True)
-class Adjustment:
-    """Something the door changed or left out, in the words of `check`."""
-
-    kind: str
-    variable: str
-    where: str
-
-    def __str__(self) -> str:
-        return f"{self.kind} ({': '.join(part for part in (self.variable, self.where) if part)})"
-
-
-Notes = list[Adjustment]
-
-
-def note(notes: Notes, kind: str, variable: str = "", where: str = "") -> None:
-    """Adds an adjustment once; files of one source usually share them."""
-    adjustment = Adjustment(kind, variable, where)
-    if adjustment not in notes:
-        notes.append(adjustment)
+# Maps of the coordinates themselves, as in WeatherBench's file of constants.
+_COORDINATE_MAPS = {"lat2d", "lon2d", "latitude2d", "longitude2d", "xlat", "xlong"}
 
 
 def _role(name: str, variable: xr.Variable) -> str | None:
@@ -96,11 +69,24 @@ def name_axes(dataset: xr.Dataset, where: str) -> xr.Dataset:
                 continue
         role = _role(name, variable)
         if role in ("latitude", "longitude") and variable.ndim == 2:
+            if {"latitude", "longitude"} <= {_BY_LOWER.get(str(dim).lower()) for dim in variable.dims}:
+                continue  # a map of coordinates that the axes have as well
             raise UserError(
                 f"{name} is two-dimensional: the grid is curvilinear",
                 where=where,
                 remedy="bring the file to a latitude x longitude grid first, for example with `cdo remapcon`",
             )
+        if role in ("latitude", "longitude") and variable.ndim == 1 and variable.dims[0] != name:
+            along = str(variable.dims[0])
+            others = {str(dim) for each, other in dataset.variables.items() for dim in other.dims if each != name
+                      and _role(str(each), other) in ("latitude", "longitude")}  # fmt: skip
+            if along in others:
+                raise UserError(
+                    f"{name} runs along {along} with the other coordinate: a reduced Gaussian or unstructured grid",
+                    where=where,
+                    remedy="bring the file to a latitude x longitude grid first, for example with "
+                    "`cdo setgridtype,regular` or by asking the archive for a regular grid",
+                )
         if (role is not None and variable.ndim <= 1) or role == "valid_time":
             rename[name] = str(role)
     for dim in dataset.dims:
@@ -130,6 +116,12 @@ def name_axes(dataset: xr.Dataset, where: str) -> xr.Dataset:
             raise UserError(f"the {axis} axis has no coordinate values", where=where, remedy="add them to the file")
         if axis not in dataset.dims and axis in dataset.variables and dataset[axis].ndim == 0:
             dataset = dataset.expand_dims(axis)
+        if axis not in dataset.dims and "sh" in {each.attrs.get("GRIB_gridType") for each in dataset.values()}:
+            raise UserError(
+                "holds spherical-harmonic coefficients, not values on a grid",
+                where=where,
+                remedy="ask the archive for a regular grid, or transform with `cdo sp2gpl` first",
+            )
         if axis not in dataset.dims:
             raise UserError(
                 f"there is no {axis} axis among ({', '.join(map(str, dataset.dims))})",
@@ -140,81 +132,33 @@ def name_axes(dataset: xr.Dataset, where: str) -> xr.Dataset:
     return dataset.set_coords(coordinates)
 
 
-def _decoded_times(dataset: xr.Dataset, where: str) -> pd.DatetimeIndex:
-    """The time coordinate as timestamps; numbers need a unit in `units` or in the root's `time_units`."""
-    time = dataset["time"]
-    values = np.atleast_1d(time.values)
-    if values.dtype.kind == "M":
-        index = pd.DatetimeIndex(values)
-    elif values.dtype.kind in "iuf":
-        text = str(time.attrs.get("units") or dataset.attrs.get("time_units") or "")
-        text = re.sub(r"\s*\(.*\)\s*$", "", text)
-        calendar = str(time.attrs.get("calendar", "proleptic_gregorian"))
-        try:
-            decoded = xr.decode_cf(xr.Dataset({"time": ("time", values, {"units": text, "calendar": calendar})}))
-            if decoded["time"].dtype.kind != "M":
-                raise ValueError("left undecoded")
-            index = pd.DatetimeIndex(decoded["time"].values)
-        except (ValueError, TypeError) as error:
+def _one_member(dataset: xr.Dataset, where: str, notes: Notes, member: int | None) -> xr.Dataset:
+    if "number" not in dataset.dims:
+        return dataset
+    numbers = dataset["number"].values if "number" in dataset.variables else np.arange(dataset.sizes["number"])
+    chosen = 0
+    if member is not None and len(numbers) > 1:
+        found = np.flatnonzero(numbers == member)
+        if len(found) == 0:
             raise UserError(
-                f"the times are numbers ({values[0]} …) whose unit reads {text!r}",
+                f"has no ensemble member {member}",
                 where=where,
-                remedy="set the time's attribute units, as in 'hours since 1940-01-01'",
-            ) from error
-    elif values.dtype == object and isinstance(values[0], cftime.datetime):
-        calendar = values[0].calendar
-        if calendar == "360_day":
-            raise UserError(
-                "the calendar has 360 days, with dates that do not exist",
-                where=where,
-                remedy="convert it first, for example with xarray's convert_calendar",
+                remedy=f"choose from {', '.join(map(str, numbers[:12]))}{' …' if len(numbers) > 12 else ''}",
             )
-        index = xr.CFTimeIndex(values).to_datetimeindex(unsafe=True, time_unit="ns")
-    else:
-        raise UserError(f"the times have type {values.dtype}", where=where, remedy="store them as CF times")
-    if index.hasnans:
-        raise UserError("a time is missing (NaT)", where=where, remedy="repair the time axis of the file")
-    return index.as_unit("ns")
+        chosen = int(found[0])
+    elif len(numbers) > 1:
+        logger.warning("%s holds %d ensemble members; number %s alone is read", where, len(numbers), numbers[0])
+        note(notes, "ensemble_member", "", f"number {numbers[0]} of {len(numbers)} members")
+    return dataset.isel(number=chosen)
 
 
-def _split_steps(dataset: xr.Dataset, where: str, notes: Notes) -> list[xr.Dataset]:
-    """One dataset a forecast step, each on its valid time; `step` (hours) then runs along time."""
-    steps: list[float] = [0.0]
-    if "step" in dataset.variables:
-        raw = np.atleast_1d(dataset["step"].values)
-        if raw.dtype.kind == "m":
-            steps = [float(each / np.timedelta64(1, "h")) for each in raw]
-        else:
-            steps = [float(each) for each in raw]
-        if max(steps) > _LONGEST_LEAD_HOURS:
-            raise UserError(
-                f"holds forecasts up to {max(steps):g} h ahead, not one state a time",
-                where=where,
-                remedy="extract one step a valid time, at most 24 h",
-            )
-    parts = []
-    for position, step in enumerate(steps):
-        part = dataset.isel(step=position) if "step" in dataset.dims else dataset
-        part = part.drop_vars(["step", "valid_time"], errors="ignore")
-        if "time" in part.variables:
-            times = _decoded_times(part, where) + pd.Timedelta(hours=step)
-            if "time" not in part.dims:
-                part = part.drop_vars("time").expand_dims("time")
-            part = part.assign_coords(time=times.values)
-            if "step" in dataset.variables:
-                part = part.assign_coords(step=("time", np.full(len(times), step)))
-        parts.append(part)
-    return parts
-
-
-def _first_member(dataset: xr.Dataset, where: str, notes: Notes) -> xr.Dataset:
-    if "number" in dataset.dims:
-        numbers = dataset["number"].values if "number" in dataset.variables else np.arange(dataset.sizes["number"])
-        if len(numbers) > 1:
-            logger.warning("%s holds %d ensemble members; number %s alone is read", where, len(numbers), numbers[0])
-            note(notes, "ensemble_member", "", f"number {numbers[0]} of {len(numbers)} members")
-        dataset = dataset.isel(number=0)
-    return dataset
+def _note_preliminary(raw: xr.Dataset, notes: Notes) -> None:
+    """A CDS file of today names the version of each time in a coordinate: 0001 is ERA5, 0005 is ERA5T."""
+    for name, variable in raw.variables.items():
+        if str(name).lower() == "expver" and str(name) not in raw.dims and variable.size:
+            versions = {str(value).strip().lstrip("0") for value in np.atleast_1d(variable.values).ravel()}
+            if "5" in versions:
+                note(notes, "preliminary", "", "some times are ERA5T" if "1" in versions else "all times are ERA5T")
 
 
 def _levels_in_hpa(dataset: xr.Dataset, where: str, notes: Notes) -> xr.Dataset:
@@ -298,24 +242,6 @@ def _ordered_map(dataset: xr.Dataset, where: str, notes: Notes) -> xr.Dataset:
     )
 
 
-def _lazy(dataset: xr.Dataset) -> xr.Dataset:
-    """Dask chunks of whole maps, some times each, about 64 MiB; chunks that are there stay."""
-    arrays = {}
-    for name, array in dataset.data_vars.items():
-        if array.chunks is not None:
-            continue
-        chunks = dict.fromkeys(array.dims, -1)
-        if "time" in array.dims:
-            each = max(1, array.nbytes // max(1, array.sizes["time"]))
-            preferred = int(array.encoding.get("preferred_chunks", {}).get("time", 1))
-            count = max(1, _CHUNK_BYTES // each)
-            chunks["time"] = max(preferred, count // preferred * preferred)
-            if "GRIB_paramId" in array.attrs:
-                chunks["time"] = 1  # a message is decoded whole, and no two share anything
-        arrays[name] = array.chunk(chunks)
-    return dataset.assign(arrays)
-
-
 def _merge_expver(dataset: xr.Dataset, notes: Notes) -> xr.Dataset:
     """Final ERA5 (expver 1) where it is there, preliminary ERA5T (expver 5) elsewhere."""
     dims = [dim for dim in dataset.dims if str(dim).lower() == "expver"]
@@ -338,7 +264,9 @@ def _merge_expver(dataset: xr.Dataset, notes: Notes) -> xr.Dataset:
     return dataset
 
 
-def canonical_axes(raw: xr.Dataset, where: str, notes: Notes, *, wanted: Iterable[str] = ()) -> list[xr.Dataset]:
+def canonical_axes(
+    raw: xr.Dataset, where: str, notes: Notes, *, wanted: Iterable[str] = (), member: int | None = None
+) -> list[xr.Dataset]:
     """Datasets of lazy fields on canonical axes; several where one file holds several forecast steps.
 
     Args:
@@ -346,23 +274,38 @@ def canonical_axes(raw: xr.Dataset, where: str, notes: Notes, *, wanted: Iterabl
         where: its path, for messages.
         notes: what was changed is added here.
         wanted: names of fields that may not be left out for an odd dimension.
+        member: number of the ensemble member to read; default the first, with a note.
 
     Raises:
         UserError: axes that cannot be understood.
     """
+    _note_preliminary(raw, notes)
     dataset = name_axes(raw, where)
     fields = [
         name
         for name, array in dataset.data_vars.items()
-        if {"latitude", "longitude"} <= set(array.dims) and array.dtype.kind in "fiub"
+        if {"latitude", "longitude"} <= set(array.dims)
+        and array.dtype.kind in "fiub"
+        and str(name).lower() not in _COORDINATE_MAPS
     ]
     if not fields:
         raise UserError("holds no field on latitude and longitude", where=where, remedy="check what the file holds")
-    dataset = _first_member(dataset[fields], where, notes)
+    dataset = dataset[fields]
+    chunks = {name: stored_chunks(dataset[name].variable) for name in fields}
+    for name in fields:
+        if "GRIB_paramId" in dataset[name].attrs and dataset[name].chunks is None:
+            chunks[name] = {str(dim): 1 for dim in dataset[name].dims if dim in ("time", "step", "level", "number")}
+    for name in fields:
+        axes = [str(dim) for dim in dataset[name].dims if dim in ORDER]
+        if axes != [dim for dim in ORDER if dim in axes]:
+            note(notes, "axis_order", "", f"({', '.join(axes)}), transposed")
+    dataset = _one_member(dataset, where, notes, member)
     canonical = []
-    for part in _split_steps(dataset, where, notes):
+    for part in split_steps(dataset, where, notes):
+        part = trimmed_to_declared(part, where, notes)
         part = _ordered_map(_levels_in_hpa(part, where, notes), where, notes)
-        part = _merge_expver(_lazy(part), notes)
+        part = part.assign({name: in_blocks(array, chunks[name]) for name, array in part.data_vars.items()})
+        part = _merge_expver(part, notes)
         single = [dim for dim in part.dims if dim not in ORDER and part.sizes[dim] == 1]
         part = part.squeeze(single, drop=True)
         for name, array in list(part.data_vars.items()):
@@ -382,5 +325,10 @@ def canonical_axes(raw: xr.Dataset, where: str, notes: Notes, *, wanted: Iterabl
         if number is not None and number.ndim == 0:
             part.attrs["number"] = int(number)
         dims = [dim for dim in ORDER if dim in part.dims]
-        canonical.append(part.transpose(*dims))
+        part = part.transpose(*dims)
+        for name, array in part.data_vars.items():
+            array.encoding["preferred_chunks"] = {
+                dim: min(chunks[name].get(str(dim), size), size) for dim, size in array.sizes.items() if chunks[name]
+            }
+        canonical.append(part)
     return canonical

@@ -5,6 +5,7 @@ import dataclasses
 from weather_scnn.data.catalogue import WIND_PAIRS
 from weather_scnn.errors import UserError
 
+
 @dataclasses.dataclass(frozen=True)
 class DataConfig:
     """What is read, and from when.

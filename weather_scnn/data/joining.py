@@ -6,8 +6,9 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from weather_scnn.data.canonical import Notes, logger, note, take
+from weather_scnn.data.canonical import take
 from weather_scnn.data.catalogue import lookup
+from weather_scnn.data.notes import Notes, logger, note
 from weather_scnn.errors import UserError
 
 

@@ -11,11 +11,13 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from weather_scnn.data.canonical import Adjustment, Notes, canonical_axes, logger, note, take
-from weather_scnn.data.catalogue import Variable, catalogue_order, find, identify, lookup, nearest_name
+from weather_scnn.data.canonical import canonical_axes, take
+from weather_scnn.data.catalogue import catalogue_order, find, identify, lookup, nearest_name
+from weather_scnn.data.fields import named_fields, one_variant
 from weather_scnn.data.joining import assembled, joined, unique_times
+from weather_scnn.data.level_names import gathered_levels, level_of_path
+from weather_scnn.data.notes import Adjustment, Notes, logger, note
 from weather_scnn.data.sources import find_source, open_raw
-from weather_scnn.data.units import conversion
 from weather_scnn.data.writing import REQUEST, STATUS
 from weather_scnn.errors import UserError
 
@@ -60,68 +62,6 @@ def coverage_fault(latitude: np.ndarray, longitude: np.ndarray) -> str:
     return ""
 
 
-def _converted(array: xr.DataArray, source_name: str, variable: Variable, where: str, notes: Notes) -> xr.DataArray:
-    """Values in the catalogue's unit (WeatherGenerator#2407: z and climatology once differed by g)."""
-    units = str(array.attrs.get("units", "")).strip()
-    assumed = variable.assumed_units.get(source_name.lower())
-    if assumed is None and str(array.attrs.get("GRIB_shortName", "")).lower() in variable.assumed_units:
-        assumed = variable.assumed_units[str(array.attrs["GRIB_shortName"]).lower()]
-    if units.lower() in ("", "1", "unknown") and variable.unit != "1":
-        units = assumed or ""
-    if not units:
-        note(notes, "no_units", variable.name, f"taken to be {variable.unit}")
-        return array
-    try:
-        factors = conversion(units, variable.unit)
-    except ValueError:
-        logger.warning(
-            "%s: the unit %r of %s is not understood; taken to be %s", where, units, source_name, variable.unit
-        )
-        note(notes, "unknown_units", variable.name, f"{units!r} taken to be {variable.unit}")
-        return array
-    if factors is None:
-        raise UserError(
-            f"{source_name} has the unit {units!r}, but {variable.name} is in {variable.unit}",
-            where=where,
-            remedy="correct its units attribute, or leave the variable out with --variables",
-        )
-    scale, offset = factors
-    if (scale, offset) == (1.0, 0.0):
-        return array
-    note(notes, "converted_units", variable.name, f"{units} to {variable.unit}")
-    return array * np.float32(scale) + np.float32(offset) if offset else array * np.float32(scale)
-
-
-def _named_fields(piece: xr.Dataset, where: str, notes: Notes, wanted: Sequence[str] | None) -> dict[str, xr.DataArray]:
-    """Fields under their canonical names, in SI units and float32."""
-    fields: dict[str, xr.DataArray] = {}
-    # A file that spells the WeatherBench 2 name means it, whatever else maps to it.
-    names = sorted(map(str, piece.data_vars), key=lambda name: lookup(name) is None or lookup(name).name != name)  # type: ignore[union-attr]
-    for source_name in names:
-        array = piece[source_name]
-        variable = identify(source_name, array.attrs, on_levels="level" in array.dims)
-        name = variable.name if variable is not None else source_name
-        if name in fields:
-            logger.warning("%s: %s is a second %s; it keeps its own name", where, source_name, name)
-            note(notes, "second_field", source_name, f"also a {name}")
-            variable, name = None, source_name
-        if wanted is not None and name not in wanted:
-            continue
-        if array.dtype != np.float32:
-            array = array.astype(np.float32, keep_attrs=True)
-        attributes = {key: value for key, value in array.attrs.items() if not str(key).startswith("GRIB_")}
-        if variable is not None:
-            array = _converted(array, source_name, variable, where, notes)
-            attributes.update(variable.attributes)
-            if variable.kind == "static" and "level" in array.dims and array.sizes["level"] == 1:
-                array = array.squeeze("level", drop=True)
-        array = array.drop_vars(["step"], errors="ignore") if "time" not in array.dims else array
-        array.attrs = attributes
-        array.encoding = {}
-        fields[name] = array
-    return fields
-
-
 def _levels_of(array: xr.DataArray, levels: Sequence[float]) -> xr.DataArray | None:
     """Those of `levels` that a file holds; None if it holds none of them. Fields without levels stay."""
     if "level" not in array.dims:
@@ -150,6 +90,7 @@ def open_with_notes(
     variables: Sequence[str] | str | None = None,
     levels: Iterable[float] | None = None,
     time: str | None = None,
+    member: int | None = None,
     raw: list[tuple[str, xr.Dataset]] | None = None,
 ) -> tuple[xr.Dataset, list[Adjustment]]:
     """As `open_dataset`, with what was changed on the way; `raw` are the lazy files, where they are open already."""
@@ -163,14 +104,10 @@ def open_with_notes(
     pieces = [
         (where, piece)
         for where, dataset in raw
-        for piece in canonical_axes(dataset, where, notes, wanted=tuple(variables or ()))
+        for whole in canonical_axes(dataset, where, notes, wanted=tuple(variables or ()), member=member)
+        for piece in gathered_levels(level_of_path(whole, where, notes), notes)
     ]
-    numbers = {piece.attrs["number"] for _, piece in pieces if "number" in piece.attrs}
-    if len(numbers) > 1:
-        kept = min(numbers)
-        logger.warning("%s holds %d ensemble members; number %s alone is read", path, len(numbers), kept)
-        note(notes, "ensemble_member", "", f"number {kept} of {len(numbers)} members")
-        pieces = [(where, piece) for where, piece in pieces if piece.attrs.get("number", kept) == kept]
+    pieces = _one_member(pieces, path, notes, member)
     present: set[str] = set()
     for _, piece in pieces:
         for name, array in piece.data_vars.items():
@@ -180,14 +117,24 @@ def open_with_notes(
     parts: dict[str, list[tuple[str, xr.DataArray]]] = {}
     held: dict[str, set[float]] = {}
     for where, piece in pieces:
-        for name, array in _named_fields(piece, where, notes, wanted).items():
+        for name, array in named_fields(piece, where, notes, wanted).items():
             held.setdefault(name, set()).update(map(float, array["level"].values) if "level" in array.dims else ())
             chosen = array if chosen_levels is None else _levels_of(array, chosen_levels)
             if chosen is not None:
                 parts.setdefault(name, []).append((where, chosen))
     if chosen_levels is not None:
         _require_levels(held, chosen_levels, path)
-    fields = {name: unique_times(name, joined(name, each, notes), notes) for name, each in parts.items()}
+    fields = {}
+    for name, each in parts.items():
+        each = one_variant(name, each, notes)
+        fields[name] = unique_times(name, joined(name, each, notes), notes)
+        fields[name].encoding = {"preferred_chunks": dict(each[0][1].encoding.get("preferred_chunks", {}))}
+    if wanted is not None and (lost := [name for name in wanted if name not in fields]):
+        raise UserError(
+            f"{', '.join(lost)} cannot be read from there",
+            where=path,
+            remedy="see `weather-scnn check --input` for what is left out and why",
+        )
     # A Zarr store without consolidated metadata lists its arrays in any order.
     fields = {name: fields[name] for name in wanted or sorted(fields, key=catalogue_order)}
     if period is not None:
@@ -198,7 +145,10 @@ def open_with_notes(
         variable = lookup(name)
         if variable is not None and variable.kind == "static" and "time" in array.dims:
             fields[name] = array.isel(time=0, drop=True).drop_vars("step", errors="ignore")
+    chunks = {name: array.encoding.get("preferred_chunks") for name, array in fields.items()}
     dataset = assembled(fields, path, notes)
+    for name, array in dataset.data_vars.items():
+        array.encoding = {"preferred_chunks": chunks[str(name)]} if chunks[str(name)] else {}
     attributes = {
         key: value
         for key, value in raw[0][1].attrs.items()
@@ -213,25 +163,56 @@ def open_with_notes(
     return dataset, notes
 
 
+def _one_member(
+    pieces: list[tuple[str, xr.Dataset]], path: str, notes: Notes, member: int | None
+) -> list[tuple[str, xr.Dataset]]:
+    """Pieces of one ensemble member, where files or messages hold one each."""
+    numbers = sorted({piece.attrs["number"] for _, piece in pieces if "number" in piece.attrs})
+    if not numbers or (len(numbers) == 1 and member is None):
+        return pieces
+    kept = numbers[0] if member is None else member
+    if kept not in numbers:
+        if numbers == [0]:
+            return pieces  # a deterministic field among members, or a number that means nothing
+        raise UserError(
+            f"has no ensemble member {kept}",
+            where=path,
+            remedy=f"choose from {', '.join(map(str, numbers[:12]))}{' …' if len(numbers) > 12 else ''}",
+        )
+    if member is None:
+        logger.warning("%s holds %d ensemble members; number %s alone is read", path, len(numbers), kept)
+        note(notes, "ensemble_member", "", f"number {kept} of {len(numbers)} members")
+    return [(where, piece) for where, piece in pieces if piece.attrs.get("number", kept) == kept]
+
+
 def _wanted(variables: Sequence[str], present: set[str], where: str) -> list[str]:
+    """Canonical names of what is asked for; every one that is not there is named in the error."""
     wanted: list[str] = []
+    missing: list[tuple[str, str]] = []
     for asked in variables:
         known = lookup(asked)
         name = asked if asked in present else known.name if known is not None else asked
         if name == "geopotential" and name not in present and "geopotential_at_surface" in present and asked == "z":
             name = "geopotential_at_surface"
         if name not in present:
-            if known is None:
-                known_here = nearest_name(asked, present)
-                if "did you mean" not in known_here:
-                    find(asked)
-            raise UserError(
-                f"holds no variable {asked}" if asked == name else f"holds no variable {asked} ({name})",
-                where=where,
-                remedy=nearest_name(name, present),
-            )
-        if name not in wanted:
+            missing.append((asked, name))
+        elif name not in wanted:
             wanted.append(name)
+    if len(missing) == 1:
+        ((asked, name),) = missing
+        if lookup(asked) is None and "did you mean" not in nearest_name(asked, present):
+            find(asked)
+        raise UserError(
+            f"holds no variable {asked}" if asked == name else f"holds no variable {asked} ({name})",
+            where=where,
+            remedy=nearest_name(name, present),
+        )
+    if missing:
+        raise UserError(
+            f"holds none of the variables {', '.join(name for _, name in missing)}",
+            where=where,
+            remedy=f"it holds {', '.join(sorted(present, key=catalogue_order)[:20])}",
+        )
     return wanted
 
 
@@ -255,21 +236,24 @@ def open_dataset(
     variables: Sequence[str] | str | None = None,
     levels: Iterable[float] | None = None,
     time: str | None = None,
+    member: int | None = None,
 ) -> xr.Dataset:
     """Opens a source lazily as a canonical dataset.
 
     Args:
         path: Zarr store (format 2 or 3), netCDF or GRIB file, folder or glob of files; local or an fsspec address such
-            as gs://weatherbench2/….zarr. Fields of several files are joined along time and level.
+            as gs://weatherbench2/….zarr; see `addresses` for its options. Fields of several files are joined along time
+            and level.
         variables: names of any kind the catalogue knows, or the file's own; default all. Geopotential heights become
             geopotential, and the other units SI, by the `units` attribute.
         levels: pressure levels in hPa; default all.
         time: period `A:B`, see `parse_period`; default all.
+        member: number of the ensemble member; default the first, with a warning.
 
     Returns:
-        Dask-backed fields. The attribute `adjusted` says what was reordered, converted or left out.
+        Fields in dask blocks (see `blocks`), whose encoding has the stored chunks as `preferred_chunks`. The attribute `adjusted` says what was reordered, converted or left out.
 
     Raises:
         UserError: nothing there, unfinished, no such variable, level or time, or axes that cannot be understood.
     """
-    return open_with_notes(path, variables=variables, levels=levels, time=time)[0]
+    return open_with_notes(path, variables=variables, levels=levels, time=time, member=member)[0]

@@ -3,23 +3,24 @@
 import dataclasses
 import difflib
 import glob
-import logging
 import os
 import pathlib
 import warnings
-from typing import Literal
+from typing import Any, Literal
 
-import fsspec
+import rich.progress
 import xarray as xr
 import zarr
 
+from weather_scnn.data.addresses import GLOB_MARKS, ZARR_MARKS, fetched, is_remote, list_remote, unreachable
 from weather_scnn.data.writing import INCOMPLETE, STATUS
 from weather_scnn.errors import UserError
+from weather_scnn.progress import progress_bar
 
-_ZARR_MARKS = ("zarr.json", ".zgroup", ".zmetadata")
 _NETCDF_ENDINGS = (".nc", ".nc4", ".cdf", ".netcdf", ".h5", ".hdf5")
 _GRIB_ENDINGS = (".grib", ".grib1", ".grib2", ".grb", ".grb1", ".grb2", ".gb2", ".gb")
-_GLOB_MARKS = "*?["
+# Opening a netCDF file takes some 5 ms; a bar shows where there are enough to be waited for.
+_FILES_WORTH_A_BAR = 300
 
 Format = Literal["zarr", "netcdf", "grib"]
 
@@ -36,25 +37,35 @@ class Source:
     paths: tuple[str, ...]
 
 
-def _is_remote(path: str) -> bool:
-    return "://" in path or "::" in path
-
-
 def _is_zarr(path: pathlib.Path) -> bool:
-    return path.is_dir() and any((path / mark).exists() for mark in _ZARR_MARKS)
+    return path.is_dir() and any((path / mark).exists() for mark in ZARR_MARKS)
 
 
 def _file_format(path: str) -> Format | None:
-    """By the first bytes, else by the ending."""
+    """By the first bytes, else by the ending.
+
+    Raises:
+        UserError: a file that stands for another: an archive, a web page, an empty download.
+    """
     try:
         with open(path, "rb") as file:
-            start = file.read(8)
+            start = file.read(64)
     except OSError as error:
         raise UserError(f"cannot be read ({error.strerror})", where=path, remedy="check its permissions") from error
     if start.startswith(b"GRIB"):
         return "grib"
     if start.startswith((b"CDF", b"\x89HDF")):
         return "netcdf"
+    ending = path.lower().endswith(_NETCDF_ENDINGS + _GRIB_ENDINGS)
+    if start.startswith(b"PK"):
+        # What the CDS delivers where a request mixes instantaneous and accumulated fields, whatever its ending.
+        raise UserError("is a zip archive", where=path, remedy="unzip it and give the folder of the files in it")
+    if start.startswith((b"\x1f\x8b", b"BZh", b"\xfd7zXZ")):
+        raise UserError("is compressed", where=path, remedy="uncompress it first, as with gunzip")
+    if ending and not start:
+        raise UserError("is empty", where=path, remedy="the download failed: fetch it again")
+    if ending and start.lstrip()[:1] in (b"<", b"{"):
+        raise UserError("holds text, not data", where=path, remedy="the download failed: read it for the reason")
     if path.lower().endswith(_GRIB_ENDINGS):
         return "grib"
     return "netcdf" if path.lower().endswith(_NETCDF_ENDINGS) else None
@@ -74,6 +85,29 @@ def _missing(path: str) -> UserError:
     return UserError("there is no such file or folder", where=path, remedy=remedy)
 
 
+def _local_names(path: str) -> list[str]:
+    """Files or stores that a local path, folder or glob names."""
+    if any(mark in path for mark in GLOB_MARKS) and not os.path.exists(path):
+        names = sorted(glob.glob(path, recursive=True))
+        if not names:
+            raise UserError("no file matches", where=path, remedy="check the pattern, and quote it for the shell")
+        return names
+    if not os.path.exists(path):
+        raise _missing(path)
+    folder = pathlib.Path(path)
+    if folder.is_dir() and not _is_zarr(folder):
+        endings = _NETCDF_ENDINGS + _GRIB_ENDINGS
+        names = sorted(
+            str(each) for each in folder.rglob("*") if each.is_file() and each.name.lower().endswith(endings)
+        )
+        if not names:
+            stores = [str(each) for each in sorted(folder.iterdir()) if _is_zarr(each)]
+            remedy = f"name the store inside it, such as {stores[0]}" if stores else "name a store or a folder of files"
+            raise UserError("is neither a Zarr store nor a folder of netCDF or GRIB files", where=path, remedy=remedy)
+        return names
+    return [path.rstrip("/")]
+
+
 def find_source(path: str) -> Source:
     """What lies at a path: a Zarr store, a file, a folder of files, a glob, or an fsspec address of one of them.
 
@@ -81,46 +115,27 @@ def find_source(path: str) -> Source:
         UserError: nothing is there, or nothing that can be read.
     """
     path = str(path)
-    is_glob = any(mark in path for mark in _GLOB_MARKS)
-    if _is_remote(path):
-        if not is_glob and not path.lower().endswith(_NETCDF_ENDINGS + _GRIB_ENDINGS):
-            return Source("zarr", (path.rstrip("/"),))
-        try:
-            # HDF5 and GRIB need seekable local files; each is fetched once.
-            names = sorted(fsspec.open_local(f"simplecache::{path}", simplecache={"same_names": True}))
-        except (OSError, ValueError) as error:
-            raise UserError(f"cannot be fetched ({error})", where=path, remedy="check the address") from error
-    elif is_glob and not os.path.exists(path):
-        names = sorted(glob.glob(path, recursive=True))
-        if not names:
-            raise UserError("no file matches", where=path, remedy="check the pattern, and quote it for the shell")
-    elif not os.path.exists(path):
-        raise _missing(path)
-    elif _is_zarr(pathlib.Path(path)):
-        return Source("zarr", (path.rstrip("/"),))
-    elif os.path.isdir(path):
-        endings = _NETCDF_ENDINGS + _GRIB_ENDINGS
-        names = sorted(str(each) for each in pathlib.Path(path).rglob("*") if each.name.lower().endswith(endings))
-        if not names:
-            stores = [str(each) for each in sorted(pathlib.Path(path).iterdir()) if _is_zarr(each)]
-            remedy = f"name the store inside it, such as {stores[0]}" if stores else "name a store or a folder of files"
-            raise UserError("is neither a Zarr store nor a folder of netCDF or GRIB files", where=path, remedy=remedy)
+    if is_remote(path):
+        kind, addresses = list_remote(path, _NETCDF_ENDINGS + _GRIB_ENDINGS)
+        if kind == "zarr":
+            return Source("zarr", tuple(addresses))
+        names = fetched(addresses)
     else:
-        names = [path]
+        names = _local_names(path)
     formats: dict[Format, list[str]] = {}
     for name in names:
-        kind = _format_of(name)
-        if kind is not None:
-            formats.setdefault(kind, []).append(name)
+        found = _format_of(name)
+        if found is not None:
+            formats.setdefault(found, []).append(name)
         elif len(names) == 1:
             raise UserError("is neither Zarr nor netCDF nor GRIB", where=name, remedy="convert it to one of them")
     if not formats:
         raise UserError("nothing there is Zarr, netCDF or GRIB", where=path, remedy="check the path")
     if len(formats) > 1:
-        found = ", ".join(f"{len(names)} {kind}" for kind, names in sorted(formats.items()))
-        raise UserError(f"holds files of several formats ({found})", where=path, remedy="give a glob that matches one")
-    ((found_format, names),) = formats.items()
-    return Source(found_format, tuple(names))
+        counts = ", ".join(f"{len(names)} {kind}" for kind, names in sorted(formats.items()))
+        raise UserError(f"holds files of several formats ({counts})", where=path, remedy="give a glob that matches one")
+    ((only, names),) = formats.items()
+    return Source(only, tuple(names))
 
 
 def _open_zarr(path: str) -> xr.Dataset:
@@ -129,12 +144,16 @@ def _open_zarr(path: str) -> xr.Dataset:
             # Foreign files inside a store and missing consolidated metadata harm no reading.
             warnings.filterwarnings("ignore", category=zarr.errors.ZarrUserWarning)
             warnings.filterwarnings("ignore", message=".*consolidated.*", category=RuntimeWarning)
-            dataset = xr.open_zarr(path, chunks={}, decode_timedelta=True)
-    except (OSError, KeyError, ValueError, TypeError, ImportError) as error:
+            # Without dask: blocks of many chunks are made where the axes are known.
+            dataset = xr.open_zarr(path, chunks=None, decode_cf=False)
+            dataset = xr.decode_cf(_zero_is_a_value(dataset), decode_timedelta=True)
+    except Exception as error:
+        if is_remote(path):
+            raise unreachable(path, error) from error
+        if not isinstance(error, OSError | KeyError | ValueError | TypeError | ImportError):
+            raise
         raise UserError(
-            f"cannot be opened as Zarr ({type(error).__name__}: {error})",
-            where=path,
-            remedy="check the address, and your credentials if it is remote",
+            f"cannot be opened as Zarr ({type(error).__name__}: {error})", where=path, remedy="check the store"
         ) from error
     if dataset.attrs.get(STATUS) == INCOMPLETE:
         raise UnfinishedStore(
@@ -142,6 +161,15 @@ def _open_zarr(path: str) -> xr.Dataset:
             where=path,
             remedy="repeat that command to finish it, or delete the store",
         )
+    return dataset
+
+
+def _zero_is_a_value(dataset: xr.Dataset) -> xr.Dataset:
+    """Format 2 gives arrays a fill value of 0 by default, which xarray would turn into NaN: no rain is not no data."""
+    for variable in dataset.variables.values():
+        fill: Any = variable.attrs.get("_FillValue")
+        if fill is not None and variable.dtype.kind == "f" and not isinstance(fill, str | bytes) and fill == 0:
+            del variable.attrs["_FillValue"]
     return dataset
 
 
@@ -161,47 +189,6 @@ def _open_netcdf(path: str) -> xr.Dataset:
         ) from error
 
 
-def _open_grib(path: str) -> list[xr.Dataset]:
-    try:
-        import cfgrib
-        from gribapi.errors import GribInternalError
-    except (ImportError, RuntimeError) as error:
-        raise UserError(
-            "reading GRIB needs cfgrib and eccodes", where=path, remedy="pip install 'weather-scnn[grib]'"
-        ) from error
-    # An empty indexpath keeps cfgrib from writing an index beside the source.
-    options = {"indexpath": "", "squeeze": False, "errors": "raise"}
-    try:
-        return [
-            xr.open_dataset(
-                path, engine="cfgrib", chunks=None, cache=False, decode_timedelta=True, backend_kwargs=dict(options)
-            )
-        ]
-    except cfgrib.DatasetBuildError:
-        pass  # several hypercubes in one file
-    except (OSError, EOFError, ValueError, KeyError, GribInternalError) as error:
-        raise _bad_grib(path, error) from error
-    logger = logging.getLogger("cfgrib")
-    level = logger.level
-    try:
-        logger.setLevel(logging.ERROR)
-        from cfgrib.xarray_store import open_variable_datasets
-
-        return open_variable_datasets(path, backend_kwargs=options, chunks=None, cache=False, decode_timedelta=True)
-    except (OSError, EOFError, ValueError, KeyError, GribInternalError) as error:
-        raise _bad_grib(path, error) from error
-    finally:
-        logger.setLevel(level)
-
-
-def _bad_grib(path: str, error: Exception) -> UserError:
-    return UserError(
-        f"cannot be read as GRIB ({type(error).__name__}: {error})",
-        where=path,
-        remedy="the file may be cut short: fetch it again",
-    )
-
-
 def open_raw(source: Source) -> list[tuple[str, xr.Dataset]]:
     """Lazy datasets of every file, with the file's path; a GRIB file may give several.
 
@@ -209,11 +196,15 @@ def open_raw(source: Source) -> list[tuple[str, xr.Dataset]]:
         UserError: a file cannot be read, or a store is unfinished.
     """
     pieces: list[tuple[str, xr.Dataset]] = []
-    for path in source.paths:
-        if source.format == "zarr":
-            pieces.append((path, _open_zarr(path)))
-        elif source.format == "netcdf":
-            pieces.append((path, _open_netcdf(path)))
-        else:
-            pieces.extend((path, dataset) for dataset in _open_grib(path))
+    many = len(source.paths) >= _FILES_WORTH_A_BAR
+    with progress_bar(rich.progress.MofNCompleteColumn(), enabled=many) as bar:
+        for path in bar.track(source.paths, description="open"):
+            if source.format == "zarr":
+                pieces.append((path, _open_zarr(path)))
+            elif source.format == "netcdf":
+                pieces.append((path, _open_netcdf(path)))
+            else:
+                from weather_scnn.data.grib import open_grib
+
+                pieces.extend((path, dataset) for dataset in open_grib(path))
     return pieces

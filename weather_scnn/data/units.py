@@ -12,7 +12,7 @@ _HOUR_SECONDS = 3600.0
 Dimensions = tuple[tuple[str, int], ...]
 
 _DIMENSIONLESS = {"", "1", "-", "~", "(0 - 1)", "0 - 1", "0-1", "(0-1)", "dimensionless", "fraction", "proportion"}
-_DIMENSIONLESS |= {"none", "unitless", "code table (4.2-0)", "radians", "radian", "rad"}
+_DIMENSIONLESS |= {"none", "numeric", "unitless", "radians", "radian", "rad"}
 _CELSIUS = {"c", "degc", "deg_c", "deg c", "celsius", "°c", "degree_celsius", "degrees_celsius", "degrees celsius"}
 
 # token: (scale to SI, exponents of the base units)
@@ -34,6 +34,7 @@ _TOKENS: dict[str, tuple[float, dict[str, int]]] = {
         ("hPa", "hpa", "mb", "mbar", "millibar", "millibars", "hectopascal"), (100.0, {"kg": 1, "m": -1, "s": -2})
     ),
     "kPa": (1e3, {"kg": 1, "m": -1, "s": -2}),
+    **dict.fromkeys(("N", "newton", "newtons"), (1.0, {"kg": 1, "m": 1, "s": -2})),
     **dict.fromkeys(("J", "joule", "joules"), (1.0, {"kg": 1, "m": 2, "s": -2})),
     "kJ": (1e3, {"kg": 1, "m": 2, "s": -2}),
     **dict.fromkeys(("W", "watt", "watts"), (1.0, {"kg": 1, "m": 2, "s": -3})),
@@ -47,7 +48,7 @@ _SUPERSCRIPTS = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁻", "0123456789-")
 def parse_unit(text: str) -> tuple[Dimensions, float, float] | None:
     """Dimensions, scale and offset with SI value = value · scale + offset; None if the text does not read as a unit."""
     text = text.strip().translate(_SUPERSCRIPTS).removesuffix(" of water equivalent")
-    if text.lower() in _DIMENSIONLESS:
+    if text.lower() in _DIMENSIONLESS or re.fullmatch(r"\(?code table [\d.-]+\)?", text.lower()):
         return (), 1.0, 0.0
     if text.lower() in _CELSIUS:
         return (("K", 1),), 1.0, 273.15

@@ -1,0 +1,142 @@
+"""Remote addresses: what lies there, and the options for reaching it (credentials, anonymous access, who pays).
+
+Options are handed to fsspec's own configuration, which every reader and writer of this package goes through, Zarr
+included. `weather-scnn … --storage-option token=anon` sets them for one command; fsspec's environment variables do so
+for all, workers of a job included: FSSPEC_GS='{"token": "anon"}' or FSSPEC_GS_REQUESTER_PAYS=my-project.
+"""
+
+import json
+import os
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import fsspec
+import fsspec.config
+
+from weather_scnn.errors import UserError
+
+ZARR_MARKS = ("zarr.json", ".zmetadata", ".zgroup")
+GLOB_MARKS = "*?["
+_CLOUDS = ("gs", "gcs", "s3", "s3a", "az", "abfs", "abfss")
+
+
+def is_remote(path: str) -> bool:
+    """Whether a path is an fsspec address."""
+    return "://" in path or "::" in path
+
+
+def set_storage_options(assignments: Iterable[str]) -> None:
+    """Sets options of remote file systems for this process and those it starts.
+
+    Args:
+        assignments: `key=value`, for every cloud (gs, s3, az), or `protocol.key=value` for one protocol. Values are
+            read as JSON where they are, else as text: token=anon, requester_pays=my-project, gs.project=other,
+            http.client_kwargs={"trust_env":true}.
+
+    Raises:
+        UserError: an assignment has no = or no key.
+    """
+    for assignment in assignments:
+        key, equals, text = assignment.partition("=")
+        protocol, dot, option = key.strip().rpartition(".")
+        if not equals or not option or (dot and not protocol):
+            raise UserError(
+                f"the storage option {assignment!r} does not read as key=value",
+                remedy="write token=anon or gs.requester_pays=my-project",
+            )
+        try:
+            value = json.loads(text)
+        except ValueError:
+            value = text
+        for name in (protocol,) if protocol else _CLOUDS:
+            options = fsspec.config.conf.setdefault(name, {})
+            options[option] = value
+            os.environ[f"FSSPEC_{name.upper()}"] = json.dumps(options)
+
+
+def unreachable(path: str, error: BaseException) -> UserError:
+    """The error for an address that cannot be read, with the likely remedy."""
+    words = " ".join(str(error).split()) or type(error).__name__
+    lower = f"{type(error).__name__} {words}".lower()
+    remedy = "check the address, your connection and your credentials"
+    if "requester pays" in lower or "userproject" in lower.replace(" ", ""):
+        remedy = "name the project that pays with --storage-option requester_pays=PROJECT"
+    elif any(
+        mark in lower for mark in ("anonymous", "credential", "401", "403", "forbidden", "unauthorized", "denied")
+    ):
+        remedy = "log in (gcloud auth application-default login), or for public data add --storage-option token=anon"
+    elif isinstance(error, ImportError):
+        remedy = "install the fsspec package that serves this protocol, such as s3fs for s3://"
+    return UserError(f"cannot be read ({type(error).__name__}: {words[:200]})", where=path, remedy=remedy)
+
+
+def _full_names(filesystem: Any, names: Sequence[str]) -> list[str]:
+    return sorted(filesystem.unstrip_protocol(name) for name in names)
+
+
+def list_remote(path: str, endings: tuple[str, ...]) -> tuple[str, list[str]]:
+    """What an fsspec address names: ("zarr", stores) or ("files", addresses of files).
+
+    Args:
+        path: address of a store, a file or a folder of files, or a glob of stores or files.
+        endings: lower-case endings of the files that count in a folder.
+
+    Raises:
+        UserError: nothing is there, or it cannot be reached.
+    """
+    is_glob = any(mark in path for mark in GLOB_MARKS)
+    if "::" in path:
+        # A chain such as zip::https://… has no single file system to list.
+        return ("files", [path]) if path.lower().endswith(endings) else ("zarr", [path.rstrip("/")])
+    try:
+        filesystem, root = fsspec.core.url_to_fs(path)
+        root = root.rstrip("/")
+
+        def is_zarr(name: str) -> bool:
+            return any(filesystem.exists(f"{name}/{mark}") for mark in ZARR_MARKS)
+
+        if is_glob:
+            names = filesystem.glob(root)
+            if not names:
+                raise UserError("no file matches", where=path, remedy="check the pattern, and quote it for the shell")
+            files = [name for name in names if str(name).lower().endswith(endings)]
+            if files:
+                return "files", _full_names(filesystem, files)
+            stores = [name for name in names if is_zarr(name)]
+            if stores:
+                return "zarr", _full_names(filesystem, stores)
+            raise UserError("no Zarr, netCDF or GRIB matches", where=path, remedy="check the pattern")
+        if root.lower().endswith(endings):
+            if not filesystem.exists(root):
+                raise UserError("there is nothing at this address", where=path, remedy="check its spelling")
+            return "files", [path]
+        if is_zarr(root):
+            return "zarr", [path.rstrip("/")]
+        if filesystem.isdir(root):
+            files = [name for name in filesystem.find(root) if str(name).lower().endswith(endings)]
+            if files:
+                return "files", _full_names(filesystem, files)
+        elif filesystem.exists(root):
+            return "files", [path]
+    except UserError:
+        raise
+    except Exception as error:  # every protocol has errors of its own
+        raise unreachable(path, error) from error
+    raise UserError(
+        "there is no Zarr store, netCDF or GRIB file at this address",
+        where=path,
+        remedy="check its spelling, and that it names the store itself",
+    )
+
+
+def fetched(addresses: Sequence[str]) -> list[str]:
+    """Local copies of remote files, made once a process: HDF5 and GRIB need files that can be sought in.
+
+    Raises:
+        UserError: one cannot be fetched.
+    """
+    try:
+        chains = [f"simplecache::{address}" for address in addresses]
+        return list(fsspec.open_local(chains, simplecache={"same_names": True}))
+    except Exception as error:
+        raise unreachable(addresses[0], error) from error

@@ -1,0 +1,134 @@
+"""Fields under their canonical names, in SI units and float32."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import xarray as xr
+
+from weather_scnn.data.catalogue import Variable, identify, lookup, window_name
+from weather_scnn.data.grib import WINDOW
+from weather_scnn.data.notes import Notes, logger, note
+from weather_scnn.data.units import conversion
+from weather_scnn.errors import UserError
+
+# Where a GRIB file has one variable on several kinds of level or step, the first of these is it.
+_LEVEL_TYPES: tuple[str, ...] = (
+    "isobaricInhPa", "isobaricInPa", "surface", "meanSea", "heightAboveGround", "entireAtmosphere", "atmosphere",
+    "atmosphereSingleLayer", "nominalTop",
+)  # fmt: skip
+_STEP_TYPES = ("instant", "accum", "avg", "max", "min")
+
+
+def _converted(array: xr.DataArray, source_name: str, variable: Variable, where: str, notes: Notes) -> xr.DataArray:
+    """Values in the catalogue's unit (WeatherGenerator#2407: z and climatology once differed by g)."""
+    units = str(array.attrs.get("units", "")).strip()
+    assumed = variable.assumed_units.get(source_name.lower())
+    if assumed is None and str(array.attrs.get("GRIB_shortName", "")).lower() in variable.assumed_units:
+        assumed = variable.assumed_units[str(array.attrs["GRIB_shortName"]).lower()]
+    if units.lower() in ("", "1", "unknown") and variable.unit != "1":
+        units = assumed or ""
+    if not units:
+        note(notes, "no_units", variable.name, f"taken to be {variable.unit}")
+        return array
+    try:
+        factors = conversion(units, variable.unit)
+    except ValueError:
+        logger.warning(
+            "%s: the unit %r of %s is not understood; taken to be %s", where, units, source_name, variable.unit
+        )
+        note(notes, "unknown_units", variable.name, f"{units!r} taken to be {variable.unit}")
+        return array
+    if factors is None:
+        raise UserError(
+            f"{source_name} has the unit {units!r}, but {variable.name} is in {variable.unit}",
+            where=where,
+            remedy="correct its units attribute, or leave the variable out with --variables",
+        )
+    scale, offset = factors
+    if (scale, offset) == (1.0, 0.0):
+        return array
+    note(notes, "converted_units", variable.name, f"{units} to {variable.unit}")
+    return array * np.float32(scale) + np.float32(offset) if offset else array * np.float32(scale)
+
+
+def _declared(array: xr.DataArray, source_name: str, variable: Variable, where: str, notes: Notes) -> Variable | None:
+    """The variable with the window that the file declares; None for totals over windows of several lengths."""
+    window = array.attrs.get(WINDOW)
+    if variable.window_hours is None or window is None or window == variable.window_hours:
+        return variable
+    if window == "mixed":
+        lengths = array.attrs.get("accumulation_windows", "several")
+        note(notes, "mixed_windows", source_name, f"totals over {lengths} h in {where}, left out")
+        return None
+    known = lookup(window_name(variable.name, float(window)))
+    if known is not None and known.name != variable.name:
+        note(notes, "window", known.name, f"{source_name} is labelled as a total over {float(window):g} h")
+    return known
+
+
+def named_fields(piece: xr.Dataset, where: str, notes: Notes, wanted: Sequence[str] | None) -> dict[str, xr.DataArray]:
+    """Fields under their canonical names, in SI units and float32."""
+    fields: dict[str, xr.DataArray] = {}
+    # A file that spells the WeatherBench 2 name means it, whatever else maps to it.
+    names = sorted(map(str, piece.data_vars), key=lambda name: lookup(name) is None or lookup(name).name != name)  # type: ignore[union-attr]
+    for source_name in names:
+        array = piece[source_name]
+        variable = identify(source_name, array.attrs, on_levels="level" in array.dims)
+        level_type = str(array.attrs.get("GRIB_typeOfLevel", ""))
+        if variable is None and lookup(source_name) is not None and "level" not in array.dims:
+            note(notes, "other_level_type", source_name, f"on {level_type}, not on pressure levels")
+            if wanted is not None and lookup(source_name).name in wanted:  # type: ignore[union-attr]
+                continue
+        name = variable.name if variable is not None else source_name
+        if variable is None and level_type and level_type not in _LEVEL_TYPES:
+            name = f"{source_name}_{level_type}"
+        if variable is not None:
+            variable = _declared(array, source_name, variable, where, notes)
+            if variable is None:
+                continue
+            name = variable.name
+        if name in fields:
+            logger.warning("%s: %s is a second %s; it keeps its own name", where, source_name, name)
+            note(notes, "second_field", source_name, f"also a {name}")
+            variable, name = None, source_name
+        if wanted is not None and name not in wanted:
+            continue
+        if array.dtype == np.float16:
+            note(notes, "half_precision", name, "stored as float16")
+        if array.dtype != np.float32:
+            array = array.astype(np.float32, keep_attrs=True)
+        attributes = {key: value for key, value in array.attrs.items() if not str(key).startswith("GRIB_")}
+        attributes.pop("accumulation_windows", None)
+        variant = tuple(str(array.attrs.get(key, "")) for key in ("GRIB_typeOfLevel", "GRIB_stepType"))
+        stored = array.encoding.get("preferred_chunks", {})
+        if variable is not None:
+            array = _converted(array, source_name, variable, where, notes)
+            attributes.update(variable.attributes)
+            if variable.kind == "static" and "level" in array.dims and array.sizes["level"] == 1:
+                array = array.squeeze("level", drop=True)
+        array = array.drop_vars(["step"], errors="ignore") if "time" not in array.dims else array
+        array.attrs = attributes
+        array.encoding = {"preferred_chunks": stored, "variant": variant}
+        fields[name] = array
+    return fields
+
+
+def one_variant(name: str, parts: list[tuple[str, xr.DataArray]], notes: Notes) -> list[tuple[str, xr.DataArray]]:
+    """The parts of one kind of level and step, where GRIB files give a variable on several, cloud cover for example."""
+
+    def rank(variant: tuple[str, str]) -> tuple[int, int, int]:
+        level_type, step_type = variant
+        variable = lookup(name)
+        wanted = "accum" if variable is not None and variable.kind == "accumulated" else "instant"
+        return (
+            _LEVEL_TYPES.index(level_type) if level_type in _LEVEL_TYPES else len(_LEVEL_TYPES),
+            step_type not in (wanted, ""),
+            _STEP_TYPES.index(step_type) if step_type in _STEP_TYPES else len(_STEP_TYPES),
+        )
+
+    variants = {array.encoding.get("variant", ("", "")) for _, array in parts}
+    if len(variants) < 2:
+        return parts
+    kept, *others = sorted(variants, key=rank)
+    note(notes, "second_field", name, f"also on {', '.join(' '.join(each).strip() for each in others)}, left out")
+    return [(where, array) for where, array in parts if array.encoding.get("variant", ("", "")) == kept]

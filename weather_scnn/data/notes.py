@@ -1,0 +1,31 @@
+"""What the door changed or left out on the way, in the words of `check`."""
+
+import dataclasses
+import logging
+
+logger = logging.getLogger("weather_scnn.data")
+
+#: Canonical order of dimensions.
+ORDER = ("time", "prediction_timedelta", "level", "latitude", "longitude")
+
+
+@dataclasses.dataclass(frozen=True)
+class Adjustment:
+    """Something the door changed or left out, in the words of `check`."""
+
+    kind: str
+    variable: str
+    where: str
+
+    def __str__(self) -> str:
+        return f"{self.kind} ({': '.join(part for part in (self.variable, self.where) if part)})"
+
+
+Notes = list[Adjustment]
+
+
+def note(notes: Notes, kind: str, variable: str = "", where: str = "") -> None:
+    """Adds an adjustment once; files of one source usually share them."""
+    adjustment = Adjustment(kind, variable, where)
+    if adjustment not in notes:
+        notes.append(adjustment)
