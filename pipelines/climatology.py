@@ -1,10 +1,14 @@
-"""Beam job for the climatology: a smooth mean and spread for every hour of the day and day of the year."""
+"""Job for the climatology: a smooth mean, spread and quantiles for every hour of the day and day of the year."""
 
+import dataclasses
 import functools
 import itertools
 import logging
 import math
+import sys
+import threading
 from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import dask.array
 import numpy as np
@@ -13,177 +17,130 @@ import xarray as xr
 import zarr
 
 from pipelines import running
-from pipelines.running import beam, xbeam
-from weather_scnn.data.climatology import CALENDARS, DAY_OF_YEAR, DAYS, MONTH_DAY, day_numbers
-from weather_scnn.data.opening import open_dataset
+from pipelines.climatology_quantiles import SEEPS_DRY, smooth_quantiles, smooth_seeps
+from pipelines.climatology_windows import samples, smooth_moments, smoothing_matrix, window_weights
+from pipelines.planning import BASE_BYTES, DEFAULT_MEMORY, Estimate, in_words, parse_bytes
+from weather_scnn.data.climatology import CALENDARS, DAYS, MONTH_DAY
+from weather_scnn.data.direct import MapReader, open_maps
 from weather_scnn.data.writing import StoreInProgress, begin_store, provenance
 from weather_scnn.errors import UserError
 
 _LOG = logging.getLogger(__name__)
 
-# Bytes of one worker's sums: three float64 arrays over days and points.
+# Bytes of one worker's sums, three float64 arrays over days and points, or of its samples for quantiles.
 _BYTES_PER_PIECE = 192 * 2**20
 # Bytes of one chunk of the output, which holds several days.
 _BYTES_PER_CHUNK = 2 * 2**20
-_MAPS_PER_READ = 32
-# Below any weight of one sample, above the rounding of a difference of sums.
-_LEAST_WEIGHT = 1e-6
-# Rows of the banded smoothing matrix multiplied at once; a few days more than the window's half wastes least.
-_DAYS_PER_PRODUCT = 30
+_BYTES_PER_READ = 16 * 2**20
+_MOST_MAPS_PER_READ = 64
+_SOME_DAYS = 60
+_OPENING = threading.Lock()
 
 _FORMULA = (
     "Weighted mean and standard deviation (of the population) over all years and over a window of {window} days of the "
     "same hour, with weights 1 - |k|/{half} for a day k days away, wrapped at the ends of the year; NaNs left out "
-    "(window and weights after Rasp et al. 2024)."
+    "(window and weights after Rasp et al. 2024). Quantiles: of the same samples and weights, type 7 with Kish's "
+    "effective number."
 )
 
 
-def window_weights(window: int) -> np.ndarray:
-    """Weights of the days −window//2 … window//2, falling linearly from 1 to 0 at both ends; shape (window,).
+@dataclasses.dataclass(frozen=True)
+class Request:
+    """What is asked for; workers open the source by it."""
 
-    Raises:
-        UserError: the window is even, below 1 or longer than a year.
-    """
-    if window % 2 == 0 or not 1 <= window <= DAYS:
-        raise UserError(f"a window of {window} days is not an odd number from 1 to 365", remedy="choose one such as 61")
-    half = window // 2
-    return 1.0 - np.abs(np.arange(-half, half + 1)) / max(half, 1)
-
-
-def smoothing_matrix(days: np.ndarray, window: int) -> np.ndarray:
-    """Weight of every day's sums in the climatology of `days`, wrapped at year ends.
-
-    Args:
-        days: values 1 to 366.
-        window: odd number of days.
-
-    Returns:
-        Shape (day, 366).
-    """
-    half = window // 2
-    matrix = np.zeros((days.size, DAYS))
-    for row, day in enumerate(days):
-        np.add.at(matrix[row], (day - 1 + np.arange(-half, half + 1)) % DAYS, window_weights(window))
-    return matrix
+    input: str
+    time: str | None
+    variables: tuple[str, ...] | None
+    window: int
+    calendar: str
+    quantiles: tuple[float, ...]
 
 
-@functools.lru_cache(maxsize=4)
-def _open(job: str, path: str, time: str | None, variables: tuple[str, ...] | None) -> xr.Dataset:
-    """The input, opened once a job and process."""
-    return open_dataset(path, variables=None if variables is None else list(variables), time=time)
+class Piece(NamedTuple):
+    """Part of the output of a variable: `kind` is moments, quantiles or seeps; `region` (dim, start, stop)."""
+
+    name: str
+    kind: str
+    hour: int
+    region: tuple[tuple[str, int, int], ...]
+
+    @property
+    def key(self) -> str:
+        return "-".join([self.name, self.kind, *(f"{dim}{start}" for dim, start, _ in self.region)])
+
+    def slice(self, dim: str) -> slice:
+        return next(slice(start, stop) for each, start, stop in self.region if each == dim)
 
 
-def _samples(times: np.ndarray, hour: int, calendar: str) -> tuple[np.ndarray, np.ndarray]:
-    """Indices of the times at this hour, and the day (1 to 366) each counts for.
-
-    By plain day of the year, the last day of a common year counts for day 366 too, as in WeatherBench 2.
-    """
-    index = np.flatnonzero((times - times.astype("datetime64[D]")) == np.timedelta64(hour, "h"))
-    days = day_numbers(times[index], calendar)
-    if calendar == DAY_OF_YEAR:
-        common = day_numbers(times[index], MONTH_DAY) != days
-        last = index[common & (days == DAYS - 1)]
-        index, days = np.concatenate([index, last]), np.concatenate([days, np.full(last.size, DAYS)])
-    return index, days
+@functools.lru_cache(maxsize=2)
+def _open(job: str, request: Request) -> MapReader:
+    names = None if request.variables is None else list(request.variables)
+    return open_maps(request.input, variables=names, time=request.time)
 
 
-def _piece_name(key: xbeam.Key, hour: int) -> str:
-    (name,) = key.vars
-    return "-".join([name, f"h{hour}", *(f"{dim}{offset}" for dim, offset in sorted(key.offsets.items()))])
+def _opened(job: str, request: Request) -> MapReader:
+    """The source, opened once a job and process whatever the number of threads."""
+    with _OPENING:
+        return _open(job, request)
 
 
-def _smooth(
-    array: xr.DataArray, times: np.ndarray, hour: int, output_days: np.ndarray, window: int, calendar: str
-) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and standard deviation for one hour and some days, each (day, …) float32.
-
-    Sums are kept about the first map found, so squares of large means never meet (Chan et al. 1983).
-    """
-    matrix = smoothing_matrix(output_days, window)
-    used = np.flatnonzero(matrix.any(axis=0))
-    slot = np.full(DAYS + 1, -1)
-    slot[used + 1] = np.arange(used.size)
-    index, days = _samples(times, hour, calendar)
-    wanted = slot[days] >= 0
-    index, slots = index[wanted], slot[days[wanted]]
-    order = np.argsort(index, kind="stable")
-    index, slots = index[order], slots[order]
-    shape = array.shape[1:]
-    total, squares = (np.zeros((used.size, *shape)) for _ in range(2))
-    samples = np.bincount(slots, minlength=used.size).astype(np.float64)
-    missing: np.ndarray | None = None  # most fields have no NaN, and then need no third array
-    shift: np.ndarray | None = None
-    for begin in range(0, index.size, _MAPS_PER_READ):
-        part = index[begin : begin + _MAPS_PER_READ]
-        unique, inverse = np.unique(part, return_inverse=True)
-        # Beam's workers are the threads already; dask's own on top of them read one chunk a time 2.5 times slower.
-        maps = array.isel(time=unique).compute(scheduler="synchronous").values.astype(np.float64)
-        if shift is None:
-            shift = np.where(np.isfinite(maps[0]), maps[0], 0.0)
-        for position, place in zip(inverse, slots[begin : begin + _MAPS_PER_READ]):
-            deviation = maps[position] - shift
-            absent = ~np.isfinite(deviation)
-            if absent.any():
-                missing = np.zeros_like(total) if missing is None else missing
-                missing[place] += absent
-                deviation[absent] = 0.0
-            total[place] += deviation
-            squares[place] += deviation**2
-    means, stds = (np.empty((output_days.size, *shape), np.float32) for _ in range(2))
-    for begin in range(0, output_days.size, _DAYS_PER_PRODUCT):
-        rows = slice(begin, begin + _DAYS_PER_PRODUCT)
-        band = matrix[rows][:, used]
-        near = np.flatnonzero(band.any(axis=0))
-        band = band[:, near]
-        weight = np.broadcast_to((band @ samples[near]).reshape(-1, *(1 for _ in shape)), (len(band), *shape)).copy()
-        if missing is not None:
-            weight -= np.tensordot(band, missing[near], 1)
-        mean, square = (np.tensordot(band, sums[near], 1) for sums in (total, squares))
-        weight[weight < _LEAST_WEIGHT] = np.nan
-        mean /= weight
-        stds[rows] = np.sqrt(np.maximum(square / weight - mean**2, 0.0))
-        means[rows] = mean if shift is None else mean + shift
-    return means, stds
-
-
-def _write_piece(
-    key: xbeam.Key,
-    hour: int,
-    sizes: dict[str, int],
-    *,
-    job: str,
-    path: str,
-    time: str | None,
-    variables: tuple[str, ...] | None,
-    window: int,
-    calendar: str,
-    store: StoreInProgress,
-) -> None:
-    """Computes and writes the climatology of one variable, hour, run of days and part of the map."""
+def _work(piece: Piece, *, job: str, request: Request, store: StoreInProgress) -> None:
+    """Computes and writes one piece, then records it."""
     with running.piece(job):
-        dataset = _open(job, path, time, variables)
-        (name,) = key.vars
-        array = dataset[name].transpose("time", *(["level"] if "level" in dataset[name].dims else []), ...)
-        space = [dim for dim in map(str, array.dims) if dim != "time"]
-        region = {dim: slice(key.offsets[dim], key.offsets[dim] + sizes[dim]) for dim in ("hour", "dayofyear", *space)}
-        array = array.isel({dim: region[dim] for dim in space})
-        output_days = np.arange(1, DAYS + 1)[region["dayofyear"]]
-        results = _smooth(array, dataset["time"].values, hour, output_days, window, calendar)
+        reader = _opened(job, request)
+        times = reader.dataset["time"].values
+        index, days = samples(times, piece.hour, request.calendar)
+        dims = [dim for dim, _, _ in piece.region if dim in ("level", "latitude", "longitude")]
+        inside = tuple(piece.slice(dim) for dim in dims if dim != "level")
+        levels = piece.slice("level") if "level" in dims else None
+        shape = tuple(part.stop - part.start for part in (*([levels] if levels else []), *inside))
+
+        def read(positions: np.ndarray) -> np.ndarray:
+            first, last = (np.datetime_as_string(times[positions[i]], "h") for i in (0, -1))
+            maps = running.read_again(
+                functools.partial(reader.read, piece.name, positions, levels),
+                what=f"{piece.name} cannot be read in {first}:{last}",
+                where=request.input,
+            )
+            return maps[(..., *inside)]
+
+        output_days = np.arange(1, DAYS + 1)[piece.slice("dayofyear")]
+        one_map = 4 * math.prod(shape[:1] if levels else ()) * math.prod(reader.dataset[piece.name].shape[-2:])
+        at_once = max(1, min(_MOST_MAPS_PER_READ, _BYTES_PER_READ // max(1, one_map)))
+        days_window = {"output_days": output_days, "window": request.window}
+        results: dict[str, np.ndarray]
+        if piece.kind == "moments":
+            means, stds = smooth_moments(read, shape, index, days, maps_at_once=at_once, **days_window)
+            results = {piece.name: means, f"{piece.name}_std": stds}
+        else:
+            order = np.argsort(index, kind="stable")
+            index, days = index[order], days[order]
+            values = np.empty((index.size, math.prod(shape)), np.float32)
+            for begin in range(0, index.size, at_once):
+                unique, inverse = np.unique(index[begin : begin + at_once], return_inverse=True)
+                values[begin : begin + at_once] = read(unique).reshape(unique.size, -1)[inverse]
+            if piece.kind == "quantiles":
+                found = smooth_quantiles(values, days, np.array(request.quantiles), **days_window)
+                results = {f"{piece.name}_quantile": found}
+            else:
+                fraction, heavy = smooth_seeps(values, days, SEEPS_DRY[piece.name], **days_window)
+                results = {f"{piece.name}_seeps_dry_fraction": fraction, f"{piece.name}_seeps_threshold": heavy}
+            results = {name: each.reshape(*each.shape[:-1], *shape) for name, each in results.items()}
         group = zarr.open_group(store.path, mode="r+", use_consolidated=False)
-        for target, values in zip((name, f"{name}_std"), results):
-            group[target][tuple(region.values())] = values[None]  # type: ignore[index]
-        store.mark_done(_piece_name(key, hour))
+        place = tuple(slice(start, stop) for _, start, stop in piece.region)
+        for name, values in results.items():
+            group[name][place] = values[None]  # type: ignore[index]
+        store.mark_done(piece.key)
 
 
-def _split(sizes: dict[str, int], window: int) -> tuple[dict[str, int], dict[str, int]]:
+def _split(sizes: dict[str, int], window: int, budget: int) -> tuple[dict[str, int], dict[str, int]]:
     """Chunks of the output and pieces of the work, in points of each dimension, for maps of these sizes.
 
     A piece takes all days of the year where its sums fit, so that each map is read once; else some 60 days (each map
     is then read about twice), then also single levels, then bands of latitude.
     """
     pieces = {"hour": 1, "dayofyear": DAYS, **sizes}
-    some_days = 60
-    held_days = min(DAYS, some_days + window)
+    held_days = min(DAYS, _SOME_DAYS + window)
 
     def points() -> int:
         return math.prod(pieces[dim] for dim in sizes)
@@ -191,15 +148,136 @@ def _split(sizes: dict[str, int], window: int) -> tuple[dict[str, int], dict[str
     def sums(days: int) -> int:
         return 3 * 8 * days * points()
 
-    if sums(held_days) > _BYTES_PER_PIECE and "level" in sizes:
+    if sums(held_days) > budget and "level" in sizes:
         pieces["level"] = 1
-    if sums(held_days) > _BYTES_PER_PIECE:
-        pieces["latitude"] = max(1, pieces["latitude"] * _BYTES_PER_PIECE // sums(held_days))
-    chunk_days = min(max(_BYTES_PER_CHUNK // (4 * points()), 1), some_days)
-    if sums(DAYS) > _BYTES_PER_PIECE:
+    if sums(held_days) > budget:
+        pieces["latitude"] = max(1, pieces["latitude"] * budget // sums(held_days))
+    chunk_days = min(max(_BYTES_PER_CHUNK // (4 * points()), 1), _SOME_DAYS)
+    if sums(DAYS) > budget:
         # Whole chunks, so that no two workers write into one.
-        pieces["dayofyear"] = -(-some_days // chunk_days) * chunk_days
+        pieces["dayofyear"] = -(-_SOME_DAYS // chunk_days) * chunk_days
     return {**pieces, "dayofyear": chunk_days}, pieces
+
+
+def _split_samples(sizes: dict[str, int], count: int, budget: int) -> tuple[dict[str, int], dict[str, int]]:
+    """As `_split`, for quantiles, whose pieces hold all samples of their points and make all days."""
+    pieces = {"hour": 1, "dayofyear": DAYS, **sizes}
+    each = 2 * 4 * count  # as values, and as keys
+
+    def points() -> int:
+        return math.prod(pieces[dim] for dim in sizes)
+
+    if each * points() > budget and "level" in sizes:
+        pieces["level"] = 1
+    if each * points() > budget:
+        pieces["latitude"] = max(1, pieces["latitude"] * budget // (each * points()))
+    return {**pieces, "dayofyear": min(max(_BYTES_PER_CHUNK // (4 * points()), 1), _SOME_DAYS)}, pieces
+
+
+def _coordinates(dataset: xr.Dataset, hours: np.ndarray, request: Request) -> dict[str, Any]:
+    days = np.arange(1, DAYS + 1)
+    coords: dict[str, Any] = {
+        "hour": ("hour", hours, {"long_name": "hour of the day, UTC"}),
+        "dayofyear": ("dayofyear", days, {"long_name": "day of the year"}),
+        **{name: dataset[name].variable for name in ("level", "latitude", "longitude") if name in dataset.coords},
+    }
+    if request.calendar == MONTH_DAY:
+        dates = pd.Timestamp("2000-01-01") + pd.to_timedelta(days - 1, "D")
+        coords["month"], coords["day"] = ("dayofyear", dates.month.values), ("dayofyear", dates.day.values)
+    if request.quantiles:
+        coords["quantile"] = ("quantile", np.array(request.quantiles))
+    return coords
+
+
+def _outputs(name: str, request: Request) -> list[tuple[str, dict[str, str]]]:
+    """What is computed of a field: kind of piece, and the variables written with their long names."""
+    kinds = [("moments", {name: "", f"{name}_std": "Standard deviation of "})]
+    if request.quantiles:
+        kinds.append(("quantiles", {f"{name}_quantile": "Quantiles of "}))
+    if name in SEEPS_DRY:
+        threshold = {f"{name}_seeps_threshold": "Amount above which precipitation is heavy: "}
+        kinds.append(("seeps", {f"{name}_seeps_dry_fraction": "Fraction of dry ", **threshold}))
+    return kinds
+
+
+def _plan(
+    reader: MapReader, hours: np.ndarray, request: Request, max_memory: int
+) -> tuple[xr.Dataset, dict[str, dict], dict[str, Piece], Estimate]:
+    """Template, encoding, pieces by key, and what they cost."""
+    dataset = reader.dataset
+    template = xr.Dataset(coords=_coordinates(dataset, hours, request))
+    encoding: dict[str, dict] = {}
+    pieces: dict[str, Piece] = {}
+    total = Estimate(0, 0, 0)
+    budget = min(_BYTES_PER_PIECE, int((max_memory - BASE_BYTES) * 0.4))
+    times = dataset["time"].values
+    count = max(samples(times, int(hour), request.calendar)[0].size for hour in hours)
+    for name, array in dataset.data_vars.items():
+        name = str(name)
+        if "time" not in array.dims:
+            continue
+        sizes = {dim: array.sizes[dim] for dim in ("level", "latitude", "longitude") if dim in array.dims}
+        stored = reader.chunks(name)
+        for kind, targets in _outputs(name, request):
+            if kind == "moments":
+                chunks, parts = _split(sizes, request.window, budget)
+            else:
+                chunks, parts = _split_samples(sizes, count, budget)
+            full = {"hour": hours.size, "dayofyear": DAYS, **sizes}
+            if kind == "quantiles":
+                number = len(request.quantiles)
+                full = {"hour": hours.size, "quantile": number, "dayofyear": DAYS, **sizes}
+                chunks, parts = {**chunks, "quantile": number}, {**parts, "quantile": number}
+            chunk = tuple(min(chunks[dim], full[dim]) for dim in full)
+            for target, prefix in targets.items():
+                attributes = {key: array.attrs[key] for key in ("units", "long_name") if key in array.attrs}
+                if prefix and "long_name" in attributes:
+                    attributes["long_name"] = prefix + attributes["long_name"]
+                if target.endswith("_fraction"):
+                    attributes["units"] = "1"
+                template[target] = (
+                    tuple(full),
+                    dask.array.zeros(tuple(full.values()), dtype=np.float32, chunks=-1),
+                    attributes,
+                )
+                encoding[target] = {"chunks": chunk}
+            offsets = {dim: range(0, full[dim], parts[dim]) for dim in full}
+            for corner in itertools.product(*offsets.values()):
+                region = tuple((dim, start, min(start + parts[dim], full[dim])) for dim, start in zip(offsets, corner))
+                piece = Piece(name, kind, int(hours[corner[0]]), region)
+                pieces[piece.key] = piece
+            # Every piece decodes whole chunks: those of its hour, of its levels and of its days.
+            shares = {dim: len(offsets[dim]) for dim in full if dim != "hour"}
+            again = shares["latitude"] if stored["latitude"] >= sizes["latitude"] else 1
+            if "level" in shares and stored.get("level", 1) > 1:
+                again *= max(1, math.ceil(stored["level"] / parts["level"]))
+            again *= min(hours.size, stored["time"])
+            if shares["dayofyear"] > 1:
+                again *= (_SOME_DAYS + request.window) / _SOME_DAYS
+            points = math.prod(parts[dim] for dim in sizes)
+            held = min(DAYS, (_SOME_DAYS if shares["dayofyear"] > 1 else DAYS) + request.window)
+            memory = 3 * 8 * held * points if kind == "moments" else 8 * count * points
+            written = 4 * math.prod(full.values()) * len(targets)
+            result = 4 * 2 * points * parts["dayofyear"] * max(1, len(request.quantiles))
+            chunk_bytes = 4 * math.prod(stored.values())
+            reading = 3 * max(min(_BYTES_PER_READ, 4 * points * _MOST_MAPS_PER_READ), chunk_bytes)
+            memory += BASE_BYTES + result + reading
+            if memory > max_memory:
+                raise UserError(
+                    f"needs {in_words(memory)} of memory a worker, and {in_words(max_memory)} are allowed",
+                    where=f"{request.input}, {name}",
+                    remedy=f"use --max-memory {in_words(1.02 * memory).replace(' ', '')}",
+                )
+            total = total + Estimate(float(array.nbytes) * again, written, memory, again)
+    return template, encoding, pieces, total
+
+
+def _hours(times: np.ndarray, where: str) -> np.ndarray:
+    """Hours of the day that the times have."""
+    since_midnight = np.unique(times - times.astype("datetime64[D]"))
+    if np.any(since_midnight % np.timedelta64(1, "h") != np.timedelta64(0, "ns")):
+        raise UserError("has times that are not on the hour", where=where, remedy="select the times on the hour")
+    return (since_midnight // np.timedelta64(1, "h")).astype(np.int64)
 
 
 def compute_climatology(
@@ -210,13 +288,17 @@ def compute_climatology(
     window: int = 61,
     variables: Sequence[str] | None = None,
     calendar: str = MONTH_DAY,
+    quantiles: Sequence[float] = (),
+    max_memory: str = DEFAULT_MEMORY,
     overwrite: bool = False,
     beam_options: Sequence[str] | None = None,
+    no_beam: bool = False,
     progress: bool = True,
 ) -> None:
     """Computes a climatology by hour of the day and day of the year into a Zarr store.
 
-    A run that was interrupted is finished by the same command. Each worker holds at most about 300 MB.
+    Precipitation over 6 and 24 hours also gets the dry fraction and the threshold that SEEPS needs. A run that was
+    interrupted is finished by the same command. Memory is bounded, however many years there are.
 
     Args:
         input: any data that `weather_scnn.data.opening.open_dataset` takes.
@@ -226,9 +308,12 @@ def compute_climatology(
         variables: WeatherBench 2 names; None for every field over time.
         calendar: "month-day" keys by calendar day, so leap and common years line up, and 29 February falls back on
             the days around it; "day-of-year" gives WeatherBench 2's numbers.
+        quantiles: between 0 and 1, written as `<name>_quantile`.
+        max_memory: that one worker may take.
         overwrite: whether to replace what stands at `output`.
         beam_options: options for Beam; by default threads of this process.
-        progress: whether to show a bar on standard error.
+        no_beam: whether to use threads without Beam, with the same result.
+        progress: whether to show what it will cost, and a bar, on standard error.
 
     Raises:
         UserError: the output exists, the period holds no data, or an option is out of range.
@@ -236,107 +321,58 @@ def compute_climatology(
     window_weights(window)
     if calendar not in CALENDARS:
         raise UserError(f"there is no calendar {calendar!r}", remedy=f"choose one of {', '.join(CALENDARS)}")
-    job = running.new_job()
+    if wrong := [each for each in quantiles if not 0 <= each <= 1]:
+        raise UserError(f"the quantile {wrong[0]:g} is not between 0 and 1", remedy="write them as 0.05,0.95")
+    running.check_options(beam_options or [])
     names = None if variables is None else tuple(variables)
-    dataset = _open(job, input, time, names)
-    where = f"{input}, period {time}" if time else input
-    if "time" not in dataset.dims:
-        raise UserError("holds no field over time", where=where, remedy="name other variables")
-    if dataset.sizes["time"] == 0:
-        raise UserError("the period holds no data", where=where, remedy="choose a period inside the data")
-    times = dataset["time"].values
-    whole_hours = np.unique(times - times.astype("datetime64[D]"))
-    if np.any(whole_hours % np.timedelta64(1, "h") != np.timedelta64(0, "ns")):
-        raise UserError("has times that are not on the hour", where=where, remedy="select the times on the hour")
-    hours = (whole_hours // np.timedelta64(1, "h")).astype(np.int64)
-    fields = [str(name) for name, array in dataset.data_vars.items() if "time" in array.dims]
-    if not fields:
-        raise UserError("holds no field over time", where=where, remedy="name other variables")
-
-    all_days = np.arange(1, DAYS + 1)
-    matrix = smoothing_matrix(all_days, window)
-    empty = 0
-    for hour in hours:
-        present = np.bincount(_samples(times, int(hour), calendar)[1] - 1, minlength=DAYS)
-        empty += int(((matrix @ present) == 0).sum())
-    if empty:
-        _LOG.warning("%d of %d hours and days of the year have no data within the window: NaN", empty, 366 * hours.size)
-
-    dates = pd.Timestamp("2000-01-01") + pd.to_timedelta(all_days - 1, "D")
-    coords = {
-        "hour": ("hour", hours, {"long_name": "hour of the day, UTC"}),
-        "dayofyear": ("dayofyear", all_days, {"long_name": "day of the year"}),
-        **{name: dataset[name].variable for name in ("level", "latitude", "longitude") if name in dataset.coords},
-    }
-    if calendar == MONTH_DAY:
-        coords["month"], coords["day"] = ("dayofyear", dates.month.values), ("dayofyear", dates.day.values)
-    template = xr.Dataset(coords=coords)
-    encoding: dict[str, dict] = {}
-    elements: list[tuple[xbeam.Key, int, dict[str, int]]] = []
-    for name in fields:
-        array = dataset[name].transpose("time", *(["level"] if "level" in dataset[name].dims else []), ...)
-        sizes = {str(dim): size for dim, size in array.sizes.items() if dim != "time"}
-        chunks, pieces = _split(sizes, window)
-        full = {"hour": hours.size, "dayofyear": DAYS, **sizes}
-        offsets = {dim: list(range(0, full[dim], pieces[dim])) for dim in full}
-        lazy = dask.array.zeros(
-            tuple(full.values()), chunks=tuple(min(chunks[dim], full[dim]) for dim in full), dtype=np.float32
-        )
-        for target, prefix in ((name, ""), (f"{name}_std", "Standard deviation of ")):
-            attributes = {key: array.attrs[key] for key in ("units", "long_name") if key in array.attrs}
-            if prefix and "long_name" in attributes:
-                attributes["long_name"] = prefix + attributes["long_name"]
-            template[target] = (tuple(full), lazy, attributes)
-            encoding[target] = {"chunks": tuple(min(chunks[dim], full[dim]) for dim in full)}
-        for corner in itertools.product(*offsets.values()):
-            key = xbeam.Key(dict(zip(offsets, corner)), vars={name})
-            ends = {dim: min(pieces[dim], full[dim] - key.offsets[dim]) for dim in full}
-            elements.append((key, int(hours[key.offsets["hour"]]), ends))
-    template.attrs.update(
-        provenance(
-            source=input,
-            formula=_FORMULA.format(window=window, half=max(window // 2, 1)),
-            period=f"{pd.Timestamp(times[0]).isoformat()}:{pd.Timestamp(times[-1]).isoformat()}",
-            window=window,
-            calendar=calendar,
-            times=int(times.size),
-            days_without_data=empty,
-        )
-    )
-    request = {
-        "command": "climatology",
-        "input": input,
-        "time": time,
-        "window": window,
-        "variables": fields,
-        "calendar": calendar,
-    }
-    store = begin_store(output, template, request=request, overwrite=overwrite, encoding=encoding)
-    elements = [element for element in elements if _piece_name(element[0], element[1]) not in store.done]
-    write = functools.partial(
-        _write_piece,
-        job=job,
-        path=input,
-        time=time,
-        variables=names,
-        window=window,
-        calendar=calendar,
-        store=store,
-    )
-
-    def build(pipeline: beam.Pipeline) -> object:
-        return pipeline | "Pieces" >> beam.Create(elements, reshuffle=True) | "Smooth" >> beam.MapTuple(write)
-
+    request = Request(str(input), time, names, window, calendar, tuple(sorted(map(float, quantiles))))
+    job = running.new_job()
+    where = f"{input}, period {time}" if time else str(input)
     try:
-        if elements:
-            running.run(
-                build,
-                job=job,
-                pieces=len(elements),
-                description="climatology",
-                beam_options=beam_options,
-                progress=progress,
+        reader = _opened(job, request)
+        dataset = reader.dataset
+        fields = [str(name) for name, array in dataset.data_vars.items() if "time" in array.dims]
+        if not fields:
+            raise UserError("holds no field over time", where=where, remedy="name other variables")
+        if dataset.sizes["time"] == 0:
+            raise UserError("the period holds no data", where=where, remedy="choose a period inside the data")
+        times = dataset["time"].values
+        hours = _hours(times, where)
+        matrix = smoothing_matrix(np.arange(1, DAYS + 1), window)
+        empty = 0
+        for hour in hours:
+            present = np.bincount(samples(times, int(hour), calendar)[1] - 1, minlength=DAYS)
+            empty += int(((matrix @ present) == 0).sum())
+        if empty:
+            _LOG.warning(
+                "%d of %d hours and days of the year have no data within the window: NaN", empty, DAYS * hours.size
             )
+        template, encoding, pieces, estimate = _plan(reader, hours, request, parse_bytes(max_memory))
+        template.attrs.update(
+            provenance(
+                source=str(input),
+                formula=_FORMULA.format(window=window, half=max(window // 2, 1)),
+                period=f"{pd.Timestamp(times[0]).isoformat()}:{pd.Timestamp(times[-1]).isoformat()}",
+                window=window,
+                calendar=calendar,
+                times=int(times.size),
+                days_without_data=empty,
+            )
+        )
+        facts = dataclasses.asdict(request) | {"command": "climatology", "fields": fields, "pieces": len(pieces)}
+        store = begin_store(output, template, request=facts, overwrite=overwrite, encoding=encoding)
+        if progress:
+            print(f"climatology: {times.size} times; {estimate}", file=sys.stderr)
+        running.run_pieces(
+            functools.partial(_work, job=job, request=request, store=store),
+            pieces,
+            store,
+            job=job,
+            description="climatology",
+            beam_options=beam_options,
+            no_beam=no_beam,
+            progress=progress,
+        )
+        store.finish()
     finally:
         _open.cache_clear()
-    store.finish()

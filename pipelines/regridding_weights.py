@@ -28,6 +28,8 @@ class Weights:
         method: one of METHODS.
         latitude: shape (Y, y), or (Y, y + 2) where `adds_poles`.
         longitude: shape (X, x).
+        source: degrees of the source's rows (those added included) and columns, shapes (y,) and (x,).
+        target: degrees of the target's, shapes (Y,) and (X,).
         adds_poles: whether a row at each pole, the mean of the nearest row, is put around the source first; bilinear
             interpolation beyond the last row of a grid without poles needs it.
     """
@@ -35,6 +37,8 @@ class Weights:
     method: str
     latitude: Float[np.ndarray, "Y y"]
     longitude: Float[np.ndarray, "X x"]
+    source: tuple[np.ndarray, np.ndarray]
+    target: tuple[np.ndarray, np.ndarray]
     adds_poles: bool = False
 
 
@@ -137,6 +141,7 @@ def make_weights(
     adds_poles = False
     if method == "conservative":
         across, around = conservative_latitude(latitude, rows), conservative_longitude(longitude, columns)
+        latitude, longitude = _snap(latitude, rows), _snap(longitude, columns)
     else:
         latitude, longitude = _snap(latitude, rows), _snap(longitude, columns)
         if method == "bilinear":
@@ -148,55 +153,5 @@ def make_weights(
             across, around = _linear(latitude, rows), _periodic(longitude, columns, _linear)
         else:
             across, around = _nearest(latitude, rows), _periodic(longitude, columns, _nearest)
-    return Weights(method, across[np.argsort(order)], around, adds_poles)
-
-
-def regrid_array(
-    values: Float[np.ndarray, "*batch y x"], weights: Weights, *, coverage: float = 0.5
-) -> Float[np.ndarray, "*batch Y X"]:
-    """Regrids the last two axes.
-
-    A target point is the weighted mean over the source points that are not NaN, and NaN where these hold less than
-    `coverage` of the weight (weatherbench2#171: without a threshold sea spreads into land).
-
-    Args:
-        values: any floating dtype, kept; products are formed in float64.
-        weights: from `make_weights`.
-        coverage: least share of valid weight, in (0, 1].
-    """
-    values = np.asarray(values)
-    work = values.astype(np.float64)
-    valid = np.isfinite(work)
-    complete = bool(valid.all())
-    if not complete:
-        work = np.where(valid, work, 0.0)
-    shares = None if complete else valid.astype(np.float64)
-    if weights.adds_poles:
-        work, shares = _with_poles(work, shares)
-    result = _apply(work, weights)
-    if shares is not None:
-        share = _apply(shares, weights)
-        # Rounding must not tip a cell that is covered by exactly the threshold.
-        enough = share >= coverage - 1e-9
-        result = np.where(enough, result / np.where(enough, share, 1.0), np.nan)
-    return result.astype(values.dtype if np.issubdtype(values.dtype, np.floating) else np.float32)
-
-
-def _apply(values: np.ndarray, weights: Weights) -> np.ndarray:
-    # Longitude first: it is the longer axis, so the second product is on the smaller field.
-    return weights.latitude @ (values @ weights.longitude.T)
-
-
-def _with_poles(values: np.ndarray, shares: np.ndarray | None) -> tuple[np.ndarray, np.ndarray | None]:
-    if shares is None:
-        south, north = (values[..., row, :].mean(axis=-1, keepdims=True) for row in (0, -1))
-    else:
-        counts = [shares[..., row, :].sum(axis=-1, keepdims=True) for row in (0, -1)]
-        sums = [values[..., row, :].sum(axis=-1, keepdims=True) for row in (0, -1)]
-        south, north = (total / np.maximum(count, 1) for total, count in zip(sums, counts))
-        ends = [
-            np.broadcast_to(count > 0, values[..., 0, :].shape)[..., None, :].astype(np.float64) for count in counts
-        ]
-        shares = np.concatenate([ends[0], shares, ends[1]], axis=-2)
-    rows = [np.broadcast_to(row, values[..., 0, :].shape)[..., None, :] for row in (south, north)]
-    return np.concatenate([rows[0], values, rows[1]], axis=-2), shares
+    across = across[np.argsort(order)]
+    return Weights(method, across, around, (latitude, longitude), (grid.latitude, columns), adds_poles)

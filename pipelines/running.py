@@ -1,32 +1,34 @@
-"""Runs the Beam jobs: the local runner, the progress bar, and errors as the user should see them."""
+"""Runs a job's pieces: in threads of this process, or on any Beam runner; the bar, and errors as users see them."""
 
+import concurrent.futures
 import contextlib
+import errno
 import logging
 import os
+import re
+import threading
+import time
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
 
-import rich.console
 import rich.progress
 
+from weather_scnn.data.catalogue import nearest_name
+from weather_scnn.data.writing import Record
 from weather_scnn.errors import UserError
 from weather_scnn.progress import progress_bar
 
-# Beam logs a warning on import where its Google Cloud extra is absent; jobs import Beam from here, without it.
-logging.disable(logging.WARNING)
-try:
-    import apache_beam as beam
-    import xarray_beam as xbeam
-    from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions, StandardOptions
-    from apache_beam.runners.portability.fn_api_runner import FnApiRunner
-finally:
-    logging.disable(logging.NOTSET)
+# Beam knows every runner but this by its short name.
+_DASK_RUNNER = "apache_beam.runners.dask.dask_runner.DaskRunner"
+_POLL_SECONDS = 2.0
+_PAUSES_SECONDS = (0.2, 1.0)
 
-__all__ = ["beam", "new_job", "piece", "run", "xbeam"]
-
-# Workers of the local runner are threads of this process, so they find here who waits for them.
+# Threads of this process find here who waits for them.
 _LISTENERS: dict[str, Callable[[], None]] = {}
 _FAILURES: dict[str, BaseException] = {}
+
+Work = Callable[[Any], None]
 
 
 def new_job() -> str:
@@ -47,59 +49,211 @@ def piece(job: str) -> Iterator[None]:
         listener()
 
 
-def _options(arguments: Sequence[str] | None) -> tuple[FnApiRunner | None, PipelineOptions]:
-    """The runner (None where the options name one) and the options, with the cores of this machine by default.
+@contextlib.contextmanager
+def _quiet_imports() -> Iterator[None]:
+    """Beam logs a warning on import where its Google Cloud extra is not installed."""
+    logging.disable(logging.WARNING)
+    try:
+        yield
+    finally:
+        logging.disable(logging.NOTSET)
 
-    Beam's DirectRunner first tries to fetch the Prism runner from the network. The runner it falls back to, which
-    runs in this process, is taken directly.
+
+def check_options(arguments: Sequence[str]) -> None:
+    """Refuses options that Beam does not know, before any work.
+
+    Raises:
+        UserError: an unknown option, with the nearest one, or a value that Beam refuses.
     """
-    options = PipelineOptions(list(arguments or []))
-    if options.view_as(StandardOptions).runner not in (None, "DirectRunner"):
-        return None, options
+    if not arguments:
+        return
+    with _quiet_imports():
+        from apache_beam.options.pipeline_options import PipelineOptions, _BeamArgumentParser
+
+        with contextlib.suppress(ImportError):
+            import apache_beam.runners.dask.dask_runner  # noqa: F401  its options count, too
+    parser = _BeamArgumentParser(allow_abbrev=False)
+    for options in PipelineOptions.__subclasses__():
+        with contextlib.suppress(Exception):  # options that several runners declare
+            options._add_argparse_args(parser)
+    names = [name for action in parser._actions for name in action.option_strings]
+    for argument in arguments:
+        name = argument.split("=")[0]
+        if name.startswith("--") and name not in names:
+            raise UserError(f"Beam has no option {name}", remedy=nearest_name(name, names))
+    try:
+        PipelineOptions(list(arguments))
+    except (SystemExit, ValueError) as error:
+        raise UserError(f"Beam refuses the options {' '.join(arguments)}", remedy="check their values") from error
+
+
+def runner_and_options(arguments: Sequence[str] | None) -> tuple[Any, Any, bool]:
+    """Beam's runner (None where Beam finds it by the options), its options, and whether work is in this process.
+
+    By default threads of this process, one a core. Beam's DirectRunner first tries to fetch the Prism runner from the
+    network; the runner it falls back to is taken directly.
+
+    Raises:
+        UserError: the runner needs a package that is not installed.
+    """
+    with _quiet_imports():
+        from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions, StandardOptions
+        from apache_beam.runners.portability.fn_api_runner import FnApiRunner
+    given = list(arguments or [])
+    names = {argument.split("=")[0] for argument in given}
+    runner = PipelineOptions(given).view_as(StandardOptions).runner
+    if runner in ("DaskRunner", "dask", _DASK_RUNNER):
+        try:
+            with _quiet_imports():
+                import distributed  # noqa: F401
+                from apache_beam.runners.dask.dask_runner import DaskRunner
+        except ImportError as error:
+            raise UserError(
+                "the DaskRunner needs dask's distributed", remedy="pip install 'weather-scnn[dask]'"
+            ) from error
+        rest = [argument for argument in given if not argument.startswith("--runner")]
+        return DaskRunner(), PipelineOptions(rest), False
+    if runner not in (None, "DirectRunner"):
+        return None, PipelineOptions(given), False
+    if "--default_sdk_harness_log_level" not in names:
+        given.append("--default_sdk_harness_log_level=WARNING")
+    options = PipelineOptions(given)
     direct = options.view_as(DirectOptions)
-    names = " ".join(arguments or [])
     if "--direct_running_mode" not in names:
         direct.direct_running_mode = "multi_threading"
     if "--direct_num_workers" not in names:
-        direct.direct_num_workers = min(os.cpu_count() or 1, 8)
-    return FnApiRunner(), options
+        direct.direct_num_workers = workers()
+    return FnApiRunner(), options, direct.direct_running_mode != "multi_processing"
 
 
-def run(
-    build: Callable[[beam.Pipeline], object],
+def workers() -> int:
+    """Threads by default: one a core, at most eight."""
+    return min(os.cpu_count() or 1, 8)
+
+
+def run_pieces(
+    work: Work,
+    pieces: Mapping[str, Any],
+    record: Record,
     *,
     job: str,
-    pieces: int,
     description: str,
     beam_options: Sequence[str] | None = None,
+    no_beam: bool = False,
     progress: bool = True,
 ) -> None:
-    """Builds a pipeline and runs it to its end.
+    """Does the pieces that `record` does not hold yet, in any order.
 
     Args:
-        build: applies the transforms to the pipeline; workers wrap each piece of work in `piece(job)`.
+        work: does one piece within `piece(job)`, and marks it as done in the record; picklable.
+        pieces: what `work` takes, by the piece's key.
+        record: of the output.
         job: from `new_job`.
-        pieces: how many times workers will enter `piece`.
-        description: of the progress bar.
-        beam_options: Beam's own options, for example `["--direct_num_workers=4"]` or those of Dataflow.
-        progress: whether to show a bar on standard error. It moves with the local runner; others have a console.
+        description: of the bar.
+        beam_options: Beam's own, for example `["--direct_num_workers=4"]` or those of Dataflow.
+        no_beam: whether to use threads of this process without Beam.
+        progress: whether to show a bar on standard error.
 
     Raises:
-        UserError, OSError: as a worker of the local runner raised it.
+        UserError: as a worker raised it, or what stopped it, with what to do.
     """
-    runner, options = _options(beam_options)
+    missing = [part for key, part in pieces.items() if key not in record.done]
     bar = progress_bar(rich.progress.MofNCompleteColumn(), rich.progress.TimeElapsedColumn(), enabled=progress)
     with bar:
-        task = bar.add_task(description, total=pieces)
+        task = bar.add_task(description, total=len(pieces), completed=len(pieces) - len(missing))
         _LISTENERS[job] = lambda: bar.advance(task)
         try:
-            with beam.Pipeline(runner=runner, options=options) as pipeline:
-                build(pipeline)
-        except Exception:
-            cause = _FAILURES.get(job)
-            if isinstance(cause, UserError | OSError):
-                raise cause from None
-            raise
+            if no_beam:
+                _run_threads(work, missing)
+            elif missing:
+                watch = (lambda: bar.update(task, completed=len(record.finished()))) if progress else None
+                _run_beam(work, missing, beam_options, watch)
+        except Exception as error:
+            raise explained(_FAILURES.get(job, error), record.path) from error
         finally:
             _LISTENERS.pop(job, None)
             _FAILURES.pop(job, None)
+
+
+def _run_threads(work: Work, pieces: Sequence[Any]) -> None:
+    pool = concurrent.futures.ThreadPoolExecutor(workers())
+    try:
+        for future in concurrent.futures.as_completed([pool.submit(work, part) for part in pieces]):
+            future.result()
+    finally:
+        # After an error or an interrupt, pieces that have begun are finished and no others are started.
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _run_beam(
+    work: Work, pieces: Sequence[Any], beam_options: Sequence[str] | None, watch: Callable[[], None] | None
+) -> None:
+    with _quiet_imports():
+        import apache_beam as beam
+    runner, options, here = runner_and_options(beam_options)
+    stop = threading.Event()
+
+    def poll() -> None:
+        while not stop.wait(_POLL_SECONDS):
+            with contextlib.suppress(OSError):
+                watch()  # type: ignore[misc]
+
+    # Workers of other processes cannot move the bar; the record of finished pieces does.
+    watcher = threading.Thread(target=poll, daemon=True) if watch is not None and not here else None
+    if watcher is not None:
+        watcher.start()
+    try:
+        with beam.Pipeline(runner=runner, options=options) as pipeline:
+            _ = pipeline | "Pieces" >> beam.Create(list(pieces), reshuffle=True) | "Work" >> beam.Map(work)
+    finally:
+        stop.set()
+
+
+def read_again(read: Callable[[], Any], *, what: str, where: str) -> Any:
+    """Reads, twice again after an error; then names what cannot be read.
+
+    Args:
+        read: does the reading.
+        what: the part, with its variable and times.
+        where: the source.
+
+    Raises:
+        UserError: it cannot be read.
+    """
+    for pause in (*_PAUSES_SECONDS, None):
+        try:
+            return read()
+        except Exception as error:  # stores raise nearly any type for a damaged or unreachable chunk
+            if isinstance(error, UserError):
+                raise
+            if pause is None:
+                raise UserError(
+                    f"{what} ({type(error).__name__}: {reason(error)[:160]})",
+                    where=where,
+                    remedy="fetch that part again, then repeat the command: finished pieces are kept",
+                ) from error
+            time.sleep(pause)
+    raise AssertionError
+
+
+def reason(error: BaseException) -> str:
+    """The line of an error's text that says most."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return next((line for line in reversed(lines) if "Error" in line), lines[-1] if lines else type(error).__name__)
+
+
+def explained(error: BaseException, where: str) -> UserError:
+    """What stopped a job, for the user. Workers of other processes send their errors as text."""
+    if isinstance(error, UserError):
+        return error
+    found = re.findall(r"weather_scnn\.errors\.UserError: ([^\n]+)", str(error))
+    if found:
+        what, _, remedy = re.sub(r"\s*\[while running.*$", "", found[-1]).rpartition("; ")
+        return UserError(what or remedy, remedy=remedy)
+    full = (isinstance(error, OSError) and error.errno == errno.ENOSPC) or "No space left" in str(error)
+    remedy = "free some space" if full else "mend that part of the source or the store"
+    return UserError(
+        f"stopped: {reason(error)[:300]}",
+        where=where,
+        remedy=f"{remedy}, then repeat the command: finished pieces are kept",
+    )

@@ -1,24 +1,37 @@
-"""Beam job for the statistics that normalise training: of every field, and of its increments over one step."""
+"""Job for the statistics that normalise training: of every field, and of its increments over one step."""
 
 import dataclasses
 import functools
-from collections.abc import Iterable, Sequence
+import io
+import math
+import sys
+import threading
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 import xarray as xr
 
 from pipelines import running
-from pipelines.running import beam, xbeam
-from weather_scnn.data.opening import open_dataset
+from pipelines.moments import Moments
+from pipelines.planning import BASE_BYTES, DEFAULT_MEMORY, Estimate, in_words, parse_bytes
+from weather_scnn.data.direct import MapReader, open_maps
 from weather_scnn.data.statistics import STATISTICS
-from weather_scnn.data.writing import provenance, refuse_to_overwrite, write_netcdf
+from weather_scnn.data.writing import Record, begin_record, provenance, refuse_to_overwrite, write_netcdf
 from weather_scnn.errors import UserError
 from weather_scnn.sphere.grid import latitude_weights
 
-# Values a worker reads at once; in float64, with a copy of deviations, some ten times as many bytes.
-_VALUES_PER_PIECE = 2**22
-_LEAST_PIECES = 4
+# Of the source, a piece of work that is recorded when done, and what of it is read at once.
+_PIECE_BYTES = 64 * 2**20
+_BLOCK_BYTES = 8 * 2**20
+_LEAST_PIECES = 8
+# Maps are taken in float64 some levels at a time, with copies for deviations and increments.
+_VALUES_AT_ONCE = 2**20
+_COPIES = 6
+# A piece reads on for one step beyond its end; so many steps make that an eighth of the reading.
+_STEPS_PER_PIECE = 8
+_OPENING = threading.Lock()
 
 _FORMULA = (
     "Area-weighted (cell areas of mean 1) over all times and points of the period, NaNs left out. mean = sum(w x)/sum(w)"
@@ -28,90 +41,43 @@ _FORMULA = (
 
 
 @dataclasses.dataclass(frozen=True)
-class Moments:
-    """Weighted moments of part of the data, each of shape (level,) or ().
+class Request:
+    """What is asked for; workers open the source by it."""
 
-    Attributes:
-        count: number of values.
-        weight: sum of their weights.
-        mean: weighted mean; 0 where nothing was counted.
-        squares: weighted sum of squared deviations from the mean.
-    """
+    input: str
+    time: str | None
+    variables: tuple[str, ...] | None
+    step: str
 
-    count: np.ndarray
-    weight: np.ndarray
-    mean: np.ndarray
-    squares: np.ndarray
 
-    @classmethod
-    def of(cls, values: np.ndarray, weights: np.ndarray, axes: tuple[int, ...]) -> "Moments":
-        """Moments over `axes` of an array with NaNs where data is missing.
+class Piece(NamedTuple):
+    """Times `start` to `stop` and some levels of a field, and the increments that begin in these times."""
 
-        Args:
-            values: shape (…, latitude, longitude).
-            weights: shape (latitude,).
-            axes: those to reduce, counted from the end: longitude (-1) and latitude (-2) always, time where there.
-        """
-        values = np.asarray(values, np.float64)
-        valid = np.isfinite(values)
-        complete = bool(valid.all())
-        if not complete:
-            values = np.where(valid, values, 0.0)
-        # Rows first: every value is touched once a sum, and weights only meet row sums.
-        outer = tuple(axis + 1 for axis in axes if axis != -1)
-        row_count = valid.sum(-1)
-        weight = (row_count * weights).sum(outer)
-        total = (values.sum(-1) * weights).sum(outer)
-        mean = total / np.where(weight > 0, weight, 1.0)
-        deviation = values - np.expand_dims(mean, axes)
-        if not complete:
-            deviation *= valid
-        squares = (np.einsum("...x,...x->...", deviation, deviation) * weights).sum(outer)
-        return cls(row_count.sum(outer), weight, mean, squares)
-
-    def merge(self, other: "Moments") -> "Moments":
-        """Moments of the union of two disjoint parts (Chan, Golub and LeVeque 1983, with weights)."""
-        weight = self.weight + other.weight
-        share = other.weight / np.where(weight > 0, weight, 1.0)
-        difference = other.mean - self.mean
-        return Moments(
-            self.count + other.count,
-            weight,
-            self.mean + share * difference,
-            self.squares + other.squares + self.weight * share * difference**2,
-        )
+    name: str
+    start: int
+    stop: int
+    first_level: int
+    last_level: int
+    times_in_block: int
 
     @property
-    def std(self) -> np.ndarray:
-        """Standard deviation (of the population), NaN where nothing was counted."""
-        with np.errstate(invalid="ignore"):
-            return np.sqrt(self.squares / np.where(self.weight > 0, self.weight, np.nan))
+    def key(self) -> str:
+        return f"{self.name}-{self.first_level:04d}-{self.start:08d}"
 
 
-Pair = tuple[Moments, Moments | None]
+@functools.lru_cache(maxsize=2)
+def _open(job: str, request: Request) -> MapReader:
+    names = None if request.variables is None else list(request.variables)
+    return open_maps(request.input, variables=names, time=request.time)
 
 
-def _merge(pairs: Iterable[Pair]) -> Pair | None:
-    """Combines (moments of values, moments of increments); None for nothing."""
-    total: Pair | None = None
-    for pair in pairs:
-        if pair is None:
-            continue
-        if total is None:
-            total = pair
-        else:
-            increments = None if total[1] is None or pair[1] is None else total[1].merge(pair[1])
-            total = (total[0].merge(pair[0]), increments)
-    return total
+def _opened(job: str, request: Request) -> MapReader:
+    """The source, opened once a job and process whatever the number of threads."""
+    with _OPENING:
+        return _open(job, request)
 
 
-@functools.lru_cache(maxsize=4)
-def _open(job: str, path: str, time: str | None, variables: tuple[str, ...] | None) -> xr.Dataset:
-    """The input, opened once a job and process."""
-    return open_dataset(path, variables=None if variables is None else list(variables), time=time)
-
-
-def _partners(times: np.ndarray, step: np.timedelta64) -> np.ndarray:
+def partners(times: np.ndarray, step: np.timedelta64) -> np.ndarray:
     """Index of the time one step later for every time, −1 where the data has no such time; shape (time,)."""
     later = times + step
     index = np.searchsorted(times, later)
@@ -120,67 +86,199 @@ def _partners(times: np.ndarray, step: np.timedelta64) -> np.ndarray:
     return np.where(found, index, -1)
 
 
-def _reduce(
-    key: xbeam.Key,
-    length: int,
-    *,
-    job: str,
-    path: str,
-    time: str | None,
-    variables: tuple[str, ...] | None,
-    step: np.timedelta64,
-) -> tuple[str, Pair]:
-    """Moments of one variable over a run of times, and of the increments that begin in it."""
+def _moments(values: np.ndarray, weights: np.ndarray) -> Moments:
+    """Moments over time and map of float32 values (time[, level], latitude, longitude), some levels at a time."""
+    axes = (-values.ndim, -2, -1)
+    if values.ndim == 3:
+        return Moments.of(values, weights, axes)
+    levels = max(1, _VALUES_AT_ONCE // max(1, values[:, 0].size))
+    parts = [Moments.of(values[:, i : i + levels], weights, axes) for i in range(0, values.shape[1], levels)]
+    return Moments(*(np.concatenate(part) for part in zip(*(dataclasses.astuple(each) for each in parts))))
+
+
+def _differences(window: np.ndarray, later: np.ndarray, earlier: np.ndarray, weights: np.ndarray) -> Moments:
+    """Moments of window[later] − window[earlier], formed in float64 some levels at a time."""
+    axes = (-window.ndim, -2, -1)
+    levels = window.shape[1] if window.ndim == 4 else 1
+    at_once = max(1, _VALUES_AT_ONCE // max(1, later.size * window.shape[-2] * window.shape[-1]))
+    parts = []
+    for first in range(0, levels, at_once):
+        part = window[:, first : first + at_once] if window.ndim == 4 else window
+        parts.append(Moments.of(part[later].astype(np.float64) - part[earlier], weights, axes))
+    if window.ndim == 3:
+        return parts[0]
+    return Moments(*(np.concatenate(part) for part in zip(*(dataclasses.astuple(each) for each in parts))))
+
+
+def _work(piece: Piece, *, job: str, request: Request, record: Record) -> None:
+    """Moments of a piece, kept in the record: the driver combines them in one order, whatever ran where."""
     with running.piece(job):
-        dataset = _open(job, path, time, variables)
-        (name,) = key.vars
-        array = dataset[name]
-        leading = [dim for dim in array.dims if dim not in ("latitude", "longitude")]
-        array = array.transpose(*leading, "latitude", "longitude")
+        reader = _opened(job, request)
+        dataset = reader.dataset
+        array = dataset[piece.name]
         weights = latitude_weights(dataset["latitude"].values)
+        levels = slice(piece.first_level, piece.last_level) if "level" in array.dims else None
         if "time" not in array.dims:
-            values = array.values
-            return name, (Moments.of(values, weights, (-2, -1)), None)
-        begin = key.offsets["time"]
-        partner = _partners(dataset["time"].values, step)[begin : begin + length]
-        end = max(begin + length, int(partner.max()) + 1)
-        # Beam's workers are the threads already; dask's own on top of them read one chunk a time 2.5 times slower.
-        part = array.transpose("time", ...).isel(time=slice(begin, end)).compute(scheduler="synchronous")
-        values = part.values.astype(np.float64)
-        axes = (-values.ndim, -2, -1)
-        has_partner = np.flatnonzero(partner >= 0)
-        increments = values[partner[has_partner] - begin] - values[has_partner]
-        return name, (Moments.of(values[:length], weights, axes), Moments.of(increments, weights, axes))
+            record.mark_done(
+                piece.key, _packed(Moments.of(reader.read(piece.name, None, levels), weights, (-2, -1)), None)
+            )
+            return
+        partner = partners(dataset["time"].values, pd.Timedelta(request.step).to_timedelta64())
+        earlier = np.full(partner.size, -1)
+        starts = np.arange(piece.start, piece.stop)
+        starts = starts[partner[starts] >= 0]
+        earlier[partner[starts]] = starts
+        end = max(piece.stop, int(partner[starts].max()) + 1 if starts.size else 0)
+        states: Moments | None = None
+        increments: Moments | None = None
+        window, first = None, piece.start  # times from `first` on that increments still need
+        for begin in range(piece.start, end, piece.times_in_block):
+            stop = min(begin + piece.times_in_block, end)
+            block = running.read_again(
+                functools.partial(reader.read, piece.name, slice(begin, stop), levels),
+                what=f"{piece.name} cannot be read in {_stamp(dataset, begin)}:{_stamp(dataset, stop - 1)}",
+                where=request.input,
+            )
+            if begin < piece.stop:
+                found = _moments(block[: piece.stop - begin], weights)
+                states = found if states is None else states.merge(found)
+            window = block if window is None else np.concatenate([window, block])
+            later = np.arange(begin, stop)[earlier[begin:stop] >= 0]
+            if later.size:
+                found = _differences(window, later - first, earlier[later] - first, weights)
+                increments = found if increments is None else increments.merge(found)
+            pending = starts[partner[starts] >= stop]
+            keep = int(pending.min()) if pending.size else stop
+            window, first = (window[keep - first :], keep) if keep < stop else (None, stop)
+        if increments is None:
+            nothing = np.full((1, *block.shape[1:]), np.nan, np.float32)
+            increments = _moments(nothing, weights)
+        assert states is not None
+        record.mark_done(piece.key, _packed(states, increments))
 
 
-def _table(results: Iterable[tuple[str, Pair]], template: xr.Dataset) -> xr.Dataset:
+def _stamp(dataset: xr.Dataset, index: int) -> str:
+    return np.datetime_as_string(dataset["time"].values[index], "h")
+
+
+def _packed(states: Moments, increments: Moments | None) -> bytes:
+    arrays = {f"states_{key}": value for key, value in dataclasses.asdict(states).items()}
+    if increments is not None:
+        arrays |= {f"increments_{key}": value for key, value in dataclasses.asdict(increments).items()}
+    buffer = io.BytesIO()
+    np.savez(buffer, **arrays)
+    return buffer.getvalue()
+
+
+def _unpacked(result: bytes) -> tuple[Moments, Moments | None]:
+    with np.load(io.BytesIO(result)) as arrays:
+        fields = [field.name for field in dataclasses.fields(Moments)]
+        states = Moments(*(arrays[f"states_{name}"] for name in fields))
+        if "increments_mean" not in arrays:
+            return states, None
+        return states, Moments(*(arrays[f"increments_{name}"] for name in fields))
+
+
+def _plan(reader: MapReader, request: Request, max_memory: int) -> tuple[dict[str, Piece], Estimate]:
+    """Pieces by key, and what they cost."""
+    dataset = reader.dataset
+    pieces: dict[str, Piece] = {}
+    total = Estimate(0, 0, 0)
+    for name, array in dataset.data_vars.items():
+        name = str(name)
+        chunks = reader.chunks(name)
+        points = array.sizes["latitude"] * array.sizes["longitude"]
+        levels = array.sizes.get("level", 1)
+        if "time" not in array.dims:
+            piece = Piece(name, 0, 0, 0, levels, 1)
+            pieces[piece.key] = piece
+            continue
+        times = array.sizes["time"]
+        partner = partners(dataset["time"].values, pd.Timedelta(request.step).to_timedelta64())
+        lag = int((partner - np.arange(times))[partner >= 0].max())
+        chunk, chunk_levels = min(chunks["time"], times), chunks.get("level", 1)
+        working = _COPIES * 8 * max(_VALUES_AT_ONCE, points)
+        decoded = 4 * chunk * chunk_levels * chunks["latitude"] * chunks["longitude"]
+        room = max_memory - BASE_BYTES - working - decoded
+
+        def held(block: int, count: int, points: int = points, lag: int = lag) -> int:
+            # The window is copied when a block is added to it.
+            return 4 * points * count * (2 * (lag + block) + block)
+
+        count = levels
+        while count > 1 and held(min(chunk, 8), count) > room:
+            count = -(-count // 2)
+        count = (
+            count
+            if count in (levels, 1)
+            else max(1, count // chunk_levels * chunk_levels)
+            if count >= chunk_levels
+            else count
+        )
+        if held(1, count) > room:
+            needed = max_memory - room + held(1, count)
+            raise UserError(
+                f"increments over {request.step} need {in_words(needed)} of memory a worker, and "
+                f"{in_words(max_memory)} are allowed",
+                where=f"{request.input}, {name}",
+                remedy=f"use --max-memory {in_words(1.02 * needed).replace(' ', '')}",
+            )
+        block = chunk * max(1, _BLOCK_BYTES // (4 * points * count * chunk))
+        while block > 1 and held(block, count) > room:
+            block = -(-block // 2)
+        length = max(1, math.ceil(_PIECE_BYTES / (4 * points * count)), _STEPS_PER_PIECE * lag)
+        length = min(length, math.ceil(times / _LEAST_PIECES))
+        length = math.ceil(length / block) * block
+        for start in range(0, times, length):
+            for first in range(0, levels, count):
+                piece = Piece(name, start, min(start + length, times), first, min(first + count, levels), block)
+                pieces[piece.key] = piece
+        again = (
+            (1 + lag / length) * (math.ceil(levels / count) if count < chunk_levels else 1) * max(1.0, chunk / block)
+        )
+        memory = BASE_BYTES + working + decoded + held(block, count)
+        total = total + Estimate(4.0 * points * levels * times * again, 0, memory, again)
+    return pieces, total
+
+
+def _table(record: Record, pieces: dict[str, Piece], reader: MapReader) -> xr.Dataset:
     """The dataset of stats.nc: per variable (statistic[, level])."""
-    dataset = template.copy()
-    for name, (values, increments) in sorted(results):
-        missing = np.full(values.mean.shape, np.nan)
-
-        def columns(moments: Moments | None, missing: np.ndarray = missing) -> list[np.ndarray]:
-            if moments is None:
-                return [missing, missing, missing]
-            mean = np.where(moments.weight > 0, moments.mean, np.nan)
-            return [mean, moments.std, moments.count.astype(np.float64)]
-
-        mean, std, count = columns(values)
-        increment_mean, increment_std, increment_count = columns(increments)
-        rows = np.stack([mean, std, increment_mean, increment_std, count, increment_count])
-        attributes = dataset.attrs.get(f"_attributes_{name}", {})
-        dataset[name] = (("statistic", *(["level"] if rows.ndim == 2 else [])), rows, attributes)
-    dataset.attrs = {key: value for key, value in dataset.attrs.items() if not key.startswith("_attributes_")}
+    dataset = xr.Dataset(coords={"statistic": list(STATISTICS)})
+    source = reader.dataset
+    if "level" in source.dims:
+        dataset["level"] = source["level"].variable
+    for name, array in sorted(source.data_vars.items()):
+        shape = (array.sizes["level"],) if "level" in array.dims else ()
+        rows = np.full((len(STATISTICS), *shape), np.nan)
+        bands: dict[tuple[int, int], list[Piece]] = {}
+        for piece in sorted(each for each in pieces.values() if each.name == name):
+            bands.setdefault((piece.first_level, piece.last_level), []).append(piece)
+        for (first, last), parts in bands.items():
+            found = [_unpacked(record.read(piece.key)) for piece in parts]
+            states, increments = (functools.reduce(_merged, kind) for kind in zip(*found))
+            columns = [*_columns(states), *_columns(increments)]
+            place = (slice(None), slice(first, last)) if shape else (slice(None),)
+            rows[place] = np.stack(
+                [columns[i] if columns[i] is not None else rows[place][i] for i in (0, 1, 3, 4, 2, 5)]
+            )
+        attributes = {key: array.attrs[key] for key in ("units", "long_name", "standard_name") if key in array.attrs}
+        dataset[name] = (("statistic", *(["level"] if shape else [])), rows, attributes)
     return dataset
 
 
-def _deliver(results: list, *, job: str, template: xr.Dataset, output: str) -> None:
-    with running.piece(job):
-        write_netcdf(_table(results, template), output, overwrite=True)
+def _merged(first: Moments | None, second: Moments | None) -> Moments | None:
+    return None if first is None or second is None else first.merge(second)
 
 
-def _check_step(times: np.ndarray, step: str, path: str) -> np.timedelta64:
-    """The step, if the data's spacing divides it and at least one pair of times is that far apart."""
+def _columns(moments: Moments | None) -> list[np.ndarray | None]:
+    """Mean, standard deviation and count."""
+    if moments is None:
+        return [None, None, None]
+    return [np.where(moments.weight > 0, moments.mean, np.nan), moments.std, moments.count.astype(np.float64)]
+
+
+def _check_step(times: np.ndarray, step: str, path: str) -> None:
+    """Refuses a step that the data's spacing does not divide, or that no two times are apart."""
     try:
         wanted = pd.Timedelta(step).to_timedelta64()
     except ValueError:
@@ -198,9 +296,8 @@ def _check_step(times: np.ndarray, step: str, path: str) -> np.timedelta64:
             where=path,
             remedy="choose a multiple of the spacing",
         )
-    if not (_partners(times, wanted) >= 0).any():
+    if not (partners(times, wanted) >= 0).any():
         raise UserError(f"no two times of the period are {step} apart", where=path, remedy="choose another step")
-    return wanted
 
 
 def compute_statistics(
@@ -210,92 +307,85 @@ def compute_statistics(
     time: str | None,
     step: str = "6h",
     variables: Sequence[str] | None = None,
+    max_memory: str = DEFAULT_MEMORY,
     overwrite: bool = False,
     beam_options: Sequence[str] | None = None,
+    no_beam: bool = False,
     progress: bool = True,
 ) -> None:
     """Computes mean and standard deviation of every field, and of its increments over `step`, into a netCDF file.
 
     Use the training years only: statistics that have seen the test years leak them into training. The data is read
-    once; memory is bounded by the pieces that the workers hold.
+    once; memory is bounded by the pieces that the workers hold. An interrupted run is finished by the same command.
 
     Args:
         input: any data that `weather_scnn.data.opening.open_dataset` takes.
-        output: netCDF file to write; see `weather_scnn.data.statistics` for its layout.
+        output: netCDF file to write, local or an fsspec address; see `weather_scnn.data.statistics` for its layout.
         time: period "A:B", both ends included; None for everything.
         step: length of the increments, a multiple of the data's spacing. No increment crosses a gap.
         variables: WeatherBench 2 names; None for all.
+        max_memory: that one worker may take.
         overwrite: whether to replace what stands at `output`.
         beam_options: options for Beam; by default threads of this process.
-        progress: whether to show a bar on standard error.
+        no_beam: whether to use threads without Beam, with the same result.
+        progress: whether to show what it will cost, and a bar, on standard error.
 
     Raises:
-        UserError: the output exists, the period holds no data, or the step does not fit the data.
+        UserError: the output exists, the period holds no data, or the step does not fit the data or the memory.
     """
     refuse_to_overwrite(output, overwrite=overwrite)
+    running.check_options(beam_options or [])
+    request = Request(str(input), time, None if variables is None else tuple(variables), step)
     job = running.new_job()
-    names = None if variables is None else tuple(variables)
-    dataset = _open(job, input, time, names)
-    where = f"{input}, period {time}" if time else input
-    if "time" not in dataset.dims:
-        raise UserError("has no time dimension", where=where, remedy="give data over time")
-    times = dataset["time"].values
-    if times.size == 0:
-        raise UserError("the period holds no data", where=where, remedy="choose a period inside the data")
-    duration = _check_step(times, step, where)
-    elements: list[tuple[xbeam.Key, int]] = []
-    template = xr.Dataset(coords={"statistic": list(STATISTICS)})
-    if "level" in dataset.dims:
-        template["level"] = dataset["level"].variable
-    for name, array in dataset.data_vars.items():
-        if not {"latitude", "longitude"} <= set(array.dims):
-            raise UserError(
-                "is not a map over latitude and longitude", where=f"{input}, {name}", remedy="name other --variables"
-            )
-        template.attrs[f"_attributes_{name}"] = {
-            key: array.attrs[key] for key in ("units", "long_name", "standard_name") if key in array.attrs
-        }
-        if "time" not in array.dims:
-            elements.append((xbeam.Key({}, vars={str(name)}), 0))
-            continue
-        chunk = max((array.chunksizes or {}).get("time", (1,)))
-        length = max(1, _VALUES_PER_PIECE // max(1, array.size // times.size))
-        length = min(length, -(-times.size // _LEAST_PIECES))
-        length = -(-length // chunk) * chunk
-        elements += [
-            (xbeam.Key({"time": begin}, vars={str(name)}), min(length, times.size - begin))
-            for begin in range(0, times.size, length)
-        ]
-    template.attrs.update(
-        provenance(
-            source=input,
-            formula=_FORMULA,
-            period=f"{pd.Timestamp(times[0]).isoformat()}:{pd.Timestamp(times[-1]).isoformat()}",
-            step=step,
-            grid=f"{dataset.sizes['longitude']}x{dataset.sizes['latitude']}",
-            times=int(times.size),
-        )
-    )
-    reduce = functools.partial(_reduce, job=job, path=input, time=time, variables=names, step=duration)
-
-    def build(pipeline: beam.Pipeline) -> object:
-        return (
-            pipeline
-            | "Pieces" >> beam.Create(elements, reshuffle=True)
-            | "Moments" >> beam.MapTuple(reduce)
-            | "Combine" >> beam.CombinePerKey(_merge)
-            | "Collect" >> beam.combiners.ToList()
-            | "Write" >> beam.Map(_deliver, job=job, template=template, output=output)
-        )
-
+    where = f"{input}, period {time}" if time else str(input)
     try:
-        running.run(
-            build,
+        reader = _opened(job, request)
+        dataset = reader.dataset
+        if "time" not in dataset.dims:
+            raise UserError("has no time dimension", where=where, remedy="give data over time")
+        times = dataset["time"].values
+        if times.size == 0:
+            raise UserError("the period holds no data", where=where, remedy="choose a period inside the data")
+        _check_step(times, step, where)
+        for name, array in dataset.data_vars.items():
+            if not {"latitude", "longitude"} <= set(array.dims):
+                raise UserError(
+                    "is not a map over latitude and longitude",
+                    where=f"{input}, {name}",
+                    remedy="name other --variables",
+                )
+        pieces, estimate = _plan(reader, request, parse_bytes(max_memory))
+        facts = dataclasses.asdict(request) | {
+            "command": "stats",
+            "fields": sorted(map(str, dataset.data_vars)),
+            "times": [int(times.size), str(times[0]), str(times[-1])],
+            "pieces": sorted(pieces),
+        }
+        record = begin_record(output, request=facts)
+        if progress:
+            print(f"stats: {times.size} times; {estimate}", file=sys.stderr)
+        running.run_pieces(
+            functools.partial(_work, job=job, request=request, record=record),
+            pieces,
+            record,
             job=job,
-            pieces=len(elements) + 1,
             description="statistics",
             beam_options=beam_options,
+            no_beam=no_beam,
             progress=progress,
         )
+        table = _table(record, pieces, reader)
+        table.attrs.update(
+            provenance(
+                source=str(input),
+                formula=_FORMULA,
+                period=f"{pd.Timestamp(times[0]).isoformat()}:{pd.Timestamp(times[-1]).isoformat()}",
+                step=step,
+                grid=f"{dataset.sizes['longitude']}x{dataset.sizes['latitude']}",
+                times=int(times.size),
+            )
+        )
+        write_netcdf(table, output, overwrite=True)
+        record.clear()
     finally:
         _open.cache_clear()

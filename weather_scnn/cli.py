@@ -30,9 +30,11 @@ Output = Annotated[str, typer.Option("--output", help="What to write.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the output if it exists.")]
 Period = Annotated[str | None, typer.Option("--time", help="Period A:B, inclusive; dates as xarray takes them.")]
 Variables = Annotated[str | None, typer.Option("--variables", help="Names separated by commas.")]
-Workdir = Annotated[pathlib.Path, typer.Option("--workdir", help="Folder of the run.")]
+Workdir = Annotated[str, typer.Option("--workdir", help="Folder of the run; local, or an address such as gs://….")]
 Assignments = Annotated[list[str] | None, typer.Option("--set", help="Replace a setting: a.b=value; repeatable.")]
 ConfigFile = Annotated[pathlib.Path, typer.Option("--config", help="Python file with get_config().")]
+NoBeam = Annotated[bool, typer.Option("--no-beam", help="Threads of this process, without Beam.")]
+MaxMemory = Annotated[str, typer.Option("--max-memory", help="Memory that one worker may take.")]
 BeamOptions = Annotated[
     list[str] | None, typer.Argument(help="Options for the Beam runner, after --.", metavar="-- BEAM OPTIONS")
 ]
@@ -49,6 +51,13 @@ def _levels(text: str | None) -> list[int] | None:
         raise UserError(
             f"the levels {text!r} are not whole numbers", remedy="write --levels 500,850, in hPa"
         ) from error
+
+
+def _fractions(text: str | None) -> list[float]:
+    try:
+        return [float(part) for part in _names(text) or []]
+    except ValueError as error:
+        raise UserError(f"the quantiles {text!r} are not numbers", remedy="write --quantiles 0.05,0.95") from error
 
 
 @app.command()
@@ -90,21 +99,32 @@ def regrid(
     output: Output,
     grid: Annotated[str, typer.Option(help="LONxLAT of the output.")] = "64x32",
     poles: Annotated[bool, typer.Option("--poles", help="Rows on the poles.")] = False,
-    method: Annotated[str, typer.Option(help="conservative, bilinear or nearest.")] = "conservative",
+    gaussian: Annotated[bool, typer.Option("--gaussian", help="Gaussian latitudes.")] = False,
+    method: Annotated[str, typer.Option(help="conservative, bilinear, nearest or spectral.")] = "conservative",
     variables: Variables = None,
     levels: Annotated[str | None, typer.Option(help="Pressure levels in hPa, separated by commas.")] = None,
+    interpolate_levels: Annotated[
+        bool, typer.Option("--interpolate-levels", help="Make levels that the source lacks, linear in log pressure.")
+    ] = False,
     time: Period = None,
-    no_beam: Annotated[bool, typer.Option("--no-beam", help="A plain loop in this process.")] = False,
+    coverage: Annotated[float, typer.Option(help="Least valid share of a cell, else it is missing.")] = 0.5,
+    winds: Annotated[str, typer.Option(help="vector, or scalar as WeatherBench 2.")] = "vector",
+    chunks: Annotated[str | None, typer.Option(help="Chunks of the output: time=8,level=1.")] = None,
+    shards: Annotated[str | None, typer.Option(help="Shards of the output: time=64.")] = None,
+    max_memory: MaxMemory = "1.5GB",
+    no_beam: NoBeam = False,
     overwrite: Overwrite = False,
     beam_options: BeamOptions = None,
 ) -> None:
-    """Brings a source onto an equiangular grid, in the canonical layout."""
+    """Brings a source onto another grid, in the canonical layout."""
     from pipelines.regrid import regrid as job
     from weather_scnn.sphere import Grid
 
     job(
-        input, output, Grid.from_name(grid, poles=poles), method=method, variables=_names(variables),
-        levels=_levels(levels), time=time, overwrite=overwrite, beam_options=beam_options, no_beam=no_beam,
+        input, output, Grid.from_name(grid, poles=poles, gaussian=gaussian), method=method,
+        variables=_names(variables), levels=_levels(levels), interpolate_levels=interpolate_levels, time=time,
+        coverage=coverage, winds=winds, chunks=chunks, shards=shards, max_memory=max_memory, overwrite=overwrite,
+        beam_options=beam_options, no_beam=no_beam,
     )  # fmt: skip
 
 
@@ -115,6 +135,8 @@ def stats(
     time: Period = None,
     step: Annotated[str, typer.Option(help="Step of the increments.")] = "6h",
     variables: Variables = None,
+    max_memory: MaxMemory = "1.5GB",
+    no_beam: NoBeam = False,
     overwrite: Overwrite = False,
     beam_options: BeamOptions = None,
 ) -> None:
@@ -122,8 +144,9 @@ def stats(
     from pipelines.statistics import compute_statistics
 
     compute_statistics(
-        input, output, time=time, step=step, variables=_names(variables), overwrite=overwrite, beam_options=beam_options
-    )
+        input, output, time=time, step=step, variables=_names(variables), max_memory=max_memory, overwrite=overwrite,
+        beam_options=beam_options, no_beam=no_beam,
+    )  # fmt: skip
 
 
 @app.command()
@@ -134,6 +157,9 @@ def climatology(
     window: Annotated[int, typer.Option(help="Days of the triangular window.")] = 61,
     variables: Variables = None,
     calendar: Annotated[str, typer.Option(help="month-day, or day-of-year as WeatherBench 2.")] = "month-day",
+    quantiles: Annotated[str | None, typer.Option(help="Quantiles to write too: 0.05,0.95.")] = None,
+    max_memory: MaxMemory = "1.5GB",
+    no_beam: NoBeam = False,
     overwrite: Overwrite = False,
     beam_options: BeamOptions = None,
 ) -> None:
@@ -141,8 +167,9 @@ def climatology(
     from pipelines.climatology import compute_climatology
 
     compute_climatology(
-        input, output, time=time, window=window, variables=_names(variables), calendar=calendar, overwrite=overwrite,
-        beam_options=beam_options,
+        input, output, time=time, window=window, variables=_names(variables), calendar=calendar,
+        quantiles=_fractions(quantiles), max_memory=max_memory, overwrite=overwrite, beam_options=beam_options,
+        no_beam=no_beam,
     )  # fmt: skip
 
 
@@ -164,25 +191,37 @@ def train(
         jax.distributed.initialize(
             num_processes=int(count) if count else None, process_id=int(number) if number else None
         )
+    from weather_scnn.training.checkpoints import has_checkpoint, run_folder
     from weather_scnn.training.configuration import load_config, with_overrides
     from weather_scnn.training.loop import train as run
+    from weather_scnn.training.preemption import Stopped
 
     settings = with_overrides(load_config(config), set_ or [])
     if not settings.data.path:
         raise UserError("no training store is named", remedy="add --set data.path=S.zarr")
-    statistics = settings.data.statistics or str(workdir / "statistics.nc")
-    if not settings.data.statistics and not pathlib.Path(statistics).exists():
+    folder = run_folder(workdir)
+    statistics = settings.data.statistics or str(folder / "statistics.nc")
+    if not (settings.data.statistics or (folder / "statistics.nc").exists() or has_checkpoint(folder)):
+        if distributed:
+            raise UserError(
+                "several processes cannot make the statistics together",
+                remedy="make them first with weather-scnn stats, and add --set data.statistics=FILE",
+            )
         from pipelines.statistics import compute_statistics
         from weather_scnn.data.channels import Channels
 
         channels = Channels.from_config(settings.data)
-        workdir.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)
         compute_statistics(
             settings.data.path, statistics, time=settings.data.train or None, step=settings.data.step,
             variables=[*channels.variables, *channels.statics],
         )  # fmt: skip
-    run(settings, workdir, statistics=statistics)
-    console.print(f"Trained. Curves: {workdir / 'curves.png'}, numbers: {workdir / 'metrics.csv'}")
+    try:
+        run(settings, folder, statistics=statistics)
+    except Stopped as stopped:
+        print(stopped, file=sys.stderr)
+        raise typer.Exit(stopped.status) from None
+    console.print(f"Trained. Curves: {folder / 'curves.png'}, numbers: {folder / 'metrics.csv'}", soft_wrap=True)
 
 
 @app.command()
@@ -206,28 +245,66 @@ def forecast(
     output: Output,
     init: Annotated[str, typer.Option(help="Initial times A:B[:STEP], inclusive.")],
     lead: Annotated[str, typer.Option(help="Longest lead, such as 10d.")] = "10d",
-    batch_size: Annotated[int, typer.Option(help="Initial times forecast side by side.")] = 8,
+    members: Annotated[int | None, typer.Option(help="Size of an ensemble; member 0 is not perturbed.")] = None,
+    perturbation: Annotated[
+        str | None, typer.Option(help="Of initial states: increments, bred or none; increments if left out.")
+    ] = None,
+    amplitude: Annotated[
+        float, typer.Option(help="Of perturbations, in standard deviations of a step's increments.")
+    ] = 0.2,
+    seed: Annotated[int, typer.Option(help="Of the perturbations.")] = 0,
+    checkpoints: Annotated[
+        str | None, typer.Option(help="Members' checkpoints: last:N, or steps and workdirs of runs, as in 600,800.")
+    ] = None,
+    batch_size: Annotated[int, typer.Option(help="Forecasts run side by side: initial times x members.")] = 8,
     overwrite: Overwrite = False,
 ) -> None:
-    """Forecasts from every initial time, streaming to a store."""
+    """Forecasts from every initial time, single or as an ensemble, streaming to a store."""
     from weather_scnn.forecasting.forecast import forecast as run
 
-    run(str(workdir), input, output, init=init, lead=lead, batch_size=batch_size, overwrite=overwrite)
+    run(
+        workdir, input, output, init=init, lead=lead, members=members, perturbation=perturbation, amplitude=amplitude,
+        seed=seed, checkpoints=checkpoints, batch_size=batch_size, overwrite=overwrite,
+    )  # fmt: skip
 
 
 @app.command()
 def score(
-    forecast: Annotated[str, typer.Option(help="Forecast store.")],
+    forecast: Annotated[
+        list[str],
+        typer.Option(
+            help="Forecast store, PATH or NAME=PATH; repeat it to compare systems on their common init times."
+        ),
+    ],
     truth: Annotated[str, typer.Option(help="Store to verify against.")],
     output: Output,
     climatology: Annotated[str | None, typer.Option(help="Climatology store; needed for ACC.")] = None,
-    baselines: Annotated[str, typer.Option(help="persistence, climatology; separated by commas.")] = "",
-    regions: Annotated[str, typer.Option(help="Regions separated by commas.")] = "global",
+    baselines: Annotated[
+        str,
+        typer.Option(help="persistence, climatology, weekly-climatology, probabilistic-climatology; by commas."),
+    ] = "",
+    baseline_years: Annotated[
+        str | None, typer.Option(help="Truth A:B that weekly and probabilistic climatology are made from.")
+    ] = None,
+    by_valid_time: Annotated[str, typer.Option(help="Systems whose store's time is the valid time, by commas.")] = "",
+    regions: Annotated[str, typer.Option(help="Regions separated by commas; global if left out.")] = "",
     variables: Variables = None,
     levels: Annotated[str | None, typer.Option(help="Pressure levels in hPa, separated by commas.")] = None,
-    init: Annotated[str | None, typer.Option(help="Only initial times A:B.")] = None,
+    init: Annotated[str | None, typer.Option(help="Only initial times A:B or A:B:STEP.")] = None,
+    grid: Annotated[str | None, typer.Option(help="LONxLAT to score on; else the coarsest of the stores.")] = None,
+    protocol: Annotated[
+        str | None, typer.Option(help="weatherbench2: its init times, levels, regions and grid, where not given here.")
+    ] = None,
+    convention: Annotated[str | None, typer.Option(help="weatherbench2 or weatherbench1.")] = None,
+    maps: Annotated[str, typer.Option(help="Lead times of maps of the scores: 24h,5d or all.")] = "",
+    spectra: Annotated[str, typer.Option(help="Lead times of power spectra: 24h,5d or all.")] = "",
+    bootstrap: Annotated[int, typer.Option(help="Resamples for intervals and differences; 0 for none.")] = 1000,
+    block: Annotated[int | None, typer.Option(help="Init times in a block of the bootstrap.")] = None,
+    confidence: Annotated[float, typer.Option(help="Of the intervals.")] = 0.95,
     allow_missing: Annotated[bool, typer.Option("--allow-missing", help="Accept NaNs in the forecast.")] = False,
+    add: Annotated[bool, typer.Option("--add", help="Add the init times that the output has not got yet.")] = False,
     overwrite: Overwrite = False,
+    beam_options: BeamOptions = None,
 ) -> None:
     """Scores forecasts: RMSE, ACC, bias, MAE and more per variable, level, lead and region."""
     from eval.scoring import score as run
@@ -235,8 +312,10 @@ def score(
 
     scores = run(
         forecast, truth, output, climatology=climatology, baselines=_names(baselines) or [],
-        regions=_names(regions) or ["global"], variables=_names(variables), levels=_levels(levels), init=init, allow_missing=allow_missing,
-        overwrite=overwrite,
+        baseline_years=baseline_years, by_valid_time=_names(by_valid_time) or [], regions=_names(regions),
+        variables=_names(variables), levels=_levels(levels), init=init, grid=grid, protocol=protocol,
+        convention=convention, maps=_names(maps) or [], spectra=_names(spectra) or [], bootstrap=bootstrap, block=block,
+        confidence=confidence, allow_missing=allow_missing, add=add, overwrite=overwrite, beam_options=beam_options,
     )  # fmt: skip
     console.print(summary_table(scores))
 
@@ -248,7 +327,9 @@ def report(
     forecast: Annotated[str | None, typer.Option(help="Forecast store, for maps.")] = None,
     truth: Annotated[str | None, typer.Option(help="Truth store, for maps.")] = None,
     reference: Annotated[str | None, typer.Option(help="System that skill is measured against.")] = None,
-    region: Annotated[str | None, typer.Option(help="Region of the curves; the first of the scores if left out.")] = None,
+    region: Annotated[
+        str | None, typer.Option(help="Region of the curves; the first of the scores if left out.")
+    ] = None,
     overwrite: Overwrite = False,
 ) -> None:
     """Makes one HTML page of curves, maps and a scorecard that works offline."""
@@ -280,6 +361,7 @@ def demo(
     first = pd.Timestamp(_DEMO_START)
     training = f"{first:%Y-%m-%d}:{first + pd.Timedelta(days=_DEMO_TRAINING_DAYS - 1):%Y-%m-%d}"
     test = first + pd.Timedelta(days=_DEMO_TRAINING_DAYS + _DEMO_GAP_DAYS)
+    between = f"{first + pd.Timedelta(days=_DEMO_TRAINING_DAYS):%Y-%m-%d}:{test - pd.Timedelta(days=1):%Y-%m-%d}"
     days = _DEMO_TRAINING_DAYS + _DEMO_GAP_DAYS + _DEMO_TEST_DAYS + _DEMO_LEAD_DAYS
     last = first + pd.Timedelta(days=days)
     init = f"{test:%Y-%m-%d}:{test + pd.Timedelta(days=_DEMO_TEST_DAYS - 1):%Y-%m-%d}:12h"
@@ -292,15 +374,20 @@ def demo(
             None,
             lambda: train(
                 config,
-                run,
-                [f"data.path={nature}", f"data.statistics={statistics}", f"data.train={training}"],
+                str(run),
+                [
+                    f"data.path={nature}",
+                    f"data.statistics={statistics}",
+                    f"data.train={training}",
+                    f"data.validation={between}",
+                ],
             ),
         ),
-        (forecasts, lambda: forecast(run, truth, forecasts, init=init, lead=f"{_DEMO_LEAD_DAYS}d")),
+        (forecasts, lambda: forecast(str(run), truth, forecasts, init=init, lead=f"{_DEMO_LEAD_DAYS}d")),
         (
             scores,
             lambda: score(
-                forecasts,
+                [forecasts],
                 truth,
                 scores,
                 climatology=month,

@@ -1,12 +1,15 @@
 """The climatology against a brute-force sum over every day of every year."""
 
+import pathlib
+
 import numpy as np
 import pandas as pd
 import pytest
 import xarray as xr
 
 from pipelines import climatology
-from pipelines.climatology import compute_climatology, smoothing_matrix, window_weights
+from pipelines.climatology import compute_climatology
+from pipelines.climatology_windows import smoothing_matrix, window_weights
 from weather_scnn.data.climatology import climatology_at, open_climatology
 from weather_scnn.errors import UserError
 from weather_scnn.sphere.grid import Grid
@@ -126,27 +129,27 @@ def test_an_interrupted_run_is_finished(source, tmp_path, monkeypatch):
     whole, broken = str(tmp_path / "whole.zarr"), str(tmp_path / "broken.zarr")
     arguments = dict(time="1999-01-01:1999-12-31", window=21, progress=False)
     compute_climatology(path, whole, **arguments)
-    smooth, hours = climatology._smooth, []
+    smooth, hours = climatology.smooth_moments, []
 
-    def fails_at_noon(array, times, hour, *rest):
-        hours.append(hour)
-        if hour == 12:
+    def fails_the_third_time(*arguments, **options):
+        hours.append(options["output_days"][0])
+        if len(hours) == 3:
             raise OSError(28, "No space left on device")
-        return smooth(array, times, hour, *rest)
+        return smooth(*arguments, **options)
 
+    monkeypatch.setattr(climatology, "_BYTES_PER_PIECE", 40_000)
     with monkeypatch.context() as patch:
-        patch.setattr(climatology, "_smooth", fails_at_noon)
-        with pytest.raises(OSError, match="No space left"):
+        patch.setattr(climatology, "smooth_moments", fails_the_third_time)
+        with pytest.raises(UserError, match="free some space"):
             compute_climatology(path, broken, beam_options=["--direct_num_workers=1"], **arguments)
     with pytest.raises(UserError, match="unfinished"):
         open_climatology(broken)
-    done = [hour for hour in hours if hour != 12]
-    hours.clear()
-    with monkeypatch.context() as patch:
-        patch.setattr(climatology, "_smooth", lambda *rest: hours.append(rest[2]) or smooth(*rest))
-        compute_climatology(path, broken, **arguments)
-    assert not set(done) & set(hours)
-    xr.testing.assert_identical(open_climatology(broken).drop_attrs(), open_climatology(whole).drop_attrs())
+    finished = {chunk: chunk.stat().st_mtime_ns for chunk in pathlib.Path(broken).rglob("c/*/*/*") if chunk.is_file()}
+    finished |= {chunk: chunk.stat().st_mtime_ns for chunk in pathlib.Path(broken, "temperature").rglob("*/*/*/*/*")}
+    assert finished
+    compute_climatology(path, broken, **arguments)
+    assert {chunk: chunk.stat().st_mtime_ns for chunk in finished} == finished
+    xr.testing.assert_allclose(open_climatology(broken).drop_attrs(), open_climatology(whole).drop_attrs(), rtol=1e-6)
 
 
 def test_windows():

@@ -3,7 +3,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipelines.regridding_weights import make_weights, regrid_array
+from pipelines.regridding import regrid_array
+from pipelines.regridding_weights import make_weights
 from weather_scnn.errors import UserError
 from weather_scnn.sphere.grid import Grid, latitude_weights
 

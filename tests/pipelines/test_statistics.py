@@ -6,7 +6,8 @@ import pytest
 import xarray as xr
 
 from pipelines import statistics
-from pipelines.statistics import Moments, compute_statistics
+from pipelines.moments import Moments
+from pipelines.statistics import compute_statistics
 from weather_scnn.data.statistics import read_statistics
 from weather_scnn.errors import UserError
 from weather_scnn.sphere.grid import Grid, latitude_weights
@@ -60,7 +61,9 @@ def times():
 
 
 def test_against_plain_numpy_with_a_gap_and_missing_values(times, tmp_path, monkeypatch):
-    monkeypatch.setattr(statistics, "_VALUES_PER_PIECE", 2000)
+    monkeypatch.setattr(statistics, "_PIECE_BYTES", 4000)
+    monkeypatch.setattr(statistics, "_BLOCK_BYTES", 1000)
+    monkeypatch.setattr(statistics, "_STEPS_PER_PIECE", 1)
     dataset = make_dataset(times)
     dataset["temperature"][5, 1, 2, 3:6] = np.nan
     path = write(dataset, tmp_path / "data.zarr")

@@ -8,6 +8,7 @@ fields, and what it makes of them is repeated on the stored arrays.
 
 import dataclasses
 import logging
+import warnings
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -225,8 +226,9 @@ def open_maps(
     level = logger.level
     logger.setLevel(logging.CRITICAL)  # what the door has to say of this source, it has said
     try:
-        lazy = xr.open_zarr(source.paths[0], chunks=None, decode_timedelta=True)
-        recipes = _recipes(source.paths[0], lazy, variables, levels, time)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of consolidated metadata; `open_raw` has said what matters
+            recipes = _recipes(source.paths[0], raw[0][1], variables, levels, time)
     except (UserError, ValueError, KeyError, IndexError, TypeError) as error:
         logging.getLogger(__name__).debug("%s is read through dask: %s", path, error)
         recipes = {}

@@ -1,0 +1,204 @@
+"""What a job will read, write and hold in memory, worked out before it starts."""
+
+import dataclasses
+import math
+import re
+from collections.abc import Mapping, Sequence
+
+from weather_scnn.errors import UserError
+
+DEFAULT_MEMORY = "1.5GB"
+# Python with Beam, xarray and Zarr imported, before any data (measured: 0.26 to 0.33 GB).
+BASE_BYTES = 300 * 10**6
+
+_BLOCK_BYTES = 32 * 2**20  # read at once: enough that the cost of a call vanishes
+_PIECE_BYTES = 64 * 2**20  # of the source, a piece of work that is recorded when done
+_OUTPUT_BYTES = 128 * 2**20  # of the result, held until a piece is written
+_LEAST_PIECES = 8
+_DECODED_AT_ONCE = 10  # chunks, by Zarr
+_UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
+
+
+def parse_bytes(text: str) -> int:
+    """Bytes of a size such as 1.5GB, 800MB or 2GiB.
+
+    Raises:
+        UserError: it does not read as a size.
+    """
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]?)(i?)b?\s*", text.lower())
+    if match is None:
+        raise UserError(f"the size {text!r} is not understood", remedy="write it as 1.5GB or 800MB")
+    unit = _UNITS[match[2]] if not match[3] else 1024 ** " kmgt".index(match[2] or " ")
+    return int(float(match[1]) * unit)
+
+
+def parse_chunks(text: str, dims: Sequence[str], option: str) -> dict[str, int]:
+    """Sizes of chunks such as time=8,level=1.
+
+    Raises:
+        UserError: it does not read so, or names another dimension.
+    """
+    sizes: dict[str, int] = {}
+    for part in filter(None, (each.strip() for each in text.split(","))):
+        match = re.fullmatch(r"(\w+)\s*=\s*(\d+)", part)
+        if match is None or int(match[2]) < 1:
+            raise UserError(f"{option} {text!r} is not understood", remedy=f"write it as {option} {dims[0]}=8")
+        if match[1] not in dims:
+            raise UserError(f"{option} names {match[1]!r}", remedy=f"choose from {', '.join(dims)}")
+        sizes[match[1]] = int(match[2])
+    return sizes
+
+
+def in_words(count: float) -> str:
+    """Bytes as people read them."""
+    for unit, size in (("TB", 1e12), ("GB", 1e9), ("MB", 1e6)):
+        if count >= size:
+            return f"{count / size:.3g} {unit}"
+    return f"{count / 1e3:.3g} kB"
+
+
+@dataclasses.dataclass(frozen=True)
+class Estimate:
+    """Cost of a job.
+
+    Attributes:
+        bytes_read: uncompressed, repeated reading included.
+        bytes_written: uncompressed.
+        memory: bytes of one worker at its peak, Python included.
+        rereads: how often a chunk of the source is decoded on average.
+    """
+
+    bytes_read: float
+    bytes_written: float
+    memory: float
+    rereads: float = 1.0
+
+    def __add__(self, other: "Estimate") -> "Estimate":
+        read = self.bytes_read + other.bytes_read
+        once = sum(each.bytes_read / each.rereads for each in (self, other))
+        return Estimate(
+            read,
+            self.bytes_written + other.bytes_written,
+            max(self.memory, other.memory),
+            read / once if once else 1.0,
+        )
+
+    def __str__(self) -> str:
+        again = f", {self.rereads:.2g} times over because of its chunks" if self.rereads > 1.1 else ""
+        return (
+            f"reads {in_words(self.bytes_read)}{again}, writes {in_words(self.bytes_written)} (uncompressed), "
+            f"at most {in_words(self.memory)} of memory a worker"
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class Blocks:
+    """How a field is worked through.
+
+    Attributes:
+        times_in_piece: times of a piece of work, whole chunks of the output.
+        times_in_block: times read at once.
+        levels_in_block: levels read at once.
+        estimate: what it costs.
+    """
+
+    times_in_piece: int
+    times_in_block: int
+    levels_in_block: int
+    estimate: Estimate
+
+
+def plan_blocks(
+    sizes: Mapping[str, int],
+    chunks: Mapping[str, int],
+    *,
+    fields: int,
+    output_points: int,
+    output_levels: int,
+    output_times: int,
+    max_memory: int,
+    where: str,
+) -> Blocks:
+    """Blocks for a job that reads times in order and writes chunks of `output_times`.
+
+    They depend on the source and on what was asked for alone, so that an interrupted run finds its pieces again.
+
+    Args:
+        sizes: time[, level], latitude, longitude of the field, as many levels as are read.
+        chunks: sizes of its stored chunks.
+        fields: taken together, two for a wind.
+        output_points: of a map of the output.
+        output_levels: of the output.
+        output_times: in a chunk, or in a shard, of the output.
+        max_memory: bytes a worker may take.
+        where: the field, for errors.
+
+    Raises:
+        UserError: it does not fit in the memory; the remedy names what would.
+    """
+    points = sizes["latitude"] * sizes["longitude"]
+    times, levels = sizes["time"], sizes.get("level", 1)
+    chunk_times, chunk_levels = min(chunks["time"], times), min(chunks.get("level", 1), levels)
+    over_map = math.ceil(sizes["latitude"] / chunks["latitude"]) * math.ceil(sizes["longitude"] / chunks["longitude"])
+    chunk_bytes = 4 * chunk_times * chunks.get("level", 1) * chunks["latitude"] * chunks["longitude"]
+    one_map = 4 * points
+    working = 2 * 8 * one_map + chunk_bytes * min(_DECODED_AT_ONCE, over_map)
+    output_each = 4 * fields * output_levels * output_points
+    available = max_memory - BASE_BYTES - working - 2 * output_times * output_each
+
+    def block(count_times: int, count_levels: int) -> int:
+        return 2 * fields * one_map * count_times * count_levels
+
+    if available < block(1, 1):
+        needed = max_memory - available + block(1, 1)
+        fitting = int((max_memory - BASE_BYTES - working - block(1, 1)) // (2 * output_each))
+        remedy = f"use --max-memory {in_words(1.02 * needed).replace(' ', '')}"
+        if output_times > 1 and fitting >= 1:
+            remedy = f"use --chunks time={min(fitting, output_times - 1)}, or {remedy[4:]}"
+        raise UserError(
+            f"needs {in_words(needed)} of memory a worker, and {in_words(max_memory)} are allowed",
+            where=where,
+            remedy=remedy,
+        )
+    whole = block(chunk_times, chunk_levels)
+    if whole <= available:
+        room = min(available, max(whole, 2 * _BLOCK_BYTES))
+        block_levels = min(levels, chunk_levels * max(1, room // block(chunk_times, chunk_levels)))
+        block_levels = levels if block_levels >= levels else block_levels // chunk_levels * chunk_levels
+        block_times = (
+            chunk_times * max(1, room // block(chunk_times, block_levels)) if block_levels == levels else chunk_times
+        )
+    else:
+        # A chunk is decoded once for every block that holds part of it.
+        block_levels = max(1, min(chunk_levels, available // block(1, 1)))
+        block_times = max(1, available // block(1, block_levels)) if block_levels == chunk_levels else 1
+        block_times = min(block_times, chunk_times)
+    each = one_map * levels * fields
+    piece = max(chunk_times, math.ceil(_PIECE_BYTES / each))
+    piece = min(piece, max(chunk_times, math.ceil(times / _LEAST_PIECES)))
+    piece = math.ceil(piece / output_times) * output_times
+    together = math.lcm(chunk_times, output_times)
+    if 2 * together * output_each <= _OUTPUT_BYTES:
+        piece = math.ceil(piece / together) * together
+    piece = max(output_times, min(piece, max(1, _OUTPUT_BYTES // (2 * output_each)) // output_times * output_times))
+    if piece % chunk_times == 0 or block_times > piece:
+        block_times = min(block_times, piece)
+    stretch = min(piece, times)
+    decoded = 0
+    for begin in range(0, times, piece):
+        for start in range(begin, min(begin + piece, times), block_times):
+            stop = min(start + block_times, begin + piece, times)
+            decoded += (stop - 1) // chunk_times - start // chunk_times + 1
+    time_again = decoded / math.ceil(times / chunk_times)
+    level_again = sum(
+        (min(start + block_levels, levels) - 1) // chunk_levels - start // chunk_levels + 1
+        for start in range(0, levels, block_levels)
+    ) / math.ceil(levels / chunk_levels)
+    rereads = max(1.0, time_again * level_again)
+    memory = BASE_BYTES + working + block(min(block_times, stretch), block_levels) + 2 * stretch * output_each
+    return Blocks(
+        piece,
+        block_times,
+        block_levels,
+        Estimate(rereads * each * times, times * output_each, memory, rereads),
+    )

@@ -1,0 +1,199 @@
+"""The pieces of a regridding job as workers do them: open, read, regrid, write.
+
+A piece is a field, or the two components of a wind, over some times with full maps, aligned with the store's chunks,
+so writing it twice is harmless.
+"""
+
+import dataclasses
+import functools
+import logging
+import threading
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import xarray as xr
+import zarr
+
+from pipelines import running
+from pipelines.regridding import Regridder, WeightedRegridder
+from pipelines.regridding_weights import make_weights
+from pipelines.vertical import LevelPlan, model_level_axis
+from weather_scnn.data.catalogue import lookup
+from weather_scnn.data.direct import MapReader, open_maps
+from weather_scnn.data.opening import coverage_fault
+from weather_scnn.data.sources import find_source, open_raw
+from weather_scnn.data.writing import StoreInProgress
+from weather_scnn.errors import UserError
+from weather_scnn.sphere.grid import Grid
+
+#: Fields that only the cells of the sea have.
+SEA_FIELDS = ("sea_surface_temperature", "sea_ice_cover")
+
+_LOG = logging.getLogger(__name__)
+_OPENING = threading.Lock()
+
+
+@dataclasses.dataclass(frozen=True)
+class Request:
+    """What is asked for; workers open the source by it."""
+
+    input: str
+    grid: Grid
+    method: str = "conservative"
+    variables: tuple[str, ...] | None = None
+    levels: tuple[float, ...] | None = None
+    time: str | None = None
+    interpolate_levels: bool = False
+    coverage: float = 0.5
+    winds: str = "vector"
+
+
+class Piece(NamedTuple):
+    """Times `start` to `stop` of a field, or of the two components of a wind."""
+
+    names: tuple[str, ...]
+    start: int
+    stop: int
+    times_in_block: int
+    levels_in_block: int
+
+    @property
+    def key(self) -> str:
+        return f"{self.names[0]}-{self.start:08d}"
+
+
+@dataclasses.dataclass(frozen=True)
+class Opened:
+    """A source as a worker holds it.
+
+    Attributes:
+        reader: its fields.
+        regridder: to the target.
+        levels: which levels are read and made; None where no field has any.
+        sea: cells of the sea, where the source has a land-sea mask and a field of the sea is asked for.
+    """
+
+    reader: MapReader
+    regridder: Regridder
+    levels: LevelPlan | None
+    sea: np.ndarray | None
+
+    def read(self, name: str, times: slice, levels: slice, where: str) -> np.ndarray:
+        """Part of a field; reading is tried again before the part is given up and named."""
+        positions = None if self.levels is None else self.levels.read[levels]
+        stamps = self.reader.dataset["time"].values[times]
+        first, last = (np.datetime_as_string(stamps[i], "h") for i in (0, -1))
+        return running.read_again(
+            functools.partial(self.reader.read, name, times, positions),
+            what=f"{name} cannot be read in {first}:{last}",
+            where=where,
+        )
+
+    def regridded(self, names: tuple[str, ...], fields: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """Fields on the target grid; two are the components of a wind."""
+        if len(names) == 2:
+            return list(self.regridder.vectors(*fields))
+        return [self.regridder.scalars(fields[0], self.sea if names[0] in SEA_FIELDS else None)]
+
+
+@functools.lru_cache(maxsize=2)
+def _open(job: str, request: Request) -> Opened:
+    levels = None if request.interpolate_levels else request.levels
+    raw = open_raw(find_source(request.input))
+    if any(model_level_axis(dataset) for _, dataset in raw):
+        from pipelines.model_levels import on_pressure_levels
+
+        reader = on_pressure_levels(request.input, raw, request.variables, request.levels, request.time)
+    else:
+        reader = open_maps(request.input, variables=request.variables, levels=levels, time=request.time)
+    dataset = reader.dataset
+    latitude, longitude = dataset["latitude"].values, dataset["longitude"].values
+    if fault := coverage_fault(latitude, longitude):
+        raise UserError(f"does not cover the globe: {fault}", where=request.input, remedy="give global fields")
+    plan = None
+    if "level" in dataset.dims:
+        plan = LevelPlan.make(dataset["level"].values, request.levels, where=request.input)
+    regridder: Regridder
+    if request.method == "spectral":
+        from pipelines.spectral_regridding import SpectralRegridder
+
+        regridder = SpectralRegridder(Grid.from_coordinates(longitude, latitude), request.grid)
+    else:
+        weights = make_weights(latitude, longitude, request.grid, request.method)
+        regridder = WeightedRegridder(weights, request.coverage)
+    sea = _sea(request) if request.method != "spectral" and set(SEA_FIELDS) & set(dataset.data_vars) else None
+    return Opened(reader, regridder, plan, sea)
+
+
+def open_once(job: str, request: Request) -> Opened:
+    """The source, opened once a job and process whatever the number of threads."""
+    with _OPENING:
+        return _open(job, request)
+
+
+def _sea(request: Request) -> np.ndarray | None:
+    """Cells less than half of which are land, by the source's own mask."""
+    try:
+        return open_maps(request.input, variables=["land_sea_mask"]).read("land_sea_mask") < 0.5
+    except UserError:
+        return None
+
+
+def groups(dataset: xr.Dataset, winds: str) -> list[tuple[str, ...]]:
+    """Fields over time as they are regridded: one by one, or the two components of a wind."""
+    names = [str(name) for name, array in dataset.data_vars.items() if "time" in array.dims]
+    result: list[tuple[str, ...]] = []
+    for name in names:
+        variable = lookup(name)
+        partner = variable.partner if variable is not None and winds == "vector" else None
+        if partner is None:
+            result.append((name,))
+        elif partner not in names:
+            _LOG.warning(
+                "%s is regridded as a scalar, for %s is not there; its direction errs near the poles", name, partner
+            )
+            result.append((name,))
+        elif (partner, name) not in result:
+            east = name if "u_component" in name or "eastward" in name else partner
+            pair = (east, partner if east == name else name)
+            if pair not in result:
+                result.append(pair)
+    return result
+
+
+def work(piece: Piece, *, job: str, request: Request, store: StoreInProgress) -> None:
+    """Reads, regrids and writes one piece, block by block, then records it."""
+    with running.piece(job):
+        opened = open_once(job, request)
+        with_levels = "level" in opened.reader.dataset[piece.names[0]].dims
+        plan = opened.levels if with_levels else None
+        count = len(plan.read) if plan is not None else 1
+        shape = (piece.stop - piece.start, *([count] if plan is not None else []), *request.grid.shape)
+        results = [np.empty(shape, np.float32) for _ in piece.names]
+        for start in range(piece.start, piece.stop, piece.times_in_block):
+            times = slice(start, min(start + piece.times_in_block, piece.stop))
+            place = slice(times.start - piece.start, times.stop - piece.start)
+            for first in range(0, count, piece.levels_in_block):
+                levels = slice(first, first + piece.levels_in_block)
+                fields = [opened.read(name, times, levels, request.input) for name in piece.names]
+                for result, values in zip(results, opened.regridded(piece.names, fields)):
+                    result[(place, levels) if plan is not None else place] = values
+        for name, result in zip(piece.names, results):
+            _write(store.path, name, piece, result if plan is None else plan.apply(result))
+        store.mark_done(piece.key)
+
+
+@functools.lru_cache(maxsize=4)
+def _open_for_writing(path: str) -> zarr.Group:
+    return zarr.open_group(path, mode="r+", use_consolidated=False)
+
+
+def _write(path: str, name: str, piece: Piece, values: np.ndarray) -> None:
+    _open_for_writing(path)[name][piece.start : piece.stop] = values  # type: ignore[index]
+
+
+def close() -> None:
+    """Forgets what was opened, so that a later job sees the files as they are then."""
+    _open.cache_clear()
+    _open_for_writing.cache_clear()
