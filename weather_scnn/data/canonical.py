@@ -189,12 +189,14 @@ def _levels_in_hpa(dataset: xr.Dataset, where: str, notes: Notes) -> xr.Dataset:
 
 
 def take(dataset: xr.Dataset, dim: str, order: np.ndarray) -> xr.Dataset:
-    """`isel` that leaves an ordered axis alone and reverses with a slice, which keeps chunks whole."""
+    """`isel` that leaves an ordered axis alone and takes regular orders as slices, which keeps chunks whole."""
     count = dataset.sizes[dim]
     if len(order) == count and np.array_equal(order, np.arange(count)):
         return dataset
     if len(order) == count and np.array_equal(order, np.arange(count)[::-1]):
         return dataset.isel({dim: slice(None, None, -1)})
+    if len(order) > 1 and (stride := int(order[1]) - int(order[0])) > 0 and np.all(np.diff(order) == stride):
+        return dataset.isel({dim: slice(int(order[0]), int(order[-1]) + 1, stride)})
     return dataset.isel({dim: order})
 
 

@@ -51,18 +51,23 @@ def _converted(array: xr.DataArray, source_name: str, variable: Variable, where:
     return array * np.float32(scale) + np.float32(offset) if offset else array * np.float32(scale)
 
 
-def _declared(array: xr.DataArray, source_name: str, variable: Variable, where: str, notes: Notes) -> Variable | None:
-    """The variable with the window that the file declares; None for totals over windows of several lengths."""
+def windowed(variable: Variable, array: xr.DataArray) -> Variable:
+    """The variable of the window that a total declares, as GRIB does: total_precipitation_6hr for six hours."""
     window = array.attrs.get(WINDOW)
-    if variable.window_hours is None or window is None or window == variable.window_hours:
+    if variable.window_hours is None or not isinstance(window, int | float | np.number):
         return variable
-    if window == "mixed":
+    return lookup(window_name(variable.name, float(window))) or variable
+
+
+def _declared(array: xr.DataArray, source_name: str, variable: Variable, where: str, notes: Notes) -> Variable | None:
+    """`windowed`, noted; None for totals over windows of several lengths."""
+    if variable.window_hours is not None and array.attrs.get(WINDOW) == "mixed":
         lengths = array.attrs.get("accumulation_windows", "several")
         note(notes, "mixed_windows", source_name, f"totals over {lengths} h in {where}, left out")
         return None
-    known = lookup(window_name(variable.name, float(window)))
-    if known is not None and known.name != variable.name:
-        note(notes, "window", known.name, f"{source_name} is labelled as a total over {float(window):g} h")
+    known = windowed(variable, array)
+    if known.name != variable.name:
+        note(notes, "window", known.name, f"{source_name} is labelled as a total over {known.window_hours} h")
     return known
 
 

@@ -4,6 +4,7 @@ Canonical: dimensions (time[, level], latitude, longitude), latitude ascending, 
 ascending without repeats, level in hPa, float32, SI units, WeatherBench 2 long names. A gap in time stays a gap.
 """
 
+import logging
 import re
 from collections.abc import Iterable, Sequence
 
@@ -13,7 +14,7 @@ import xarray as xr
 
 from weather_scnn.data.canonical import canonical_axes, take
 from weather_scnn.data.catalogue import catalogue_order, find, identify, lookup, nearest_name
-from weather_scnn.data.fields import named_fields, one_variant
+from weather_scnn.data.fields import named_fields, one_variant, windowed
 from weather_scnn.data.joining import assembled, joined, unique_times
 from weather_scnn.data.level_names import gathered_levels, level_of_path
 from weather_scnn.data.notes import Adjustment, Notes, logger, note
@@ -101,18 +102,8 @@ def open_with_notes(
     chosen_levels = None if levels is None else [float(level) for level in levels]
     raw = open_raw(find_source(path)) if raw is None else raw
     notes: Notes = []
-    pieces = [
-        (where, piece)
-        for where, dataset in raw
-        for whole in canonical_axes(dataset, where, notes, wanted=tuple(variables or ()), member=member)
-        for piece in gathered_levels(level_of_path(whole, where, notes), notes)
-    ]
-    pieces = _one_member(pieces, path, notes, member)
-    present: set[str] = set()
-    for _, piece in pieces:
-        for name, array in piece.data_vars.items():
-            variable = identify(str(name), array.attrs, on_levels="level" in array.dims)
-            present.add(variable.name if variable is not None else str(name))
+    pieces = _one_member(_pieces(raw, notes, tuple(variables or ()), member), path, notes, member)
+    present = _present(pieces)
     wanted = None if variables is None else _wanted(variables, present, path)
     parts: dict[str, list[tuple[str, xr.DataArray]]] = {}
     held: dict[str, set[float]] = {}
@@ -147,8 +138,8 @@ def open_with_notes(
             fields[name] = array.isel(time=0, drop=True).drop_vars("step", errors="ignore")
     chunks = {name: array.encoding.get("preferred_chunks") for name, array in fields.items()}
     dataset = assembled(fields, path, notes)
-    for name, array in dataset.data_vars.items():
-        array.encoding = {"preferred_chunks": chunks[str(name)]} if chunks[str(name)] else {}
+    for key, array in dataset.data_vars.items():
+        array.encoding = {"preferred_chunks": chunks[str(key)]} if chunks[str(key)] else {}
     attributes = {
         key: value
         for key, value in raw[0][1].attrs.items()
@@ -161,6 +152,37 @@ def open_with_notes(
         dataset["time"].attrs = {"standard_name": "time", "long_name": "time"}
         dataset["time"].encoding = {}
     return dataset, notes
+
+
+def _pieces(
+    raw: list[tuple[str, xr.Dataset]], notes: Notes, wanted: tuple[str, ...], member: int | None
+) -> list[tuple[str, xr.Dataset]]:
+    return [
+        (where, piece)
+        for where, dataset in raw
+        for whole in canonical_axes(dataset, where, notes, wanted=wanted, member=member)
+        for piece in gathered_levels(level_of_path(whole, where, notes), notes)
+    ]
+
+
+def _present(pieces: list[tuple[str, xr.Dataset]]) -> set[str]:
+    """Canonical names of what pieces hold, with the window of totals that declare one."""
+    present: set[str] = set()
+    for _, piece in pieces:
+        for name, array in piece.data_vars.items():
+            variable = identify(str(name), array.attrs, on_levels="level" in array.dims)
+            present.add(windowed(variable, array).name if variable is not None else str(name))
+    return present
+
+
+def held_names(raw: list[tuple[str, xr.Dataset]], path: str, *, member: int | None = None) -> set[str]:
+    """Canonical names of the fields in files that are open; see `open_raw`."""
+    level = logger.level
+    logger.setLevel(logging.ERROR)  # what there is to say of the source is said when it is opened
+    try:
+        return _present(_one_member(_pieces(raw, [], (), member), path, [], member))
+    finally:
+        logger.setLevel(level)
 
 
 def _one_member(

@@ -8,9 +8,12 @@ from jaxtyping import Float
 
 from weather_scnn.errors import UserError
 
-# Total solar irradiance at one astronomical unit, W m⁻² (Kopp and Lean 2011).
-SOLAR_CONSTANT = 1360.8
+# Nominal total solar irradiance at one astronomical unit, W m⁻² (IAU 2015 Resolution B3). ERA5's own follows the solar
+# cycle within 0.07 % of it.
+SOLAR_CONSTANT = 1361.0
 _SECONDS_PER_RADIAN = 86400.0 / (2.0 * np.pi)
+_J2000 = np.datetime64("2000-01-01T12:00:00", "ns")
+_JULIAN_YEAR_NS = 365.25 * 86400e9
 
 
 def _year_and_day_fraction(times: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -27,10 +30,12 @@ def _year_and_day_fraction(times: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def solar_position(
     times: np.ndarray,
 ) -> tuple[Float[np.ndarray, " t"], Float[np.ndarray, " t"], Float[np.ndarray, " t"]]:
-    """Declination, equation of time and inverse squared distance of the sun (Spencer 1971).
+    """Declination, equation of time and inverse squared distance of the sun, by the series of ECMWF's IFS.
 
-    Spencer's day angle is 2π(d − 1)/365; here it is 2π times the part of the calendar year that has passed, which
-    is the same in common years and stays continuous through leap years.
+    These are the functions RDS, RET and RRS of Julian years since J2000 in the IFS source (fctast.func.h), with which
+    ERA5 was made. Against NREL's solar position algorithm they err, from 1940 to 2060, by at most 0.016° of declination,
+    6.5e-4 of the inverse squared distance and 19 s of the equation of time, whose mean longitude turns with the sidereal
+    year; the error is ERA5's own.
 
     Args:
         times: datetime64, UTC.
@@ -39,15 +44,29 @@ def solar_position(
         Declination in radians; equation of time in radians of hour angle (apparent minus mean solar time);
         (mean distance / distance)². Each of shape (time,).
     """
-    angle = 2.0 * np.pi * _year_and_day_fraction(times)[0]
-    c1, s1, c2, s2 = np.cos(angle), np.sin(angle), np.cos(2 * angle), np.sin(2 * angle)
-    c3, s3 = np.cos(3 * angle), np.sin(3 * angle)
-    declination = (
-        0.006918 - 0.399912 * c1 + 0.070257 * s1 - 0.006758 * c2 + 0.000907 * s2 - 0.002697 * c3 + 0.00148 * s3
+    times = np.atleast_1d(np.asarray(times)).astype("datetime64[ns]")
+    years = (times - _J2000).astype(np.float64) / _JULIAN_YEAR_NS
+    anomaly = 1.7535 + 6.283076 * years  # REL
+    mean_anomaly = 6.240041 + 6.283020 * years  # REM
+    mean_longitude = 4.8951 + 6.283076 * years  # RLLS
+    longitude = (
+        4.8952
+        + 6.283320 * years
+        - 0.0075 * np.sin(anomaly)
+        - 0.0326 * np.cos(anomaly)
+        - 0.0003 * np.sin(2 * anomaly)
+        + 0.0002 * np.cos(2 * anomaly)
     )
-    equation_of_time = 0.000075 + 0.001868 * c1 - 0.032077 * s1 - 0.014615 * c2 - 0.040849 * s2
-    inverse_squared_distance = 1.000110 + 0.034221 * c1 + 0.001280 * s1 + 0.000719 * c2 + 0.000077 * s2
-    return declination, equation_of_time, inverse_squared_distance
+    declination = np.arcsin(np.sin(0.409093) * np.sin(longitude))
+    equation_seconds = (
+        591.8 * np.sin(2 * mean_longitude)
+        - 459.4 * np.sin(mean_anomaly)
+        + 39.5 * np.sin(mean_anomaly) * np.cos(2 * mean_longitude)
+        - 12.7 * np.sin(4 * mean_longitude)
+        - 4.8 * np.sin(2 * mean_anomaly)
+    )
+    distance = 1.0001 - 0.0163 * np.sin(anomaly) + 0.0037 * np.cos(anomaly)
+    return declination, equation_seconds / _SECONDS_PER_RADIAN, distance**-2.0
 
 
 def _cosine_integral(hour_angle: np.ndarray, sine_part: np.ndarray, cosine_part: np.ndarray) -> np.ndarray:
@@ -69,8 +88,7 @@ def toa_incident_solar_radiation(
     """Incident solar radiation at the top of the atmosphere, accumulated as ERA5 does: over the time before.
 
     The cosine of the zenith angle, sin φ sin δ + cos φ cos δ cos h where it is positive, is integrated in closed form
-    over hour angle; declination and distance are those of the middle of each hour (Spencer 1971; see
-    `solar_position`), whose change within the hour is below 1e-4 of the daily mean.
+    over hour angle; declination and distance are those of the middle of each hour (see `solar_position`), whose change within the hour is below 1e-4 of the daily mean.
 
     Args:
         times: datetime64, UTC, the end of each accumulation.
