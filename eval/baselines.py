@@ -1,71 +1,154 @@
-"""Forecasts that need no model, made from the truth, and the fields that scoring reads again and again."""
+"""Forecasts that need no model, made from the truth."""
 
-from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Sequence
 
 import numpy as np
+import pandas as pd
 import xarray as xr
 
-from weather_scnn.data.climatology import climatology_at
+from eval.field_reading import FieldReader
+from weather_scnn.data.opening import parse_period
 from weather_scnn.errors import UserError
 
 PERSISTENCE, CLIMATOLOGY = "persistence", "climatology"
-BASELINES = (PERSISTENCE, CLIMATOLOGY)
-_CACHE_BYTES = 512 * 2**20
+WEEKLY, PROBABILISTIC = "weekly-climatology", "probabilistic-climatology"
+BASELINES = (PERSISTENCE, CLIMATOLOGY, WEEKLY, PROBABILISTIC)
+_FEWEST_MEMBERS = 2
+_TIMES_PER_READ = 64
 
 
-class FieldsByTime:
-    """Fields at given times, read once and kept while they fit in a bounded cache.
-
-    Forecasts started six hours apart are valid at nearly the same times, so most of the truth is needed again.
+def known_baselines(names: Sequence[str], *, climatology: bool) -> tuple[str, ...]:
+    """The baselines asked for, each once; names may be written with underscores.
 
     Args:
-        read: (name, times) → array of shape (time[, level], latitude, longitude).
-        maximum_bytes: size of the cache.
+        names: as the user wrote them.
+        climatology: whether a climatology is given, or follows from the truth.
+
+    Raises:
+        UserError: an unknown baseline, or climatology where none is given.
     """
-
-    def __init__(self, read: Callable[[str, np.ndarray], np.ndarray], maximum_bytes: int = _CACHE_BYTES):
-        self._read, self._maximum = read, maximum_bytes
-        self._fields: OrderedDict[tuple[str, int], np.ndarray] = OrderedDict()
-        self._bytes = 0
-
-    def at(self, name: str, times: np.ndarray) -> np.ndarray:
-        """Shape (time[, level], latitude, longitude), in the order of `times` (datetime64[ns])."""
-        keys = [(name, int(time)) for time in times.astype("datetime64[ns]").astype(np.int64)]
-        absent = [index for index, key in enumerate(keys) if key not in self._fields]
-        fresh = {}
-        if absent:
-            for index, field in zip(absent, self._read(name, times[absent])):
-                fresh[keys[index]] = field
-        result = np.stack([fresh[key] if key in fresh else self._fields[key] for key in keys])
-        for key in keys:
-            if key in fresh:
-                self._fields[key] = fresh[key]
-                self._bytes += fresh[key].nbytes
-            else:
-                self._fields.move_to_end(key)
-        while self._bytes > self._maximum and self._fields:
-            self._bytes -= self._fields.popitem(last=False)[1].nbytes
-        return result
-
-
-def truth_fields(truth: xr.Dataset) -> FieldsByTime:
-    """The truth at given times; at init time it is the persistence forecast for every lead time."""
-    return FieldsByTime(lambda name, times: truth[name].sel(time=times).values)
-
-
-def climatology_fields(climatology: xr.Dataset) -> FieldsByTime:
-    """The climatology at given valid times: the reference of anomalies, and a forecast itself."""
-    return FieldsByTime(lambda name, times: climatology_at(climatology[[name]], times)[name].values)
-
-
-def require_known(baselines: tuple[str, ...], *, climatology: str | None) -> None:
-    """Raises UserError for an unknown baseline, or for climatology where none is given."""
-    for name in baselines:
+    wanted = tuple(dict.fromkeys(name.replace("_", "-") for name in names))
+    for name in wanted:
         if name not in BASELINES:
             raise UserError(f"the baseline {name!r} is not known", remedy="choose from " + ", ".join(BASELINES))
-    if CLIMATOLOGY in baselines and climatology is None:
+    if CLIMATOLOGY in wanted and not climatology:
         raise UserError(
             "the baseline `climatology` needs a climatology",
             remedy="make one with `weather-scnn climatology` and give it as --climatology",
         )
+    return wanted
+
+
+def baseline_times(times: np.ndarray, scored: np.ndarray, period: str | None, *, where: str) -> np.ndarray:
+    """Positions of the truth's times that baselines are made from.
+
+    Args:
+        times: of the truth.
+        scored: init and valid times.
+        period: "A:B"; None for all calendar years in which nothing is scored.
+        where: path of the truth.
+
+    Raises:
+        UserError: there is none.
+    """
+    if period is not None:
+        index = xr.DataArray(np.arange(times.size), dims="time", coords={"time": times})
+        positions = index.sel(time=parse_period(period)).values
+    else:
+        positions = np.flatnonzero(~np.isin(times.astype("datetime64[Y]"), scored.astype("datetime64[Y]")))
+    if not positions.size:
+        raise UserError(
+            "the truth holds no times to make the baselines from"
+            + (f" in {period}" if period else ": all its years are scored"),
+            where=where,
+            remedy="give --baseline-years A:B of years the truth holds, or leave those baselines out",
+        )
+    return positions
+
+
+def iso_weeks(times: np.ndarray) -> np.ndarray:
+    """Week of the year, 1 to 53 (ISO 8601), as WeatherBench's weekly climatology counts them."""
+    return pd.DatetimeIndex(times).isocalendar().week.to_numpy(np.int64)
+
+
+def mean_by_key(reader: FieldReader, positions: np.ndarray, keys: np.ndarray) -> dict[int, np.ndarray]:
+    """Means of the fields at `positions`, one for each key; points that are NaN are left out, in float64."""
+    sums: dict[int, np.ndarray] = {}
+    counts: dict[int, np.ndarray] = {}
+    for begin in range(0, positions.size, _TIMES_PER_READ):
+        part = slice(begin, begin + _TIMES_PER_READ)
+        for key, field in zip(keys[part].tolist(), reader.fields(positions[part])):
+            valid = np.isfinite(field)
+            if key not in sums:
+                sums[key], counts[key] = np.zeros(field.shape), np.zeros(field.shape)
+            sums[key] += np.where(valid, field, 0.0)
+            counts[key] += valid
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return {key: total / np.where(counts[key] > 0, counts[key], np.nan) for key, total in sums.items()}
+
+
+def weekly_means(
+    reader: FieldReader, times: np.ndarray, positions: np.ndarray, *, where: str
+) -> tuple[np.ndarray, np.ndarray]:
+    """The weekly climatology: weeks present, and their means of shape (week[, level], latitude, longitude).
+
+    Raises:
+        UserError: a week of 1 to 52 has no time.
+    """
+    means = mean_by_key(reader, positions, iso_weeks(times[positions]))
+    absent = sorted(set(range(1, 53)) - set(means))
+    if absent:
+        raise UserError(
+            f"week {absent[0]} has no times to make the weekly climatology from",
+            where=where,
+            remedy="give --baseline-years of whole years",
+        )
+    weeks = np.array(sorted(means))
+    return weeks, np.stack([means[week] for week in weeks.tolist()])
+
+
+def week_positions(weeks: np.ndarray, valid_times: np.ndarray) -> np.ndarray:
+    """Position in `weeks` for each valid time; the last week stands in for a week 53 that is absent."""
+    return np.minimum(np.searchsorted(weeks, iso_weeks(valid_times)), weeks.size - 1)
+
+
+def same_dates(times: np.ndarray, positions: np.ndarray, valid_times: np.ndarray, *, where: str) -> np.ndarray:
+    """Times of other years with each valid time's month, day and hour: the members of the probabilistic climatology.
+
+    Args:
+        times: of the truth, ascending.
+        positions: those that may be used.
+        valid_times: ascending.
+        where: path of the truth.
+
+    Returns:
+        Positions in `times`, shape (valid time, year): only years that have all the dates; 28 February stands in for
+        29 February.
+
+    Raises:
+        UserError: fewer than 2 years have them.
+    """
+    usable = {int(times[position].astype("datetime64[ns]").astype(np.int64)): int(position) for position in positions}
+    columns = []
+    for year in np.unique(times[positions].astype("datetime64[Y]").astype(np.int64) + 1970):
+        column = []
+        for valid in pd.DatetimeIndex(valid_times):
+            day = (
+                28
+                if (valid.month, valid.day) == (2, 29) and not pd.Timestamp(year=year, month=1, day=1).is_leap_year
+                else valid.day
+            )
+            position = None if valid.year == year else usable.get(valid.replace(year=int(year), day=day).value)
+            if position is None:
+                break
+            column.append(position)
+        else:
+            columns.append(column)
+    if len(columns) < _FEWEST_MEMBERS:
+        raise UserError(
+            f"{len(columns)} years of the truth hold the dates of all valid times; a probabilistic climatology needs "
+            f"{_FEWEST_MEMBERS}",
+            where=where,
+            remedy="give truth of more years, or --baseline-years that are not scored",
+        )
+    return np.array(columns).T

@@ -10,7 +10,7 @@ import pandas as pd
 import xarray as xr
 
 from weather_scnn.data.catalogue import lookup
-from weather_scnn.data.units import parse_unit
+from weather_scnn.data.units import conversion, parse_unit
 from weather_scnn.data.writing import INCOMPLETE, STATUS
 from weather_scnn.errors import UserError
 
@@ -20,8 +20,9 @@ _ALIASES = {
     "level": ("pressure_level", "isobaricInhPa", "plev", "lev"),
     "latitude": ("lat",),
     "longitude": ("lon",),
+    "number": ("realization", "member", "ensemble", "ensemble_member", "sample"),
 }
-_ORDER = ("time", "prediction_timedelta", "hour", "dayofyear", "level", "latitude", "longitude")
+_ORDER = ("time", "prediction_timedelta", "hour", "dayofyear", "number", "level", "latitude", "longitude")
 _COORDINATE_TOLERANCE_DEGREES = 1e-3
 
 
@@ -71,7 +72,7 @@ def canonical(dataset: xr.Dataset, path: str) -> xr.Dataset:
                 where=path,
                 remedy="give fields on a latitude x longitude grid",
             )
-    surplus = [name for name in dataset.dims if name not in _ORDER and dataset.sizes[name] == 1]
+    surplus = [name for name in dataset.dims if name not in _ORDER[:4] + _ORDER[5:] and dataset.sizes[name] == 1]
     dataset = dataset.squeeze(surplus, drop=True)
     latitude = dataset["latitude"].values
     if np.any(np.diff(latitude) < 0):
@@ -106,16 +107,21 @@ def lead_times(coordinate: xr.DataArray, path: str) -> np.ndarray:
     return np.rint(values.astype(np.float64) * (scale / pd.Timedelta(1, "ns"))).astype("timedelta64[ns]")
 
 
-def open_forecast(path: str) -> xr.Dataset:
-    """A forecast store of dims (time, prediction_timedelta[, level], latitude, longitude), lazily.
+def open_forecast(path: str, *, time: str | None = None) -> xr.Dataset:
+    """A forecast store of dims (time, prediction_timedelta[, number][, level], latitude, longitude), lazily.
 
-    `time` is the init time. The aliases init_time and lead_time, lead times as timedelta or in hours, either order of
+    `time` is the init time, `number` the members of an ensemble. The aliases init_time and lead_time, lead times as timedelta or in hours, either order of
     latitudes, longitudes in [-180, 180), any order of dimensions and ERA5's short names are accepted.
+
+    Args:
+        path: the store.
+        time: a dimension to take for `time`, such as valid_time.
 
     Raises:
         UserError: the store is not a forecast.
     """
-    dataset = canonical(open_any(path), path)
+    raw = open_any(path)
+    dataset = canonical(raw if time is None else raw.drop_vars("time", errors="ignore").rename({time: "time"}), path)
     for name, meaning in (("time", "init times"), ("prediction_timedelta", "lead times")):
         if name not in dataset.coords:
             raise UserError(
@@ -141,14 +147,21 @@ def open_forecast(path: str) -> xr.Dataset:
     return dataset
 
 
-def require_same_units(name: str, left: xr.DataArray, right: xr.DataArray, *, where: str) -> None:
-    """Raises UserError if both fields state units and these differ, as geopotential and its height do."""
+def units_to_truth(name: str, left: xr.DataArray, right: xr.DataArray, *, where: str) -> tuple[float, float]:
+    """(scale, offset) that bring a field into the truth's units; (1, 0) where either states none.
+
+    Raises:
+        UserError: the units are of another quantity, as mm are not K.
+    """
     ours, theirs = str(left.attrs.get("units", "")).strip(), str(right.attrs.get("units", "")).strip()
-    first, second = parse_unit(ours), parse_unit(theirs)
-    if ours and theirs and first is not None and second is not None and first != second:
+    if not ours or not theirs or parse_unit(ours) is None or parse_unit(theirs) is None:
+        return 1.0, 0.0
+    factors = conversion(ours, theirs)
+    if factors is None:
         raise UserError(
-            f"{name} is in {ours} here and in {theirs} in the truth", where=where, remedy="convert one of them"
+            f"{name} is in {ours} here and in {theirs} in the truth", where=where, remedy="correct the attribute units"
         )
+    return factors
 
 
 def require_same_grid(left: xr.Dataset, right: xr.Dataset, *, where: str) -> None:

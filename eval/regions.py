@@ -70,7 +70,11 @@ REGIONS: dict[str, Region] = {
 
 
 def region_weights(
-    names: Sequence[str], latitude: Float[np.ndarray, " y"], longitude: Float[np.ndarray, " x"]
+    names: Sequence[str],
+    latitude: Float[np.ndarray, " y"],
+    longitude: Float[np.ndarray, " x"],
+    *,
+    cosine: bool = False,
 ) -> Float[np.ndarray, "region y x"]:
     """Cell-area weights of each region: the global weights of mean 1, zero outside the region.
 
@@ -78,12 +82,18 @@ def region_weights(
         names: keys of `REGIONS`.
         latitude: degrees, strictly monotonic, of a global grid.
         longitude: degrees.
+        cosine: whether to weigh by cos(latitude), as WeatherBench 1 does, in place of cell areas.
 
     Raises:
         UserError: an unknown name, or a region that holds no cell centre of the grid.
     """
     latitude, longitude = np.asarray(latitude, np.float64), np.asarray(longitude, np.float64)
-    weights = np.broadcast_to(latitude_weights(latitude)[:, None], (latitude.size, longitude.size))
+    rows = latitude_weights(latitude)
+    if cosine:
+        # Clipped: cos(90°) is 6e-17 in floating point, and a pole row of WeatherBench 1 weighs nothing.
+        rows = np.cos(np.radians(latitude)).clip(min=1e-12)
+        rows = rows / rows.mean()
+    weights = np.broadcast_to(rows[:, None], (latitude.size, longitude.size))
     result = np.zeros((len(names), latitude.size, longitude.size))
     for index, name in enumerate(names):
         if name not in REGIONS:

@@ -1,264 +1,162 @@
-"""The scoring job: one forecast against the truth, beside persistence and climatology.
+"""The scoring job: forecasts against the truth, beside baselines.
 
-It goes through one init time at a time and keeps only the sums, so memory does not grow with the data.
+It goes through pieces of some variables and init times and keeps only sums, so memory does not grow with the data.
 """
 
 import dataclasses
+import json
 import logging
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
-import rich.console
 import rich.progress
 import xarray as xr
 
-from eval.baselines import (
-    CLIMATOLOGY,
-    PERSISTENCE,
-    FieldsByTime,
-    climatology_fields,
-    require_known,
-    truth_fields,
-)
-from eval.forecasts import (
-    canonical,
-    common_levels,
-    common_variables,
-    open_any,
-    open_forecast,
-    require_same_grid,
-    require_same_units,
-)
-from eval.metrics import (
-    ANOMALY_MOMENTS,
-    BASE_MOMENTS,
-    CONVENTIONS,
-    DEFINITIONS,
-    MISSING_FORECAST,
-    MISSING_TRUTH,
-    WIND_VECTORS,
-    combine_scores,
-    count_init_times,
-    moment_sums,
-    scores_from_sums,
-    wind_vector_sums,
-)
-from eval.regions import region_weights
+from eval.baselines import BASELINES, known_baselines
+from eval.forecast_reading import named_forecasts
+from eval.forecasts import open_any
+from eval.metrics import CONVENTIONS, WEATHERBENCH1, WEATHERBENCH2, combine_scores
+from eval.pairing import Comparison, open_comparison
+from eval.parts import Parts
+from eval.regions import REGIONS
+from eval.request import MODEL, Request
+from eval.score_writing import Bootstrap, ScoreWriter
 from eval.scorecard import summary_table
-from weather_scnn.data.opening import open_dataset, parse_period
-from weather_scnn.data.writing import provenance, refuse_to_overwrite, write_netcdf_groups
+from eval.scoring_pieces import Piece, PieceScorer, pieces_of
+from eval.valid_time_fields import prepare_references
+from weather_scnn.data.writing import provenance, refuse_to_overwrite
 from weather_scnn.errors import UserError
+from weather_scnn.progress import progress_bar
 
-__all__ = ["MODEL", "combine_scores", "open_scores", "score", "summary_table"]
+__all__ = ["MODEL", "PROTOCOLS", "combine_scores", "open_scores", "score", "summary_table"]
 
-MODEL = "model"
 SUMS_GROUP = "sums"
-# Fields of one variable held in float64 at a time; larger forecasts are scored some lead times at a time.
-_BLOCK_BYTES = 32 * 2**20
-
 _log = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True)
-class _Job:
-    """What is scored against what, after both were brought to the same variables, levels and grid."""
+class Protocol:
+    """Settings of an official evaluation; those that the user gives go before."""
 
-    forecast: xr.Dataset
-    truth: FieldsByTime
-    climatology: FieldsByTime | None
-    with_climatology: frozenset[str]
-    names: list[str]
-    systems: list[str]
-    leads: np.ndarray
-    weights: np.ndarray
-    allow_missing: bool
-    path: str
-
-    @property
-    def vectors(self) -> dict[str, tuple[str, str]]:
-        """Wind vectors whose two components are both scored."""
-        return {name: pair for name, pair in WIND_VECTORS.items() if set(pair) <= set(self.names)}
-
-    def lead_blocks(self, leads: np.ndarray) -> list[np.ndarray]:
-        """Positions of lead times in blocks small enough for memory."""
-        largest = max(int(np.prod(self.forecast[name].shape[2:])) for name in self.names)
-        size = max(1, _BLOCK_BYTES // (8 * largest))
-        return [leads[start : start + size] for start in range(0, leads.size, size)]
-
-    def score_init(self, position: int, present: np.ndarray, sums: dict[str, np.ndarray], counts: dict) -> None:
-        """Fills sums[name][:, :, position] and the counts of missing values for one init time.
-
-        Args:
-            position: of the init time.
-            present: positions of the lead times whose valid time is in the truth.
-            sums: arrays of shape (system, moment, init_time, lead_time[, level], region).
-            counts: arrays of shape (field, init_time, lead_time) by kind.
-        """
-        init = self.forecast["time"].values[position]
-        anomalies = self.climatology is not None
-        for block in self.lead_blocks(present):
-            valid_times = init + self.leads[block]
-            errors: dict[str, tuple[dict[str, np.ndarray], np.ndarray]] = {}
-            for index, name in enumerate(self.names):
-                # Float64 before any difference: float32 geopotential has steps of 1/32 m²/s².
-                truth = self.truth.at(name, valid_times).astype(np.float64)
-                fields = {
-                    MODEL: self.forecast[name].isel(time=position, prediction_timedelta=block).values.astype(np.float64)
-                }
-                normal = None
-                if self.climatology is not None and name in self.with_climatology:
-                    normal = self.climatology.at(name, valid_times).astype(np.float64)
-                if PERSISTENCE in self.systems:
-                    fields[PERSISTENCE] = self.truth.at(name, np.array([init])).astype(np.float64)
-                if CLIMATOLOGY in self.systems and normal is not None:
-                    fields[CLIMATOLOGY] = normal
-                valid = np.isfinite(truth)
-                for reference in [normal, *(field for system, field in fields.items() if system != MODEL)]:
-                    if reference is not None:
-                        valid = valid & np.isfinite(reference)
-                spatial = tuple(range(1, truth.ndim))
-                counts[MISSING_TRUTH][index, position, block] = np.count_nonzero(~valid, axis=spatial)
-                absent = valid & ~np.isfinite(fields[MODEL])
-                missing = np.count_nonzero(absent, axis=spatial)
-                if missing.any() and not self.allow_missing:
-                    lead = int(self.leads[block][missing > 0][0] // np.timedelta64(1, "h"))
-                    raise UserError(
-                        f"{missing[missing > 0][0]} values of {name} are missing or infinite in the forecast from "
-                        f"{np.datetime_as_string(init, 'h')} at {lead} h",
-                        where=self.path,
-                        remedy="find out why, or add --allow-missing to score the other points",
-                    )
-                counts[MISSING_FORECAST][index, position, block] = missing
-                valid = valid & ~absent
-                for number, system in enumerate(self.systems):
-                    target = sums[name][number, :, position]
-                    if system in fields:
-                        target[:, block] = moment_sums(
-                            fields[system], truth, normal, self.weights, valid, anomalies=anomalies
-                        )
-                    else:
-                        target[:, block] = np.nan
-                if any(name in pair for pair in self.vectors.values()):
-                    errors[name] = ({system: field - truth for system, field in fields.items()}, valid)
-            for name, (u, v) in self.vectors.items():
-                both = errors[u][1] & errors[v][1]
-                sums[name][:, 2:, position] = np.nan
-                for number, system in enumerate(self.systems):
-                    target = sums[name][number, :2, position]
-                    if system in errors[u][0] and system in errors[v][0]:
-                        target[:, block] = wind_vector_sums(
-                            errors[u][0][system], errors[v][0][system], self.weights, both
-                        )
-                    else:
-                        target[:, block] = np.nan
+    init: str
+    levels: tuple[int, ...]
+    regions: tuple[str, ...]
+    grid: str
+    convention: str
+    description: str
 
 
-def _span(times: np.ndarray) -> str:
-    return f"{np.datetime_as_string(times.min(), 'h')} to {np.datetime_as_string(times.max(), 'h')}"
+PROTOCOLS = {
+    "weatherbench2": Protocol(
+        init="2020-01-01:2020-12-31:12h",
+        levels=(500, 700, 850),
+        regions=tuple(REGIONS),
+        grid="64x32",
+        convention=WEATHERBENCH2,
+        description="init times of 2020 at 00 and 12 UTC, levels 500, 700 and 850 hPa, 64x32 without poles, conservative",
+    )
+}
 
 
-def _open_climatology(path: str, forecast: xr.Dataset, levels: list[int] | None, names: list[str]) -> xr.Dataset:
-    climatology = canonical(open_any(path), path)
-    absent = [name for name in names if name not in climatology.data_vars]
-    if len(absent) == len(names):
+def _request(
+    forecast: str | Sequence[str],
+    protocol: str | None,
+    convention: str | None,
+    levels: Sequence[int] | None,
+    regions: Sequence[str] | None,
+    init: str | None,
+    grid: str | None,
+    baselines: Sequence[str],
+    climatology: str | None,
+    **others: Any,
+) -> Request:
+    """The request, completed by the protocol."""
+    if protocol is not None and protocol not in PROTOCOLS:
+        raise UserError(f"there is no protocol {protocol!r}", remedy="choose " + ", ".join(PROTOCOLS))
+    official = PROTOCOLS.get(protocol) if protocol else None
+    convention = convention or (official.convention if official else WEATHERBENCH2)
+    if convention not in CONVENTIONS:
+        raise UserError(f"there is no convention {convention!r}", remedy="choose " + " or ".join(CONVENTIONS))
+    known = climatology is not None or convention == WEATHERBENCH1
+    texts = [forecast] if isinstance(forecast, str) else list(forecast)
+    systems = named_forecasts(texts, MODEL)
+    if reserved := [name for name, _ in systems if name in (*BASELINES, "truth")]:
         raise UserError(
-            f"has none of the scored variables ({', '.join(names)})",
-            where=path,
-            remedy="make it from the truth with `weather-scnn climatology`",
+            f"a forecast is called {reserved[0]!r}", remedy="give it another name, as in --forecast mine=PATH"
         )
-    if absent:
-        _log.warning("no ACC for %s: not in the climatology %s", ", ".join(absent), path)
-    require_same_grid(climatology, forecast, where=path)
-    if levels is not None and "level" in climatology.dims:
-        lacking = sorted(set(levels) - {int(level) for level in climatology["level"].values})
-        if lacking:
-            raise UserError(
-                f"lacks the levels {', '.join(map(str, lacking))} hPa",
-                where=path,
-                remedy="leave them out with --levels, or make the climatology with them",
-            )
-        climatology = climatology.sel(level=levels)
-    return climatology
-
-
-def _select_pairs(
-    forecast: xr.Dataset, truth: xr.Dataset, init: str | None, *, persistence: bool, where: tuple[str, str]
-) -> tuple[xr.Dataset, np.ndarray]:
-    """The init times that can be scored, and which (init, lead) have truth: bool, shape (time, lead)."""
-    if init is not None:
-        everything = forecast["time"].values
-        forecast = forecast.sel(time=parse_period(init))
-        if not forecast.sizes["time"]:
-            raise UserError(
-                f"no forecast starts within {init}; they start {_span(everything)}",
-                where=where[0],
-                remedy="choose another --init",
-            )
-    inits, leads = forecast["time"].values, forecast["prediction_timedelta"].values
-    valid = inits[:, None] + leads[None, :]
-    known = truth["time"].values
-    present = np.isin(valid, known)
-    if not present.any():
-        raise UserError(
-            f"no valid time of the forecast is in the truth: forecasts are valid {_span(valid)}, "
-            f"the truth covers {_span(known)}",
-            where=f"{where[0]} against {where[1]}",
-            remedy="give truth of the forecast's period",
-        )
-    keep = present.any(axis=1)
-    if persistence:
-        keep &= np.isin(inits, known)
-        if not keep.any():
-            raise UserError(
-                f"persistence needs truth at init time: forecasts start {_span(inits)}, "
-                f"the truth covers {_span(known)}",
-                where=where[1],
-                remedy="give truth that holds the init times, or leave out the baseline `persistence`",
-            )
-    if not keep.all():
-        reason = "no truth at any lead time" + (", or none at init time" if persistence else "")
-        _log.warning("%d of %d init times are left out: %s", np.count_nonzero(~keep), keep.size, reason)
-    empty = ~present[keep].any(axis=0)
-    if empty.any():
-        hours = leads[empty].astype("timedelta64[h]").astype(int)
-        _log.warning("no truth at the lead times %s h: their scores are NaN", ", ".join(map(str, hours)))
-    return forecast.isel(time=np.flatnonzero(keep)), present[keep]
+    return Request(
+        forecasts=tuple(systems),
+        levels=tuple(levels) if levels else (official.levels if official else None),
+        regions=tuple(regions) if regions else (official.regions if official else ("global",)),
+        init=init or (official.init if official else None),
+        grid=grid or (official.grid if official else None),
+        baselines=known_baselines(baselines, climatology=known),
+        climatology=climatology,
+        convention=convention,
+        **others,
+    )
 
 
 def score(
-    forecast: str,
+    forecast: str | Sequence[str],
     truth: str,
     output: str,
     *,
     climatology: str | None = None,
     baselines: Sequence[str] = (),
-    regions: Sequence[str] = ("global",),
+    baseline_years: str | None = None,
+    by_valid_time: Sequence[str] = (),
+    regions: Sequence[str] | None = None,
     variables: Sequence[str] | None = None,
     levels: Sequence[int] | None = None,
     init: str | None = None,
+    grid: str | None = None,
+    protocol: str | None = None,
+    convention: str | None = None,
+    maps: Sequence[str] = (),
+    spectra: Sequence[str] = (),
+    bootstrap: int = 1000,
+    block: int | None = None,
+    confidence: float = 0.95,
     allow_missing: bool = False,
+    add: bool = False,
     overwrite: bool = False,
+    beam_options: Sequence[str] | None = None,
     progress: bool = True,
 ) -> xr.Dataset:
-    """Scores a forecast store against the truth and writes scores and their sums.
+    """Scores forecasts against the truth and writes scores, intervals, differences and the sums they come from.
 
     All systems are scored on the same init times, lead times and points: where truth, climatology (if given) and
-    every baseline have a value. A value missing from the forecast is an error unless `allow_missing`.
+    every baseline have a value. A value missing from a forecast is an error unless `allow_missing`. What is on another
+    grid than the coarsest is regridded to it, conservatively, and the file says so. A run that was interrupted goes on.
 
     Args:
-        forecast: store of dims (time, prediction_timedelta[, level], latitude, longitude); see
-            `eval.forecasts.open_forecast` for other layouts that are accepted.
-        truth: dataset that holds the valid times, on the forecast's grid.
-        output: the netCDF file to write: scores of dims (system, metric, lead_time[, level], region) in the root, the
-            sums they come from in the group `sums`.
+        forecast: stores as PATH or NAME=PATH; dims (time, prediction_timedelta[, number][, level], latitude, longitude),
+            see `eval.forecasts.open_forecast` for other layouts that are accepted.
+        truth: dataset that holds the valid times.
+        output: the netCDF file to write, laid out as docs/scores.md says.
         climatology: store of the climatology by hour and calendar day; without it there is no ACC and no activity.
-        baselines: of `persistence` and `climatology`.
-        regions: keys of `eval.regions.REGIONS`.
+        baselines: of `eval.baselines.BASELINES`.
+        baseline_years: period "A:B" of the truth that weekly and probabilistic climatology are made from; all years that
+            are not scored if None.
+        by_valid_time: systems whose store's `time` is the valid time.
+        regions: keys of `eval.regions.REGIONS`; `global` if None.
         variables: names to score; all that forecast and truth share if None.
         levels: hPa; all shared if None.
-        init: period "A:B" of init times, inclusive; all if None.
-        allow_missing: whether to score the other points where the forecast has NaNs.
+        init: init times "A:B" or "A:B:STEP", inclusive; all if None.
+        grid: LONxLAT without poles, to score on; the coarsest of the stores' if None.
+        protocol: a key of `PROTOCOLS`, which fills in what is None here.
+        convention: `weatherbench2` or `weatherbench1`.
+        maps: lead times of maps, such as ("24h", "5d"), or ("all",).
+        spectra: lead times of spectra.
+        bootstrap: resamples for intervals and differences; 0 for none.
+        block: init times in a block of the bootstrap; n^⅓ if None.
+        confidence: of intervals.
+        allow_missing: whether to score the other points where a forecast has NaNs.
+        add: whether to add the init times that `output` has not got yet.
         overwrite: whether to replace `output`.
+        beam_options: options of a Beam runner; None for a plain loop.
         progress: whether to show a bar on standard error.
 
     Returns:
@@ -267,115 +165,123 @@ def score(
     Raises:
         UserError: nothing can be paired, or grids, units, variables or levels do not fit.
     """
-    refuse_to_overwrite(output, overwrite=overwrite)
-    baselines = tuple(dict.fromkeys(baselines))
-    require_known(baselines, climatology=climatology)
-    where = (str(forecast), str(truth))
-    predicted, observed = open_forecast(forecast), open_dataset(truth)
-    dynamic = [str(name) for name, array in observed.data_vars.items() if "time" in array.dims]
-    names = common_variables(map(str, predicted.data_vars), dynamic, variables, where=where)
-    shared_levels = common_levels(predicted[names], observed[names], levels, where=where)
-    if levels and shared_levels is None:
-        raise UserError("has no levels", where=where[0], remedy="leave out --levels")
-    require_same_grid(predicted, observed, where=where[0])
-    for name in names:
-        require_same_units(name, predicted[name], observed[name], where=where[0])
-    if shared_levels is not None:
-        predicted, observed = predicted.sel(level=shared_levels), observed.sel(level=shared_levels)
-    normal = _open_climatology(climatology, predicted, shared_levels, names) if climatology is not None else None
-    if normal is None:
-        _log.warning("no climatology given: ACC and activity are left out")
-    else:
-        for name in names:
-            if name in normal.data_vars:
-                require_same_units(name, normal[name], observed[name], where=str(climatology))
-    predicted, present = _select_pairs(predicted, observed, init, persistence=PERSISTENCE in baselines, where=where)
-    job = _Job(
-        forecast=predicted[names],
-        truth=truth_fields(observed),
-        climatology=None if normal is None else climatology_fields(normal),
-        with_climatology=frozenset() if normal is None else frozenset(map(str, normal.data_vars)),
-        names=names,
-        systems=[MODEL, *baselines],
-        leads=predicted["prediction_timedelta"].values,
-        weights=region_weights(regions, observed["latitude"].values, observed["longitude"].values),
+    if not 0 < confidence < 1:
+        raise UserError(f"the confidence {confidence:g} is not between 0 and 1", remedy="give one such as 0.95")
+    if bootstrap < 0 or (block is not None and block < 1):
+        raise UserError("the bootstrap needs a positive number of resamples and block", remedy="leave the options out")
+    request = _request(
+        forecast,
+        protocol,
+        convention,
+        levels,
+        regions,
+        init,
+        grid,
+        baselines,
+        climatology,
+        truth=str(truth),
+        baseline_years=baseline_years,
+        by_valid_time=tuple(by_valid_time),
+        variables=tuple(variables) if variables else None,
+        maps=tuple(maps),
+        spectra=tuple(spectra),
         allow_missing=allow_missing,
-        path=where[0],
     )
-    sums = _run(job, present, observed, list(regions), progress=progress)
-    scores = scores_from_sums(sums)
-    inits = predicted["time"].values
-    scores.attrs.update(
-        provenance(
-            source=where[0],
-            formula=CONVENTIONS,
-            truth=where[1],
-            climatology=str(climatology) if climatology is not None else "none",
-            baselines=", ".join(baselines) or "none",
-            init_times=int(inits.size),
-            first_init_time=np.datetime_as_string(inits.min(), "h"),
-            last_init_time=np.datetime_as_string(inits.max(), "h"),
-            grid=f"{observed.sizes['longitude']}x{observed.sizes['latitude']}",
-            regions=", ".join(regions),
-            missing_in_truth=int(sums[MISSING_TRUTH].sum()),
-            missing_in_forecast=int(sums[MISSING_FORECAST].sum()),
-            missing_values="masked where the truth, the climatology or a baseline has none"
-            + (", or the forecast" if allow_missing else "; an error in the forecast"),
-            **{f"definition_{name}": DEFINITIONS[name] for name in scores["metric"].values},
-        )
+    existing = None
+    if add:
+        request, existing = _added_to(request, output)
+    else:
+        refuse_to_overwrite(output, overwrite=overwrite)
+    comparison = open_comparison(request)
+    pieces = pieces_of(comparison)
+    names = [piece.name for piece in pieces]
+    parts = Parts.beside(
+        str(output), {**dataclasses.asdict(request), "inits": comparison.inits.tolist(), "pieces": names}
     )
-    sums.attrs.update(scores.attrs)
-    write_netcdf_groups({"/": scores, SUMS_GROUP: sums}, output, overwrite=overwrite)
+    _run(comparison, pieces, parts, beam_options=beam_options, progress=progress)
+    file = ScoreWriter(comparison, parts, pieces, existing, Bootstrap(bootstrap, block, confidence))
+    attributes = _attributes(comparison, protocol)
+    with progress_bar(rich.progress.MofNCompleteColumn(), enabled=progress) as bar:
+        task = bar.add_task("scores and intervals of fields", total=len(file.fields))
+        scores = file.write(output, attributes, lambda: bar.advance(task))
+    parts.remove()
+    open_comparison.cache_clear()
     return scores
 
 
-def _run(job: _Job, present: np.ndarray, truth: xr.Dataset, regions: list[str], *, progress: bool) -> xr.Dataset:
-    """Sums over all init times, as the group `sums` of the file."""
-    moments = BASE_MOMENTS + (ANOMALY_MOMENTS if job.climatology is not None else ())
-    inits = job.forecast["time"].values
-    shape = (len(job.systems), len(moments), inits.size, job.leads.size)
-    vectors = job.vectors
-    shapes = {name: tuple(job.forecast[name].shape[2:-2]) for name in job.names}
-    shapes |= {name: shapes[u] for name, (u, _) in vectors.items()}
-    sums = {name: np.zeros((*shape, *levels, len(regions))) for name, levels in shapes.items()}
-    counts = {kind: np.zeros((len(job.names), *shape[2:]), np.int64) for kind in (MISSING_TRUTH, MISSING_FORECAST)}
-    columns = (*rich.progress.Progress.get_default_columns(), rich.progress.MofNCompleteColumn())
-    console = rich.console.Console(stderr=True)
-    with rich.progress.Progress(*columns, console=console, disable=not progress) as bar:
-        for position in bar.track(range(inits.size), description="scoring init times"):
-            job.score_init(position, np.flatnonzero(present[position]), sums, counts)
-    dims = ("system", "moment", "init_time", "lead_time")
-    variables = {}
-    for name, array in sums.items():
-        source = truth[name] if name in truth else truth[vectors[name][0]]
-        attributes = {key: source.attrs[key] for key in ("units", "long_name") if key in source.attrs}
-        if name in vectors:
-            attributes["long_name"] = f"wind vector of {' and '.join(vectors[name])}"
-        extra = ("level",) if shapes[name] else ()
-        variables[name] = xr.DataArray(array, dims=(*dims, *extra, "region"), attrs=attributes)
-    for kind, count in counts.items():
-        variables[kind] = xr.DataArray(count, dims=("field", "init_time", "lead_time"))
-    dataset = xr.Dataset(
-        variables,
-        coords={
-            "system": job.systems,
-            "moment": list(moments),
-            "init_time": inits,
-            "lead_time": job.leads,
-            "region": regions,
-            "field": job.names,
-        },
+def _run(
+    comparison: Comparison,
+    pieces: list[Piece],
+    parts: Parts,
+    *,
+    beam_options: Sequence[str] | None,
+    progress: bool,
+) -> None:
+    """Scores the pieces that are not on disk yet."""
+    with progress_bar(enabled=progress) as bar:
+        task = bar.add_task("references", total=None, visible=False)
+        prepare_references(comparison, parts, lambda text: bar.update(task, description=text, visible=True))
+    if beam_options:
+        from eval.scoring_beam import run_on_beam
+
+        run_on_beam(comparison.request, pieces, parts, beam_options=beam_options, progress=progress)
+        return
+    done = parts.finished()
+    pieces = [piece for piece in pieces if piece.name not in done]
+    with progress_bar(rich.progress.TaskProgressColumn(), enabled=progress) as bar:
+        task = bar.add_task("scoring", total=sum(piece.stop - piece.start for piece in pieces))
+        scorer, group = None, None
+        for piece in pieces:
+            if scorer is None or piece.group != group:
+                scorer, group = PieceScorer(comparison, piece.group, parts), piece.group
+            parts.save(piece.name, scorer.score(piece, lambda inits: bar.advance(task, inits)))
+
+
+def _added_to(request: Request, output: str) -> tuple[Request, str]:
+    """The request without the init times that the file has, if its settings are those of the file.
+
+    Raises:
+        UserError: there is no such file, or it was made with other settings.
+    """
+    with open_any(output) as root:
+        held = json.loads(root.attrs.get("settings", "{}"))
+    wanted = json.loads(request.settings())
+    if differing := sorted(key for key in wanted if held.get(key) != wanted[key]):
+        raise UserError(
+            f"was made with another {', '.join(differing)}",
+            where=output,
+            remedy="repeat the options it was made with, or write a file of its own",
+        )
+    inits = open_scores(output, group=SUMS_GROUP)["init_time"].values.astype("datetime64[ns]").astype(np.int64)
+    return dataclasses.replace(request, skip=tuple(inits.tolist())), output
+
+
+def _attributes(comparison: Comparison, protocol: str | None) -> dict[str, Any]:
+    request = comparison.request
+    return provenance(
+        source=request.forecasts[0][1],
+        formula=CONVENTIONS[request.convention],
+        convention=request.convention,
+        **({"protocol": f"{protocol}: {PROTOCOLS[protocol].description}"} if protocol else {}),
+        **{f"forecast_{system}": path for system, path in request.forecasts[1:]},
+        truth=request.truth,
+        climatology=request.climatology or ("time mean of the truth" if comparison.pooled else "none"),
+        baselines=", ".join(request.baselines) or "none",
+        **({"baseline_years": request.baseline_years} if request.baseline_years else {}),
+        grid=f"{comparison.longitude.size}x{comparison.latitude.size}",
+        regions=", ".join(request.regions),
+        missing_values="masked where the truth, the climatology or a baseline has none"
+        + (", or a forecast" if request.allow_missing else "; an error in a forecast"),
+        **comparison.notes,
+        settings=request.settings(),
     )
-    if any(shapes.values()):
-        dataset = dataset.assign_coords(level=("level", truth["level"].values, {"units": "hPa"}))
-    return count_init_times(dataset)
 
 
 def open_scores(path: str, *, group: str = "/") -> xr.Dataset:
-    """The scores of a `scores.nc`, or with group "sums" the sums they come from, in memory.
+    """The scores of a `scores.nc`, or one of its groups such as "sums", in memory; see docs/scores.md.
 
     Raises:
-        UserError: the file does not exist or is not one of scores.
+        UserError: the file does not exist or is not one of scores, or has not this group.
     """
     with open_any(path) as root:
         if not {"system", "metric", "lead_time"} <= set(root.dims):

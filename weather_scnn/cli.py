@@ -342,6 +342,22 @@ def report(
 
 
 @app.command()
+def compare(
+    first: Annotated[str, typer.Argument(help="Scores of the first forecasts.")],
+    second: Annotated[str, typer.Argument(help="Scores of the second, which are held against them.")],
+    metric: Annotated[str, typer.Option(help="Score to compare, such as rmse or acc.")] = "rmse",
+    region: Annotated[str | None, typer.Option(help="Region; the first of both if left out.")] = None,
+    system: Annotated[str | None, typer.Option(help="System in both, or A,B; the model if left out.")] = None,
+    leads: Annotated[str | None, typer.Option(help="Lead times separated by commas, as in 24h,5d.")] = None,
+) -> None:
+    """Prints a scorecard of how the second scores differ from the first, and which differences may be chance."""
+    from eval.compare_scores import compare_scores, comparison_table
+
+    found = compare_scores(first, second, metric=metric, region=region, system=system, leads=_names(leads))
+    console.print(comparison_table(found))
+
+
+@app.command()
 def demo(
     workdir: Annotated[pathlib.Path, typer.Option("--workdir", help="Folder for everything the demo makes.")],
 ) -> None:

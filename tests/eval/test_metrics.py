@@ -9,10 +9,9 @@ from eval.metrics import (
     BASE_MOMENTS,
     combine_scores,
     combine_sums,
-    moment_sums,
     scores_from_sums,
-    wind_vector_sums,
 )
+from eval.moments import moment_sums, wind_vector_sums
 from eval.regions import region_weights
 from weather_scnn.errors import UserError
 

@@ -1,0 +1,139 @@
+"""Forecast stores as scoring reads them: by init time and lead time, whichever of the times the store is kept by."""
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+import xarray as xr
+
+from eval.field_reading import as_slice, chunk_length
+from eval.forecasts import open_any, open_forecast
+from weather_scnn.errors import UserError
+
+
+@dataclasses.dataclass(frozen=True)
+class ForecastStore:
+    """One forecast system.
+
+    Attributes:
+        system: its name in the scores.
+        path: the store.
+        dataset: dims (time, prediction_timedelta[, number][, level], latitude, longitude), lazy, without dask.
+        by_valid_time: whether `time` is the valid time, as in some WeatherBench 2 stores, and not the init time.
+        convert: for each variable, brings fields to the scored units and grid.
+        level_positions: of the scored levels in the store; None where it has no levels.
+    """
+
+    system: str
+    path: str
+    dataset: xr.Dataset
+    by_valid_time: bool
+    convert: Mapping[str, Callable[[np.ndarray], np.ndarray]] = dataclasses.field(default_factory=dict)
+    level_positions: np.ndarray | None = None
+
+    @classmethod
+    def open(cls, system: str, path: str, *, by_valid_time: bool = False) -> "ForecastStore":
+        """Opens a store lazily; one whose dimension is called `valid_time` says itself what its times are.
+
+        Raises:
+            UserError: it is not a forecast store.
+        """
+        raw = open_any(path)
+        says_so = "valid_time" in raw.dims and not {"time", "init_time"} & set(raw.dims)
+        dataset = open_forecast(path, time="valid_time" if says_so else None)
+        return cls(system, path, dataset, by_valid_time or says_so)
+
+    @property
+    def times(self) -> np.ndarray:
+        """The store's times, ascending, datetime64[ns]."""
+        return self.dataset["time"].values.astype("datetime64[ns]")
+
+    @property
+    def leads(self) -> np.ndarray:
+        """Lead times, timedelta64[ns]."""
+        return self.dataset["prediction_timedelta"].values.astype("timedelta64[ns]")
+
+    @property
+    def members(self) -> int:
+        """Size of the ensemble; 1 for a single forecast."""
+        return int(self.dataset.sizes.get("number", 1))
+
+    @property
+    def init_times(self) -> np.ndarray:
+        """Init times from which the store has a forecast of at least one lead time, ascending."""
+        if not self.by_valid_time:
+            return self.times
+        return np.unique(self.times[:, None] - self.leads[None, :])
+
+    def has(self, inits: np.ndarray, leads: np.ndarray) -> np.ndarray:
+        """Whether the store has the forecast from an init time at a lead time; bool, shape (init, lead)."""
+        known_leads = np.isin(leads, self.leads)
+        if self.by_valid_time:
+            return np.isin(inits[:, None] + leads[None, :], self.times) & known_leads[None, :]
+        return np.isin(inits, self.times)[:, None] & known_leads[None, :]
+
+    def chunks(self, name: str) -> tuple[int, int]:
+        """Init times and lead times of one chunk of a variable."""
+        array = self.dataset[name]
+        return (
+            1 if self.by_valid_time else chunk_length(array, "time"),
+            chunk_length(array, "prediction_timedelta"),
+        )
+
+    def read(self, name: str, inits: np.ndarray, leads: np.ndarray) -> np.ndarray:
+        """Fields in scored units on the scored grid: shape (init, lead, member, level, point).
+
+        Forecasts that the store has not, by `has`, are NaN. There is one member where the store has none, and one
+        level where the variable has none.
+        """
+        array = self.dataset[name]
+        if not self.by_valid_time:
+            array = array.isel(time=as_slice(np.searchsorted(self.times, inits)))
+        present = np.isin(leads, self.leads)
+        positions = np.array([int(np.flatnonzero(self.leads == lead)[0]) for lead in leads[present]], np.int64)
+        if self.by_valid_time:
+            parts = [
+                array.isel(
+                    time=np.clip(np.searchsorted(self.times, inits + lead), 0, self.times.size - 1),
+                    prediction_timedelta=position,
+                ).values
+                for lead, position in zip(leads[present], positions)
+            ]
+            values = np.stack(parts, axis=1)
+            values[~self.has(inits, leads[present])] = np.nan
+        else:
+            values = array.isel(prediction_timedelta=as_slice(positions)).values
+        if "number" not in array.dims:
+            values = values[:, :, None]
+        if "level" not in array.dims:
+            values = values[:, :, :, None]
+        elif self.level_positions is not None:
+            values = values[:, :, :, as_slice(self.level_positions)]
+        values = self.convert[name](values) if name in self.convert else values
+        values = values.reshape(*values.shape[:4], -1)
+        if present.all():
+            return values
+        whole = np.full((values.shape[0], leads.size, *values.shape[2:]), np.nan, values.dtype)
+        whole[:, present] = values
+        return whole
+
+
+def named_forecasts(texts: Sequence[str], model: str) -> list[tuple[str, str]]:
+    """Splits `[NAME=]PATH` into names and paths; the first without a name is the model, others go by their file.
+
+    Raises:
+        UserError: none is given, or two have the same name.
+    """
+    named: list[tuple[str, str]] = []
+    for text in texts:
+        name, equals, path = text.partition("=")
+        if not equals or "/" in name or not name:
+            path = text
+            stem = path.rstrip("/").rsplit("/", 1)[-1].split(".")[0]
+            name = model if model not in dict(named) else stem
+        if name in dict(named):
+            raise UserError(f"two forecasts are called {name!r}", remedy="name them, as in --forecast pangu=PATH")
+        named.append((name, path))
+    if not named:
+        raise UserError("no forecast was given", remedy="add --forecast PATH")
+    return named

@@ -1,0 +1,273 @@
+"""Area-weighted sums of errors and anomalies, the inner loop of scoring.
+
+Shapes: l lead times, v levels, p points of the map (latitude · longitude), r regions, k columns of weights.
+
+With e = f − o and the truth's anomaly o′ = o − c, the forecast's anomaly is f′ = e + o′. So Σw f′, Σw f′² and Σw f′o′
+follow from Σw e, Σw e², Σw e o′ and the sums of o′, o′², which depend on the valid time alone: a field is read from
+memory once, and four products with the weights give nine moments.
+"""
+
+import dataclasses
+
+import numpy as np
+from jaxtyping import Bool, Float
+
+from eval.metrics import ANOMALY_MOMENTS, BASE_MOMENTS, POOLED_MOMENTS
+
+# Float64 values of one batch: three arrays of this size stay within a core's second-level cache.
+_BATCH_VALUES = 2**15
+# A squared anomaly below this part of the terms it is the difference of is rounding.
+_ROUNDING = 1e-13
+
+
+@dataclasses.dataclass(frozen=True)
+class AreaWeights:
+    """Weights of the regions as the columns of a matrix.
+
+    Attributes:
+        regions: shape (region, latitude, longitude), zero outside a region.
+        pooled: whether unweighted sums over each region are needed too, as WeatherBench 1 does.
+    """
+
+    regions: Float[np.ndarray, "r y x"]
+    pooled: bool = False
+
+    def __post_init__(self) -> None:
+        count = self.regions.shape[0]
+        weighted = np.ascontiguousarray(self.regions.reshape(count, -1).T, np.float64)
+        inside = [(weighted > 0).astype(np.float64)] if self.pooled else []
+        object.__setattr__(self, "columns", weighted)
+        # The column of ones gives a plain sum, which is finite only if every value is.
+        wide = np.concatenate([weighted, *inside, np.ones((weighted.shape[0], 1))], axis=1)
+        object.__setattr__(self, "wide", np.ascontiguousarray(wide))
+
+    columns: np.ndarray = dataclasses.field(init=False, repr=False)
+    wide: np.ndarray = dataclasses.field(init=False, repr=False)
+
+    @property
+    def total(self) -> np.ndarray:
+        """Σw of each region, shape (r,)."""
+        return self.columns.sum(axis=0)
+
+    @property
+    def count(self) -> np.ndarray:
+        """Points of each region, shape (r,)."""
+        return (self.columns > 0).sum(axis=0).astype(np.float64)
+
+
+def moments_of(*, anomalies: bool, pooled: bool) -> tuple[str, ...]:
+    """The moments of a scoring run, in the order of its arrays."""
+    return BASE_MOMENTS + (ANOMALY_MOMENTS if anomalies else ()) + (POOLED_MOMENTS if anomalies and pooled else ())
+
+
+@dataclasses.dataclass(frozen=True)
+class TruthSums:
+    """Sums over the truth's anomalies, each of shape (time, v, r); `finite` of shape (time, v)."""
+
+    anomaly: np.ndarray
+    squared: np.ndarray
+    absolute: np.ndarray
+    unweighted: np.ndarray
+    finite: np.ndarray
+
+    def at(self, index) -> "TruthSums":
+        """Those of some times."""
+        return TruthSums(*(getattr(self, field.name)[index] for field in dataclasses.fields(self)))
+
+
+def truth_sums(
+    truth: Float[np.ndarray, "t v p"], anomaly: Float[np.ndarray, "t v p"] | None, weights: AreaWeights
+) -> TruthSums:
+    """Sums of o′ for each time; of zeros where there is no climatology."""
+    shape = (*truth.shape[:2], weights.columns.shape[1])
+    finite = np.isfinite(truth.sum(axis=-1))
+    zeros = np.zeros(shape)
+    if anomaly is None:
+        return TruthSums(zeros, zeros, zeros, zeros, finite)
+    wide = anomaly @ weights.wide
+    count = shape[-1]
+    unweighted = wide[..., count : 2 * count] if weights.pooled else zeros
+    return TruthSums(
+        wide[..., :count],
+        (anomaly * anomaly) @ weights.columns,
+        np.abs(anomaly) @ weights.columns,
+        unweighted,
+        finite & np.isfinite(wide[..., -1]),
+    )
+
+
+class Scratch:
+    """Arrays that the inner loop writes into again and again."""
+
+    def __init__(self, points: int):
+        self._points = points
+        self._arrays = [np.empty(max(_BATCH_VALUES, points)) for _ in range(2)]
+
+    @property
+    def rows(self) -> int:
+        """Rows of a map's points that fit."""
+        return max(1, _BATCH_VALUES // self._points)
+
+    def take(self, number: int, rows: tuple[int, int]) -> np.ndarray:
+        """One of the arrays, of shape (*rows, points)."""
+        size = rows[0] * rows[1] * self._points
+        return self._arrays[number][:size].reshape(*rows, self._points)
+
+
+def error_sums(
+    forecast: Float[np.ndarray, "l v p"],
+    truth: Float[np.ndarray, "l v p"],
+    anomaly: Float[np.ndarray, "l v p"] | None,
+    sums: TruthSums,
+    weights: AreaWeights,
+    scratch: Scratch,
+    *,
+    anomalies: bool,
+) -> tuple[Float[np.ndarray, "moment l v r"], Bool[np.ndarray, "l v"]]:
+    """Moments of a forecast without missing values.
+
+    Differences and products are float64: float32 geopotential has steps of 1/32 m²/s².
+
+    Args:
+        forecast: float32 or float64; its first axis may have length 1, as of persistence.
+        truth: float64.
+        anomaly: truth minus climatology, float64; None if there is no climatology for this variable.
+        sums: of the truth's anomalies at the same times.
+        weights: of the regions.
+        scratch: for the map's size.
+        anomalies: whether the moments of anomalies belong in the result, NaN where `anomaly` is None.
+
+    Returns:
+        The moments of `moments_of`, and which fields hold nothing but finite numbers. The others are not to be used.
+    """
+    leads, levels, _ = truth.shape
+    count = weights.columns.shape[1]
+    squared, absolute, product = (np.zeros((leads, levels, count)) for _ in range(3))
+    wide = np.empty((leads, levels, weights.wide.shape[1]))
+    rows = scratch.rows
+    one_level = min(levels, rows)
+    some_leads = max(1, rows // levels)
+    for first in range(0, leads, some_leads):
+        lead = slice(first, min(first + some_leads, leads))
+        for low in range(0, levels, one_level):
+            part = (lead, slice(low, min(low + one_level, levels)))
+            observed = truth[part]
+            shape = observed.shape[:2]
+            difference, work = scratch.take(0, shape), scratch.take(1, shape)
+            predicted = forecast[:, part[1]] if forecast.shape[0] == 1 else forecast[part]
+            # Infinities in a faulty forecast are told by their sum; warnings about them would say nothing more.
+            with np.errstate(invalid="ignore", over="ignore"):
+                np.subtract(predicted, observed, out=difference)
+                wide[part] = difference @ weights.wide
+                np.multiply(difference, difference, out=work)
+                squared[part] = work @ weights.columns
+                np.abs(difference, out=work)
+                absolute[part] = work @ weights.columns
+                if anomaly is not None:
+                    np.multiply(difference, anomaly[part], out=work)
+                    product[part] = work @ weights.columns
+    error = wide[..., :count]
+    result = [np.broadcast_to(weights.total, error.shape), squared, absolute, error]
+    if anomalies:
+        unweighted = wide[..., count : 2 * count] if weights.pooled else None
+        result += _anomaly_moments(error, squared, product, unweighted, sums, weights, known=anomaly is not None)
+    return np.stack(result), np.isfinite(wide[..., -1]) & sums.finite
+
+
+def _anomaly_moments(
+    error: np.ndarray,
+    squared: np.ndarray,
+    product: np.ndarray,
+    unweighted: np.ndarray | None,
+    sums: TruthSums,
+    weights: AreaWeights,
+    *,
+    known: bool,
+) -> list[np.ndarray]:
+    """The moments after the base ones, from sums of e, e², e·o′ and of the truth's anomalies."""
+    if not known:
+        return [np.full(error.shape, np.nan)] * (len(ANOMALY_MOMENTS) + (len(POOLED_MOMENTS) if weights.pooled else 0))
+    with np.errstate(invalid="ignore"):
+        forecast_squared = squared + 2 * product + sums.squared
+        none = forecast_squared <= _ROUNDING * (squared + sums.squared)
+    moments = [
+        error + sums.anomaly,
+        np.broadcast_to(sums.anomaly, error.shape),
+        np.where(none, 0.0, forecast_squared),
+        np.broadcast_to(sums.squared, error.shape),
+        product + sums.squared,
+    ]
+    if unweighted is not None:
+        moments += [
+            np.broadcast_to(weights.count, error.shape),
+            unweighted + sums.unweighted,
+            np.broadcast_to(sums.unweighted, error.shape),
+        ]
+    return moments
+
+
+def climatology_sums(sums: TruthSums, weights: AreaWeights) -> Float[np.ndarray, "moment t v r"]:
+    """Moments of the climatology as a forecast: e = −o′ and f′ = 0, from the truth's sums alone."""
+    shape, nothing = sums.anomaly.shape, np.zeros(sums.anomaly.shape)
+    moments = [np.broadcast_to(weights.total, shape), sums.squared, sums.absolute, -sums.anomaly]
+    moments += [nothing, sums.anomaly, nothing, sums.squared, nothing]
+    if weights.pooled:
+        moments += [np.broadcast_to(weights.count, shape), nothing, sums.unweighted]
+    return np.stack(moments)
+
+
+def weighted_sums(values: Float[np.ndarray, "... y x"], weights: Float[np.ndarray, "r y x"]) -> np.ndarray:
+    """Σ w·values over latitude and longitude in float64; shape (…, r)."""
+    points = values.shape[-2] * values.shape[-1]
+    flat = np.asarray(values, np.float64).reshape(-1, points)
+    return (flat @ weights.reshape(-1, points).T).reshape(*values.shape[:-2], weights.shape[0])
+
+
+def moment_sums(
+    forecast: Float[np.ndarray, "... y x"],
+    truth: Float[np.ndarray, "... y x"],
+    climatology: Float[np.ndarray, "... y x"] | None,
+    weights: Float[np.ndarray, "r y x"],
+    valid: Bool[np.ndarray, "... y x"],
+    *,
+    anomalies: bool,
+    pooled: bool = False,
+) -> Float[np.ndarray, "moment ... r"]:
+    """Area-weighted sums over the valid points, each moment by its definition; for fields with missing values.
+
+    Args:
+        forecast: may broadcast against `truth`, as persistence does along lead time.
+        truth: what happened.
+        climatology: at valid time; None if it has not this variable, which makes the anomaly sums NaN.
+        weights: cell-area weights of each region, see `eval.regions.region_weights`.
+        valid: points to use; the values elsewhere may be NaN.
+        anomalies: whether `ANOMALY_MOMENTS` follow `BASE_MOMENTS` in the result.
+        pooled: whether `POOLED_MOMENTS` follow those.
+    """
+    # Masked before the arithmetic, so that no NaN enters a product with a zero weight.
+    reference = np.where(valid, truth, 0.0).astype(np.float64, copy=False)
+    predicted = np.where(valid, forecast, 0.0).astype(np.float64, copy=False)
+    error = predicted - reference
+    parts = [valid, error * error, np.abs(error), error]
+    unweighted = []
+    if anomalies and climatology is not None:
+        normal = np.where(valid, climatology, 0.0).astype(np.float64, copy=False)
+        predicted, reference = predicted - normal, reference - normal
+        parts += [predicted, reference, predicted * predicted, reference * reference, predicted * reference]
+        unweighted = [valid, predicted, reference] if pooled else []
+    sums = [weighted_sums(part, weights) for part in parts]
+    sums += [weighted_sums(part, (weights > 0).astype(np.float64)) for part in unweighted]
+    if anomalies and climatology is None:
+        sums += [np.full_like(sums[0], np.nan)] * (len(ANOMALY_MOMENTS) + (len(POOLED_MOMENTS) if pooled else 0))
+    return np.stack(sums)
+
+
+def wind_vector_sums(
+    error_u: Float[np.ndarray, "... y x"],
+    error_v: Float[np.ndarray, "... y x"],
+    weights: Float[np.ndarray, "r y x"],
+    valid: Bool[np.ndarray, "... y x"],
+) -> Float[np.ndarray, "moment ... r"]:
+    """The sums of weight and of Δu² + Δv², shape (2, …, r); both components must be valid at a point."""
+    squared = np.where(valid, error_u, 0.0).astype(np.float64) ** 2 + np.where(valid, error_v, 0.0) ** 2
+    return np.stack([weighted_sums(valid, weights), weighted_sums(squared, weights)])

@@ -1,0 +1,357 @@
+"""What is compared with what: systems, init times, lead times, variables, levels and the grid they share."""
+
+import dataclasses
+import functools
+import logging
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import xarray as xr
+
+from eval.baselines import PERSISTENCE
+from eval.field_reading import converter, regridding, same_grid, without_dask
+from eval.forecast_reading import ForecastStore
+from eval.forecasts import canonical, common_levels, common_variables, open_any, units_to_truth
+from eval.metrics import WEATHERBENCH1, WEATHERBENCH2, WIND_VECTORS
+from eval.moments import AreaWeights
+from eval.regions import region_weights
+from eval.request import Request, lead_positions, split_init
+from weather_scnn.data.catalogue import lookup
+from weather_scnn.data.opening import open_dataset, parse_period
+from weather_scnn.errors import UserError
+from weather_scnn.sphere.grid import Grid
+
+_log = logging.getLogger(__name__)
+
+
+@dataclasses.dataclass(frozen=True)
+class Comparison:
+    """Stores brought to common terms, still lazy.
+
+    Attributes:
+        request: what was asked for.
+        names: variables to score.
+        systems: forecasts, then baselines.
+        levels: hPa, None without levels.
+        inits: init times that every system has.
+        leads: lead times of the first forecast.
+        present: which (init, lead) are scored, shape (init, lead).
+        latitude: degrees of the grid that fields are scored on.
+        longitude: its degrees east.
+        weights: of the regions.
+        forecasts: the stores.
+        truth: arrays of dims (time[, level], latitude, longitude) by name.
+        truth_times: their times.
+        truth_convert: brings the truth onto the grid.
+        climatology: the store, None if there is none; its `climatology_convert` as for the truth, by name.
+        notes: attributes that say what was adjusted.
+        map_leads: positions of the lead times of maps.
+        spectrum_leads: the same for spectra.
+    """
+
+    request: Request
+    names: list[str]
+    systems: list[str]
+    levels: list[int] | None
+    inits: np.ndarray
+    leads: np.ndarray
+    present: np.ndarray
+    latitude: np.ndarray
+    longitude: np.ndarray
+    weights: AreaWeights
+    forecasts: dict[str, ForecastStore]
+    truth: dict[str, xr.DataArray]
+    truth_times: np.ndarray
+    truth_convert: Callable[[np.ndarray], np.ndarray]
+    climatology: xr.Dataset | None
+    climatology_convert: dict[str, Callable[[np.ndarray], np.ndarray]]
+    notes: dict[str, str]
+    map_leads: np.ndarray
+    spectrum_leads: np.ndarray
+
+    @property
+    def grid(self) -> Grid:
+        """The grid, where spectra need to know its kind.
+
+        Raises:
+            UserError: it is not a global equiangular or Gaussian grid.
+        """
+        return Grid.from_coordinates(self.longitude, self.latitude)
+
+    def present_for(self, name: str) -> np.ndarray:
+        """As `present`; accumulations are not scored at lead 0, where stores hold zeros (weatherbench2#159)."""
+        known = lookup(name)
+        if known is None or known.kind != "accumulated":
+            return self.present
+        return self.present & (self.leads > np.timedelta64(0, "ns"))[None, :]
+
+    @property
+    def pooled(self) -> bool:
+        """Whether the convention is that of WeatherBench 1."""
+        return self.request.convention == WEATHERBENCH1
+
+    @property
+    def anomalies(self) -> bool:
+        """Whether there is something to take anomalies from."""
+        return self.pooled or self.climatology is not None
+
+    def has_normal(self, name: str) -> bool:
+        """Whether this variable has anomalies."""
+        return self.pooled or (self.climatology is not None and name in self.climatology)
+
+    @property
+    def vectors(self) -> dict[str, tuple[str, str]]:
+        """Wind vectors whose two components are both scored."""
+        return {name: pair for name, pair in WIND_VECTORS.items() if set(pair) <= set(self.names)}
+
+    @property
+    def groups(self) -> list[tuple[str, ...]]:
+        """Variables that are read together: the components of a wind, and all others alone."""
+        pairs = list(self.vectors.values())
+        return [pair for pair in pairs] + [(name,) for name in self.names if not any(name in pair for pair in pairs)]
+
+    def level_count(self, name: str) -> int:
+        """Levels of a variable, 1 where it has none."""
+        array = self.truth[name]
+        return int(array.sizes["level"]) if "level" in array.dims else 1
+
+    def members(self, system: str) -> int:
+        """Members of a forecast; 1 for other systems."""
+        return self.forecasts[system].members if system in self.forecasts else 1
+
+
+def _within(inits: np.ndarray, text: str, where: str) -> np.ndarray:
+    """Init times within A:B, with STEP those on its multiples from 00 UTC of the first day."""
+    period, step = split_init(text)
+    chosen = xr.DataArray(inits, dims="time", coords={"time": inits}).sel(time=parse_period(period)).values
+    if step is not None and chosen.size:
+        first = chosen[0].astype("datetime64[D]").astype("datetime64[ns]")
+        chosen = chosen[(chosen - first) % step == np.timedelta64(0, "ns")]
+    if not chosen.size:
+        raise UserError(
+            f"no forecast starts within {text}; they start {_span(inits)}", where=where, remedy="choose another --init"
+        )
+    return chosen
+
+
+def _span(times: np.ndarray) -> str:
+    return f"{np.datetime_as_string(times.min(), 'h')} to {np.datetime_as_string(times.max(), 'h')}"
+
+
+def _pairs(
+    request: Request, forecasts: Sequence[ForecastStore], truth_times: np.ndarray, notes: dict[str, str]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Init times, lead times and which of their pairs are scored: those that all systems and the truth have."""
+    first, leads = forecasts[0], forecasts[0].leads
+    inits = first.init_times
+    if request.init is not None:
+        inits = _within(inits, request.init, first.path)
+    if len(forecasts) > 1:
+        counts = {store.system: _within_count(store.init_times, inits) for store in forecasts}
+        common = functools.reduce(np.intersect1d, [store.init_times for store in forecasts[1:]], inits)
+        if not common.size:
+            raise UserError(
+                "the forecasts share no init time: "
+                + "; ".join(f"{store.system} {_span(store.init_times)}" for store in forecasts),
+                remedy="give forecasts of one period",
+            )
+        if common.size < inits.size:
+            _log.warning("scored are the %d init times that all forecasts have, of %d", common.size, inits.size)
+        notes["common_init_times"] = f"{common.size} ({', '.join(f'{name} {n}' for name, n in counts.items())})"
+        inits = common
+    valid = inits[:, None] + leads[None, :]
+    present = np.isin(valid, truth_times)
+    if request.convention == WEATHERBENCH1:
+        present &= np.isin(valid.astype("datetime64[Y]"), inits.astype("datetime64[Y]"))
+    for store in forecasts:
+        present &= store.has(inits, leads) | ~np.isin(leads, store.leads)[None, :]
+    if not present.any():
+        raise UserError(
+            f"no valid time of the forecast is in the truth: forecasts are valid {_span(valid)}, "
+            f"the truth covers {_span(truth_times)}",
+            where=f"{first.path} against {request.truth}",
+            remedy="give truth of the forecast's period",
+        )
+    keep = present.any(axis=1)
+    if PERSISTENCE in request.baselines:
+        keep &= np.isin(inits, truth_times)
+        if not keep.any():
+            raise UserError(
+                f"persistence needs truth at init time: forecasts start {_span(inits)}, "
+                f"the truth covers {_span(truth_times)}",
+                where=request.truth,
+                remedy="give truth that holds the init times, or leave out the baseline `persistence`",
+            )
+    if not keep.all():
+        reason = "no truth at any lead time" + (", or none at init time" if PERSISTENCE in request.baselines else "")
+        _log.warning("%d of %d init times are left out: %s", np.count_nonzero(~keep), keep.size, reason)
+    empty = ~present[keep].any(axis=0)
+    if empty.any():
+        hours = leads[empty].astype("timedelta64[h]").astype(int)
+        _log.warning("no truth at the lead times %s h: their scores are NaN", ", ".join(map(str, hours)))
+    inits, present = inits[keep], present[keep]
+    fresh = ~np.isin(inits.astype(np.int64), np.array(request.skip, np.int64))
+    if not fresh.any():
+        raise UserError("all init times are in the file already", remedy="give others with --init")
+    return inits[fresh], leads, present[fresh]
+
+
+def _within_count(theirs: np.ndarray, period: np.ndarray) -> int:
+    return int(np.count_nonzero((theirs >= period[0]) & (theirs <= period[-1])))
+
+
+def _scoring_grid(request: Request, forecasts: Sequence[ForecastStore], truth: xr.Dataset) -> xr.Dataset:
+    """A dataset on the grid to score on: the one asked for, else the coarsest of all."""
+    if request.grid is not None:
+        grid = Grid.from_name(request.grid)
+        return xr.Dataset(coords={"latitude": grid.latitude, "longitude": grid.longitude})
+    datasets = [truth, *(store.dataset for store in forecasts)]
+    return min(datasets, key=lambda data: data.sizes["latitude"] * data.sizes["longitude"])
+
+
+def _grid_name(dataset: xr.Dataset) -> str:
+    return f"{dataset.sizes['longitude']}x{dataset.sizes['latitude']}"
+
+
+def _to_grid(source: xr.Dataset, target: xr.Dataset, label: str, where: str, notes: dict[str, str]):
+    """Weights from a store's grid, None where it is the scoring grid already; noted and logged."""
+    if same_grid(source, target):
+        return None
+    weights = regridding(source, target, where=where)
+    text = f"{_grid_name(source)} to {_grid_name(target)}, conservative"
+    notes[f"regridded_{label}"] = text
+    _log.warning("%s is regridded: %s", label, text)
+    return weights
+
+
+def _open_climatology(
+    request: Request, target: xr.Dataset, levels: list[int] | None, names: list[str], truth: xr.Dataset, notes: dict
+) -> tuple[xr.Dataset, dict[str, Callable]]:
+    path = str(request.climatology)
+    climatology = canonical(open_any(path), path)
+    if not {"hour", "dayofyear"} <= set(climatology.dims):
+        raise UserError(
+            "is no climatology by hour and day of the year",
+            where=path,
+            remedy="make one with `weather-scnn climatology`",
+        )
+    absent = [name for name in names if name not in climatology.data_vars]
+    if len(absent) == len(names):
+        raise UserError(
+            f"has none of the scored variables ({', '.join(names)})",
+            where=path,
+            remedy="make it from the truth with `weather-scnn climatology`",
+        )
+    if absent:
+        _log.warning("no ACC for %s: not in the climatology %s", ", ".join(absent), path)
+    if levels is not None and "level" in climatology.dims:
+        lacking = sorted(set(levels) - {int(level) for level in climatology["level"].values})
+        if lacking:
+            raise UserError(
+                f"lacks the levels {', '.join(map(str, lacking))} hPa",
+                where=path,
+                remedy="leave them out with --levels, or make the climatology with them",
+            )
+        climatology = climatology.sel(level=levels)
+    weights = _to_grid(climatology, target, "climatology", path, notes)
+    convert = {}
+    for name in names:
+        if name in climatology.data_vars:
+            convert[name] = converter(weights, *units_to_truth(name, climatology[name], truth[name], where=path))
+    return climatology, convert
+
+
+@functools.lru_cache(maxsize=2)
+def open_comparison(request: Request) -> Comparison:
+    """Opens every store of a request and finds what they share.
+
+    Raises:
+        UserError: nothing can be paired, or grids, units, variables or levels do not fit.
+    """
+    notes: dict[str, str] = {}
+    unknown = set(request.by_valid_time) - {system for system, _ in request.forecasts}
+    if unknown:
+        raise UserError(
+            f"--by-valid-time names {sorted(unknown)[0]!r}, which is no forecast",
+            remedy="choose from " + ", ".join(system for system, _ in request.forecasts),
+        )
+    stores = [
+        ForecastStore.open(system, path, by_valid_time=system in request.by_valid_time)
+        for system, path in request.forecasts
+    ]
+    first, observed = stores[0], open_dataset(request.truth)
+    where = (first.path, request.truth)
+    dynamic = [str(name) for name, array in observed.data_vars.items() if "time" in array.dims]
+    names = common_variables(map(str, first.dataset.data_vars), dynamic, request.variables, where=where)
+    levels: list[int] | None = None
+    for store in stores:
+        shared = [name for name in names if name in store.dataset.data_vars]
+        if not shared:
+            common_variables(map(str, store.dataset.data_vars), names, None, where=(store.path, request.truth))
+        if len(shared) < len(names):
+            _log.warning("%s has no %s", store.system, ", ".join(sorted(set(names) - set(shared))))
+        found = common_levels(store.dataset[shared], observed[names], request.levels, where=(store.path, request.truth))
+        if found is not None:
+            levels = found if levels is None else [level for level in levels if level in found]
+    if request.levels and levels is None:
+        raise UserError("has no levels", where=where[0], remedy="leave out --levels")
+    if levels is not None:
+        if not levels:
+            raise UserError("the forecasts share no level", remedy="give forecasts of the same levels")
+        observed = observed.sel(level=levels)
+    observed = observed[names]
+    target = _scoring_grid(request, stores, observed)
+    prepared = {}
+    for store in stores:
+        weights = _to_grid(store.dataset, target, store.system, store.path, notes)
+        convert = {}
+        for name in names:
+            if name in store.dataset.data_vars:
+                factors = units_to_truth(name, store.dataset[name], observed[name], where=store.path)
+                if factors != (1.0, 0.0):
+                    notes[f"converted_{store.system}_{name}"] = (
+                        f"{store.dataset[name].attrs['units']} to {observed[name].attrs['units']}"
+                    )
+                if weights is not None or factors != (1.0, 0.0):
+                    convert[name] = converter(weights, *factors)
+        positions = None
+        if levels is not None and "level" in store.dataset.dims:
+            held = [int(level) for level in store.dataset["level"].values]
+            positions = np.array([held.index(level) for level in levels])
+        prepared[store.system] = dataclasses.replace(store, convert=convert, level_positions=positions)
+    truth_times = observed["time"].values.astype("datetime64[ns]")
+    truth_weights = _to_grid(observed, target, "truth", request.truth, notes)
+    climatology: xr.Dataset | None = None
+    climatology_convert: dict[str, Callable] = {}
+    if request.climatology is not None:
+        climatology, climatology_convert = _open_climatology(request, target, levels, names, observed, notes)
+    elif request.convention == WEATHERBENCH2:
+        _log.warning("no climatology given: ACC and activity are left out")
+    inits, leads, present = _pairs(request, list(prepared.values()), truth_times, notes)
+    area = region_weights(
+        request.regions,
+        target["latitude"].values,
+        target["longitude"].values,
+        cosine=request.convention == WEATHERBENCH1,
+    )
+    return Comparison(
+        request=request,
+        names=names,
+        systems=[*prepared, *request.baselines],
+        levels=levels,
+        inits=inits,
+        leads=leads,
+        present=present,
+        latitude=target["latitude"].values.astype(np.float64),
+        longitude=target["longitude"].values.astype(np.float64),
+        weights=AreaWeights(area, pooled=request.convention == WEATHERBENCH1),
+        forecasts=prepared,
+        truth=without_dask(observed, request.truth),
+        truth_times=truth_times,
+        truth_convert=converter(truth_weights),
+        climatology=climatology,
+        climatology_convert=climatology_convert,
+        notes=notes,
+        map_leads=lead_positions(request.maps, leads, "--maps"),
+        spectrum_leads=lead_positions(request.spectra, leads, "--spectra"),
+    )

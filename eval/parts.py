@@ -1,0 +1,61 @@
+"""Finished pieces of a scoring job beside its output, so that a job that dies goes on where it was."""
+
+import hashlib
+import io
+import json
+from collections.abc import Iterable, Mapping
+
+import fsspec
+import numpy as np
+
+
+class Parts:
+    """A folder of `.npz` files, local or at an address of fsspec.
+
+    Args:
+        path: the folder.
+    """
+
+    def __init__(self, path: str):
+        self.path = path
+        self._filesystem, self._root = fsspec.core.url_to_fs(path)
+
+    @classmethod
+    def beside(cls, output: str, request: Mapping) -> "Parts":
+        """The folder of one request; the same command finds what it has done, another one does not."""
+        text = json.dumps(request, sort_keys=True, default=str)
+        parts = cls(f"{output}.parts/{hashlib.sha256(text.encode()).hexdigest()[:16]}")
+        parts._filesystem.makedirs(parts._root, exist_ok=True)
+        return parts
+
+    @property
+    def done(self) -> frozenset[str]:
+        """Names of the parts on disk."""
+        return self.finished()
+
+    def finished(self) -> frozenset[str]:
+        """Names of the parts on disk now."""
+        names = self._filesystem.ls(self._root, detail=False)
+        return frozenset(name.rsplit("/", 1)[-1].removesuffix(".npz") for name in names if name.endswith(".npz"))
+
+    def holds(self, name: str) -> bool:
+        """Whether a part is on disk, whole."""
+        return self._filesystem.exists(f"{self._root}/{name}.npz")
+
+    def save(self, name: str, arrays: Mapping[str, np.ndarray]) -> None:
+        """Writes a part; it has its name only when whole."""
+        content = io.BytesIO()
+        np.savez(content, **arrays)  # type: ignore[arg-type]
+        target = f"{self._root}/{name}.npz"
+        with self._filesystem.open(f"{target}.part", "wb") as file:
+            file.write(content.getbuffer())
+        self._filesystem.mv(f"{target}.part", target)
+
+    def load(self, name: str, wanted: Iterable[str] | None = None) -> dict[str, np.ndarray]:
+        """Arrays of a part, or those wanted of it that it has; only these are read."""
+        with self._filesystem.open(f"{self._root}/{name}.npz", "rb") as file, np.load(file) as held:
+            return {key: held[key] for key in (held.files if wanted is None else wanted) if key in held.files}
+
+    def remove(self) -> None:
+        """Removes what was made by `beside`, with the pieces of other requests for this output."""
+        self._filesystem.rm(self._root.rsplit("/", 1)[0], recursive=True)

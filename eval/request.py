@@ -1,0 +1,69 @@
+"""What a scoring job was asked for, and how its options read."""
+
+import dataclasses
+import json
+import re
+from collections.abc import Sequence
+
+import numpy as np
+
+from eval.metrics import WEATHERBENCH2
+from weather_scnn.data.windows import parse_step
+from weather_scnn.errors import UserError
+
+MODEL = "model"
+
+
+@dataclasses.dataclass(frozen=True)
+class Request:
+    """What the user asked for; the same request gives the same comparison in every process."""
+
+    forecasts: tuple[tuple[str, str], ...]
+    truth: str
+    climatology: str | None = None
+    baselines: tuple[str, ...] = ()
+    baseline_years: str | None = None
+    by_valid_time: tuple[str, ...] = ()
+    regions: tuple[str, ...] = ("global",)
+    variables: tuple[str, ...] | None = None
+    levels: tuple[int, ...] | None = None
+    init: str | None = None
+    grid: str | None = None
+    convention: str = WEATHERBENCH2
+    maps: tuple[str, ...] = ()
+    spectra: tuple[str, ...] = ()
+    allow_missing: bool = False
+    skip: tuple[int, ...] = ()
+
+    def settings(self) -> str:
+        """All but init times and forecasts' paths, as JSON: files that differ in it cannot be put together."""
+        forecasts = [system for system, _ in self.forecasts]
+        return json.dumps(
+            {**dataclasses.asdict(self), "forecasts": forecasts, "init": None, "skip": None}, sort_keys=True
+        )
+
+
+def split_init(text: str) -> tuple[str, np.timedelta64 | None]:
+    """Splits A:B[:STEP] into the period and the step."""
+    head, colon, tail = text.rpartition(":")
+    if colon and re.fullmatch(r"\d+(\.\d+)?\s*(min|[hHdD]|days?|hours?)", tail.strip()):
+        return head, parse_step(tail.strip())
+    return text, None
+
+
+def lead_positions(texts: Sequence[str], leads: np.ndarray, option: str) -> np.ndarray:
+    """Positions of lead times written as 24h or 5d, or `all`.
+
+    Raises:
+        UserError: one is not a duration or not a lead time of the forecast.
+    """
+    if tuple(texts) == ("all",):
+        return np.arange(leads.size)
+    positions = []
+    for text in texts:
+        found = np.flatnonzero(leads == (np.timedelta64(0, "ns") if text in ("0", "0h") else parse_step(text)))
+        if not found.size:
+            hours = ", ".join(f"{hour:g}" for hour in leads / np.timedelta64(1, "h"))
+            raise UserError(f"{option} names {text}, which is no lead time", remedy=f"choose from {hours} h, or all")
+        positions.append(int(found[0]))
+    return np.array(sorted(set(positions)), np.int64)

@@ -1,0 +1,81 @@
+"""Scores of every point of the map, from sums over init times.
+
+Shapes: s systems, l lead times, v levels, p points.
+"""
+
+import numpy as np
+import xarray as xr
+from jaxtyping import Float
+
+MAP_MOMENTS = (
+    "count",
+    "error",
+    "squared_error",
+    "absolute_error",
+    "anomaly_product",
+    "forecast_anomaly_squared",
+    "truth_anomaly_squared",
+)
+MAP_METRICS = ("bias", "rmse", "mae", "acc", "activity")
+MAP_DEFINITIONS = {
+    "bias": "mean over init times of f - o",
+    "rmse": "root of the mean over init times of (f - o)^2",
+    "mae": "mean over init times of |f - o|",
+    "acc": "sum f'o' / sqrt(sum f'^2 sum o'^2) over init times, no mean removed",
+    "activity": "sqrt(sum f'^2 / sum o'^2) over init times",
+}
+
+
+def add_to_map_sums(
+    sums: Float[np.ndarray, "s moment v p"],
+    fields: list[np.ndarray | None],
+    truth: Float[np.ndarray, "v p"],
+    anomaly: Float[np.ndarray, "v p"] | None,
+) -> None:
+    """Adds one valid time; points where any of the fields is missing are left out of all systems.
+
+    Args:
+        sums: of one lead time, `MAP_MOMENTS` along the second axis.
+        fields: one of shape (level, point) for each system, None where a system has it not.
+        truth: what happened.
+        anomaly: truth minus climatology; None leaves the last three moments 0.
+    """
+    errors = [None if field is None else field - truth for field in fields]
+    valid = np.isfinite(truth)
+    for part in (*errors, anomaly):
+        if part is not None:
+            valid &= np.isfinite(part)
+    for target, error in zip(sums, errors):
+        if error is None:
+            continue
+        error = np.where(valid, error, 0.0)
+        target[0] += valid
+        target[1] += error
+        target[2] += error**2
+        target[3] += np.abs(error)
+        if anomaly is not None:
+            observed = np.where(valid, anomaly, 0.0)
+            predicted = error + observed
+            target[4] += predicted * observed
+            target[5] += predicted**2
+            target[6] += observed**2
+
+
+def map_scores(sums: xr.DataArray) -> xr.DataArray:
+    """Maps of dims (system, metric, lead_time[, level], latitude, longitude) from sums with `moment` for `metric`."""
+    part = {str(name): sums.sel(moment=name, drop=True) for name in sums["moment"].values}
+    count = part["count"].where(part["count"] > 0)
+    product = part["forecast_anomaly_squared"] * part["truth_anomaly_squared"]
+    known = part["truth_anomaly_squared"].where(part["truth_anomaly_squared"] > 0)
+    metrics = [
+        part["error"] / count,
+        (part["squared_error"] / count) ** 0.5,
+        part["absolute_error"] / count,
+        (part["anomaly_product"] / product.where(product > 0) ** 0.5).where(
+            ~((part["forecast_anomaly_squared"] == 0) & (part["truth_anomaly_squared"] > 0)), 0.0
+        ),
+        (part["forecast_anomaly_squared"] / known) ** 0.5,
+    ]
+    maps = xr.concat(metrics, dim="metric").assign_coords(metric=list(MAP_METRICS))
+    order = ["system", "metric", "lead_time", *(["level"] if "level" in sums.dims else []), "latitude", "longitude"]
+    return maps.transpose(*order).astype(np.float32).assign_attrs(sums.attrs)

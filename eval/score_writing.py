@@ -1,0 +1,360 @@
+"""Putting the pieces of a scoring job together into `scores.nc`, one field at a time."""
+
+import dataclasses
+import os
+import pathlib
+import tempfile
+from collections.abc import Sequence
+from typing import Any
+
+import fsspec
+import numpy as np
+import xarray as xr
+
+from eval.metrics import (
+    BRIER_METRICS,
+    DEFINITIONS,
+    ENSEMBLE_MOMENTS,
+    MISSING_FORECAST,
+    MISSING_TRUTH,
+    SEEPS_MOMENTS,
+    combine_sums,
+    ensemble_sums_name,
+    field_statistics,
+    labelled,
+    mean_over_init_times,
+    metrics_from_means,
+    metrics_in,
+    seeps_sums_name,
+)
+from eval.moments import moments_of
+from eval.pairing import Comparison
+from eval.parts import Parts
+from eval.score_maps import MAP_DEFINITIONS, MAP_MOMENTS, map_scores
+from eval.scoring_pieces import Piece
+from eval.uncertainty import SEED, STATISTICS, block_length, intervals_and_differences
+from weather_scnn.errors import UserError
+
+_COMPRESSED = {"zlib": True, "complevel": 1, "shuffle": True}
+
+
+@dataclasses.dataclass(frozen=True)
+class Bootstrap:
+    """How intervals are made: resamples (0 for none), init times in a block (None: n^⅓) and confidence."""
+
+    samples: int = 1000
+    block: int | None = None
+    confidence: float = 0.95
+
+
+class ScoreWriter:
+    """Assembles and writes the file.
+
+    Args:
+        comparison: what was compared.
+        parts: the finished pieces.
+        pieces: all of them.
+        existing: a file whose init times are joined with these; None for a new one.
+        bootstrap: of the intervals.
+    """
+
+    def __init__(
+        self,
+        comparison: Comparison,
+        parts: Parts,
+        pieces: Sequence[Piece],
+        existing: str | None,
+        bootstrap: Bootstrap,
+    ):
+        self.comparison, self.parts, self.existing, self.bootstrap = comparison, parts, existing, bootstrap
+        self.pieces = [[piece for piece in pieces if piece.group == n] for n in range(len(comparison.groups))]
+        self.fields = [*comparison.names, *comparison.vectors]
+        self._old: dict[str, xr.Dataset] = {}
+
+    def _group(self, field: str) -> int:
+        name = self.comparison.vectors[field][0] if field in self.comparison.vectors else field
+        return next(number for number, names in enumerate(self.comparison.groups) if name in names)
+
+    def _loaded(self, field: str, key: str) -> list[np.ndarray]:
+        """One array of every piece of a field's group; none where pieces have it not."""
+        found = [self.parts.load(piece.name, [key]) for piece in self.pieces[self._group(field)]]
+        return [part[key] for part in found if key in part]
+
+    def _dims(self, field: str) -> tuple[list[str], dict[str, Any], bool]:
+        """Level dimension and its coordinate, if the field has levels."""
+        name = self.comparison.vectors[field][0] if field in self.comparison.vectors else field
+        if "level" not in self.comparison.truth[name].dims:
+            return [], {}, False
+        return ["level"], {"level": ("level", self.comparison.levels, {"units": "hPa"})}, True
+
+    def _attributes(self, field: str) -> dict[str, str]:
+        vectors = self.comparison.vectors
+        source = self.comparison.truth[vectors[field][0] if field in vectors else field].attrs
+        attributes = {key: source[key] for key in ("units", "long_name") if key in source}
+        if field in vectors:
+            attributes["long_name"] = f"wind vector of {' and '.join(vectors[field])}"
+        return attributes
+
+    def _array(
+        self, values: np.ndarray, dims: Sequence[str], coordinates: dict, field: str, level_axis: int
+    ) -> xr.DataArray:
+        """An array whose axis of levels goes where the field has none."""
+        _, level_coordinate, has = self._dims(field)
+        if not has:
+            values = np.squeeze(values, axis=level_axis)
+        names = [name for name in dims if name != "level" or has]
+        return xr.DataArray(
+            values, dims=names, coords={**coordinates, **level_coordinate}, attrs=self._attributes(field)
+        )
+
+    def _old_group(self, group: str) -> xr.Dataset | None:
+        if self.existing is None:
+            return None
+        if group not in self._old:
+            try:
+                self._old[group] = xr.open_dataset(self.existing, group=group, decode_timedelta=True)
+            except OSError:
+                return None
+        return self._old[group]
+
+    def field_sums(self, field: str) -> xr.Dataset:
+        """Sums of one field over all init times, those of the existing file included."""
+        comparison = self.comparison
+        coordinates = {
+            "system": comparison.systems,
+            "init_time": comparison.inits,
+            "lead_time": comparison.leads,
+            "region": list(comparison.request.regions),
+        }
+        kinds = {
+            field: ("sums", "moment", moments_of(anomalies=comparison.anomalies, pooled=comparison.pooled)),
+            ensemble_sums_name(field): ("ensemble", "ensemble_moment", ENSEMBLE_MOMENTS),
+            seeps_sums_name(field): ("seeps", "seeps_moment", SEEPS_MOMENTS),
+        }
+        variables = {}
+        for name, (kind, axis, labels) in kinds.items():
+            found = self._loaded(field, f"{kind}/{field}")
+            if found:
+                dims = ["system", axis, "init_time", "lead_time", "level", "region"]
+                values = np.concatenate(found, axis=2)
+                variables[name] = self._array(values, dims, {**coordinates, axis: list(labels)}, field, 4)
+        sums = xr.Dataset(variables, attrs={"convention": comparison.request.convention})
+        old = self._old_group("sums")
+        if old is not None:
+            kept = old[list(variables)].load().assign_attrs(convention=comparison.request.convention)
+            sums = combine_sums([kept, sums]).drop_vars("init_count")
+        return sums
+
+    def _missing(self) -> dict[str, xr.DataArray]:
+        names = self.comparison.names
+        stacked = np.stack([np.concatenate(self._loaded(name, f"missing/{name}"), axis=1) for name in names])
+        coordinates = {"field": names, "init_time": self.comparison.inits, "lead_time": self.comparison.leads}
+        old = self._old_group("sums")
+        result = {}
+        for number, kind in enumerate((MISSING_TRUTH, MISSING_FORECAST)):
+            array = xr.DataArray(stacked[:, number], dims=("field", "init_time", "lead_time"), coords=coordinates)
+            if old is not None:
+                array = xr.concat([old[kind].load(), array], dim="init_time").sortby("init_time")
+            result[kind] = array
+        return result
+
+    def _maps(self, field: str) -> dict[str, xr.Dataset]:
+        found = self._loaded(field, f"maps/{field}")
+        if not found:
+            return {}
+        comparison = self.comparison
+        shape = (comparison.latitude.size, comparison.longitude.size)
+        total = np.sum(found, axis=0)
+        coordinates = {
+            "system": comparison.systems,
+            "moment": list(MAP_MOMENTS),
+            "lead_time": comparison.leads[comparison.map_leads],
+            "latitude": comparison.latitude,
+            "longitude": comparison.longitude,
+        }
+        dims = ["system", "moment", "lead_time", "level", "latitude", "longitude"]
+        sums = self._array(total.reshape(*total.shape[:-1], *shape), dims, coordinates, field, 3)
+        old = self._old_group("map_sums")
+        if old is not None:
+            sums = sums + old[field].load().values
+        sums.attrs = self._attributes(field)
+        scores = map_scores(sums)
+        if not comparison.has_normal(field):
+            scores = scores.where(~scores["metric"].isin(["acc", "activity"]))
+        return {"maps": xr.Dataset({field: scores}), "map_sums": xr.Dataset({field: sums})}
+
+    def _spectra(self, field: str) -> dict[str, xr.Dataset]:
+        counts = self._loaded(field, f"spectrum_count/{field}")
+        if not counts:
+            return {}
+        comparison, old = self.comparison, self._old_group("spectra")
+        systems = ["truth", *comparison.systems]
+        leads = {"lead_time": comparison.leads[comparison.spectrum_leads]}
+        count = self._array(np.sum(counts, axis=0), ["lead_time", "level"], leads, field, 1)
+        fresh_count = count
+        if old is not None:
+            count = count + old[f"{field}_count"].load().values
+        variables = {f"{field}_count": count.assign_attrs(long_name="spectra averaged")}
+        for kind, axis in (("zonal", "zonal_wavenumber"), ("degree", "degree")):
+            total = np.sum(self._loaded(field, f"{kind}/{field}"), axis=0)
+            coordinates = {"system": systems, **leads, axis: np.arange(total.shape[-1])}
+            array = self._array(total, ["system", "lead_time", "level", axis], coordinates, field, 2)
+            if old is not None:
+                array = array + old[f"{field}_{kind}"].load().values * (count - fresh_count)
+            order = ["system", "lead_time", *self._dims(field)[0], axis]
+            array = (array / count.where(count > 0)).transpose(*order)
+            variables[f"{field}_{kind}"] = array.assign_attrs(_SPECTRUM_ATTRIBUTES[kind])
+        return {"spectra": xr.Dataset(variables)}
+
+    def _ranks(self, field: str) -> dict[str, xr.Dataset]:
+        comparison, old = self.comparison, self._old_group("rank_histogram")
+        found = {system: self._loaded(field, f"ranks/{system}/{field}") for system in comparison.systems}
+        found = {system: parts for system, parts in found.items() if parts}
+        if not found:
+            return {}
+        totals = {system: np.sum(parts, axis=0) for system, parts in found.items()}
+        width = max(total.shape[-1] for total in totals.values())
+        padded = [
+            np.pad(total, [(0, 0), (0, 0), (0, width - total.shape[-1])], constant_values=np.nan)
+            for total in totals.values()
+        ]
+        coordinates = {"system": list(totals), "lead_time": comparison.leads, "rank": np.arange(width)}
+        area = self._array(np.stack(padded), ["system", "lead_time", "level", "rank"], coordinates, field, 2)
+        if old is not None:
+            area = area + old[field].load().values * old[f"{field}_area"].load().values[..., None]
+        total = area.sum("rank")
+        share = (area / total.where(total > 0)).assign_attrs(long_name="share of the area whose truth has this rank")
+        return {"rank_histogram": xr.Dataset({field: share, f"{field}_area": total})}
+
+    def write(self, output: str, attributes: dict[str, Any], tick=lambda: None) -> xr.Dataset:
+        """Writes the file, which appears under its name only when whole; gives the scores of its root.
+
+        Raises:
+            UserError: the folder of the output does not exist.
+        """
+        folder = None
+        if "://" not in output:
+            folder = pathlib.Path(output).parent
+            if not folder.is_dir():
+                raise UserError("the folder does not exist", where=str(folder), remedy="create it first")
+        handle, temporary = tempfile.mkstemp(dir=folder, prefix=".scores.", suffix=".part")
+        os.close(handle)
+        try:
+            scores = self._write(temporary, attributes, tick)
+            for dataset in self._old.values():
+                dataset.close()
+            if folder is not None:
+                os.replace(temporary, output)
+            else:
+                filesystem, root = fsspec.core.url_to_fs(output)
+                filesystem.put(temporary, root)
+        finally:
+            pathlib.Path(temporary).unlink(missing_ok=True)
+        return scores
+
+    def _write(self, path: str, attributes: dict[str, Any], tick) -> xr.Dataset:
+        metrics = self._metrics()
+        scores, present, first = {}, None, True
+        bootstrap = self.bootstrap
+        for field in self.fields:
+            sums = self.field_sums(field)
+            statistics = field_statistics(sums, field)
+            convention = self.comparison.request.convention
+            means = metrics_from_means(mean_over_init_times(statistics), convention)
+            scores[field] = labelled(means, sums, field, metrics)
+            weight = sums[field].sel(moment="weight", drop=True) > 0
+            weight = weight.any([name for name in weight.dims if name not in ("init_time", "lead_time")])
+            present = weight if present is None else present | weight
+            groups = {"sums": sums, **self._maps(field), **self._spectra(field), **self._ranks(field)}
+            inits = sums.sizes["init_time"]
+            if bootstrap.samples:
+                intervals, differences = intervals_and_differences(
+                    statistics,
+                    convention=convention,
+                    confidence=bootstrap.confidence,
+                    samples=bootstrap.samples,
+                    block=bootstrap.block,
+                )
+                groups["intervals"] = self._intervals(intervals, sums, field, metrics)
+                if len(self.comparison.systems) > 1:
+                    groups["differences"] = self._differences(differences, sums, field, metrics)
+                block = bootstrap.block or block_length(inits)
+                for name in ("intervals", "differences"):
+                    if name in groups:
+                        groups[name].attrs = {
+                            "confidence": bootstrap.confidence,
+                            "method": f"circular block bootstrap over init times, {bootstrap.samples} resamples of blocks "
+                            f"of {block}",
+                            "seed": SEED,
+                        }
+            for group, dataset in groups.items():
+                self._append(dataset, path, group, first=first)
+                first = False
+            tick()
+        root = xr.Dataset(scores)
+        root["metric"].attrs.update({name: DEFINITIONS[name] for name in metrics})
+        assert present is not None
+        counted = present.sum("init_time").astype(np.int64)
+        missing = self._missing()
+        tail = xr.Dataset(
+            {"init_count": counted.assign_attrs(long_name="init times with truth at this lead time"), **missing}
+        )
+        everything = {
+            **attributes,
+            "init_times": int(present.sizes["init_time"]),
+            "first_init_time": np.datetime_as_string(present["init_time"].values.min(), "h"),
+            "last_init_time": np.datetime_as_string(present["init_time"].values.max(), "h"),
+            "missing_in_truth": int(missing[MISSING_TRUTH].sum()),
+            "missing_in_forecast": int(missing[MISSING_FORECAST].sum()),
+            **{f"definition_{name}": DEFINITIONS[name] for name in metrics},
+        }
+        root.attrs = everything
+        self._append(tail.assign_attrs(everything), path, "sums", first=False)
+        if self.comparison.map_leads.size:
+            self._append(
+                xr.Dataset(attrs={f"definition_{k}": v for k, v in MAP_DEFINITIONS.items()}), path, "maps", first=False
+            )
+        self._append(root, path, None, first=False)
+        return root
+
+    def _metrics(self) -> tuple[str, ...]:
+        """Metrics of the file: those of any field."""
+        found: list[str] = []
+        ensembles = [name for name in self.fields if self._loaded(name, f"ensemble/{name}")]
+        seeps = [name for name in self.fields if self._loaded(name, f"seeps/{name}")]
+        for field in dict.fromkeys([*ensembles, *seeps, self.fields[0]]):
+            found += [name for name in metrics_in(self.field_sums(field)) if name not in found]
+        order = [name for name in DEFINITIONS if name in found and name not in BRIER_METRICS]
+        return (*order, *(name for name in BRIER_METRICS if name in found))
+
+    def _intervals(self, parts: dict, sums: xr.Dataset, field: str, metrics: Sequence[str]) -> xr.Dataset:
+        array = labelled(parts, sums, field, metrics, leading=["bound"])
+        return xr.Dataset({field: array.assign_coords(bound=["lower", "upper"])})
+
+    def _differences(self, parts: dict, sums: xr.Dataset, field: str, metrics: Sequence[str]) -> xr.Dataset:
+        shaped = {name: np.swapaxes(values, 1, 2) for name, values in parts.items()}
+        array = labelled(shaped, sums, field, metrics, leading=["statistic", "reference_system"])
+        array = array.assign_coords(statistic=list(STATISTICS), reference_system=self.comparison.systems)
+        level = self._dims(field)[0]
+        order = ["statistic", "system", "reference_system", "metric", "lead_time", *level, "region"]
+        return xr.Dataset({field: array.transpose(*order)})
+
+    @staticmethod
+    def _append(dataset: xr.Dataset, path: str, group: str | None, *, first: bool) -> None:
+        large = {name: _COMPRESSED for name, array in dataset.data_vars.items() if array.size > 1024}
+        # Coordinates come again with every field of a group, alike.
+        dataset.drop_encoding().to_netcdf(path, mode="w" if first else "a", group=group, encoding=large)
+
+
+_SPECTRUM_ATTRIBUTES = {
+    "zonal": {
+        "long_name": "zonal energy spectrum, mean over latitudes by area",
+        "formula": "F = rfft(f)/N, C = 2 pi R cos(latitude); S_0 = C |F_0|^2, S_k = 2 C |F_k|^2, the Nyquist wavenumber not "
+        "doubled; of a wind vector half the sum of both components",
+    },
+    "degree": {
+        "long_name": "power per degree of the spherical harmonics",
+        "formula": "sum over m of |a_lm|^2 / 4 pi, whose sum over l is the mean square; of a wind vector the kinetic energy "
+        "per unit mass, whose sum over l is the mean of (u^2 + v^2)/2",
+    },
+}

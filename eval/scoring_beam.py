@@ -1,0 +1,56 @@
+"""The scoring job on a Beam runner: the same pieces as the plain loop, by the same code."""
+
+import functools
+import threading
+import typing
+from collections.abc import Sequence
+
+from eval.pairing import open_comparison
+from eval.parts import Parts
+from eval.request import Request
+from eval.scoring_pieces import Piece, PieceScorer
+from pipelines import running
+
+if typing.TYPE_CHECKING:
+    from weather_scnn.data.writing import Record
+
+_LOCAL = threading.local()
+
+
+def _score_piece(piece: Piece, *, job: str, request: Request, parts: str) -> None:
+    """Scores a piece and writes its sums; a worker keeps the caches of its latest variables."""
+    with running.piece(job):
+        wanted = (job, piece.group)
+        if getattr(_LOCAL, "group", None) != wanted:
+            _LOCAL.scorer = PieceScorer(open_comparison(request), piece.group, Parts(parts))
+            _LOCAL.group = wanted
+        Parts(parts).save(piece.name, _LOCAL.scorer.score(piece))
+
+
+def run_on_beam(
+    request: Request, pieces: Sequence[Piece], parts: Parts, *, beam_options: Sequence[str], progress: bool
+) -> None:
+    """Scores the pieces that `parts` does not hold yet.
+
+    Args:
+        request: what is compared.
+        pieces: all of them.
+        parts: a folder that workers and this process can both reach.
+        beam_options: of the runner.
+        progress: whether to show a bar.
+
+    Raises:
+        UserError: as a worker raised it, or an option that Beam does not know.
+    """
+    running.check_options(beam_options)
+    job = running.new_job()
+    work = functools.partial(_score_piece, job=job, request=request, parts=parts.path)
+    running.run_pieces(
+        work,
+        {piece.name: piece for piece in pieces},
+        typing.cast("Record", parts),  # finished pieces under their names are all that is asked of it
+        job=job,
+        description="scoring",
+        beam_options=beam_options,
+        progress=progress,
+    )

@@ -1,0 +1,395 @@
+"""Scoring one piece: some variables and a run of init times → sums. Pieces are independent of each other.
+
+Shapes: s systems, i init times, l lead times, n members, v levels, p points, r regions.
+"""
+
+import concurrent.futures
+import dataclasses
+import math
+from collections.abc import Callable, Iterator
+
+import numpy as np
+
+from eval.baselines import CLIMATOLOGY, PERSISTENCE, PROBABILISTIC
+from eval.ensembles import ensemble_sums, rank_weights
+from eval.field_reading import CACHE_BYTES, as_slice
+from eval.missing_values import Masked, mended_sums
+from eval.moments import Scratch, climatology_sums, error_sums, wind_vector_sums
+from eval.pairing import Comparison
+from eval.parts import Parts
+from eval.piece_arrays import PieceArrays
+from eval.precipitation import dry_threshold, seeps
+from eval.score_maps import add_to_map_sums
+from eval.spectra import degree_power, kinetic_energy, mean_zonal_energy
+from eval.valid_time_fields import ValidTimeFields, Window
+from weather_scnn.data.catalogue import lookup
+
+_BLOCK_BYTES = 24 * 2**20
+_PIECE_BYTES = 256 * 2**20
+_MOST_PIECES_WITH_MAPS = 16
+
+
+@dataclasses.dataclass(frozen=True)
+class Piece:
+    """Init times start … stop − 1 of one group of variables."""
+
+    group: int
+    start: int
+    stop: int
+
+    @property
+    def name(self) -> str:
+        """For its file."""
+        return f"{self.group:03d}-{self.start:06d}-{self.stop:06d}"
+
+
+def _bytes_per_forecast(comparison: Comparison, names: tuple[str, ...]) -> int:
+    """Of all systems and names, one init time and lead time, as read."""
+    points = comparison.latitude.size * comparison.longitude.size
+    members = sum(store.members for store in comparison.forecasts.values())
+    return 4 * points * members * sum(comparison.level_count(name) for name in names)
+
+
+def _chunks(comparison: Comparison, names: tuple[str, ...]) -> tuple[int, int]:
+    """Init times and lead times of the largest chunk."""
+    stores = comparison.forecasts.values()
+    found = [store.chunks(name) for store in stores for name in names if name in store.dataset]
+    return max(c[0] for c in found), max(c[1] for c in found)
+
+
+def pieces_of(comparison: Comparison) -> list[Piece]:
+    """All pieces, each of whole chunks and some hundred MiB of forecasts.
+
+    Every piece of a run with maps holds sums of whole maps, so then there are at most 16 a group.
+    """
+    pieces = []
+    count = comparison.inits.size
+    for number, names in enumerate(comparison.groups):
+        total = _bytes_per_forecast(comparison, names) * count * comparison.leads.size
+        wanted = max(1, math.ceil(total / _PIECE_BYTES))
+        if comparison.map_leads.size:
+            wanted = min(wanted, _MOST_PIECES_WITH_MAPS)
+        chunk = _chunks(comparison, names)[0]
+        size = math.ceil(math.ceil(count / wanted) / chunk) * chunk
+        pieces += [Piece(number, begin, min(begin + size, count)) for begin in range(0, count, size)]
+    return pieces
+
+
+def _blocks(comparison: Comparison, names: tuple[str, ...], piece: Piece) -> list[tuple[slice, slice]]:
+    """Init times and lead times that are in memory together: whole chunks, more lead times before more init times."""
+    each, leads = _bytes_per_forecast(comparison, names), comparison.leads.size
+    inits, some = _chunks(comparison, names)
+    inits, some = min(inits, piece.stop - piece.start), min(some, leads)
+    while some < leads and 2 * some * inits * each <= _BLOCK_BYTES:
+        some = min(2 * some, leads)
+    if some == leads:
+        inits *= max(1, _BLOCK_BYTES // max(1, inits * leads * each))
+    return [
+        (slice(i, min(i + inits, piece.stop)), slice(l, min(l + some, leads)))
+        for i in range(piece.start, piece.stop, inits)
+        for l in range(0, leads, some)
+    ]
+
+
+@dataclasses.dataclass(frozen=True)
+class _Block:
+    """What is in memory: forecasts of shape (i, l, n, v, p) by system and name, and the windows of truth."""
+
+    inits: slice
+    leads: slice
+    forecasts: dict[tuple[str, str], np.ndarray]
+    windows: dict[str, Window]
+
+
+class PieceScorer:
+    """Scores pieces of one group of variables; keeps its caches from piece to piece.
+
+    Args:
+        comparison: what is compared.
+        group: number of the group.
+        parts: holds the means of `eval.valid_time_fields.prepare_references`.
+    """
+
+    def __init__(self, comparison: Comparison, group: int, parts: Parts):
+        self.comparison, self.names = comparison, comparison.groups[group]
+        cache = CACHE_BYTES // (2 * len(self.names))
+        self.fields = {name: ValidTimeFields(comparison, name, parts, cache) for name in self.names}
+        self.vector = next((key for key, pair in comparison.vectors.items() if pair == self.names), None)
+        self.scratch = Scratch(comparison.latitude.size * comparison.longitude.size)
+        self.has_lead = {name: np.isin(comparison.leads, store.leads) for name, store in comparison.forecasts.items()}
+        self.present = {name: comparison.present_for(name) for name in self.names}
+        self.ensembles = [system for system in comparison.systems if self._members(system) > 1]
+        self.area = np.broadcast_to(
+            comparison.weights.regions.max(axis=0), (comparison.latitude.size, comparison.longitude.size)
+        ).ravel()
+        self._by_valid_time: dict[tuple[str, str, int], tuple] = {}
+
+    def _members(self, system: str) -> int:
+        if system == PROBABILISTIC:
+            return self.fields[self.names[0]].member_count
+        return self.comparison.members(system)
+
+    def _load(self, block: tuple[slice, slice]) -> _Block:
+        comparison = self.comparison
+        inits, leads = comparison.inits[block[0]], comparison.leads[block[1]]
+        valid = (inits[:, None] + leads[None, :])[comparison.present[block]]
+        if PERSISTENCE in comparison.systems:
+            valid = np.concatenate([valid, inits])
+        times = np.unique(valid)
+        forecasts = {
+            (system, name): store.read(name, inits, leads)
+            for system, store in comparison.forecasts.items()
+            for name in self.names
+            if name in store.dataset
+        }
+        return _Block(*block, forecasts, {name: self.fields[name].window(times) for name in self.names})
+
+    def score(self, piece: Piece, tick: Callable[[float], None] = lambda inits: None) -> dict[str, np.ndarray]:
+        """The sums of a piece, see `eval.piece_arrays`; `tick` is told of the init times done.
+
+        Raises:
+            UserError: a forecast has missing values and they are not allowed.
+        """
+        arrays = PieceArrays.empty(self.comparison, self.names, self.vector, piece.stop - piece.start, self._members)
+        for block in self._loaded(_blocks(self.comparison, self.names, piece)):
+            for init in range(block.inits.start, block.inits.stop):
+                self._score_init(block, init, init - piece.start, arrays)
+            share = (block.leads.stop - block.leads.start) / self.comparison.leads.size
+            tick((block.inits.stop - block.inits.start) * share)
+        return arrays.finished()
+
+    def _loaded(self, blocks: list[tuple[slice, slice]]) -> Iterator[_Block]:
+        """Blocks, each read while the one before is being scored; decompression leaves the interpreter free."""
+        with concurrent.futures.ThreadPoolExecutor(1) as reader:
+            waiting = reader.submit(self._load, blocks[0])
+            for following in [*blocks[1:], None]:
+                block = waiting.result()
+                if following is not None:
+                    waiting = reader.submit(self._load, following)
+                yield block
+
+    def _lead_times(self, block: _Block, init: int, name: str) -> np.ndarray:
+        """Lead times of the block that are scored, counted from the block's first."""
+        return np.flatnonzero(self.present[name][init, block.leads])
+
+    def field(self, block: _Block, system: str, name: str, init: int, lead: int) -> np.ndarray | None:
+        """A system's field, shape (n, v, p), by positions in the whole comparison; None where it has not got it."""
+        comparison = self.comparison
+        if system in comparison.forecasts:
+            if (system, name) not in block.forecasts or not self.has_lead[system][lead]:
+                return None
+            return block.forecasts[system, name][init - block.inits.start, lead - block.leads.start]
+        window, start = block.windows[name], comparison.inits[init]
+        if system == PERSISTENCE:
+            return window.truth[window.positions(np.array([start]))]
+        valid = start + comparison.leads[lead]
+        if system == PROBABILISTIC:
+            return self.fields[name].members(valid)
+        return self.fields[name].baseline(system, np.array([valid]))
+
+    def _sums(
+        self, block: _Block, system: str, name: str, init: int, leads: np.ndarray, arrays: PieceArrays, row: int
+    ) -> np.ndarray:
+        """Fills the moments of one system; gives which fields (l, v) hold nothing but finite numbers."""
+        comparison, window = self.comparison, block.windows[name]
+        index = as_slice(window.positions(comparison.inits[init] + comparison.leads[block.leads][leads]))
+        truth, sums = window.truth[index], window.sums.at(index)
+        anomaly = None if window.anomaly is None else window.anomaly[index]
+        whole = leads + block.leads.start
+        if system == CLIMATOLOGY and not comparison.pooled:
+            if anomaly is not None:
+                arrays.put(name, system, row, whole, climatology_sums(sums, comparison.weights))
+            return sums.finite
+        if system in comparison.forecasts:
+            members = block.forecasts[system, name][init - block.inits.start][as_slice(leads)]
+            forecast = members[:, 0] if members.shape[1] == 1 else members.mean(axis=1, dtype=np.float64)
+        elif system == PERSISTENCE:
+            members, forecast = None, window.truth[window.positions(comparison.inits[[init]])]
+        else:
+            return self._by_valid_time_sums(block, system, name, init, leads, arrays, row)
+        moments, finite = error_sums(
+            forecast, truth, anomaly, sums, comparison.weights, self.scratch, anomalies=comparison.anomalies
+        )
+        arrays.put(name, system, row, whole, moments)
+        if members is not None and members.shape[1] > 1:
+            for lead, (ensemble, observed) in enumerate(zip(members, truth)):
+                if finite[lead].all():
+                    parts = self.ensemble_parts(
+                        name, ensemble, observed, comparison.inits[init] + comparison.leads[whole[lead]]
+                    )
+                    arrays.put_ensemble(name, system, row, whole[lead], *parts)
+        return finite
+
+    def ensemble_parts(
+        self,
+        name: str,
+        members: np.ndarray,
+        truth: np.ndarray,
+        valid_time: np.datetime64,
+        valid: np.ndarray | None = None,
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Ensemble sums (moment, v, r) and ranks (v, rank) of members (n, v, p) against the truth (v, p)."""
+        thresholds = self.fields[name].thresholds(valid_time)
+        sums = ensemble_sums(members, truth, thresholds, self.comparison.weights.columns, valid)
+        return sums, rank_weights(members, truth, self.area, valid)
+
+    def _by_valid_time_sums(
+        self, block: _Block, system: str, name: str, init: int, leads: np.ndarray, arrays: PieceArrays, row: int
+    ) -> np.ndarray:
+        """As `_sums`, for baselines that depend on the valid time alone: computed once for all init times."""
+        comparison, window = self.comparison, block.windows[name]
+        finite = []
+        for lead in leads + block.leads.start:
+            time = comparison.inits[init] + comparison.leads[lead]
+            key = (name, system, int(time.astype(np.int64)))
+            if key not in self._by_valid_time:
+                index = window.positions(np.array([time]))
+                members = self.field(block, system, name, init, lead)
+                assert members is not None
+                anomaly = None if window.anomaly is None else window.anomaly[index]
+                moments, good = error_sums(
+                    members.mean(axis=0, dtype=np.float64)[None],
+                    window.truth[index],
+                    anomaly,
+                    window.sums.at(index),
+                    comparison.weights,
+                    self.scratch,
+                    anomalies=comparison.anomalies,
+                )
+                parts = None
+                if system == PROBABILISTIC and good.all():
+                    parts = self.ensemble_parts(name, members, window.truth[index[0]], time)
+                self._by_valid_time[key] = moments[:, 0], good[0], parts
+            moments, good, parts = self._by_valid_time[key]
+            arrays.put(name, system, row, np.array([lead]), moments[:, None])
+            if parts is not None:
+                arrays.put_ensemble(name, system, row, lead, *parts)
+            finite.append(good)
+        return np.stack(finite)
+
+    def _score_init(self, block: _Block, init: int, row: int, arrays: PieceArrays) -> None:
+        comparison = self.comparison
+        masked: dict[str, Masked] = {}
+        for name in self.names:
+            leads = self._lead_times(block, init, name)
+            if not leads.size:
+                continue
+            finite = np.ones((block.leads.stop - block.leads.start, comparison.level_count(name)), bool)
+            for system in comparison.systems:
+                mine = leads
+                if system in comparison.forecasts:
+                    if (system, name) not in block.forecasts:
+                        continue
+                    mine = leads[self.has_lead[system][block.leads][leads]]
+                if mine.size:
+                    finite[mine] &= self._sums(block, system, name, init, mine, arrays, row)
+            if not finite[leads].all():
+                masked[name] = mended_sums(self, block, name, init, ~finite, arrays, row)
+            self._seeps(block, name, init, leads, arrays, row)
+        if self.vector is not None:
+            self._vector(self.vector, block, init, masked, arrays, row)
+        self._maps(block, init, arrays)
+        self._spectra(block, init, arrays)
+
+    def _vector(
+        self, vector: str, block: _Block, init: int, masked: dict[str, Masked], arrays: PieceArrays, row: int
+    ) -> None:
+        """Wind vectors: sums of both components, or their own where points are masked in either."""
+        u, v = self.names
+        leads = self._lead_times(block, init, u) + block.leads.start
+        arrays.add_components(vector, (u, v), row, leads)
+        rows = {key for each in masked.values() for key in each}
+        for lead, level in sorted(rows):
+            truth = {name: self.truth_at(block, name, init, lead)[level] for name in (u, v)}
+            valid = np.ones(truth[u].shape, bool)
+            for name in (u, v):
+                valid &= masked.get(name, {}).get((lead, level), True)
+            for system in self.comparison.systems:
+                pair = [self.field(block, system, name, init, lead) for name in (u, v)]
+                errors = [
+                    part.mean(axis=0, dtype=np.float64)[level] - truth[name]
+                    for part, name in zip(pair, (u, v))
+                    if part is not None
+                ]
+                if len(errors) < 2:
+                    continue
+                sums = wind_vector_sums(
+                    errors[0][None], errors[1][None], self.comparison.weights.columns.T[:, None], valid[None]
+                )
+                arrays.put_vector(vector, system, row, lead, level, sums)
+
+    def truth_at(self, block: _Block, name: str, init: int, lead: int) -> np.ndarray:
+        """The truth of a pair, shape (v, p)."""
+        window = block.windows[name]
+        time = self.comparison.inits[init] + self.comparison.leads[lead]
+        return window.truth[window.positions(np.array([time]))[0]]
+
+    def _seeps(self, block: _Block, name: str, init: int, leads: np.ndarray, arrays: PieceArrays, row: int) -> None:
+        if name not in arrays.seeps:
+            return
+        known = lookup(name)
+        dry = dry_threshold(known.window_hours if known is not None else None)
+        for lead in leads + block.leads.start:
+            truth = self.truth_at(block, name, init, lead)
+            time = self.comparison.inits[init] + self.comparison.leads[lead]
+            parameters = self.fields[name].seeps_parameters(np.array([time]))
+            assert parameters is not None
+            fields = {system: self.field(block, system, name, init, lead) for system in self.comparison.systems}
+            means = {key: field.mean(axis=0, dtype=np.float64) for key, field in fields.items() if field is not None}
+            valid = np.isfinite(truth)
+            for field in means.values():
+                valid = valid & np.isfinite(field)
+            for system, field in means.items():
+                score = seeps(field, truth, parameters[0], parameters[1][0], dry)
+                used = valid & np.isfinite(score)
+                columns = self.comparison.weights.columns
+                sums = np.stack([used @ columns, np.where(used, score, 0.0) @ columns])
+                arrays.put_seeps(name, system, row, lead, sums)
+
+    def _maps(self, block: _Block, init: int, arrays: PieceArrays) -> None:
+        comparison = self.comparison
+        for number, lead in enumerate(comparison.map_leads):
+            for name in self.names if block.leads.start <= lead < block.leads.stop else ():
+                if not self.present[name][init, lead]:
+                    continue
+                window = block.windows[name]
+                at = window.positions(np.array([comparison.inits[init] + comparison.leads[lead]]))[0]
+                fields = [self.field(block, system, name, init, lead) for system in comparison.systems]
+                means = [None if field is None else field.mean(axis=0, dtype=np.float64) for field in fields]
+                anomaly = None if window.anomaly is None else window.anomaly[at]
+                add_to_map_sums(arrays.maps[name][:, :, number], means, window.truth[at], anomaly)
+
+    def _spectra(self, block: _Block, init: int, arrays: PieceArrays) -> None:
+        """Adds power spectra of fields without missing values; of an ensemble that of its first member.
+
+        The mean of an ensemble is smooth by construction, a member is what is to look like the truth.
+        """
+        comparison = self.comparison
+        shape = (comparison.latitude.size, comparison.longitude.size)
+        for number, lead in enumerate(comparison.spectrum_leads):
+            if not block.leads.start <= lead < block.leads.stop:
+                continue
+            stacks = {}
+            for name in self.names:
+                if not self.present[name][init, lead]:
+                    continue
+                fields = [self.field(block, system, name, init, lead) for system in comparison.systems]
+                truth = self.truth_at(block, name, init, lead)
+                # A system that has not got the field stands as zeros here; it is NaN in the file.
+                stack = np.stack([truth, *(np.zeros_like(truth) if field is None else field[0] for field in fields)])
+                stacks[name] = stack.reshape(*stack.shape[:2], *shape)
+            for name, stack in stacks.items():
+                usable = np.isfinite(stack).all(axis=(0, 2, 3))
+                part = stack[:, usable]
+                if part.shape[1]:
+                    power = degree_power(part.reshape(-1, *shape), comparison.grid).reshape(*part.shape[:2], -1)
+                    arrays.add_spectra(name, number, usable, mean_zonal_energy(part, comparison.latitude), power)
+            if self.vector is not None and len(stacks) == 2:
+                u, v = (stacks[name] for name in self.names)
+                usable = (np.isfinite(u) & np.isfinite(v)).all(axis=(0, 2, 3))
+                parts = [each[:, usable] for each in (u, v)]
+                if parts[0].shape[1]:
+                    east, north = (each.reshape(-1, *shape) for each in parts)
+                    energy = kinetic_energy(east, north, comparison.grid).reshape(*parts[0].shape[:2], -1)
+                    zonal = np.mean([mean_zonal_energy(each, comparison.latitude) for each in parts], axis=0)
+                    arrays.add_spectra(self.vector, number, usable, zonal, energy)

@@ -1,0 +1,265 @@
+"""Fields that belong to a valid time: truth, climatology, and the baselines made from them."""
+
+import dataclasses
+import statistics
+from collections.abc import Callable
+
+import numpy as np
+
+from eval.baselines import (
+    CLIMATOLOGY,
+    PROBABILISTIC,
+    WEEKLY,
+    baseline_times,
+    mean_by_key,
+    same_dates,
+    week_positions,
+    weekly_means,
+)
+from eval.field_reading import FieldReader
+from eval.metrics import BRIER_QUANTILES
+from eval.moments import TruthSums, truth_sums
+from eval.pairing import Comparison
+from eval.parts import Parts
+from weather_scnn.data.climatology import DAY_OF_YEAR, day_numbers
+from weather_scnn.errors import UserError
+
+_TIME_MEAN, _BASELINE_MEAN = "time-mean", "baseline-mean"
+
+
+@dataclasses.dataclass(frozen=True)
+class Window:
+    """Truth at some valid times, in float64: shape (time, level, point).
+
+    Attributes:
+        times: ascending.
+        truth: o.
+        anomaly: o − c; None without a climatology of the variable.
+        sums: of the anomalies.
+    """
+
+    times: np.ndarray
+    truth: np.ndarray
+    anomaly: np.ndarray | None
+    sums: TruthSums
+
+    def positions(self, valid_times: np.ndarray) -> np.ndarray:
+        """Positions of valid times that are in the window."""
+        return np.searchsorted(self.times, valid_times)
+
+
+def prepare_references(
+    comparison: Comparison, parts: Parts, progress: Callable[[str], None] = lambda text: None
+) -> None:
+    """Computes means of the truth that scoring needs everywhere, once, into `parts`; those on disk are kept.
+
+    Raises:
+        UserError: the truth has not the years that a baseline needs.
+    """
+    request, truth_times = comparison.request, comparison.truth_times
+    scored = np.unique(np.concatenate([comparison.inits, (comparison.inits[:, None] + comparison.leads).ravel()]))
+    kinds = [_TIME_MEAN] if comparison.pooled else []
+    kinds += [WEEKLY] if WEEKLY in request.baselines else []
+    kinds += [_BASELINE_MEAN] if comparison.pooled and CLIMATOLOGY in request.baselines else []
+    for name in comparison.names if kinds else []:
+        reader = FieldReader(comparison.truth[name], convert=comparison.truth_convert, maximum_bytes=0)
+        for kind in kinds:
+            if parts.holds(_reference(kind, name)):
+                continue
+            progress(f"{kind} of {name}")
+            if kind == _TIME_MEAN:
+                inside = np.isin(truth_times.astype("datetime64[Y]"), comparison.inits.astype("datetime64[Y]"))
+                positions = np.flatnonzero(inside)
+            else:
+                positions = baseline_times(truth_times, scored, request.baseline_years, where=request.truth)
+            if kind == WEEKLY:
+                weeks, means = weekly_means(reader, truth_times, positions, where=request.truth)
+            else:
+                weeks = np.zeros(1, np.int64)
+                means = mean_by_key(reader, positions, np.zeros(positions.size, np.int64))[0][None]
+            parts.save(_reference(kind, name), {"keys": weeks, "means": means})
+
+
+def _reference(kind: str, name: str) -> str:
+    return f"reference-{kind}-{name}"
+
+
+class ValidTimeFields:
+    """Reads fields of one variable by valid time.
+
+    Args:
+        comparison: the stores.
+        name: the variable.
+        parts: where `prepare_references` put its means.
+        cache_bytes: for the truth, and again for the climatology.
+    """
+
+    def __init__(self, comparison: Comparison, name: str, parts: Parts, cache_bytes: int):
+        self.comparison, self.name = comparison, name
+        self.levels = comparison.level_count(name)
+        self.points = comparison.latitude.size * comparison.longitude.size
+        self._truth = FieldReader(comparison.truth[name], convert=comparison.truth_convert, maximum_bytes=cache_bytes)
+        self._references: dict[str, tuple[np.ndarray, np.ndarray]] = {}
+        for kind in (_TIME_MEAN, _BASELINE_MEAN, WEEKLY):
+            if parts.holds(_reference(kind, name)):
+                held = parts.load(_reference(kind, name))
+                self._references[kind] = held["keys"], held["means"].reshape(-1, self.levels, self.points)
+        self._climatology: dict[str, dict[int, FieldReader]] = {}
+        store = comparison.climatology
+        if store is not None:
+            days = store["dayofyear"].values.astype(np.int64)
+            self._days = {int(day): position for position, day in enumerate(days)}
+            self._calendar = str(store.attrs.get("calendar", DAY_OF_YEAR))
+            hours = store["hour"].values.astype(np.int64)
+            for variable in self._climatology_names():
+                self._climatology[variable] = {
+                    int(hour): FieldReader(
+                        store[variable].isel(hour=position),
+                        convert=comparison.climatology_convert[name],
+                        maximum_bytes=cache_bytes // hours.size,
+                    )
+                    for position, hour in enumerate(hours)
+                }
+        self._dates: np.ndarray | None = None
+        if PROBABILISTIC in comparison.request.baselines:
+            self._valid = np.unique((comparison.inits[:, None] + comparison.leads)[comparison.present])
+            scored = np.concatenate([self._valid, comparison.inits])
+            where, period = comparison.request.truth, comparison.request.baseline_years
+            usable = baseline_times(comparison.truth_times, scored, period, where=where)
+            self._dates = same_dates(comparison.truth_times, usable, self._valid, where=where)
+        self._dry_fraction: np.ndarray | None = None
+
+    def _climatology_names(self) -> list[str]:
+        store = self.comparison.climatology
+        wanted = [self.name, f"{self.name}_seeps_threshold"]
+        return [name for name in wanted if store is not None and name in store.data_vars]
+
+    def _flat(self, fields: list[np.ndarray]) -> list[np.ndarray]:
+        return [field.reshape(self.levels, self.points) for field in fields]
+
+    def truth(self, times: np.ndarray) -> list[np.ndarray]:
+        """Truth at times it has, one array of shape (level, point) each."""
+        return self._flat(self._truth.fields(np.searchsorted(self.comparison.truth_times, times)))
+
+    def _at_day_and_hour(self, variable: str, times: np.ndarray) -> list[np.ndarray]:
+        since_midnight = (times - times.astype("datetime64[D]")) / np.timedelta64(1, "h")
+        days = day_numbers(times, self._calendar)
+        found = []
+        for hour, day, time in zip(since_midnight.tolist(), days.tolist(), times):
+            readers = self._climatology[variable]
+            if hour not in readers:
+                raise UserError(
+                    f"the climatology has no hour {hour:g} (it has {', '.join(map(str, readers))}), needed for {time}",
+                    where=str(self.comparison.request.climatology),
+                    remedy="make a climatology of data that has these times",
+                )
+            if day not in self._days:
+                raise UserError(
+                    f"the climatology has no dayofyear {day}, needed for {time}",
+                    where=str(self.comparison.request.climatology),
+                    remedy="make a climatology of whole years",
+                )
+            found += readers[int(hour)].fields([self._days[day]])
+        return self._flat(found)
+
+    def normal(self, times: np.ndarray) -> list[np.ndarray] | None:
+        """What anomalies are taken from, at valid times; None if there is nothing for this variable."""
+        if not self.comparison.has_normal(self.name):
+            return None
+        if self.comparison.pooled:
+            return [self._references[_TIME_MEAN][1][0]] * times.size
+        return self._at_day_and_hour(self.name, times)
+
+    def window(self, times: np.ndarray) -> Window:
+        """Truth and anomalies at ascending valid times."""
+        truth = np.empty((times.size, self.levels, self.points))
+        for row, field in zip(truth, self.truth(times)):
+            row[:] = field
+        normal = self.normal(times)
+        anomaly = None
+        if normal is not None:
+            anomaly = np.empty_like(truth)
+            for row, observed, field in zip(anomaly, truth, normal):
+                np.subtract(observed, field, out=row)
+        return Window(times, truth, anomaly, truth_sums(truth, anomaly, self.comparison.weights))
+
+    def baseline(self, system: str, times: np.ndarray) -> np.ndarray:
+        """A baseline that depends on the valid time alone: shape (time, level, point).
+
+        Of the probabilistic climatology, use `members`.
+        """
+        if system == WEEKLY:
+            weeks, means = self._references[WEEKLY]
+            return means[week_positions(weeks, times)]
+        if self.comparison.pooled:
+            means = self._references[_BASELINE_MEAN][1]
+            return np.broadcast_to(means, (times.size, *means.shape[1:]))
+        normal = self.normal(times)
+        if normal is None:
+            return np.full((times.size, self.levels, self.points), np.nan)
+        return np.stack(normal)
+
+    def members(self, time: np.datetime64) -> np.ndarray:
+        """The probabilistic climatology at a valid time: shape (member, level, point)."""
+        assert self._dates is not None
+        positions = self._dates[np.searchsorted(self._valid, time)]
+        return np.stack(self._flat(self._truth.fields(positions)))
+
+    @property
+    def member_count(self) -> int:
+        """Members of the probabilistic climatology; 0 where it is not asked for."""
+        return 0 if self._dates is None else int(self._dates.shape[1])
+
+    def thresholds(self, time: np.datetime64) -> np.ndarray | None:
+        """Climatological values at `BRIER_QUANTILES`: shape (quantile, level, point).
+
+        From `<name>_quantile` (dimension `quantile`) where the climatology has it, else of a normal distribution with the
+        climatology's mean and `<name>_std`; None where it has neither.
+        """
+        store, when = self.comparison.climatology, np.array([time])
+        if store is None or self.comparison.pooled or self.name not in store:
+            return None
+        day, hour = (
+            self._days[int(day_numbers(when, self._calendar)[0])],
+            int((time - time.astype("datetime64[D]")) // np.timedelta64(1, "h")),
+        )
+        convert = self.comparison.climatology_convert[self.name]
+        for variable in (f"{self.name}_quantile", f"{self.name}_std"):
+            if variable not in store:
+                continue
+            array = store[variable].isel(dayofyear=day).sel(hour=hour)
+            if variable.endswith("_std"):
+                # A spread has no offset: the convert of values minus that of zero.
+                values = array.values
+                spread = (convert(values) - convert(np.zeros_like(values))).reshape(self.levels, self.points)
+                mean = self._at_day_and_hour(self.name, when)[0]
+                return mean + _NORMAL[:, None, None] * spread
+            array = array.transpose("quantile", ...)
+            known = array["quantile"].values.astype(np.float64)
+            if known[0] <= BRIER_QUANTILES[0] and known[-1] >= BRIER_QUANTILES[-1]:
+                values = convert(array.values).reshape(known.size, self.levels, self.points)
+                return _between(values, known)
+        return None
+
+    def seeps_parameters(self, times: np.ndarray) -> tuple[np.ndarray, list[np.ndarray]] | None:
+        """Dry fraction, the mean over hours and days as in WeatherBench 2, and thresholds at valid times."""
+        store = self.comparison.climatology
+        fraction, threshold = f"{self.name}_seeps_dry_fraction", f"{self.name}_seeps_threshold"
+        if store is None or fraction not in store or threshold not in self._climatology:
+            return None
+        if self._dry_fraction is None:
+            mean = store[fraction].mean(("hour", "dayofyear")).values
+            weights = self.comparison.climatology_convert[self.name]
+            self._dry_fraction = weights(mean.astype(np.float64)).reshape(self.levels, self.points)
+        return self._dry_fraction, self._at_day_and_hour(threshold, times)
+
+
+def _between(values: np.ndarray, known: np.ndarray) -> np.ndarray:
+    """Linear interpolation of quantiles along the first axis to `BRIER_QUANTILES`."""
+    right = np.clip(np.searchsorted(known, BRIER_QUANTILES), 1, known.size - 1)
+    share = ((np.array(BRIER_QUANTILES) - known[right - 1]) / (known[right] - known[right - 1]))[:, None, None]
+    return values[right - 1] * (1 - share) + values[right] * share
+
+
+# Quantiles of the standard normal distribution at BRIER_QUANTILES.
+_NORMAL = np.array([statistics.NormalDist().inv_cdf(quantile) for quantile in BRIER_QUANTILES])
