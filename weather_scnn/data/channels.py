@@ -5,6 +5,9 @@ import dataclasses
 from weather_scnn.data.catalogue import WIND_PAIRS
 from weather_scnn.errors import UserError
 
+#: Static inputs that need no data.
+COORDINATES = ("sin_latitude", "sin_longitude", "cos_longitude")
+
 
 @dataclasses.dataclass(frozen=True)
 class DataConfig:
@@ -23,8 +26,11 @@ class DataConfig:
             over land: NaNs are filled with the mean in the input, left out of the loss, and NaN in forecasts.
         solar: give the incident solar radiation at the top of the atmosphere as a forcing.
         clock: give the phases of the year and of the local day as forcings.
-        step: time step of the forecaster.
-        input_steps: number of input times, `step` apart.
+        coordinates: static inputs made of the coordinates: sin_latitude, sin_longitude, cos_longitude.
+        forcing_times: 2 gives forcings at the start and the end of a step, 1 at the start alone.
+        step: time step of the forecaster; a long one makes a direct forecast of that lead.
+        input_steps: number of input times.
+        input_step: distance between them; empty takes `step`. Another one allows rollouts of one step only.
         train: period A:B of the training; empty takes all.
         validation: period A:B watched while training; empty watches nothing.
         cache_gigabytes: a period that fits into this much memory is read once; otherwise as much holds decoded chunks.
@@ -45,8 +51,11 @@ class DataConfig:
     masked_variables: tuple[str, ...] = ()
     solar: bool = True
     clock: bool = True
+    coordinates: tuple[str, ...] = ("sin_latitude",)
+    forcing_times: int = 2
     step: str = "6h"
     input_steps: int = 1
+    input_step: str = ""
     train: str = ""
     validation: str = ""
     cache_gigabytes: float = 2.0
@@ -65,6 +74,8 @@ class Channels:
         statics: fields without time.
         solar, clock: forcings asked for.
         masked: variables that may be missing over part of the globe.
+        coordinates: static inputs made of the coordinates.
+        forcing_times: times of a step whose forcings are given.
     """
 
     scalars: tuple[tuple[str, int | None], ...]
@@ -73,6 +84,8 @@ class Channels:
     solar: bool
     clock: bool
     masked: tuple[str, ...] = ()
+    coordinates: tuple[str, ...] = ("sin_latitude",)
+    forcing_times: int = 2
 
     @classmethod
     def from_config(cls, config: DataConfig) -> "Channels":
@@ -111,8 +124,20 @@ class Channels:
                     f"data.masked_variables names {name}, which is not in the state",
                     remedy="add it to data.surface_variables or data.level_variables, or leave it out",
                 )
+        for name in config.coordinates:
+            if name not in COORDINATES:
+                raise UserError(f"data.coordinates names {name}", remedy=f"choose of {', '.join(COORDINATES)}")
+        if config.forcing_times not in (1, 2):
+            raise UserError(f"data.forcing_times is {config.forcing_times}", remedy="give 1 or 2")
         return cls(
-            tuple(scalars), tuple(winds), config.static_variables, config.solar, config.clock, config.masked_variables
+            tuple(scalars),
+            tuple(winds),
+            config.static_variables,
+            config.solar,
+            config.clock,
+            config.masked_variables,
+            config.coordinates,
+            config.forcing_times,
         )
 
     @property
@@ -136,8 +161,13 @@ class Channels:
 
     @property
     def extra_count(self) -> int:
-        """Static channels with the sine of latitude, and the forcings at the start and the end of a step."""
-        return len(self.statics) + 1 + 2 * self.forcing_count
+        """Static channels with the coordinates, and the forcings at the times of a step that are given."""
+        return self.static_count + self.forcing_times * self.forcing_count
+
+    @property
+    def static_count(self) -> int:
+        """Static fields and coordinates."""
+        return len(self.statics) + len(self.coordinates)
 
     def describe(self) -> list[str]:
         """One name a channel, scalars before winds, for messages and logs."""

@@ -1,16 +1,23 @@
 """Shape of a network, as a configuration writes it."""
 
 import dataclasses
+import itertools
+from typing import Literal, get_args
 
 from weather_scnn.errors import UserError
 from weather_scnn.nn import Width
 
+Kind = Literal["spherical", "planar"]
+Nonlinearity = Literal["phase_collapse", "magnitude"]
+NormKind = Literal["spectral", "spatial", "none"]
+Remat = Literal["none", "grid", "block"]
+Precision = Literal["float32", "bfloat16"]
 _CHOICES = {
-    "kind": ("spherical", "planar"),
-    "nonlinearity": ("phase_collapse", "magnitude"),
-    "normalisation": ("spectral", "spatial", "none"),
-    "remat": ("none", "grid", "block"),
-    "activations": ("float32", "bfloat16"),
+    "kind": Kind,
+    "nonlinearity": Nonlinearity,
+    "normalisation": NormKind,
+    "remat": Remat,
+    "activations": Precision,
 }
 
 
@@ -41,8 +48,8 @@ class Level:
     def __post_init__(self) -> None:
         _at_least("levels", self, {"coarsening": 1, "blocks": 0, "scalar_channels": 1})
         _at_least("levels", self, dict.fromkeys(_COUNTS, 0))
-        if self.remat and self.remat not in _CHOICES["remat"]:
-            raise UserError(f"a level's remat is {self.remat!r}", remedy=f"choose {', '.join(_CHOICES['remat'])}")
+        if self.remat and self.remat not in get_args(Remat):
+            raise UserError(f"a level's remat is {self.remat!r}", remedy=f"choose {' or '.join(get_args(Remat))}")
 
     @classmethod
     def parse(cls, text: str) -> "Level":
@@ -92,7 +99,7 @@ class ModelConfig:
         kernel_size: of the planar network's filters.
     """
 
-    kind: str = "spherical"
+    kind: Kind = "spherical"
     scalar_channels: int = 32
     vector_channels: int = 16
     tensor_channels: int = 0
@@ -102,26 +109,27 @@ class ModelConfig:
     levels: tuple[Level, ...] = ()
     gate: bool = True
     mirror_symmetric: bool = False
-    nonlinearity: str = "phase_collapse"
-    normalisation: str = "spectral"
+    nonlinearity: Nonlinearity = "phase_collapse"
+    normalisation: NormKind = "spectral"
     residual: bool = True
     activate_after_skip: bool = False
     branch_scale: float = 0.0
     hold_mean: tuple[str, ...] = ()
-    remat: str = "none"
-    activations: str = "float32"
+    remat: Remat = "none"
+    activations: Precision = "float32"
     kernel_size: int = 3
 
     def __post_init__(self) -> None:
         _at_least("model", self, {"scalar_channels": 1, "blocks": 1, "kernel_size": 1})
         _at_least("model", self, dict.fromkeys(_COUNTS, 0))
         for name, known in _CHOICES.items():
-            if getattr(self, name) not in known:
-                raise UserError(f"model.{name} is {getattr(self, name)!r}", remedy=f"choose {' or '.join(known)}")
+            if getattr(self, name) not in get_args(known):
+                choices = " or ".join(get_args(known))
+                raise UserError(f"model.{name} is {getattr(self, name)!r}", remedy=f"choose {choices}")
         if self.kernel_size % 2 == 0:
             raise UserError(f"model.kernel_size is {self.kernel_size}", remedy="give an odd number")
         steps = [level.coarsening for level in self.levels]
-        if any(coarse <= fine or coarse % fine for fine, coarse in zip(steps, steps[1:])):
+        if any(coarse <= fine or coarse % fine for fine, coarse in itertools.pairwise(steps)):
             raise UserError(
                 f"model.levels coarsen by {', '.join(map(str, steps))}", remedy="give increasing multiples, as 1, 2, 4"
             )

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import itertools
 from collections.abc import Sequence
 
 import jax
@@ -113,7 +114,7 @@ class Forecaster(nnx.Module):
         for number, level in enumerate(levels):
             sources = [levels[number - 1].width if number else first] + [level.width] * level.blocks
             down.append(nnx.List([block(source, number) for source in sources[: level.blocks]]))
-        for number, (level, below) in enumerate(zip(levels, levels[1:])):
+        for number, (level, below) in enumerate(itertools.pairwise(levels)):
             if level.blocks:
                 sources = [below.width] + [level.width] * (level.blocks - 1)
                 up.append(nnx.List([block(source, number) for source in sources]))

@@ -55,14 +55,10 @@ class SpectralConvolution(nnx.Module):
         count = max_degree + 1 if parameters is None else min(parameters, max_degree + 1)
         interpolation = degree_interpolation(max_degree, count)
         common = 0.0 if count == max_degree + 1 else _COMMON
-        # Unit variance out for white input of unit variance. A matrix at l has entries of variance σ² g_l with
-        # g_l = ρ + (1 − ρ) Σ_p T_lp² for a common share ρ, so that Σ_l (2l+1) g_l σ² C = Σ_l (2l+1).
-        multiplicity = 2.0 * np.arange(max_degree + 1) + 1.0
+        # A matrix at l has entries of variance σ² g_l, with g_l = ρ + (1 − ρ) Σ_p T_lp² for a common share ρ.
         gains = common + (1 - common) * np.square(interpolation).sum(axis=1)
-        deviation = scale / np.sqrt(max(inputs.spectra, 1) * (multiplicity @ gains) / multiplicity.sum())
         mask = _allowed(inputs, outputs, mirror_symmetric)
-        # Columns of forbidden entries would lower the variance; restore it per output channel.
-        deviation = deviation * np.sqrt(inputs.spectra / np.maximum(mask.sum(axis=0), 1))
+        deviation = scale * _unit_deviation(inputs, outputs, gains, mask)
         shape = inputs.spectra, outputs.spectra
         values = np.sqrt(1 - common) * rngs.params.normal((count, *shape))
         if common:
@@ -86,6 +82,22 @@ class SpectralConvolution(nnx.Module):
     def __call__(self, spectrum: Float[Array, "*b l m 2 C"]) -> Float[Array, "*b l m 2 D"]:
         """In the precision of the spectrum; bfloat16 products are summed in float32 by every backend, then rounded."""
         return jnp.einsum("...lmrc,lcd->...lmrd", spectrum, self.matrices().astype(spectrum.dtype))
+
+
+def _unit_deviation(
+    inputs: Width, outputs: Width, gains: Float[np.ndarray, " l"], mask: Float[np.ndarray, "C D"]
+) -> Float[np.ndarray, " D"]:
+    """σ of the entries of each column with which white fields of unit variance give fields of unit variance.
+
+    A white field of spin s has Σ_{l≥s} (2l+1) equal coefficients, so that with n = that sum and T = Σ_l (2l+1) an output
+    has variance σ² Σ_{l≥s} (2l+1) g_l Σ_c [l ≥ s_c] T/n_c, over the channels c that may feed it, and 1 is T.
+    """
+    multiplicity = 2.0 * np.arange(gains.size) + 1.0
+    exists_in = np.arange(gains.size)[:, None] >= inputs.lowest_degrees
+    exists_out = np.arange(gains.size)[:, None] >= outputs.lowest_degrees
+    power = exists_in / np.maximum(multiplicity @ exists_in, 1.0)  # of unit fields, (l, C)
+    variance = np.einsum("l,ld,lc,cd->d", multiplicity * gains, exists_out, power, mask)
+    return 1.0 / np.sqrt(np.where(variance > 0, variance, 1.0))
 
 
 def _allowed(inputs: Width, outputs: Width, mirror_symmetric: bool) -> Float[np.ndarray, "C D"]:
