@@ -107,10 +107,12 @@ def _work(piece: Piece, *, job: str, request: Request, store: StoreInProgress) -
         output_days = np.arange(1, DAYS + 1)[piece.slice("dayofyear")]
         one_map = 4 * math.prod(shape[:1] if levels else ()) * math.prod(reader.dataset[piece.name].shape[-2:])
         at_once = max(1, min(_MOST_MAPS_PER_READ, _BYTES_PER_READ // max(1, one_map)))
-        days_window = {"output_days": output_days, "window": request.window}
+        window = request.window
         results: dict[str, np.ndarray]
         if piece.kind == "moments":
-            means, stds = smooth_moments(read, shape, index, days, maps_at_once=at_once, **days_window)
+            means, stds = smooth_moments(
+                read, shape, index, days, maps_at_once=at_once, output_days=output_days, window=window
+            )
             results = {piece.name: means, f"{piece.name}_std": stds}
         else:
             order = np.argsort(index, kind="stable")
@@ -120,10 +122,14 @@ def _work(piece: Piece, *, job: str, request: Request, store: StoreInProgress) -
                 unique, inverse = np.unique(index[begin : begin + at_once], return_inverse=True)
                 values[begin : begin + at_once] = read(unique).reshape(unique.size, -1)[inverse]
             if piece.kind == "quantiles":
-                found = smooth_quantiles(values, days, np.array(request.quantiles), **days_window)
+                found = smooth_quantiles(
+                    values, days, np.array(request.quantiles), output_days=output_days, window=window
+                )
                 results = {f"{piece.name}_quantile": found}
             else:
-                fraction, heavy = smooth_seeps(values, days, SEEPS_DRY[piece.name], **days_window)
+                fraction, heavy = smooth_seeps(
+                    values, days, SEEPS_DRY[piece.name], output_days=output_days, window=window
+                )
                 results = {f"{piece.name}_seeps_dry_fraction": fraction, f"{piece.name}_seeps_threshold": heavy}
             results = {name: each.reshape(*each.shape[:-1], *shape) for name, each in results.items()}
         group = zarr.open_group(store.path, mode="r+", use_consolidated=False)
@@ -216,7 +222,7 @@ def _plan(
         name = str(name)
         if "time" not in array.dims:
             continue
-        sizes = {dim: array.sizes[dim] for dim in ("level", "latitude", "longitude") if dim in array.dims}
+        sizes = {str(dim): array.sizes[dim] for dim in ("level", "latitude", "longitude") if dim in array.dims}
         stored = reader.chunks(name)
         for kind, targets in _outputs(name, request):
             if kind == "moments":
@@ -248,7 +254,7 @@ def _plan(
                 pieces[piece.key] = piece
             # Every piece decodes whole chunks: those of its hour, of its levels and of its days.
             shares = {dim: len(offsets[dim]) for dim in full if dim != "hour"}
-            again = shares["latitude"] if stored["latitude"] >= sizes["latitude"] else 1
+            again: float = shares["latitude"] if stored["latitude"] >= sizes["latitude"] else 1
             if "level" in shares and stored.get("level", 1) > 1:
                 again *= max(1, math.ceil(stored["level"] / parts["level"]))
             again *= min(hours.size, stored["time"])

@@ -117,10 +117,14 @@ def on_pressure_levels(
             dataset = dataset.assign_coords(level=("level", np.arange(1, dataset.sizes["level"] + 1), {"units": "hPa"}))
         for name in _LOG_SURFACE:
             if name in dataset.data_vars:
-                pressure = np.exp(
-                    dataset[name].squeeze("level", drop=True) if "level" in dataset[name].dims else dataset[name]
-                )
-                dataset = dataset.drop_vars(name).assign(surface_pressure=pressure.assign_attrs(units="Pa"))
+                logarithm = dataset[name].chunk("auto")
+                if "level" in logarithm.dims:
+                    logarithm = logarithm.isel(level=0, drop=True)
+                pressure = xr.apply_ufunc(np.exp, logarithm, dask="allowed").assign_attrs(units="Pa")
+                dataset = dataset.drop_vars(name).assign(surface_pressure=pressure)
+        # What GRIB says of the kind of level no longer holds.
+        for array in dataset.data_vars.values():
+            array.attrs.pop("GRIB_typeOfLevel", None)
         pieces.append((where, dataset))
     wanted = None if variables is None else [*dict.fromkeys([*variables, "surface_pressure"])]
     if not any(name in dataset.data_vars for _, dataset in pieces for name in _SURFACE):
@@ -129,8 +133,9 @@ def on_pressure_levels(
         )
     dataset, _ = open_with_notes(path, variables=wanted, time=time, raw=pieces)
     assert coefficients is not None
-    fields = {}
-    for name, array in dataset.data_vars.items():
+    fields: dict[str, xr.DataArray] = {}
+    for key, array in dataset.data_vars.items():
+        name = str(key)
         if "level" in array.dims:
             made = xr.apply_ufunc(
                 _to_pressure,

@@ -19,7 +19,9 @@ from pipelines import running
 from pipelines.planning import DEFAULT_MEMORY, Blocks, Estimate, parse_bytes, parse_chunks, plan_blocks
 from pipelines.regridding_pieces import SEA_FIELDS, Opened, Piece, Request, close, groups, open_once, work
 from pipelines.regridding_weights import METHODS as WEIGHTED
+from weather_scnn.data.accumulations import take_clipped_counts
 from weather_scnn.data.catalogue import nearest_name
+from weather_scnn.data.plausibility import refuse_implausible
 from weather_scnn.data.writing import begin_store, provenance
 from weather_scnn.errors import UserError
 from weather_scnn.sphere.grid import Grid
@@ -38,7 +40,7 @@ _FORMULAS = {
 def _template(opened: Opened, request: Request, attributes: dict[str, Any]) -> xr.Dataset:
     """The output with static fields computed and the others lazy."""
     source, grid = opened.reader.dataset, request.grid
-    coords = {
+    coords: dict[str, Any] = {
         axis: (axis, values, {"units": f"degrees_{towards}", "standard_name": axis, "long_name": axis})
         for axis, towards, values in (("latitude", "north", grid.latitude), ("longitude", "east", grid.longitude))
     }
@@ -152,6 +154,8 @@ def regrid(
     levels: Sequence[float] | None = None,
     interpolate_levels: bool = False,
     time: str | None = None,
+    step: str | None = None,
+    member: int | None = None,
     coverage: float = 0.5,
     winds: str = "vector",
     chunks: str | None = None,
@@ -172,10 +176,12 @@ def regrid(
         output: Zarr store, local or an fsspec address.
         grid: target.
         method: conservative, bilinear, nearest (see `make_weights`) or spectral (see `SpectralRegridder`).
-        variables: names; default all.
+        variables: names, derived fields among them (see `weather_scnn.data.derived`); default all that are there.
         levels: hPa; default all.
         interpolate_levels: whether levels that the source lacks are interpolated in the logarithm of pressure.
         time: period A:B; default all.
+        step: only times at whole multiples of this since midnight, such as 6h.
+        member: number of the ensemble member; default the first.
         coverage: least share of a target cell that holds valid values, else it is NaN. Fields of the sea are valid
             in cells less than half of which are land, where the source has a land-sea mask.
         winds: "vector" averages winds as vectors, which is right at the poles; "scalar" component by component, as
@@ -212,10 +218,13 @@ def regrid(
         interpolate_levels,
         coverage,
         winds,
+        step,
+        member,
     )
     job = running.new_job()
     try:
         opened = open_once(job, request)
+        refuse_implausible(opened.reader.dataset, request.input)
         times = opened.reader.dataset["time"].values if "time" in opened.reader.dataset.dims else np.array([])
         period = f"{times[0]}:{times[-1]}" if len(times) else ""
         attributes = provenance(
@@ -253,5 +262,7 @@ def regrid(
             progress=progress,
         )
         store.finish()
+        for name, count in take_clipped_counts().items():
+            print(f"{name}: {count} negative values, artefacts of packing, were set to 0", file=sys.stderr)
     finally:
         close()

@@ -20,6 +20,7 @@ from pipelines.regridding import Regridder, WeightedRegridder
 from pipelines.regridding_weights import make_weights
 from pipelines.vertical import LevelPlan, model_level_axis
 from weather_scnn.data.catalogue import lookup
+from weather_scnn.data.derived_maps import open_derived_maps
 from weather_scnn.data.direct import MapReader, open_maps
 from weather_scnn.data.opening import coverage_fault
 from weather_scnn.data.sources import find_source, open_raw
@@ -47,6 +48,8 @@ class Request:
     interpolate_levels: bool = False
     coverage: float = 0.5
     winds: str = "vector"
+    step: str | None = None
+    member: int | None = None
 
 
 class Piece(NamedTuple):
@@ -106,7 +109,14 @@ def _open(job: str, request: Request) -> Opened:
 
         reader = on_pressure_levels(request.input, raw, request.variables, request.levels, request.time)
     else:
-        reader = open_maps(request.input, variables=request.variables, levels=levels, time=request.time)
+        reader = open_derived_maps(
+            request.input,
+            variables=request.variables,
+            levels=levels,
+            time=request.time,
+            step=request.step,
+            member=request.member,
+        )
     dataset = reader.dataset
     latitude, longitude = dataset["latitude"].values, dataset["longitude"].values
     if fault := coverage_fault(latitude, longitude):

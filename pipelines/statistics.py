@@ -256,11 +256,10 @@ def _table(record: Record, pieces: dict[str, Piece], reader: MapReader) -> xr.Da
         for (first, last), parts in bands.items():
             found = [_unpacked(record.read(piece.key)) for piece in parts]
             states, increments = (functools.reduce(_merged, kind) for kind in zip(*found))
-            columns = [*_columns(states), *_columns(increments)]
-            place = (slice(None), slice(first, last)) if shape else (slice(None),)
-            rows[place] = np.stack(
-                [columns[i] if columns[i] is not None else rows[place][i] for i in (0, 1, 3, 4, 2, 5)]
-            )
+            place = slice(first, last) if shape else ...
+            for prefix, moments in (("", states), ("increment_", increments)):
+                for statistic, values in _columns(moments).items():
+                    rows[STATISTICS.index(prefix + statistic)][place] = values
         attributes = {key: array.attrs[key] for key in ("units", "long_name", "standard_name") if key in array.attrs}
         dataset[name] = (("statistic", *(["level"] if shape else [])), rows, attributes)
     return dataset
@@ -270,11 +269,14 @@ def _merged(first: Moments | None, second: Moments | None) -> Moments | None:
     return None if first is None or second is None else first.merge(second)
 
 
-def _columns(moments: Moments | None) -> list[np.ndarray | None]:
-    """Mean, standard deviation and count."""
+def _columns(moments: Moments | None) -> dict[str, np.ndarray]:
     if moments is None:
-        return [None, None, None]
-    return [np.where(moments.weight > 0, moments.mean, np.nan), moments.std, moments.count.astype(np.float64)]
+        return {}
+    return {
+        "mean": np.where(moments.weight > 0, moments.mean, np.nan),
+        "std": moments.std,
+        "count": moments.count.astype(np.float64),
+    }
 
 
 def _check_step(times: np.ndarray, step: str, path: str) -> None:
