@@ -24,6 +24,10 @@ def get_config() -> Config:
         model=ModelConfig(scalar_channels=32, vector_channels=16, blocks=3, filter_parameters=8, max_degree=22),
         optimiser=OptimiserConfig(learning_rate=3e-3, warmup_steps=50),
         training=TrainingConfig(
-            batch_size=8, stages=(Stage(700, 1), Stage(100, 2)), log_every=10, checkpoint_every=200
+            batch_size=8,
+            stages=(Stage(700, 1), Stage(100, 2)),
+            log_every=10,
+            checkpoint_every=200,
+            validation_windows=16,
         ),
     )

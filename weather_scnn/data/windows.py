@@ -22,7 +22,13 @@ def parse_step(text: str) -> np.timedelta64:
 
 
 def window_indices(
-    times: np.ndarray, *, step: np.timedelta64, length: int, usable: np.ndarray | None = None
+    times: np.ndarray,
+    *,
+    step: np.timedelta64,
+    length: int,
+    usable: np.ndarray | None = None,
+    inputs: int = 1,
+    input_step: np.timedelta64 | None = None,
 ) -> np.ndarray:
     """Indices of `length` states, `step` apart, for every start from which all of them exist and are usable.
 
@@ -31,17 +37,24 @@ def window_indices(
         step: distance between the states of a window.
         length: states a window.
         usable: whether each time may be used, for example has no NaN; all by default.
+        inputs: how many of the states are inputs.
+        input_step: distance between the inputs, if it is another.
 
     Returns:
         Integer array (windows, length), starts in increasing time.
     """
-    times = np.asarray(times).astype("datetime64[ns]")
-    position = {time: index for index, time in enumerate(times.tolist())}
+    stamps = np.asarray(times).astype("datetime64[ns]").astype(np.int64)
+    order = np.argsort(stamps, kind="stable")
+    ordered = stamps[order]
     stride = int(step.astype("timedelta64[ns]").astype(np.int64))
-    good = np.ones(times.size, bool) if usable is None else np.asarray(usable, bool)
-    rows = []
-    for start in np.sort(times.astype(np.int64)).tolist():
-        row = [position.get(start + stride * offset, -1) for offset in range(length)]
-        if min(row) >= 0 and good[row].all():
-            rows.append(row)
-    return np.array(rows, np.int64).reshape(-1, length)
+    good = np.ones(stamps.size, bool) if usable is None else np.asarray(usable, bool)
+    rows = np.empty((stamps.size, length), np.int64)
+    whole = np.ones(stamps.size, bool)
+    between = stride if input_step is None else int(input_step.astype("timedelta64[ns]").astype(np.int64))
+    offsets = [between * min(place, inputs - 1) + stride * max(place - inputs + 1, 0) for place in range(length)]
+    for offset, distance in enumerate(offsets):
+        wanted = ordered + distance
+        place = np.minimum(np.searchsorted(ordered, wanted), stamps.size - 1)
+        rows[:, offset] = order[place]
+        whole &= (ordered[place] == wanted) & good[order[place]]
+    return rows[whole]

@@ -1,20 +1,55 @@
 """Checkpoints by orbax: everything a run needs to go on, and everything a forecast needs."""
 
 import json
-import pathlib
-from typing import Any
+import os
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
+from etils import epath
+from jaxtyping import Float
 
 from weather_scnn.data.normalisation import Normalisation
 from weather_scnn.errors import UserError
+from weather_scnn.sphere import Grid
 from weather_scnn.training.configuration import Config
 from weather_scnn.training.optimiser import TrainState
 from weather_scnn.version import __version__
 
-_STATE, _ABOUT = "state", "about"
+_STATE, _ABOUT, _STATICS = "state", "about", "statics"
+
+
+class Cursor(NamedTuple):
+    """Where in the data a run stands.
+
+    Attributes:
+        step: optimiser steps taken.
+        rollout_steps: of the stage of the last of them.
+        batch: batches of that stage taken.
+        windows: fingerprint of the windows they were drawn from.
+    """
+
+    step: int
+    rollout_steps: int
+    batch: int
+    windows: str
+
+
+class About(NamedTuple):
+    """What a checkpoint was made with.
+
+    Attributes:
+        config: the experiment.
+        normalisation: moments of the channels.
+        cursor: where in the data it stands; None in checkpoints of versions that did not save it.
+        statics: standardised static fields of the training store, (y, x, s); None likewise.
+    """
+
+    config: Config
+    normalisation: Normalisation
+    cursor: Cursor | None
+    statics: Float[np.ndarray, "y x s"] | None
 
 
 def _named(tree: Any) -> dict[str, Any]:
@@ -23,23 +58,41 @@ def _named(tree: Any) -> dict[str, Any]:
     return {jax.tree_util.keystr(path): leaf for path, leaf in leaves}
 
 
+def run_folder(workdir: str | os.PathLike) -> epath.Path:
+    """The folder of a run, absolute where it is local; gs:// and s3:// work too."""
+    path = epath.Path(workdir)
+    return path if "://" in str(workdir) else path.expanduser().resolve()
+
+
+def has_checkpoint(folder: epath.Path) -> bool:
+    """Whether a run has a finished checkpoint to go on from."""
+    steps = (entry.name for entry in (folder / "checkpoints").iterdir()) if (folder / "checkpoints").is_dir() else ()
+    return any(name.isdigit() for name in steps)
+
+
 class Checkpoints:
     """The checkpoints of one run, in RUN/checkpoints; each appears only when whole.
 
+    A write goes on in the background while training does. Each holds parameters, their average, optimiser state, batch
+    statistics and number of steps in `state`, the static fields in `statics`, and in `about` the configuration,
+    moments, grid, seed, data cursor and version.
+
     Args:
-        workdir: folder of the run.
+        workdir: folder of the run; local, or an address such as gs://bucket/run.
         keep: how many are kept; None where nothing will be written.
     """
 
-    def __init__(self, workdir: str | pathlib.Path, *, keep: int | None = None):
-        self.folder = pathlib.Path(workdir).absolute() / "checkpoints"
+    def __init__(self, workdir: str | os.PathLike, *, keep: int | None = None):
+        self.folder = run_folder(workdir) / "checkpoints"
         if keep is None and not self.folder.is_dir():
             raise UserError(
                 "holds no checkpoints", where=str(workdir), remedy="train first, or give the workdir of a run"
             )
-        self._manager = ocp.CheckpointManager(
-            self.folder, options=ocp.CheckpointManagerOptions(max_to_keep=keep, create=keep is not None)
+        # What a kill left half-written goes; it never counted as a checkpoint.
+        options = ocp.CheckpointManagerOptions(
+            max_to_keep=keep, create=keep is not None, cleanup_tmp_directories=keep is not None
         )
+        self._manager = ocp.CheckpointManager(self.folder, options=options)
 
     def __enter__(self) -> "Checkpoints":
         return self
@@ -52,24 +105,55 @@ class Checkpoints:
         """Step of the newest checkpoint."""
         return self._manager.latest_step()
 
-    def save(self, state: TrainState, config: Config, normalisation: Normalisation) -> None:
-        """Writes in the background; a later save or `wait` waits for it."""
+    @property
+    def steps(self) -> list[int]:
+        """Steps of all finished checkpoints, ascending."""
+        return sorted(self._manager.all_steps())
+
+    def save(
+        self,
+        state: TrainState,
+        config: Config,
+        normalisation: Normalisation,
+        *,
+        grid: Grid,
+        cursor: Cursor,
+        statics: Float[np.ndarray, "y x s"],
+    ) -> None:
+        """Copies the state and writes it in the background; a later save or `wait` waits for it."""
         about = {
             "config": config.to_json(),
             "normalisation": normalisation.to_json(),
+            "grid": {
+                "name": grid.name,
+                "kind": grid.kind.value,
+                "latitude": grid.latitude.tolist(),
+                "longitude": grid.longitude.tolist(),
+            },
+            "cursor": cursor._asdict(),
+            # Shuffling and noise are functions of the seed and of where the run stands: nothing else is random.
+            "random": {"seed": config.training.seed, "step": cursor.step},
+            "statics": list(statics.shape),
             "created_by": f"weather-scnn {__version__}",
+            "jax": jax.__version__,
         }
         self._manager.save(
-            int(state.step),
-            args=ocp.args.Composite(**{_STATE: ocp.args.StandardSave(_named(state)), _ABOUT: ocp.args.JsonSave(about)}),
+            cursor.step,
+            args=ocp.args.Composite(
+                **{
+                    _STATE: ocp.args.StandardSave(_named(state)),
+                    _STATICS: ocp.args.StandardSave({_STATICS: np.asarray(statics, np.float32)}),
+                    _ABOUT: ocp.args.JsonSave(about),
+                }
+            ),
         )
 
     def wait(self) -> None:
         """Returns when every checkpoint is on disk."""
         self._manager.wait_until_finished()
 
-    def about(self, step: int | None = None) -> tuple[Config, Normalisation]:
-        """Configuration and normalisation a checkpoint was made with.
+    def about(self, step: int | None = None) -> About:
+        """What a checkpoint was made with.
 
         Raises:
             UserError: there is no checkpoint, or it cannot be read.
@@ -77,19 +161,27 @@ class Checkpoints:
         step = self.latest if step is None else step
         if step is None:
             raise UserError("holds no finished checkpoint", where=str(self.folder), remedy="train further")
-        restored = self._manager.restore(step, args=ocp.args.Composite(**{_ABOUT: ocp.args.JsonRestore()}))
+        found = self._manager.restore(step, args=ocp.args.Composite(**{_ABOUT: ocp.args.JsonRestore()}))[_ABOUT]
         try:
-            config = Config.from_json(restored[_ABOUT]["config"])
+            config = Config.from_json(found["config"])
+            normalisation = Normalisation.from_json(found["normalisation"])
         except (KeyError, TypeError) as error:
             raise UserError(
-                f"checkpoint {step} was written by another version ({error})",
+                f"checkpoint {step} was written by {found.get('created_by', 'another version')} ({error})",
                 where=str(self.folder),
                 remedy=f"use that version, or train anew with weather-scnn {__version__}",
             ) from error
-        return config, Normalisation.from_json(restored[_ABOUT]["normalisation"])
+        cursor = Cursor(**found["cursor"]) if "cursor" in found else None
+        statics = None
+        if "statics" in found:
+            like = {_STATICS: np.zeros(found["statics"], np.float32)}
+            statics = self._manager.restore(
+                step, args=ocp.args.Composite(**{_STATICS: ocp.args.StandardRestore(like)})
+            )[_STATICS][_STATICS]
+        return About(config, normalisation, cursor, statics)
 
     def restore(self, template: TrainState, step: int | None = None) -> TrainState:
-        """Reads a checkpoint into arrays placed as those of the template.
+        """Reads a checkpoint into arrays placed as those of the template, on whatever devices those are.
 
         Raises:
             UserError: the checkpoint holds other parameters than the template.
@@ -111,12 +203,11 @@ class Checkpoints:
         return jax.tree_util.tree_unflatten(structure, [restored[key] for key in named])
 
 
-def save_config(config: Config, workdir: pathlib.Path) -> None:
+def save_config(config: Config, workdir: epath.Path) -> None:
     """Writes the configuration in force, replacing the file at once."""
-    target = workdir / "config.json"
-    part = target.with_suffix(".part")
+    part = workdir / "config.part"
     part.write_text(json.dumps(config.to_json(), indent=2) + "\n")
-    part.replace(target)
+    part.replace(workdir / "config.json")
 
 
 def parameter_count(tree: Any) -> int:

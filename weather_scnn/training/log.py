@@ -1,84 +1,203 @@
-"""What a run tells: metrics.csv, a live bar, curves."""
+"""What a run tells: metrics.csv, validation.csv, TensorBoard events, a live bar."""
 
 import csv
-import itertools
-import pathlib
-from collections.abc import Mapping
+import io
+import sys
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
+import rich.console
 import rich.progress
+import rich.text
+from etils import epath
+from tensorboardX import SummaryWriter
 
 from weather_scnn.progress import progress_bar
+from weather_scnn.training.validation import Scorecard, headline_order
 
-COLUMNS = ("step", "loss", "validation_loss", "grad_norm", "learning_rate", "rollout_steps", "steps_per_second")
+COLUMNS = (
+    "step", "loss", "validation_loss", "grad_norm", "learning_rate", "rollout_steps", "skipped_steps",
+    "steps_per_second", "samples_per_second", "loader_share",
+)  # fmt: skip
+_ESSENTIAL = ("step", "loss", "grad_norm", "learning_rate", "rollout_steps")
+VALIDATION_COLUMNS = ("step", "variable", "lead_days", "rmse", "persistence_rmse")
+_QUIET_SECONDS = 30.0
 
 
-class MetricsLog:
-    """RUN/metrics.csv; on resume, lines after the checkpoint are dropped so that none stands twice.
+class Table:
+    """A CSV file of a run; on resume, lines after the checkpoint are dropped so that none stands twice.
+
+    Args:
+        path: the file; on an object store, which cannot append, it is written anew with every line.
+        columns: names.
+        resumed_step: step of the checkpoint the run goes on from; 0 for a new run.
+    """
+
+    def __init__(self, path: epath.Path, columns: Sequence[str], resumed_step: int):
+        self.path, self.columns = path, columns
+        kept = [row for row in read_table(path) if int(row["step"]) <= resumed_step]
+        self._text = ",".join(columns) + "\r\n" + self._lines(kept)
+        part = path.parent / f"{path.name}.part"
+        part.write_text(self._text)
+        part.replace(path)
+
+    def write(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Appends lines."""
+        lines = self._lines(rows)
+        if "://" in str(self.path):
+            self._text += lines
+            self.path.write_text(self._text)
+        else:
+            with self.path.open("a") as file:
+                file.write(lines)
+
+    def _lines(self, rows: Sequence[Mapping[str, Any]]) -> str:
+        text = io.StringIO(newline="")
+        csv.DictWriter(text, self.columns, restval="", extrasaction="ignore").writerows(rows)
+        return text.getvalue()
+
+
+def read_table(path: epath.Path) -> list[dict[str, str]]:
+    """Lines of a table; a last line cut short by a kill is left out."""
+    path = epath.Path(path)
+    if not path.exists():
+        return []
+    text = path.read_text()
+    # Only lines that were ended are whole.
+    rows = list(csv.DictReader(io.StringIO(text[: text.rfind("\n") + 1])))
+    return [row for row in rows if None not in row.values() and (row.get("step") or "").isdigit()]
+
+
+def read_metrics(path: Any) -> list[dict[str, str]]:
+    """Lines of metrics.csv, with the columns of this version at least."""
+    rows = [row for row in read_table(path) if all(row.get(column) for column in _ESSENTIAL)]
+    return [dict.fromkeys(COLUMNS, "") | row for row in rows]
+
+
+class RunLog:
+    """Files that tell how a run goes; only the first of several processes writes them.
 
     Args:
         workdir: folder of the run.
         resumed_step: step of the checkpoint the run goes on from; 0 for a new run.
     """
 
-    def __init__(self, workdir: pathlib.Path, resumed_step: int):
-        self.path = workdir / "metrics.csv"
-        kept = [row for row in read_metrics(self.path) if int(row["step"]) <= resumed_step]
-        part = self.path.with_suffix(".part")
-        with part.open("w", newline="") as file:
-            writer = csv.DictWriter(file, COLUMNS)
-            writer.writeheader()
-            writer.writerows(kept)
-        part.replace(self.path)
+    def __init__(self, workdir: epath.Path, resumed_step: int):
+        self._metrics = Table(workdir / "metrics.csv", COLUMNS, resumed_step)
+        self._validation = Table(workdir / "validation.csv", VALIDATION_COLUMNS, resumed_step)
+        # TensorBoard hides what earlier files hold of the steps that are run again.
+        purge = resumed_step + 1 if resumed_step else None
+        self._events = SummaryWriter(str(workdir / "tensorboard"), purge_step=purge, flush_secs=30)
 
-    def write(self, row: Mapping[str, float | int | str]) -> None:
-        """Appends a line."""
-        with self.path.open("a", newline="") as file:
-            csv.DictWriter(file, COLUMNS, restval="").writerow(row)
+    def __enter__(self) -> "RunLog":
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        self._events.close()
+
+    def step(self, row: Mapping[str, float | int], errors: Mapping[str, float]) -> None:
+        """One line of metrics.csv; the errors a channel go to TensorBoard alone."""
+        self._metrics.write([row])
+        for key, value in row.items():
+            if key != "step":
+                self._events.add_scalar(f"training/{key}", value, row["step"])
+        for name, value in errors.items():
+            self._events.add_scalar(f"error/{_tag(name)}", value, row["step"])
+
+    def validation(self, step: int, card: Scorecard) -> None:
+        """RMSE a lead and channel, beside that of persistence."""
+        rows = []
+        for lead, days in enumerate(card.days):
+            for index, name in enumerate(card.names):
+                rmse, persistence = card.rmse[lead, index], card.persistence[lead, index]
+                rows.append(
+                    dict(zip(VALIDATION_COLUMNS, (step, name, f"{days:g}", f"{rmse:.6g}", f"{persistence:.6g}")))
+                )
+                self._events.add_scalar(f"rmse_{days:g}d/{_tag(name)}", rmse, step)
+                self._events.add_scalar(f"rmse_{days:g}d_over_persistence/{_tag(name)}", rmse / persistence, step)
+        self._validation.write(rows)
 
 
-def read_metrics(path: pathlib.Path) -> list[dict[str, str]]:
-    """Lines of a metrics file; a last line cut short by a kill is left out."""
-    if not path.exists():
-        return []
-    with path.open(newline="") as file:
-        rows = list(csv.DictReader(file))
-    return [row for row in rows if all(row.get(column) is not None for column in COLUMNS) and row["step"].isdigit()]
+def _tag(name: str) -> str:
+    return name.replace(" at ", "_").replace(" hPa", "").replace(" ", "_")
 
 
-def training_bar(*, enabled: bool) -> rich.progress.Progress:
-    """Steps with rate, time left, loss and gradient norm."""
-    return progress_bar(rich.progress.MofNCompleteColumn(), "{task.fields[report]}", enabled=enabled)
+def scorecard_lines(step: int, card: Scorecard, most: int = 3) -> list[str]:
+    """A few lines for a terminal of 80 columns: RMSE, and that of persistence in brackets."""
+    leads = ", ".join(f"{days:g}" for days in card.days)
+    lines = [f"step {step}: RMSE at {leads} days, in brackets that of persistence"]
+    shown = headline_order(card.names)[:most]
+    width = max(len(card.names[index]) for index in shown)
+    for index in shown:
+        pairs = "  ".join(
+            f"{_short(one)} ({_short(other)})" for one, other in zip(card.rmse[:, index], card.persistence[:, index])
+        )
+        lines.append(f"  {card.names[index]:<{width}}  {pairs}")
+    return lines
 
 
-def draw_curves(workdir: pathlib.Path) -> None:
-    """RUN/curves.png: loss, gradient norm and learning rate against step."""
-    import matplotlib
+def _short(value: float) -> str:
+    return f"{value:.0f}" if value >= 100 else f"{value:.3g}"
 
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
 
-    rows = read_metrics(workdir / "metrics.csv")
-    if not rows:
-        return
-    steps = [int(row["step"]) for row in rows]
-    figure, axes = plt.subplots(1, 3, figsize=(12, 3.4), layout="constrained")
-    for axis, column, title in zip(
-        axes, ("loss", "grad_norm", "learning_rate"), ("loss", "gradient norm", "learning rate")
-    ):
-        axis.plot(steps, [float(row[column]) for row in rows], linewidth=1.2, color="#1f5a96", label="training")
-        axis.set(title=title, xlabel="step")
-        axis.grid(alpha=0.25)
-        if column != "learning_rate":
-            axis.set_yscale("log")
-    watched = [(int(row["step"]), float(row["validation_loss"])) for row in rows if row["validation_loss"]]
-    if watched:
-        axes[0].plot(*zip(*watched), "o-", color="#c2571a", markersize=3.5, label="validation")
-        axes[0].legend(frameon=False)
-    changes = [b for a, b in itertools.pairwise(rows) if a["rollout_steps"] != b["rollout_steps"]]
-    for row in changes:
-        for axis in axes:
-            axis.axvline(int(row["step"]), color="#888888", linestyle=":", linewidth=1)
-    part = workdir / "curves.part.png"
-    figure.savefig(part, dpi=120)
-    plt.close(figure)
-    part.replace(workdir / "curves.png")
+class _BarWithReport(rich.progress.Progress):
+    """The newest numbers stand under the bar, so that both fit into 80 columns."""
+
+    report = "compiling the first step"
+
+    def get_renderables(self) -> Iterable[rich.console.RenderableType]:
+        yield self.make_tasks_table(self.tasks)
+        yield rich.text.Text(self.report, style="dim")
+
+
+class Display:
+    """What a person sees: a bar in a terminal; in a log file, a line now and then.
+
+    Args:
+        total: steps of the run.
+        done: steps taken before.
+        enabled: whether to show anything.
+    """
+
+    def __init__(self, total: int, done: int, *, enabled: bool):
+        self.total, self.enabled = total, enabled
+        plain = progress_bar(rich.progress.MofNCompleteColumn(), enabled=enabled and sys.stderr.isatty())
+        self._bar = _BarWithReport(*plain.columns, console=plain.console, disable=plain.disable)
+        self._task = self._bar.add_task("train", total=total, completed=done)
+        self._printed = -float("inf")
+        self._done = done
+
+    def __enter__(self) -> "Display":
+        self._bar.start()
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        self._bar.stop()
+
+    def say(self, *lines: str) -> None:
+        """Prints lines, above the bar where there is one."""
+        if self.enabled:
+            for line in lines:
+                self._bar.console.print(rich.text.Text(line), soft_wrap=True)
+
+    def advance(self, step: int) -> None:
+        """One step more."""
+        self._done = step
+        self._bar.update(self._task, completed=step)
+
+    def report(self, row: Mapping[str, float | int]) -> None:
+        """The newest numbers."""
+        text = (
+            f"{_rate(row['steps_per_second'])} steps/s  {_rate(row['samples_per_second'])} samples/s  "
+            f"loss {row['loss']:.4f}  |g| {row['grad_norm']:.3f}"
+        )
+        self._bar.report = text
+        now = time.monotonic()
+        if self._bar.disable and (now - self._printed > _QUIET_SECONDS or row["step"] == self.total):
+            self._printed = now
+            self.say(f"step {row['step']}/{self.total}  {text}")
+
+
+def _rate(value: float) -> str:
+    return f"{value:.1f}" if value >= 10 else f"{value:.2f}"

@@ -1,44 +1,42 @@
 """The training loop: from a configuration and a store to checkpoints that forecast."""
 
-import pathlib
+import collections
+import contextlib
+import logging
+import os
 import time
+from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from etils import epath
 
 from weather_scnn.data.channels import Channels
-from weather_scnn.data.loader import Batch, WindowLoader
 from weather_scnn.data.normalisation import Normalisation
-from weather_scnn.data.reading import StateReader, expected_grid
 from weather_scnn.data.statistics import read_statistics
-from weather_scnn.data.windows import parse_step
 from weather_scnn.errors import UserError
-from weather_scnn.nn import Fields
-from weather_scnn.training.checkpoints import Checkpoints, parameter_count, save_config
-from weather_scnn.training.configuration import Config, differences
-from weather_scnn.training.log import MetricsLog, draw_curves, training_bar
-from weather_scnn.training.loss import Scales, make_scales, weighted_loss
-from weather_scnn.training.optimiser import (
-    TrainState,
-    initial_state,
-    learning_rate_schedule,
-    make_optimiser,
-)
-from weather_scnn.training.rollout import Parts, build, rollout_errors, take_apart
-from weather_scnn.training.sharding import device_mesh, host_share, put, put_constants
-from weather_scnn.training.step import make_train_step
+from weather_scnn.training.assembly import Experiment, assemble
+from weather_scnn.training.checkpoints import Checkpoints, Cursor, parameter_count, run_folder, save_config
+from weather_scnn.training.configuration import Config, Stage, differences
+from weather_scnn.training.curves import CurveDrawer
+from weather_scnn.training.divergence import divergence_error
+from weather_scnn.training.log import Display, RunLog, scorecard_lines
+from weather_scnn.training.optimiser import TrainState, learning_rate_schedule
+from weather_scnn.training.placement import place
+from weather_scnn.training.preemption import StopRequests
+from weather_scnn.training.sharding import device_mesh, host_share
 
-_VALIDATION_WINDOWS = 32
+_MOST_SKIPPED = 50  # steps in a row; then skipping has not helped
+_logger = logging.getLogger(__name__)
 
 
-def train(config: Config, workdir: str | pathlib.Path, *, statistics: str, progress: bool = True) -> TrainState:
+def train(config: Config, workdir: str | os.PathLike, *, statistics: str, progress: bool = True) -> TrainState:
     """Trains, or goes on where the newest checkpoint of the workdir stands.
 
     Args:
         config: the experiment; `config.data.path` names the store.
-        workdir: folder for checkpoints, metrics.csv, curves.png and config.json.
+        workdir: folder for checkpoints, metrics.csv, validation.csv, curves, TensorBoard events and config.json; an
+            address such as gs://bucket/run where several hosts take part.
         statistics: file written by `weather-scnn stats`; a resumed run keeps the moments of its checkpoint.
         progress: whether to show a bar.
 
@@ -46,141 +44,207 @@ def train(config: Config, workdir: str | pathlib.Path, *, statistics: str, progr
         The state after the last step.
 
     Raises:
-        UserError: the store does not fit the configuration, the run was begun with another configuration, or the
-            loss is not finite.
+        UserError: the store does not fit the configuration, the run was begun with another configuration or on other
+            data, or the loss is not finite or leaps.
+        Stopped: SIGTERM or Ctrl-C; the state is saved.
     """
-    workdir = pathlib.Path(workdir)
+    folder = run_folder(workdir)
     if not config.data.path:
         raise UserError("no training store is named", remedy="add --set data.path=S.zarr")
     mesh = device_mesh(config.training)
-    channels, grid = Channels.from_config(config.data), expected_grid(config.data)
-    workdir.mkdir(parents=True, exist_ok=True)
-    with Checkpoints(workdir, keep=config.training.keep_checkpoints) as checkpoints:
-        resumed = checkpoints.latest
-        if resumed is None:
-            normalisation = Normalisation.from_statistics(read_statistics(statistics), channels, where=statistics)
-        else:
-            saved, normalisation = checkpoints.about(resumed)
-            changed = differences(saved, config)
-            if changed:
-                raise UserError(
-                    f"was begun with another configuration: {'; '.join(changed)}",
-                    where=str(workdir),
-                    remedy="choose another --workdir, or give the configuration it was begun with",
-                )
-        leader = jax.process_index() == 0
+    leader = jax.process_index() == 0
+    folder.mkdir(parents=True, exist_ok=True)
+    with contextlib.ExitStack() as stack:
+        checkpoints = stack.enter_context(Checkpoints(folder, keep=config.training.keep_checkpoints))
+        stop = stack.enter_context(StopRequests())
+        resumed, cursor, normalisation = _begin(config, folder, checkpoints, statistics)
         if leader:
-            save_config(config, workdir)
-        reader = StateReader.open(config.data.path, channels, normalisation, grid, time=config.data.train or None)
-        loader = _loader(config, reader)
-        watch = _validation(config, channels, normalisation) if config.data.validation else None
-        parts = take_apart(build(config.model, config.data, channels, grid, config.training.seed))
-        scales = make_scales(channels, normalisation, reader.statics(), grid, loss=config.loss)
-        total = config.training.total_steps
-        state = initial_state(parts, make_optimiser(config.optimiser, config.training.stages))
-        # Copied: the first step donates the state, and the parameters it was made of must not go with it.
-        state, tables, scales = put(state, mesh), *put_constants((parts.tables, scales), mesh)
+            save_config(config, folder)
+        experiment = assemble(config, normalisation, folder, mesh, progress=progress and leader)
+        state = experiment.state
         if resumed is not None:
+            _check_windows(experiment, cursor, folder)
             state = checkpoints.restore(state, resumed)
-        step_function = make_train_step(parts.graph, config, vectors=len(channels.winds), mesh=mesh)
-        rate = learning_rate_schedule(config.optimiser, config.training.stages)
-        log = MetricsLog(workdir, resumed or 0) if leader else None
-        with training_bar(enabled=progress and leader) as bar:
-            bar.console.print(
-                f"{parameter_count(parts.parameters):,} parameters, "
-                f"{loader.windows(config.training.stages[0].rollout_steps).shape[0]:,} windows"
-                + (f", resumed at step {resumed}" if resumed else "")
+        log = stack.enter_context(RunLog(folder, resumed or 0)) if leader else None
+        curves = stack.enter_context(CurveDrawer(folder)) if leader else None
+        total = config.training.total_steps
+        display = stack.enter_context(Display(total, int(state.step), enabled=progress and leader))
+        windows = len(experiment.loader.windows(config.training.stages[0].rollout_steps))
+        display.say(
+            f"{parameter_count(state.parameters):,} parameters, {windows:,} windows, "
+            f"{mesh.size} {'device' if mesh.size == 1 else 'devices'} ({jax.devices()[0].device_kind})"
+            + (f", resumed at step {resumed} of {total}" if resumed else "")
+        )
+        return _Loop(experiment, checkpoints, stop, log, curves, display).run(state)
+
+
+def _begin(
+    config: Config, folder: epath.Path, checkpoints: Checkpoints, statistics: str
+) -> tuple[int | None, Cursor | None, Normalisation]:
+    """The step to go on from, where it stood in the data, and the moments."""
+    resumed = checkpoints.latest
+    if resumed is None:
+        channels = Channels.from_config(config.data)
+        return None, None, Normalisation.from_statistics(read_statistics(statistics), channels, where=statistics)
+    about = checkpoints.about(resumed)
+    changed = differences(about.config, config)
+    if changed:
+        raise UserError(
+            f"was begun with another configuration: {'; '.join(changed)}",
+            where=str(folder),
+            remedy="choose another --workdir, or give the configuration it was begun with",
+        )
+    return resumed, about.cursor, about.normalisation
+
+
+def _check_windows(experiment: Experiment, cursor: Cursor | None, folder: epath.Path) -> None:
+    if cursor is None:
+        return
+    found = experiment.loader.fingerprint(cursor.rollout_steps)
+    if found != cursor.windows:
+        raise UserError(
+            f"was begun on {cursor.windows}, but the store now gives {found}, so it cannot go on from where it was",
+            where=str(folder),
+            remedy="give the store it was begun with, or data.train as then, or begin anew in another --workdir",
+        )
+
+
+class _Loop:
+    """The steps, and what happens between them."""
+
+    def __init__(
+        self,
+        experiment: Experiment,
+        checkpoints: Checkpoints,
+        stop: StopRequests,
+        log: RunLog | None,
+        curves: CurveDrawer | None,
+        display: Display,
+    ):
+        self.experiment, self.checkpoints, self.stop = experiment, checkpoints, stop
+        self.log, self.curves, self.display = log, curves, display
+        self.training = experiment.config.training
+        self.rate = learning_rate_schedule(experiment.config.optimiser, self.training.stages)
+        self.fingerprints: dict[int, str] = {}
+        self.skipped_in_a_row = 0
+        # Steps whose reports were not looked at yet: looking at once would make the device wait for the host.
+        self.pending: collections.deque[tuple[int, Any]] = collections.deque()
+        self.since, self.counted, self.waited = time.perf_counter(), 0, 0.0
+
+    def run(self, state: TrainState) -> TrainState:
+        """All steps that are left."""
+        experiment, training = self.experiment, self.training
+        mark = int(state.step)
+        self.counted = mark
+        if self.stop.due(mark):
+            raise self.stop.stopped(mark, saved=False)
+        while mark < training.total_steps:
+            first, stage = training.stage_at(mark)
+            if mark == first:
+                state = state._replace(watch=state.watch.forget())
+            batches = experiment.loader.stream(
+                stage.rollout_steps,
+                batch_size=training.batch_size,
+                first=mark - first,
+                last=stage.steps,
+                share=host_share(experiment.mesh),
+                ahead=experiment.config.data.prefetch,
+                readers=experiment.config.data.readers,
             )
-            task = bar.add_task("train", total=total, completed=int(state.step), report="compiling")
-            since, mark = time.perf_counter(), int(state.step)
-            counted = mark
-            while mark < total:
-                first, stage = config.training.stage_at(mark)
-                batches = loader.stream(
-                    stage.rollout_steps,
-                    batch_size=config.training.batch_size,
-                    first=mark - first,
-                    last=stage.steps,
-                    share=host_share(mesh),
-                )
+            with contextlib.closing(batches):
                 for batch in batches:
-                    window, forcings = place(batch, mesh)
-                    state, report = step_function(state, tables, window, forcings, scales)
+                    window, forcings = place(batch, experiment.mesh)
+                    state, report = experiment.step(state, experiment.tables, window, forcings, experiment.scales)
                     mark += 1
-                    saving = mark % config.training.checkpoint_every == 0 or mark == total
-                    if saving or mark % config.training.log_every == 0:
-                        loss = float(report.loss)
-                        if not np.isfinite(loss):
-                            raise _diverged(report.channel_errors, channels, mark, checkpoints.latest)
-                        now = time.perf_counter()
-                        speed = (mark - counted) / max(now - since, 1e-9)
-                        since, counted = now, mark
-                        row: dict[str, float | int | str] = {
-                            "step": mark,
-                            "loss": loss,
-                            "grad_norm": float(report.gradient_norm),
-                            "learning_rate": float(rate(mark - 1)),
-                            "rollout_steps": stage.rollout_steps,
-                            "steps_per_second": round(speed, 3),
-                        }
-                        if saving and watch is not None:
-                            model = Parts(parts.graph, state.average, state.statistics, tables)
-                            row["validation_loss"] = watch(model, scales, stage.rollout_steps)
-                            since = time.perf_counter()
-                        if log is not None:
-                            log.write(row)
-                        text = f"{speed:5.2f} steps/s  loss {loss:.4f}  |g| {row['grad_norm']:.3f}"
-                        bar.update(task, completed=mark, report=text)
-                    if saving:
-                        checkpoints.save(state, config, normalisation)
-                        if leader:
-                            draw_curves(workdir)
-        checkpoints.wait()
-    return state
+                    self.pending.append((mark, report))
+                    self.after(mark, first, stage, state)
+        self.checkpoints.wait()
+        return state
 
+    def after(self, mark: int, first: int, stage: Stage, state: TrainState) -> None:
+        """What is due after step `mark`: judge, tell, validate, save, stop."""
+        training, total = self.training, self.training.total_steps
+        stopping = self.stop.due(mark)
+        saving = mark % training.checkpoint_every == 0 or mark == total or stopping
+        every = training.validate_every or training.checkpoint_every
+        watching = self.experiment.validation is not None and (mark % every == 0 or mark == total)
+        telling = mark % training.log_every == 0 or (saving and not stopping) or watching
+        report = self.settle(0 if saving or telling or mark == first + 1 else 1)
+        self.display.advance(mark)
+        if telling:
+            row = self.row(mark, stage, state, report)
+            if watching and self.experiment.validation is not None:
+                card = self.experiment.validation(
+                    self.experiment.averaged(state), self.experiment.scales, stage.rollout_steps
+                )
+                row["validation_loss"] = card.loss
+                self.display.say(*scorecard_lines(mark, card))
+                if self.log is not None:
+                    self.log.validation(mark, card)
+            if self.log is not None:
+                names = self.experiment.channels.describe()
+                self.log.step(row, dict(zip(names, np.asarray(report.channel_errors).tolist())))
+            self.display.report(row)
+        if saving:
+            self.save(mark, first, stage, state)
+        if self.curves is not None and (saving or watching):
+            self.curves.request(last=mark == total or stopping)
+        if saving or watching or mark == first + 1:
+            # The rate is that of training alone, without the compilation before a stage's first step.
+            self.since, self.counted, self.waited = time.perf_counter(), mark, self.experiment.loader.waited
+        if stopping:
+            self.checkpoints.wait()
+            raise self.stop.stopped(mark, saved=True)
 
-def place(batch: Batch, mesh: Mesh) -> tuple[Fields, jax.Array]:
-    """Puts a host's part of a batch on its devices: one array over all hosts, divided along its first axis."""
-    divided = NamedSharding(mesh, PartitionSpec("data"))
-    scalar, eastward, northward, forcings = (jax.make_array_from_process_local_data(divided, array) for array in batch)
-    return Fields(scalar, eastward, northward), forcings
+    def settle(self, left: int) -> Any:
+        """Judges all pending steps but the newest `left`; gives the last report judged."""
+        report = None
+        while len(self.pending) > left:
+            step, report = self.pending.popleft()
+            if bool(report.good):
+                self.skipped_in_a_row = 0
+                continue
+            self.skipped_in_a_row += 1
+            errors = np.asarray(report.channel_errors, np.float64)
+            loss, norm = float(report.loss), float(report.gradient_norm)
+            error = divergence_error(step, loss, norm, errors, self.experiment.channels, self.checkpoints.latest)
+            if self.training.on_divergence == "stop" or self.skipped_in_a_row > _MOST_SKIPPED:
+                raise error
+            _logger.warning("step %d is left out: %s", step, error.what)
+        return report
 
+    def row(self, mark: int, stage: Stage, state: TrainState, report: Any) -> dict[str, float | int]:
+        """A line of metrics.csv."""
+        now, waited = time.perf_counter(), self.experiment.loader.waited
+        seconds = max(now - self.since, 1e-9)
+        speed = (mark - self.counted) / seconds
+        row: dict[str, float | int] = {
+            "step": mark,
+            "loss": float(report.loss),
+            "grad_norm": float(report.gradient_norm),
+            "learning_rate": float(self.rate(mark - 1)),
+            "rollout_steps": stage.rollout_steps,
+            "skipped_steps": int(state.watch.skipped),
+            "steps_per_second": round(speed, 3),
+            "samples_per_second": round(speed * self.training.batch_size, 3),
+            "loader_share": round((waited - self.waited) / seconds, 4),
+        }
+        self.since, self.counted, self.waited = now, mark, waited
+        return row
 
-def _loader(config: Config, reader: StateReader) -> WindowLoader:
-    return WindowLoader(
-        reader,
-        step=parse_step(config.data.step),
-        input_steps=config.data.input_steps,
-        seed=config.training.seed,
-        cache_bytes=config.data.cache_gigabytes * 2**30,
-    )
-
-
-def _validation(config: Config, channels: Channels, normalisation: Normalisation):
-    """A function (parts, scales, rollout steps) → loss over evenly spaced windows of the validation period."""
-    reader = StateReader.open(
-        config.data.path, channels, normalisation, expected_grid(config.data), time=config.data.validation
-    )
-    loader = _loader(config, reader)
-
-    @jax.jit
-    def errors(parts: Parts, window: Fields, forcings: jax.Array, scales: Scales) -> jax.Array:
-        found, _ = rollout_errors(parts, window, forcings, scales, inputs=config.data.input_steps, training=False)
-        return weighted_loss(found, scales, len(channels.winds))
-
-    def watch(parts: Parts, scales: Scales, rollout_steps: int) -> float:
-        windows = loader.windows(rollout_steps)
-        chosen = np.unique(np.linspace(0, len(windows) - 1, _VALIDATION_WINDOWS).round().astype(int))
-        batch = loader.batch(windows, np.resize(chosen, _VALIDATION_WINDOWS))
-        window = Fields(*(jnp.asarray(array) for array in batch[:3]))
-        return float(errors(parts, window, jnp.asarray(batch.forcings), scales))
-
-    return watch
-
-
-def _diverged(errors, channels: Channels, step: int, last_good: int | None) -> UserError:
-    at_fault = channels.describe()[int(np.argmax(~np.isfinite(np.asarray(errors))))]
-    return UserError(
-        f"the loss is not finite at step {step}, first for {at_fault}",
-        remedy=f"the last good checkpoint is that of step {last_good}; lower optimiser.learning_rate",
-    )
+    def save(self, mark: int, first: int, stage: Stage, state: TrainState) -> None:
+        """Hands the state to orbax, which copies it before it returns."""
+        if self.checkpoints.latest == mark:
+            return
+        experiment = self.experiment
+        if stage.rollout_steps not in self.fingerprints:
+            self.fingerprints[stage.rollout_steps] = experiment.loader.fingerprint(stage.rollout_steps)
+        cursor = Cursor(mark, stage.rollout_steps, mark - first, self.fingerprints[stage.rollout_steps])
+        self.checkpoints.save(
+            state,
+            experiment.config,
+            experiment.normalisation,
+            grid=experiment.grid,
+            cursor=cursor,
+            statics=experiment.statics,
+        )

@@ -1,0 +1,79 @@
+"""Runs that tests of the loop share."""
+
+import dataclasses
+import json
+import os
+import subprocess
+import sys
+
+import jax
+import pytest
+
+SCRIPT = """
+import json, sys, time
+import weather_scnn.training.loop as loop
+from weather_scnn.training.configuration import Config
+request = json.loads(sys.argv[1])
+original = loop.place
+def slowly(*arguments):
+    time.sleep(request["pause"])
+    return original(*arguments)
+loop.place = slowly
+loop.train(Config.from_json(request["config"]), request["workdir"], statistics=request["statistics"], progress=False)
+"""
+
+
+@pytest.fixture(scope="session", autouse=True)
+def compilation_cache(tmp_path_factory):
+    """Runs of one configuration compile once; many tests here start the same run."""
+    folder = str(tmp_path_factory.mktemp("compilation_cache"))
+    settings = {
+        "jax_compilation_cache_dir": folder,
+        "jax_persistent_cache_min_compile_time_secs": 0.1,
+        "jax_persistent_cache_min_entry_size_bytes": 0,
+    }
+    for name, value in settings.items():
+        jax.config.update(name, value)
+    yield {name.upper(): str(value) for name, value in settings.items()}
+    jax.config.update("jax_compilation_cache_dir", None)
+
+
+@pytest.fixture(scope="session")
+def start_run(small_statistics, compilation_cache):
+    """Starts a run in a process of its own; `pause` seconds a step make it possible to kill it at a chosen one."""
+
+    def start(config, workdir, *, pause=0.0, devices=1):
+        request = {
+            "config": config.to_json(), "workdir": str(workdir), "statistics": small_statistics, "pause": pause
+        }  # fmt: skip
+        flags = f"--xla_force_host_platform_device_count={devices}" if devices > 1 else ""
+        environment = {**os.environ, **compilation_cache, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags}
+        return subprocess.Popen(
+            [sys.executable, "-c", SCRIPT, json.dumps(request)],
+            env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        )  # fmt: skip
+
+    return start
+
+
+@pytest.fixture(scope="session")
+def training(small_config):
+    """`small_config` with other settings of its section `training`."""
+
+    def changed(**settings):
+        return dataclasses.replace(small_config, training=dataclasses.replace(small_config.training, **settings))
+
+    return changed
+
+
+@pytest.fixture(scope="session")
+def whole_run(small_config, small_statistics, tmp_path_factory):
+    """(workdir, last state) of an uninterrupted run with validation."""
+    from weather_scnn.training.loop import train
+
+    workdir = tmp_path_factory.mktemp("whole")
+    config = dataclasses.replace(small_config, data=dataclasses.replace(small_config.data, validation="2001-01-01"))
+    config = dataclasses.replace(
+        config, training=dataclasses.replace(config.training, validation_days=(0.25, 0.5), validation_windows=4)
+    )
+    return workdir, train(config, workdir, statistics=small_statistics, progress=False)

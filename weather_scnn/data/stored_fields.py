@@ -1,0 +1,148 @@
+"""Whole states of a canonical Zarr store by TensorStore: many chunks at once, decoded outside the interpreter's lock.
+
+Training reads few states often, beside a program that has the interpreter. A read through dask costs over a
+millisecond a chunk, most of it Python; TensorStore decodes in C++ threads.
+"""
+
+import dataclasses
+import logging
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+import fsspec
+import numpy as np
+import tensorstore
+import xarray as xr
+import zarr
+
+_logger = logging.getLogger(__name__)
+_SCHEMES = {"file": "file://", "local": "file://", "gs": "gs://", "gcs": "gs://", "s3": "s3://"}
+_AXES = ("time", "level", "latitude", "longitude")
+
+
+@dataclasses.dataclass(frozen=True)
+class StoredFields:
+    """Fields of one store over the times of a canonical dataset.
+
+    Attributes:
+        arrays: of each variable, with dimensions in the order they are stored in.
+        dimensions: those, by canonical name.
+        positions: where in the store each entry of the dataset's axes stands.
+    """
+
+    arrays: dict[str, Any]
+    dimensions: dict[str, tuple[str, ...]]
+    positions: dict[str, np.ndarray]
+
+    @classmethod
+    def of(cls, path: str, dataset: xr.Dataset, names: Sequence[str], *, cache_bytes: int = 0) -> "StoredFields | None":
+        """The arrays behind a canonical dataset, or None where its values are not simply those stored.
+
+        That is the case for other sources than Zarr, for packed or converted values and for other names; they are
+        read through the door. The first and the last time are read both ways and must agree to the bit.
+
+        Args:
+            path: what the dataset was opened from.
+            dataset: the canonical dataset.
+            names: variables with a time axis.
+            cache_bytes: memory for decoded chunks, for stores whose chunks hold more than one time.
+        """
+        try:
+            found = cls._open(str(path), dataset, names, cache_bytes)
+            return found if found is not None and found._agrees_with(dataset) else None
+        except (OSError, ValueError, KeyError, NotImplementedError) as error:
+            _logger.info("%s is read through xarray (%s)", path, error)
+            return None
+
+    @classmethod
+    def _open(cls, path: str, dataset: xr.Dataset, names: Sequence[str], cache_bytes: int) -> "StoredFields | None":
+        filesystem, root = fsspec.core.url_to_fs(path)
+        protocol = filesystem.protocol if isinstance(filesystem.protocol, str) else filesystem.protocol[0]
+        scheme = _SCHEMES.get(protocol)
+        if scheme is None or not filesystem.isdir(root):
+            return None
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=".*consolidated metadata", category=RuntimeWarning)
+            raw = xr.open_zarr(path, chunks=None, decode_timedelta=False)
+        group = zarr.open_group(path, mode="r")
+        context = tensorstore.Context({"cache_pool": {"total_bytes_limit": int(cache_bytes)}})
+        arrays, dimensions = {}, {}
+        for name in names:
+            stored, array = raw[name], group[name]
+            if not isinstance(array, zarr.Array) or not _is_plain(stored):
+                return None
+            driver = "zarr" if array.metadata.zarr_format == 2 else "zarr3"
+            spec = {"driver": driver, "kvstore": f"{scheme}{root.rstrip('/')}/{name}/", "recheck_cached_data": False}
+            arrays[name] = tensorstore.open(spec, context=context, read=True, open=True).result()
+            dimensions[name] = tuple(map(str, stored.dims))
+        axes = {axis for dims in dimensions.values() for axis in dims}
+        return cls(arrays, dimensions, {axis: _positions(raw, axis, dataset) for axis in axes})
+
+    def _agrees_with(self, dataset: xr.Dataset) -> bool:
+        for time in sorted({0, dataset.sizes["time"] - 1}):
+            for name, array in self.read([(time, time + 1)])[0].items():
+                theirs = dataset[name].isel(time=[time]).transpose("time", ..., "latitude", "longitude").values
+                if array.shape != theirs.shape or not np.array_equal(array, theirs, equal_nan=True):
+                    return False
+        return True
+
+    @property
+    def times_per_chunk(self) -> int:
+        """Times that share a chunk, of the variable where they are most."""
+        return max(
+            int(array.chunk_layout.read_chunk.shape[self.dimensions[name].index("time")])
+            for name, array in self.arrays.items()
+        )
+
+    def read(self, ranges: Sequence[tuple[int, int]]) -> list[dict[str, np.ndarray]]:
+        """Values of the times start … stop − 1 of each range; all are asked for before the first is waited for.
+
+        Returns:
+            For each range, by variable, (time[, level], latitude, longitude).
+        """
+        times = self.positions["time"]
+        waiting = [{name: self._request(name, times[start:stop]) for name in self.arrays} for start, stop in ranges]
+        return [{name: self._arranged(name, one.result()) for name, one in each.items()} for each in waiting]
+
+    def _request(self, name: str, times: np.ndarray) -> Any:
+        # Rows and columns are read whole: they fill a chunk, and are put in order afterwards where need be.
+        chosen = {"time": times, "level": self.positions.get("level")}
+        index = tuple(_as_slice(chosen[axis]) if axis in chosen else slice(None) for axis in self.dimensions[name])
+        return self.arrays[name].oindex[index].read()
+
+    def _arranged(self, name: str, values: np.ndarray) -> np.ndarray:
+        dims = self.dimensions[name]
+        values = values.transpose([dims.index(axis) for axis in _AXES if axis in dims])
+        values = values[..., _as_slice(self.positions["latitude"]), :]
+        return values[..., _as_slice(self.positions["longitude"])]
+
+
+def _is_plain(stored: xr.DataArray) -> bool:
+    """Whether the stored numbers are the values."""
+    fill = stored.encoding.get("_FillValue")
+    packed = {"scale_factor", "add_offset", "missing_value"} & stored.encoding.keys()
+    axes = set(stored.dims) <= set(_AXES) and {"time", "latitude", "longitude"} <= set(stored.dims)
+    return stored.dtype == np.float32 and not packed and (fill is None or bool(np.isnan(fill))) and axes
+
+
+def _positions(raw: xr.Dataset, axis: str, dataset: xr.Dataset) -> np.ndarray:
+    """Where the dataset's coordinate values stand in the store."""
+    stored, wanted = raw[axis].values, np.atleast_1d(dataset[axis].values)
+    if axis == "time":
+        lookup = {value: index for index, value in enumerate(stored.astype("datetime64[ns]").astype(np.int64).tolist())}
+        return np.array([lookup[value] for value in wanted.astype("datetime64[ns]").astype(np.int64).tolist()])
+    stored = np.mod(stored, 360.0) if axis == "longitude" else stored
+    distance = np.abs(stored[None, :].astype(np.float64) - wanted[:, None].astype(np.float64))
+    if distance.min(axis=1).max() > 1e-3:
+        raise ValueError(f"the axis {axis} is converted")
+    return distance.argmin(axis=1)
+
+
+def _as_slice(positions: np.ndarray) -> slice | np.ndarray:
+    """A slice where positions are consecutive, which needs no copy."""
+    if positions.size and np.array_equal(positions, np.arange(positions[0], positions[0] + positions.size)):
+        return slice(int(positions[0]), int(positions[0]) + positions.size)
+    if positions.size and np.array_equal(positions, np.arange(positions[0], positions[0] - positions.size, -1)):
+        return slice(int(positions[0]), None if positions[-1] == 0 else int(positions[-1]) - 1, -1)
+    return positions

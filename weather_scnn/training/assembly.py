@@ -1,0 +1,133 @@
+"""What a run needs and does not change: data, network, constants, compiled step."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+from etils import epath
+from flax import nnx
+from jax.experimental import multihost_utils
+from jax.sharding import Mesh
+from jaxtyping import Float
+
+from weather_scnn.data.channels import Channels
+from weather_scnn.data.loader import WindowLoader
+from weather_scnn.data.normalisation import Normalisation
+from weather_scnn.data.reading import StateReader, expected_grid
+from weather_scnn.data.windows import parse_step
+from weather_scnn.sphere import Grid
+from weather_scnn.training.configuration import Config
+from weather_scnn.training.loss import Scales, make_scales
+from weather_scnn.training.optimiser import TrainState, initial_state, make_optimiser
+from weather_scnn.training.rollout import Parts, build, take_apart
+from weather_scnn.training.sharding import put, put_constants
+from weather_scnn.training.step import make_train_step
+from weather_scnn.training.validation import Validation
+
+
+@dataclasses.dataclass(frozen=True)
+class Experiment:
+    """The fixed parts of a run.
+
+    Attributes:
+        config: the experiment.
+        channels, normalisation, grid: of the state.
+        statics: standardised static fields, (y, x, s).
+        mesh: devices.
+        loader: training windows.
+        validation: forecasts to watch; None where the configuration names no period.
+        graph: structure of the network.
+        tables, scales: constants on the devices.
+        state: before the first step.
+        step: the compiled training step, see `make_train_step`.
+    """
+
+    config: Config
+    channels: Channels
+    normalisation: Normalisation
+    grid: Grid
+    statics: Float[np.ndarray, "y x s"]
+    mesh: Mesh
+    loader: WindowLoader
+    validation: Validation | None
+    graph: nnx.GraphDef
+    tables: Any
+    scales: Scales
+    state: TrainState
+    step: Callable[..., Any]
+
+    def averaged(self, state: TrainState) -> Parts:
+        """The forecaster with the moving average of its parameters, which validation and forecasts use."""
+        return Parts(self.graph, state.average, state.statistics, self.tables)
+
+
+def assemble(
+    config: Config, normalisation: Normalisation, workdir: epath.Path, mesh: Mesh, *, progress: bool
+) -> Experiment:
+    """Opens the data and builds the network.
+
+    Args:
+        config: the experiment.
+        normalisation: from the statistics of a new run, or the checkpoint of a resumed one.
+        workdir: folder of the run, for the record of missing values.
+        mesh: devices.
+        progress: whether to show a bar while the period is searched for missing values.
+
+    Raises:
+        UserError: the store does not fit the configuration.
+    """
+    channels, grid = Channels.from_config(config.data), expected_grid(config.data)
+    cache_bytes = config.data.cache_gigabytes * 2**30
+    reader = StateReader.open(
+        config.data.path,
+        channels,
+        normalisation,
+        grid,
+        time=config.data.train or None,
+        chunk_cache_bytes=cache_bytes,
+    )
+    loader = WindowLoader(
+        reader,
+        step=parse_step(config.data.step),
+        input_steps=config.data.input_steps,
+        input_step=parse_step(config.data.input_step or config.data.step),
+        seed=config.training.seed,
+        cache_bytes=cache_bytes,
+        shuffle_windows=config.data.shuffle_windows,
+        record=workdir / "missing_values.json",
+        share=(jax.process_index(), jax.process_count()),
+        gather=_gather,
+        progress=progress,
+    )
+    validation = Validation(config, channels, normalisation, mesh) if config.data.validation else None
+    statics = reader.statics()
+    parts = take_apart(build(config.model, config.data, channels, grid, config.training.seed))
+    scales = make_scales(channels, normalisation, statics, grid, loss=config.loss)
+    # Copied to the devices: the first step donates the state, and the parameters it was made of must not go with it.
+    state = put(initial_state(parts, make_optimiser(config.optimiser, config.training.stages)), mesh)
+    tables, scales = put_constants((parts.tables, scales), mesh)
+    step = make_train_step(parts.graph, config, vectors=len(channels.winds), mesh=mesh)
+    return Experiment(
+        config,
+        channels,
+        normalisation,
+        grid,
+        statics,
+        mesh,
+        loader,
+        validation,
+        parts.graph,
+        tables,
+        scales,
+        state,
+        step,
+    )
+
+
+def _gather(flags: np.ndarray) -> np.ndarray:
+    """Every host's flags, (hosts, t)."""
+    if jax.process_count() == 1:
+        return flags[None]
+    return np.asarray(multihost_utils.process_allgather(flags))
