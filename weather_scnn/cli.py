@@ -25,9 +25,29 @@ _DEMO_START = "2000-01-01"
 # The test days are the first of the second year, so that the climatology of the first year covers them.
 _DEMO_TRAINING_DAYS, _DEMO_GAP_DAYS, _DEMO_TEST_DAYS, _DEMO_LEAD_DAYS = 365, 10, 15, 5
 
-Input = Annotated[str, typer.Option("--input", help="Store, file or glob to read; gs:// works for Zarr.")]
+
+
+def _set_storage_options(assignments: list[str] | None) -> list[str] | None:
+    if assignments:
+        from weather_scnn.data.addresses import set_storage_options
+
+        set_storage_options(assignments)
+    return assignments
+
+
+Input = Annotated[str, typer.Option("--input", help="Store, file, folder, glob, or address such as gs://….")]
 Output = Annotated[str, typer.Option("--output", help="What to write.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the output if it exists.")]
+StorageOptions = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--storage-option",
+        callback=_set_storage_options,
+        help="For remote addresses, key=value: token=anon, requester_pays=PROJECT; repeatable.",
+    ),
+]
+Member = Annotated[int | None, typer.Option("--member", help="Number of the ensemble member; default the first.")]
+LevelList = Annotated[str | None, typer.Option("--levels", help="Pressure levels in hPa, separated by commas.")]
 Period = Annotated[str | None, typer.Option("--time", help="Period A:B, inclusive; dates as xarray takes them.")]
 Variables = Annotated[str | None, typer.Option("--variables", help="Names separated by commas.")]
 Workdir = Annotated[str, typer.Option("--workdir", help="Folder of the run; local, or an address such as gs://….")]
@@ -79,12 +99,19 @@ def simulate(
 @app.command()
 def check(
     input: Input,
+    variables: Variables = None,
+    levels: LevelList = None,
+    time: Period = None,
+    member: Member = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    storage_option: StorageOptions = None,
 ) -> None:
     """Tells what is in a store and what is wrong with it; exit status 1 if it is unusable."""
     from weather_scnn.data.checking import check_store
 
-    report = check_store(input, progress=not as_json)
+    report = check_store(
+        input, variables=_names(variables), levels=_levels(levels), time=time, member=member, progress=not as_json
+    )
     if as_json:
         print(report.to_json())
     else:
@@ -101,12 +128,16 @@ def regrid(
     poles: Annotated[bool, typer.Option("--poles", help="Rows on the poles.")] = False,
     gaussian: Annotated[bool, typer.Option("--gaussian", help="Gaussian latitudes.")] = False,
     method: Annotated[str, typer.Option(help="conservative, bilinear, nearest or spectral.")] = "conservative",
-    variables: Variables = None,
+    variables: Annotated[
+        str | None, typer.Option(help="Names separated by commas; derived ones too: 10m_wind_speed, vorticity, …")
+    ] = None,
     levels: Annotated[str | None, typer.Option(help="Pressure levels in hPa, separated by commas.")] = None,
     interpolate_levels: Annotated[
         bool, typer.Option("--interpolate-levels", help="Make levels that the source lacks, linear in log pressure.")
     ] = False,
     time: Period = None,
+    step: Annotated[str | None, typer.Option(help="Only times at whole multiples of this, such as 6h.")] = None,
+    member: Member = None,
     coverage: Annotated[float, typer.Option(help="Least valid share of a cell, else it is missing.")] = 0.5,
     winds: Annotated[str, typer.Option(help="vector, or scalar as WeatherBench 2.")] = "vector",
     chunks: Annotated[str | None, typer.Option(help="Chunks of the output: time=8,level=1.")] = None,
@@ -114,6 +145,7 @@ def regrid(
     max_memory: MaxMemory = "1.5GB",
     no_beam: NoBeam = False,
     overwrite: Overwrite = False,
+    storage_option: StorageOptions = None,
     beam_options: BeamOptions = None,
 ) -> None:
     """Brings a source onto another grid, in the canonical layout."""
@@ -122,7 +154,8 @@ def regrid(
 
     job(
         input, output, Grid.from_name(grid, poles=poles, gaussian=gaussian), method=method,
-        variables=_names(variables), levels=_levels(levels), interpolate_levels=interpolate_levels, time=time,
+        variables=_names(variables), levels=_levels(levels), interpolate_levels=interpolate_levels, time=time, step=step,
+        member=member,
         coverage=coverage, winds=winds, chunks=chunks, shards=shards, max_memory=max_memory, overwrite=overwrite,
         beam_options=beam_options, no_beam=no_beam,
     )  # fmt: skip
@@ -138,6 +171,7 @@ def stats(
     max_memory: MaxMemory = "1.5GB",
     no_beam: NoBeam = False,
     overwrite: Overwrite = False,
+    storage_option: StorageOptions = None,
     beam_options: BeamOptions = None,
 ) -> None:
     """Computes means and standard deviations of states and increments over the training period."""
@@ -161,6 +195,7 @@ def climatology(
     max_memory: MaxMemory = "1.5GB",
     no_beam: NoBeam = False,
     overwrite: Overwrite = False,
+    storage_option: StorageOptions = None,
     beam_options: BeamOptions = None,
 ) -> None:
     """Computes the climatology by calendar day and hour."""
@@ -178,6 +213,7 @@ def train(
     config: ConfigFile,
     workdir: Workdir,
     set_: Assignments = None,
+    storage_option: StorageOptions = None,
     distributed: Annotated[
         bool, typer.Option("--distributed", help="One of several processes, such as the hosts of a TPU slice.")
     ] = False,
@@ -258,6 +294,7 @@ def forecast(
     ] = None,
     batch_size: Annotated[int, typer.Option(help="Forecasts run side by side: initial times x members.")] = 8,
     overwrite: Overwrite = False,
+    storage_option: StorageOptions = None,
 ) -> None:
     """Forecasts from every initial time, single or as an ensemble, streaming to a store."""
     from weather_scnn.forecasting.forecast import forecast as run
@@ -304,6 +341,7 @@ def score(
     allow_missing: Annotated[bool, typer.Option("--allow-missing", help="Accept NaNs in the forecast.")] = False,
     add: Annotated[bool, typer.Option("--add", help="Add the init times that the output has not got yet.")] = False,
     overwrite: Overwrite = False,
+    storage_option: StorageOptions = None,
     beam_options: BeamOptions = None,
 ) -> None:
     """Scores forecasts: RMSE, ACC, bias, MAE and more per variable, level, lead and region."""
