@@ -219,11 +219,16 @@ def make_scales(
     )
 
 
-def step_errors(predicted: Fields, target: Fields, scales: Scales) -> Float[Array, " c+d"]:
+def step_errors(predicted: Fields, target: Fields, scales: Scales, *, axis: str | None = None) -> Float[Array, " c+d"]:
     """Mean squared error a channel in units of the increments' variance; a wind's components are averaged.
 
     Missing values of the target count neither in the error nor in the mean; they are replaced before any arithmetic,
     since a NaN that is multiplied by 0 later still makes the gradient NaN.
+
+    Args:
+        predicted, target: standardised states, (b, y, x, c).
+        scales: constants of the channels.
+        axis: inside `shard_map`, the axis that divides the batch; the mean is over the whole of it.
     """
     gaps = scales.gaps(target)
     if gaps is not None:
@@ -234,10 +239,14 @@ def step_errors(predicted: Fields, target: Fields, scales: Scales) -> Float[Arra
     else:
         squared = _by_channel(map_fields(jnp.square, error))
         mean = jnp.einsum("byxc,y->c", squared, scales.area) / np.prod(squared.shape[:3])
+    if axis is not None:
+        mean = jax.lax.pmean(mean, axis)
     if gaps is None:
         return mean
     present = _by_channel(map_fields(lambda gap: 1.0 - gap, gaps))
     share = jnp.einsum("byxc,y->c", present, scales.area) / np.prod(present.shape[:3])
+    if axis is not None:
+        share = jax.lax.pmean(share, axis)
     return mean / jnp.maximum(share, 1e-6)
 
 

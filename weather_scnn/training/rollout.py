@@ -85,7 +85,8 @@ def advance(
     """
     batch = forcings.shape[0]
     statics = jnp.broadcast_to(scales.statics, (batch, *scales.statics.shape))
-    extras = jnp.concatenate([statics, forcings[:, 0], forcings[:, 1]], axis=-1)
+    # A network for the forcings of one time alone has fewer extras, and leaves out the last.
+    extras = jnp.concatenate([statics, forcings[:, 0], forcings[:, 1]], axis=-1)[..., : model.extras]
     gaps = scales.gaps(history)
     known = filled(history, gaps)
     increment = model(known, extras, training=training)
@@ -105,6 +106,7 @@ def rollout_errors(
     training: bool,
     remat: str = "auto",
     push_forward: int = 0,
+    axis: str | None = None,
 ) -> tuple[Float[Array, "k c+d"], nnx.State]:
     """Errors of every step of a rollout, and the batch statistics after it.
 
@@ -117,6 +119,7 @@ def rollout_errors(
         training: whether batch statistics are used and updated.
         remat: what the backward pass computes again, see `TrainingConfig.remat`.
         push_forward: the gradient runs through so many last steps only; 0 takes all.
+        axis: inside `shard_map`, the axis that divides the batch; batch statistics and errors are of the whole of it.
     """
     steps = forcings.shape[1] - 1
     history = map_fields(lambda array: array[:, :inputs], window)
@@ -130,9 +133,12 @@ def rollout_errors(
             # Mapped over, the statistics become variables of this trace, which the batch norms may then update.
             statistics = jax.tree.map(lambda array: array, statistics)
             model = nnx.merge(parts.graph, parameters, statistics, parts.tables)
+            for _, module in nnx.iter_modules(model):
+                if hasattr(module, "axis_name"):  # a batch norm
+                    module.axis_name = axis
             past, new = advance(model, past, scales, forcing, training=training)
-            _, _, statistics, _ = take_apart(model)
-            return (past, statistics), step_errors(new, target, scales)
+            statistics = nnx.state(model, nnx.BatchStat)
+            return (past, statistics), step_errors(new, target, scales, axis=axis)
 
         return one
 

@@ -121,7 +121,7 @@ def put_constants(tree: Any, mesh: Mesh, *, abstract: bool = False) -> Any:
     def constant(entry: Any) -> Any:
         if not isinstance(entry, HarmonicTransform):
             return whole(entry)
-        if mesh.shape[MODEL] == 1:
+        if mesh.shape[MODEL] == 1:  # each device works on samples of its own, see `step.over_samples`
             return jax.tree.map(whole, entry)
         split: dict[str, Any] = {}
         for field in dataclasses.fields(entry):

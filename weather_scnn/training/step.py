@@ -1,5 +1,6 @@
 """The compiled training step: noise, gradient of the rollout, in parts if asked, update, average."""
 
+import functools
 from typing import Any, NamedTuple
 
 import jax
@@ -15,7 +16,7 @@ from weather_scnn.training.divergence import judge, keep_if
 from weather_scnn.training.loss import Scales, step_weights, weighted_loss
 from weather_scnn.training.optimiser import TrainState, make_optimiser, moved_average
 from weather_scnn.training.rollout import Parts, rollout_errors
-from weather_scnn.training.sharding import divided, shardings
+from weather_scnn.training.sharding import DATA, MODEL, divided, shardings
 
 
 class StepReport(NamedTuple):
@@ -60,22 +61,33 @@ def make_train_step(graph: nnx.GraphDef, config: Config, *, vectors: int, mesh: 
             window = with_noise(window, config.data.input_steps, training.input_noise, training.seed, state.step)
         weights = step_weights(config.loss, forcings.shape[1] - 1, training.push_forward)
 
-        def loss_function(parameters: nnx.State, statistics: nnx.State, window: Fields, forcings: Array):
-            errors, statistics = rollout_errors(
-                Parts(graph, parameters, statistics, tables),
-                window,
-                forcings,
-                scales,
-                inputs=config.data.input_steps,
-                training=True,
-                remat=training.remat,
-                push_forward=training.push_forward,
-            )
-            return weighted_loss(errors, scales, vectors, weights), (errors.mean(axis=0), statistics)
+        def gradient_of(
+            parameters: nnx.State, statistics: nnx.State, constants: Any, batch: Any, axis: str | None = None
+        ):
+            tables, scales = constants
 
-        loss, errors, statistics, gradient = accumulated_gradient(
-            loss_function, state.parameters, state.statistics, (window, forcings), training.accumulation, mesh
-        )
+            def loss_function(parameters: nnx.State, statistics: nnx.State, window: Fields, forcings: Array):
+                errors, statistics = rollout_errors(
+                    Parts(graph, parameters, statistics, tables),
+                    window,
+                    forcings,
+                    scales,
+                    inputs=config.data.input_steps,
+                    training=True,
+                    remat=training.remat,
+                    push_forward=training.push_forward,
+                    axis=axis,
+                )
+                return weighted_loss(errors, scales, vectors, weights), (errors.mean(axis=0), statistics)
+
+            split = mesh if axis is None else None
+            return accumulated_gradient(loss_function, parameters, statistics, batch, training.accumulation, split)
+
+        given = state.parameters, state.statistics, (tables, scales), (window, forcings)
+        if mesh is not None and mesh.size > 1 and mesh.shape[MODEL] == 1:
+            loss, errors, statistics, gradient = over_samples(gradient_of, mesh)(*given)
+        else:
+            loss, errors, statistics, gradient = gradient_of(*given)
         norm = optax.tree.norm(gradient)
         updates, optimiser_state = optimiser.update(gradient, state.optimiser, state.parameters)
         parameters = optax.apply_updates(state.parameters, updates)
@@ -89,6 +101,32 @@ def make_train_step(graph: nnx.GraphDef, config: Config, *, vectors: int, mesh: 
         return kept, StepReport(loss, errors, norm, good)
 
     return jax.jit(train_step, donate_argnums=0)
+
+
+def over_samples(gradient_of: Any, mesh: Mesh) -> Any:
+    """Each device differentiates its own samples; their gradients meet in one sum at the end.
+
+    Left to the compiler, gradients meet where they first arise: for filters once per degree instead of once per free
+    value, and once for every step of a rollout and every part of a batch.
+
+    Args:
+        gradient_of: (parameters, statistics, constants, batch, axis) → (loss, errors, statistics, gradient).
+        mesh: with all devices along `data`.
+    """
+
+    @functools.partial(
+        jax.shard_map,
+        mesh=mesh,
+        in_specs=(jax.P(), jax.P(), jax.P(), jax.P(DATA)),
+        out_specs=jax.P(),
+    )
+    def mapped(parameters: nnx.State, statistics: nnx.State, constants: Any, batch: Any):
+        # Copies of its own for each device, or differentiation would sum over devices wherever they are used.
+        own = jax.lax.pcast(parameters, DATA, to="varying")
+        loss, errors, statistics, gradient = gradient_of(own, statistics, constants, batch, DATA)
+        return loss, errors, statistics, jax.lax.psum(gradient, DATA)
+
+    return mapped
 
 
 def with_noise(window: Fields, inputs: int, deviation: float, seed: int, step: Int[Array, ""]) -> Fields:
@@ -142,6 +180,11 @@ def accumulated_gradient(
     dealt_batch = jax.tree.map(dealt, batch)
     first = jax.tree.map(lambda array: array[0], dealt_batch)
     (loss, (errors, after)), gradient = jax.eval_shape(function, parameters, statistics, *first)
-    zeros = jax.tree.map(lambda like: jnp.zeros(like.shape, like.dtype), (loss, errors, after, gradient))
+    zeros = jax.tree.map(_zeros_like, (loss, errors, after, gradient))
     total, _ = jax.lax.scan(one, zeros, dealt_batch)
     return jax.tree.map(lambda array: array / parts, total)
+
+
+def _zeros_like(like: Any) -> Array:
+    zeros = jnp.zeros(like.shape, like.dtype)
+    return jax.lax.pcast(zeros, tuple(like.vma), to="varying") if getattr(like, "vma", None) else zeros

@@ -1,0 +1,382 @@
+"""The training step: weights, losses, missing values, noise, accumulation, rematerialisation, schedule."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from weather_scnn.data.channels import Channels, DataConfig
+from weather_scnn.errors import UserError
+from weather_scnn.models import ModelConfig
+from weather_scnn.nn import Fields, map_fields
+from weather_scnn.sphere import Grid, HarmonicTransform
+from weather_scnn.training.configuration import (
+    Config,
+    LossConfig,
+    OptimiserConfig,
+    Stage,
+    TrainingConfig,
+    VariableWeight,
+    with_overrides,
+)
+from weather_scnn.training.loss import (
+    Scales,
+    SpectralLoss,
+    channel_weights,
+    checked_area,
+    step_errors,
+    step_weights,
+    weighted_loss,
+)
+from weather_scnn.training.optimiser import decays, initial_state, learning_rate_schedule, make_optimiser
+from weather_scnn.training.rollout import advance, build, rollout_errors, take_apart
+from weather_scnn.training.step import accumulated_gradient, make_train_step, with_noise
+
+DATA = DataConfig(
+    grid="16x8",
+    level_variables=("temperature", "u_component_of_wind", "v_component_of_wind"),
+    levels=(500, 850),
+    surface_variables=("sea_surface_temperature",),
+    masked_variables=("sea_surface_temperature",),
+    solar=False,
+)
+CHANNELS, GRID = Channels.from_config(DATA), Grid.equiangular(16, 8)
+COUNTS = 3, 2
+
+
+def random_batch(steps: int, batch: int = 4, seed: int = 0):
+    rng = np.random.default_rng(seed)
+
+    def normal(*shape):
+        return rng.standard_normal(shape).astype(np.float32)
+
+    window = Fields(*(jnp.asarray(normal(batch, 1 + steps, *GRID.shape, size)) for size in (3, 2, 2)))
+    return window, jnp.asarray(normal(batch, steps + 1, *GRID.shape, CHANNELS.forcing_count))
+
+
+def constants(loss: LossConfig | None = None, missing: bool = False) -> Scales:
+    return Scales(
+        jnp.full(3, 0.3),
+        jnp.full(2, 0.5),
+        jnp.zeros((*GRID.shape, 1)),
+        jnp.asarray(GRID.area_weights, jnp.float32),
+        jnp.asarray(channel_weights(CHANNELS, loss or LossConfig()), jnp.float32),
+        jnp.array([False, False, True, False, False]) if missing else None,
+        SpectralLoss.create(GRID, loss) if loss and loss.kind != "grid" else None,
+    )
+
+
+class Mixing(nnx.Module):
+    """A network of one product and a batch norm at each point: as a forecaster to call, and soon compiled."""
+
+    def __init__(self):
+        rngs = nnx.Rngs(0)
+        self.scalar = nnx.Linear(3 + 1 + 2 * CHANNELS.forcing_count, 3, rngs=rngs)
+        self.wind = nnx.Linear(2, 2, use_bias=False, rngs=rngs)
+        self.axis_name = None
+        self.variance = nnx.BatchStat(jnp.ones(3))
+
+    def __call__(self, history: Fields, extras, *, training: bool) -> Fields:
+        scalar = jnp.sin(self.scalar(jnp.concatenate([history.scalar[:, -1], extras], -1)))
+        variance = jnp.square(scalar).mean((0, 1, 2))
+        if training:
+            self.variance[...] = 0.9 * self.variance[...] + 0.1 * variance
+        scalar = scalar / jnp.sqrt((variance if training else self.variance[...]) + 1e-3)
+        return Fields(scalar, self.wind(history.eastward[:, -1]), self.wind(history.northward[:, -1]))
+
+
+@pytest.fixture(scope="module")
+def parts():
+    return take_apart(Mixing())
+
+
+def experiment(**training) -> Config:
+    settings = {"batch_size": 4, "stages": (Stage(20, 1),)} | training
+    return Config(
+        data=DATA,
+        optimiser=OptimiserConfig(learning_rate=1e-2, warmup_steps=2, weight_decay=0.0),
+        training=TrainingConfig(**settings),
+    )
+
+
+# Weights
+
+
+def test_weights_are_pressure_times_variable_with_mean_one_over_components():
+    loss = LossConfig(variable_weights=(VariableWeight("v_component_of_wind", 3.0),))
+    weights = channel_weights(CHANNELS, loss)
+    expected = np.array([500 / 675, 850 / 675, 1, 3 * 500 / 675, 3 * 850 / 675])
+    assert np.sum(weights * [1, 1, 1, 2, 2]) == pytest.approx(7)
+    np.testing.assert_allclose(weights / weights[2], expected)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: LossConfig(variable_weights=(VariableWeight("temperature", -1.0),)), "temperature is -1"),
+        (
+            lambda: channel_weights(CHANNELS, LossConfig(variable_weights=(VariableWeight("temprature", 1.0),))),
+            "did you mean temperature",
+        ),
+        (
+            lambda: channel_weights(dataclasses.replace(CHANNELS, scalars=(("temperature", -500),)), LossConfig()),
+            "temperature at -500 hPa is -",
+        ),
+        (lambda: LossConfig(degree_exponent=1.0), "loss.kind=spectral"),
+        (lambda: LossConfig(step_weights=(1.0, 0.0)), "positive"),
+        (lambda: TrainingConfig(batch_size=6, accumulation=4), "divisor of training.batch_size"),
+        (lambda: TrainingConfig(remat="all"), "auto or none or step or nested"),
+        (lambda: Channels.from_config(dataclasses.replace(DATA, masked_variables=("sst",))), "sst"),
+    ],
+)
+def test_settings_that_cannot_be_name_their_cause(make, message):
+    with pytest.raises(UserError, match=message):
+        make()
+
+
+def test_a_grid_with_latitudes_that_give_negative_areas_is_named():
+    class Unsorted:
+        name, latitude = "2x3", np.array([-60.0, 80.0, 70.0])
+        area_weights = np.array([1.5, 2.0, -0.5])
+
+    with pytest.raises(UserError, match="latitude 70 is -0.5"):
+        checked_area(Unsorted())
+
+
+def test_step_weights_have_mean_one_and_push_forward_leaves_early_steps_out():
+    np.testing.assert_allclose(step_weights(LossConfig(step_weights=(1.0, 3.0)), 4), [0.4, 1.2, 1.2, 1.2])
+    np.testing.assert_allclose(step_weights(LossConfig(), 3, push_forward=1), [0, 0, 3])
+
+
+# Losses
+
+
+def band_limited(seed: int) -> Fields:
+    """Fields that the grid's quadrature integrates exactly when squared."""
+    transform = HarmonicTransform.create(GRID, 3)
+    rng = np.random.default_rng(seed)
+
+    def spectrum(channels):
+        values = rng.standard_normal((2, *transform.spectrum_shape, channels)).astype(np.float32)
+        degree, order = np.indices(transform.spectrum_shape[:2])
+        values[:, order > degree] = 0
+        values[:, :, 0, 1] = 0
+        return jnp.asarray(values)
+
+    divergent, rotational = (spectrum(2).at[:, 0].set(0) for _ in range(2))
+    return Fields(transform.synthesis(spectrum(3)), *transform.synthesis_vector(divergent, rotational))
+
+
+def test_the_spectral_loss_is_the_area_integral_of_the_squared_error():
+    one, other = band_limited(0), band_limited(1)
+    found = step_errors(one, other, constants(LossConfig(kind="spectral")))
+    weights = GRID.quadrature_weights / GRID.quadrature_weights.sum() / GRID.longitudes
+    squares = map_fields(lambda a, b, r: np.square((a - b) / r), one, other, constants().ratio)
+    wind = 0.5 * (squares.eastward + squares.northward)
+    expected = np.einsum("byxc,y->c", np.concatenate([squares.scalar, wind], -1), weights) / 2
+    np.testing.assert_allclose(found, expected, rtol=2e-4)
+
+
+def test_degree_weights_favour_small_scales():
+    rough = constants(LossConfig(kind="spectral", degree_exponent=1.0)).spectral.degree_weights
+    assert rough.mean() == pytest.approx(1) and rough[-1] / rough[0] == pytest.approx(len(rough))
+
+
+def test_the_adjusted_loss_charges_blur_that_the_squared_error_rewards():
+    """Of a forecast in the wrong place with the right power: halving it costs a quarter of the power when adjusted."""
+    truth = band_limited(0)
+    forecast = map_fields(lambda array: jnp.roll(array, 6, axis=2), truth)
+
+    def errors(kind, one, other):
+        return np.asarray(step_errors(one, other, constants(LossConfig(kind=kind)))).mean()
+
+    half = map_fields(lambda array: 0.5 * array, forecast)
+    assert errors("spectral", half, truth) < errors("spectral", forecast, truth)
+    power = errors("spectral", truth, map_fields(jnp.zeros_like, truth))
+    cost = errors("adjusted", half, truth) - errors("adjusted", forecast, truth)
+    assert cost == pytest.approx(0.25 * power, rel=1e-3)
+    assert errors("adjusted", truth, truth) == pytest.approx(0, abs=1e-5)
+
+
+def test_the_adjusted_loss_is_its_formula():
+    truth, forecast = band_limited(0), band_limited(1)
+    scales = constants(LossConfig(kind="adjusted"))
+    found = np.asarray(step_errors(forecast, truth, scales))[0]
+    transform = scales.spectral.transform
+    a, b = (np.asarray(transform.analysis(fields.scalar), np.float64)[..., 0] / 0.3 for fields in (forecast, truth))
+    double = np.where(np.arange(a.shape[2]) > 0, 2.0, 1.0)
+    powers = [np.einsum("blmr,m->bl", x * y, double) for x, y in ((a, a), (b, b), (a, b))]
+    coherence = powers[2][:, :4] / np.sqrt(powers[0] * powers[1])[:, :4]
+    p, t = powers[0][:, :4], powers[1][:, :4]
+    expected = (np.sqrt(p) - np.sqrt(t)) ** 2 + 2 * np.maximum(p, t) * (1 - coherence)
+    assert found == pytest.approx(expected.sum() / (4 * np.pi * 2), rel=1e-3)
+
+
+@pytest.mark.parametrize("kind", ["grid", "spectral", "adjusted"])
+def test_missing_values_count_neither_in_the_loss_nor_in_its_gradient(parts, kind):
+    window, forcings = random_batch(2)
+    land = jnp.zeros(GRID.shape, bool).at[:3, 4:9].set(True)
+    scales = constants(LossConfig(kind=kind), missing=True)
+    holes = window._replace(scalar=window.scalar.at[..., 2].set(jnp.where(land, jnp.nan, window.scalar[..., 2])))
+
+    @jax.jit
+    @jax.value_and_grad
+    def loss(parameters, window):
+        errors, _ = rollout_errors(
+            parts._replace(parameters=parameters), window, forcings, scales, inputs=1, training=True
+        )
+        return weighted_loss(errors, scales, 2)
+
+    value, gradient = loss(parts.parameters, holes)
+    assert np.isfinite(value) and all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(gradient))
+    if kind == "grid":
+        predicted = map_fields(lambda array: array[:, 0], window)
+        target = map_fields(lambda array: array[:, 1], holes)
+        sea = np.asarray(~land) * GRID.area_weights[:, None]
+        difference = np.square(np.asarray(predicted.scalar - window.scalar[:, 1])[..., 2] / 0.3)
+        expected = np.sum(difference * sea) / (4 * np.sum(sea))
+        assert step_errors(predicted, target, scales)[2] == pytest.approx(expected, rel=1e-5)
+
+
+def test_a_missing_value_where_none_may_be_is_not_hidden(parts):
+    window, forcings = random_batch(1)
+    broken = window._replace(scalar=window.scalar.at[0, 0, 0, 0, 0].set(jnp.nan))
+    scales = constants(missing=True)
+    errors, _ = jax.jit(lambda window: rollout_errors(parts, window, forcings, scales, inputs=1, training=False))(
+        broken
+    )
+    assert np.isnan(errors[0, 0])
+
+
+# Rollouts
+
+
+@pytest.mark.parametrize(("remat", "steps"), [("none", 5), ("nested", 5), ("nested", 4), ("auto", 1)])
+def test_rematerialisation_changes_no_loss_and_no_gradient(parts, remat, steps):
+    window, forcings = random_batch(steps)
+
+    def loss(parameters, remat):
+        errors, statistics = rollout_errors(
+            parts._replace(parameters=parameters),
+            window,
+            forcings,
+            constants(),
+            inputs=1,
+            training=True,
+            remat=remat,
+        )
+        return errors.sum(), (errors, statistics)
+
+    gradient = jax.jit(jax.value_and_grad(loss, has_aux=True), static_argnums=1)
+    for one, other in zip(*(jax.tree.leaves(gradient(parts.parameters, kind)) for kind in (remat, "step"))):
+        np.testing.assert_allclose(one, other, rtol=2e-4, atol=1e-4)
+
+
+def test_push_forward_is_the_gradient_of_the_last_steps_from_the_state_the_first_lead_to(parts):
+    window, forcings = random_batch(3)
+
+    def loss(parameters, window, forcings, push):
+        errors, _ = rollout_errors(
+            parts._replace(parameters=parameters), window, forcings, constants(), inputs=1, training=False,
+            push_forward=push,
+        )  # fmt: skip
+        return weighted_loss(errors, constants(), 2, step_weights(LossConfig(), errors.shape[0], push))
+
+    history = map_fields(lambda array: array[:, :1], window)
+    for step in range(2):
+        history, _ = advance(nnx.merge(*parts), history, constants(), forcings[:, step : step + 2], training=False)
+    led = map_fields(lambda past, array: jnp.concatenate([past, array[:, 3:]], 1), history, window)
+    gradient = jax.jit(jax.grad(loss), static_argnums=3)
+    found, expected = (
+        gradient(parts.parameters, *arguments) for arguments in ((window, forcings, 1), (led, forcings[:, 2:], 0))
+    )
+    for one, other in zip(jax.tree.leaves(found), jax.tree.leaves(expected)):
+        np.testing.assert_allclose(one, other, rtol=1e-3, atol=1e-5)
+
+
+def test_noise_is_a_function_of_seed_and_step_of_the_asked_size_and_spares_the_targets():
+    window, _ = random_batch(2)
+    noisy = with_noise(window, 1, 0.1, 7, jnp.asarray(3))
+    again, next_step = with_noise(window, 1, 0.1, 7, jnp.asarray(3)), with_noise(window, 1, 0.1, 7, jnp.asarray(4))
+    for before, after, same, other in zip(window, noisy, again, next_step):
+        np.testing.assert_array_equal(after, same)
+        np.testing.assert_array_equal(after[:, 1:], before[:, 1:])
+        assert np.std(after[:, 0] - before[:, 0]) == pytest.approx(0.1, rel=0.1)
+        assert not np.array_equal(after, other)
+
+
+# The step
+
+
+def test_parts_of_a_batch_give_the_gradient_of_the_whole(parts):
+    window, forcings = random_batch(2, batch=6)
+
+    def loss(parameters, statistics, window, forcings):
+        errors, _ = rollout_errors(
+            parts._replace(parameters=parameters), window, forcings, constants(), inputs=1, training=False
+        )
+        return weighted_loss(errors, constants(), 2), (errors.mean(0), statistics)
+
+    whole, divided = (
+        jax.jit(lambda count=count: accumulated_gradient(loss, *parts[1:3], (window, forcings), count))()
+        for count in (1, 3)
+    )
+    for one, other in zip(jax.tree.leaves(whole), jax.tree.leaves(divided)):
+        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-6)
+
+
+def test_steps_in_parts_learn_as_whole_ones_where_the_parts_have_the_same_moments(parts):
+    """Each part holds the same samples, so batch statistics agree too."""
+    window, forcings = (jax.tree.map(lambda array: jnp.repeat(array, 2, 0), part) for part in random_batch(1, batch=2))
+    losses = []
+    for accumulation in (1, 2):
+        config = experiment(accumulation=accumulation)
+        state = initial_state(parts, make_optimiser(config.optimiser, config.training.stages))
+        state = jax.tree.map(jnp.copy, state)
+        step, found = make_train_step(parts.graph, config, vectors=2), []
+        for _ in range(3):
+            state, report = step(state, parts.tables, window, forcings, constants())
+            found.append(float(report.loss))
+        losses.append(found)
+    np.testing.assert_allclose(losses[0], losses[1], rtol=1e-4)
+    assert losses[0][2] < losses[0][0]
+
+
+def test_decay_draws_matrices_and_spares_biases_and_norms():
+    config = ModelConfig(scalar_channels=3, vector_channels=2, blocks=1, filter_parameters=2)
+    shapes = nnx.eval_shape(lambda: nnx.state(build(config, DATA, CHANNELS, GRID, 0), nnx.Param))
+    chosen = {jax.tree_util.keystr(path): decay for path, decay in jax.tree_util.tree_leaves_with_path(decays(shapes))}
+    assert any(chosen.values()) and not all(chosen.values())
+    for path, decay in chosen.items():
+        assert decay == ("kernel" in path), path
+    optimiser = make_optimiser(OptimiserConfig(warmup_steps=0, weight_decay=1.0), (Stage(10),))
+    ones = {"kernel": np.ones((2, 2), np.float32), "bias": np.ones(2, np.float32), "scale": np.ones((1, 2), np.float32)}
+    still = {name: np.zeros_like(array) for name, array in ones.items()}
+    updates, _ = optimiser.update(still, optimiser.init(ones), ones)
+    assert np.all(updates["kernel"] < 0) and not np.any(updates["bias"]) and not np.any(updates["scale"])
+
+
+def test_stages_with_rates_hold_them_and_the_cosine_spans_the_others():
+    config = OptimiserConfig(learning_rate=1.0, warmup_steps=10)
+    rate = learning_rate_schedule(config, (Stage(50, 1), Stage(20, 2, 0.25), Stage(50, 1)))
+    plain = learning_rate_schedule(config, (Stage(100, 1),))
+    np.testing.assert_allclose([rate(s) for s in (0, 10, 49)], [plain(s) for s in (0, 10, 49)])
+    assert float(rate(50)) == float(rate(69)) == 0.25
+    np.testing.assert_allclose([rate(70), rate(119)], [plain(50), plain(99)], rtol=1e-6)
+    fine = learning_rate_schedule(config, (Stage(5, 1, 0.1),))
+    assert float(fine(0)) == 0 and float(fine(5)) == pytest.approx(0.05)
+
+
+def test_settings_that_only_fit_together_come_in_any_order():
+    orders = ["loss.degree_exponent=1", "loss.kind=adjusted", "training.stages=8x1,4x2@3e-5", "training.mesh.model=2"]
+    for assignments in (orders, orders[::-1]):
+        config = with_overrides(Config(), assignments)
+        assert config.loss == LossConfig("adjusted", 1.0) and config.training.mesh.model == 2
+        assert config.training.stages == (Stage(8, 1), Stage(4, 2, 3e-5))
+        assert Config.from_json(config.to_json()) == config
+    weighted = with_overrides(Config(), ["loss.variable_weights=geopotential:2,2m_temperature:0.5"])
+    assert weighted.loss.variable_weights[1] == VariableWeight("2m_temperature", 0.5)
+    assert Config.from_json(weighted.to_json()) == weighted
