@@ -225,6 +225,7 @@ def regrid(
     try:
         opened = open_once(job, request)
         refuse_implausible(opened.reader.dataset, request.input)
+        take_clipped_counts()  # of the maps just looked at
         times = opened.reader.dataset["time"].values if "time" in opened.reader.dataset.dims else np.array([])
         period = f"{times[0]}:{times[-1]}" if len(times) else ""
         attributes = provenance(

@@ -6,9 +6,11 @@ import pandas as pd
 import pytest
 import xarray as xr
 
+from pipelines.regrid import regrid
 from weather_scnn.data import humidity
 from weather_scnn.data.accumulations import take_clipped_counts, total
 from weather_scnn.data.derived import at_step, derive, open_derived
+from weather_scnn.data.derived_maps import open_derived_maps
 from weather_scnn.data.opening import open_dataset
 from weather_scnn.data.solar import toa_incident_solar_radiation
 from weather_scnn.errors import UserError
@@ -199,3 +201,40 @@ def test_plain_names_open_as_ever(store):
         open_derived(store, variables="t,lsm", levels=[500]), open_dataset(store, variables="t,lsm", levels=[500])
     )
     assert open_derived(store, step="6h").sizes["time"] == 8
+
+
+@pytest.mark.parametrize(
+    ("variables", "options"),
+    [
+        ("vo,wind_speed,t", {"levels": [500, 1000]}),
+        ("total_precipitation_6hr,2m_temperature,lsm", {"step": "6h", "time": "2020-01-01T09:2020-01-02"}),
+        ("total_precipitation_24hr,tisr,thickness_1000_500", {}),
+        ("2m_temperature", {"step": "12h"}),
+    ],
+)
+def test_parts_read_without_a_graph_are_those_of_the_lazy_dataset(store, variables, options):
+    lazy = open_derived(store, variables=variables, **options)
+    reader = open_derived_maps(store, variables=variables, **options)
+    xr.testing.assert_identical(reader.dataset.coords.to_dataset(), lazy.coords.to_dataset())
+    for name, array in lazy.data_vars.items():
+        near = {"rtol": 2e-6, "atol": 1e-6 * float(abs(array).max())}
+        np.testing.assert_allclose(reader.read(name), array, **near)
+        if "time" in array.dims:
+            np.testing.assert_allclose(reader.read(name, slice(1, 3)), array[1:3], **near)
+        if "level" in array.dims:
+            np.testing.assert_allclose(reader.read(name, slice(0, 2), [1]), array[:2, [1]], **near)
+        assert set(reader.chunks(name)) == set(array.dims)
+
+
+def test_regrid_makes_derived_fields(store, tmp_path, capsys):
+    output = str(tmp_path / "six.zarr")
+    names = ["total_precipitation_6hr", "10m_temperature_absent"]
+    with pytest.raises(UserError, match="no variable 10m_temperature_absent"):
+        regrid(store, output, GRID, variables=names, progress=False)
+    names = ["total_precipitation_6hr", "vorticity", "tisr"]
+    regrid(store, output, GRID, variables=names, levels=[500], step="6h", no_beam=True, progress=False)
+    assert "total_precipitation_6hr: 1 negative values" in capsys.readouterr().err
+    found, expected = open_dataset(output), open_derived(store, variables=names, levels=[500], step="6h")
+    assert list(found.time.values) == list(expected.time.values)
+    for name in found.data_vars:  # the identity keeps every value
+        np.testing.assert_allclose(found[name], expected[name], rtol=1e-5, atol=1e-6 * float(abs(expected[name]).max()))

@@ -214,6 +214,10 @@ _FIXED: dict[str, Recipe] = {
 }
 
 
+# Names for which a source is searched before they are taken to be its own.
+_MADE = {*_FIXED, _SOLAR}
+
+
 def canonical_name(name: str) -> str:
     """The name under which a derived field is stored."""
     match = re.fullmatch(r"thickness_(\d+)_(\d+)", name.strip().lower())
@@ -325,6 +329,107 @@ def at_step(dataset: xr.Dataset, step: str) -> xr.Dataset:
     return take(dataset, "time", chosen)
 
 
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """What has to be opened for the fields asked for.
+
+    Attributes:
+        names: canonical names of the result's fields; None for all that the source holds.
+        derived: recipes of those that are made.
+        inputs: names to open; None for all.
+        levels: hPa to open; None for all.
+        kept_levels: hPa of the result; None for all.
+        time: period to open, with a beginning early enough for totals.
+        period: of the result.
+    """
+
+    names: tuple[str, ...] | None
+    derived: dict[str, Recipe]
+    inputs: tuple[str, ...] | None
+    levels: tuple[float, ...] | None
+    kept_levels: tuple[float, ...] | None
+    time: str | None
+    period: str | None
+
+    @property
+    def hours_before(self) -> int:
+        """How far back totals reach."""
+        return max((each.hours_before for each in self.derived.values()), default=0)
+
+    def result(self, opened: xr.Dataset, step: str | None, where: str) -> xr.Dataset:
+        """The fields asked for, of a dataset opened by this plan."""
+        dataset = derive(opened, self.names) if self.derived and self.names is not None else opened
+        if self.kept_levels is not None and "level" in dataset.dims:
+            held = dataset["level"].values
+            kept = np.flatnonzero(np.isclose(held[:, None], np.asarray(self.kept_levels)).any(axis=1))
+            dataset = take(dataset, "level", kept)
+        if self.hours_before and self.period:
+            dataset = dataset.sel(time=parse_period(self.period))
+            if dataset.sizes["time"] == 0:
+                raise UserError(
+                    f"no time in {self.period} has all that the derived fields need",
+                    where=where,
+                    remedy="give a longer period",
+                )
+        return at_step(dataset, step) if step else dataset
+
+
+def plan(
+    raw: list[tuple[str, xr.Dataset]],
+    path: str,
+    variables: Sequence[str] | str | None,
+    levels: Iterable[float] | None,
+    time: str | None,
+    member: int | None = None,
+) -> Plan:
+    """Which inputs the fields asked for need.
+
+    Args:
+        raw: the open files, see `open_raw`.
+        path, variables, levels, time, member: see `open_derived`.
+
+    Raises:
+        UserError: a field can be derived, but not from what is there.
+    """
+    if isinstance(variables, str):
+        variables = [name for name in re.split(r"[,\s]+", variables) if name]
+    kept = None if levels is None else tuple(float(level) for level in levels)
+    if variables is None:
+        return Plan(None, {}, None, kept, None, time, time)
+    if all((v := lookup(asked)) is not None and v.name not in _MADE and v.window_hours is None for asked in variables):
+        return Plan(tuple(variables), {}, tuple(variables), kept, None, time, time)
+    held = held_names(raw, path, member=member)
+    names: list[str] = []
+    inputs: list[str] = []
+    derived: dict[str, Recipe] = {}
+    for asked in variables:
+        name = asked if asked in held else canonical_name(asked)
+        if name == "geopotential" and asked == "z" and name not in held:
+            name = "geopotential_at_surface"
+        names.append(name)
+        found = None if name in held else recipe(name, held)
+        if found is None:
+            inputs.append(asked)  # if it is not there, the door says so, which knows the nearest name
+        else:
+            derived[name] = found
+            inputs += found.inputs
+    if not derived:
+        return Plan(tuple(names), {}, tuple(inputs), kept, None, time, time)
+    if not inputs:
+        # Solar radiation alone still needs times and a grid.
+        inputs = [next(name for name in sorted(held) if (v := lookup(name)) is None or v.kind != "static")]
+    on_levels = any((v := lookup(name)) is not None and v.on_levels for name in inputs)
+    needed = {level for found in derived.values() for level in found.levels}
+    opened: tuple[float, ...] | None = None
+    if on_levels and kept is not None:
+        opened = tuple(sorted({*kept, *needed}))
+    elif on_levels and needed and not any((v := lookup(name)) is not None and v.on_levels for name in names):
+        opened = tuple(sorted(needed))
+    hours = max(found.hours_before for found in derived.values())
+    unique = tuple(dict.fromkeys(inputs))
+    return Plan(tuple(names), derived, unique, opened, kept if on_levels else None, _extended(time, hours), time)
+
+
 def open_derived(
     path: str,
     *,
@@ -346,54 +451,9 @@ def open_derived(
         UserError: as `open_dataset` and `derive`.
     """
     raw = open_raw(find_source(str(path)))
-    if isinstance(variables, str):
-        variables = [name for name in re.split(r"[,\s]+", variables) if name]
-    levels = None if levels is None else [float(level) for level in levels]
-    if variables is None:
-        dataset = open_with_notes(path, levels=levels, time=time, member=member, raw=raw)[0]
-        return at_step(dataset, step) if step else dataset
-    held = held_names(raw, path, member=member)
-    inputs: list[str] = []
-    needed_levels: set[float] = set()
-    hours_before = 0
-    names = []
-    derives = False
-    for asked in variables:
-        name = asked if asked in held else canonical_name(asked)
-        if name == "geopotential" and asked == "z" and name not in held:
-            name = "geopotential_at_surface"
-        found = None if name in held else recipe(name, held)
-        names.append(name)
-        if found is None:
-            inputs.append(asked)  # not there: said by the door, which knows the nearest name
-            continue
-        derives = True
-        inputs += [each for each in found.inputs if each not in inputs]
-        needed_levels.update(found.levels)
-        hours_before = max(hours_before, found.hours_before)
-    if derives and not inputs:
-        inputs = [next(name for name in sorted(held) if (v := lookup(name)) is None or v.kind != "static")]
-    opened_levels = levels
-    if levels is not None:
-        opened_levels = sorted({*levels, *needed_levels})
-    elif needed_levels and all(
-        name.startswith("thickness_") or (v := lookup(name)) is None or not v.on_levels for name in names
-    ):
-        opened_levels = sorted(needed_levels)
-    if opened_levels is not None and not any((v := lookup(name)) is not None and v.on_levels for name in inputs):
-        opened_levels = None if needed_levels or derives else opened_levels
-    earlier = _extended(time, hours_before)
-    dataset = open_with_notes(
-        path, variables=list(dict.fromkeys(inputs)), levels=opened_levels, time=earlier, member=member, raw=raw
-    )[0]
-    if derives:
-        dataset = derive(dataset, names)
-    if levels is not None and "level" in dataset.dims and dataset.sizes["level"] != len(levels):
-        kept = np.flatnonzero(np.isclose(dataset["level"].values[:, None], np.asarray(levels)).any(axis=1))
-        dataset = take(dataset, "level", kept)
-    if hours_before and time:
-        dataset = _within(dataset, time, path)
-    return at_step(dataset, step) if step else dataset
+    made = plan(raw, path, variables, levels, time, member)
+    opened = open_with_notes(path, variables=made.inputs, levels=made.levels, time=made.time, member=member, raw=raw)[0]
+    return made.result(opened, step, str(path))
 
 
 def _extended(time: str | None, hours: int) -> str | None:
@@ -403,12 +463,3 @@ def _extended(time: str | None, hours: int) -> str | None:
     period = parse_period(time)
     begin = f"{pd.Timestamp(period.start) - pd.Timedelta(hours=hours):%Y-%m-%dT%H:%M}" if period.start else ""
     return f"{begin}:{period.stop or ''}"
-
-
-def _within(dataset: xr.Dataset, time: str, where: str) -> xr.Dataset:
-    chosen = dataset.sel(time=parse_period(time))
-    if chosen.sizes["time"] == 0:
-        raise UserError(
-            f"no time in {time} has all that the derived fields need", where=where, remedy="give a longer period"
-        )
-    return chosen

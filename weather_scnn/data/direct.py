@@ -210,16 +210,18 @@ def open_maps(
     variables: Sequence[str] | str | None = None,
     levels: Iterable[float] | None = None,
     time: str | None = None,
+    member: int | None = None,
+    raw: list[tuple[str, xr.Dataset]] | None = None,
 ) -> MapReader:
-    """Opens a source as `open_dataset` does, for reading it in parts.
+    """Opens a source as `open_dataset` does, for reading it in parts; `raw` are its files where they are open already.
 
     Raises:
         UserError: as `open_dataset`.
     """
     levels = None if levels is None else list(levels)
     source = find_source(path)
-    raw = open_raw(source)
-    dataset, _ = open_with_notes(path, variables=variables, levels=levels, time=time, raw=raw)
+    raw = open_raw(source) if raw is None else raw
+    dataset, _ = open_with_notes(path, variables=variables, levels=levels, time=time, member=member, raw=raw)
     if source.format != "zarr" or len(source.paths) > 1:
         return MapReader(dataset, {})
     logger = logging.getLogger("weather_scnn.data")
