@@ -3,6 +3,7 @@
 import concurrent.futures
 import contextlib
 import errno
+import io
 import logging
 import os
 import re
@@ -82,7 +83,8 @@ def check_options(arguments: Sequence[str]) -> None:
         if name.startswith("--") and name not in names:
             raise UserError(f"Beam has no option {name}", remedy=nearest_name(name, names))
     try:
-        PipelineOptions(list(arguments))
+        with contextlib.redirect_stderr(io.StringIO()):  # argparse prints its usage
+            PipelineOptions(list(arguments)).get_all_options()
     except (SystemExit, ValueError) as error:
         raise UserError(f"Beam refuses the options {' '.join(arguments)}", remedy="check their values") from error
 

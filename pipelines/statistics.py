@@ -7,7 +7,7 @@ import math
 import sys
 import threading
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -228,6 +228,7 @@ def _plan(reader: MapReader, request: Request, max_memory: int) -> tuple[dict[st
             block = -(-block // 2)
         length = max(1, math.ceil(_PIECE_BYTES / (4 * points * count)), _STEPS_PER_PIECE * lag)
         length = min(length, math.ceil(times / _LEAST_PIECES))
+        block = min(block, math.ceil(length / chunk) * chunk)
         length = math.ceil(length / block) * block
         for start in range(0, times, length):
             for first in range(0, levels, count):
@@ -256,10 +257,10 @@ def _table(record: Record, pieces: dict[str, Piece], reader: MapReader) -> xr.Da
         for (first, last), parts in bands.items():
             found = [_unpacked(record.read(piece.key)) for piece in parts]
             states, increments = (functools.reduce(_merged, kind) for kind in zip(*found))
-            place = slice(first, last) if shape else ...
+            place: Any = slice(first, last) if shape else ...
             for prefix, moments in (("", states), ("increment_", increments)):
                 for statistic, values in _columns(moments).items():
-                    rows[STATISTICS.index(prefix + statistic)][place] = values
+                    rows[STATISTICS.index(prefix + statistic), place] = values
         attributes = {key: array.attrs[key] for key in ("units", "long_name", "standard_name") if key in array.attrs}
         dataset[name] = (("statistic", *(["level"] if shape else [])), rows, attributes)
     return dataset
