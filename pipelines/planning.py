@@ -15,6 +15,7 @@ _BLOCK_BYTES = 32 * 2**20  # read at once: enough that the cost of a call vanish
 _PIECE_BYTES = 64 * 2**20  # of the source, a piece of work that is recorded when done
 _OUTPUT_BYTES = 128 * 2**20  # of the result, held until a piece is written
 _LEAST_PIECES = 8
+_MOST_REREADS = 8
 _DECODED_AT_ONCE = 10  # chunks, by Zarr
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
 
@@ -144,15 +145,21 @@ def plan_blocks(
     one_map = 4 * points
     working = 2 * 8 * one_map + chunk_bytes * min(_DECODED_AT_ONCE, over_map)
     output_each = 4 * fields * output_levels * output_points
-    available = max_memory - BASE_BYTES - working - 2 * output_times * output_each
+    # The result of a piece is held, and once more while it is written.
+    least_output = 2 * output_times * output_each
+    room = max_memory - BASE_BYTES - working
+    output_room = max(least_output, min(_OUTPUT_BYTES, room // 4))
+    available = room - output_room
 
     def block(count_times: int, count_levels: int) -> int:
         return 2 * fields * one_map * count_times * count_levels
 
-    if available < block(1, 1):
-        needed = max_memory - available + block(1, 1)
-        fitting = int((max_memory - BASE_BYTES - working - block(1, 1)) // (2 * output_each))
-        remedy = f"use --max-memory {in_words(1.02 * needed).replace(' ', '')}"
+    # A chunk is decoded once for every block that holds part of it.
+    least = block(1, 1) * max(1, math.ceil(chunk_times * chunk_levels / _MOST_REREADS))
+    if available < least:
+        needed = 1.02 * (max_memory - available + least)
+        remedy = f"use --max-memory {in_words(needed).replace(' ', '')}"
+        fitting = int((room - least) // (2 * output_each))
         if output_times > 1 and fitting >= 1:
             remedy = f"use --chunks time={min(fitting, output_times - 1)}, or {remedy[4:]}"
         raise UserError(
@@ -162,25 +169,25 @@ def plan_blocks(
         )
     whole = block(chunk_times, chunk_levels)
     if whole <= available:
-        room = min(available, max(whole, 2 * _BLOCK_BYTES))
-        block_levels = min(levels, chunk_levels * max(1, room // block(chunk_times, chunk_levels)))
+        at_once = min(available, max(whole, 2 * _BLOCK_BYTES))
+        block_levels = min(levels, chunk_levels * max(1, at_once // whole))
         block_levels = levels if block_levels >= levels else block_levels // chunk_levels * chunk_levels
-        block_times = (
-            chunk_times * max(1, room // block(chunk_times, block_levels)) if block_levels == levels else chunk_times
-        )
+        block_times = chunk_times
+        if block_levels == levels:
+            block_times *= max(1, at_once // block(chunk_times, levels))
     else:
-        # A chunk is decoded once for every block that holds part of it.
         block_levels = max(1, min(chunk_levels, available // block(1, 1)))
-        block_times = max(1, available // block(1, block_levels)) if block_levels == chunk_levels else 1
-        block_times = min(block_times, chunk_times)
+        block_times = min(
+            max(1, available // block(1, block_levels)) if block_levels == chunk_levels else 1, chunk_times
+        )
     each = one_map * levels * fields
     piece = max(chunk_times, math.ceil(_PIECE_BYTES / each))
     piece = min(piece, max(chunk_times, math.ceil(times / _LEAST_PIECES)))
     piece = math.ceil(piece / output_times) * output_times
     together = math.lcm(chunk_times, output_times)
-    if 2 * together * output_each <= _OUTPUT_BYTES:
+    if 2 * together * output_each <= output_room:
         piece = math.ceil(piece / together) * together
-    piece = max(output_times, min(piece, max(1, _OUTPUT_BYTES // (2 * output_each)) // output_times * output_times))
+    piece = max(output_times, min(piece, output_room // (2 * output_each) // output_times * output_times))
     if piece % chunk_times == 0 or block_times > piece:
         block_times = min(block_times, piece)
     stretch = min(piece, times)

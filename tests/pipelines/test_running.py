@@ -1,0 +1,238 @@
+"""Runners, kills and resumes, sources that fail."""
+
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pandas as pd
+import pytest
+import xarray as xr
+
+from pipelines import running
+from pipelines.climatology import compute_climatology
+from pipelines.regrid import regrid
+from pipelines.statistics import compute_statistics
+from weather_scnn.data.direct import MapReader
+from weather_scnn.data.opening import open_dataset
+from weather_scnn.errors import UserError
+from weather_scnn.sphere.grid import Grid
+
+TARGET = Grid.equiangular(16, 8)
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory):
+    grid = Grid.equiangular(72, 36)
+    rng = np.random.default_rng(0)
+    dataset = xr.Dataset(
+        {
+            f"{name}_component_of_wind": (
+                ("time", "level", "latitude", "longitude"),
+                rng.normal(0, 9, (64, 2, *grid.shape)).astype("float32"),
+                {"units": "m s-1"},
+            )
+            for name in "uv"
+        },
+        {
+            "time": pd.date_range("2020-01-01", periods=64, freq="6h"),
+            "level": [500, 850],
+            "latitude": grid.latitude,
+            "longitude": grid.longitude,
+        },
+    )
+    dataset["temperature"] = (dataset["u_component_of_wind"] + 280).assign_attrs(units="K")
+    path = str(tmp_path_factory.mktemp("running") / "source.zarr")
+    dataset.chunk(time=1).to_zarr(path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def whole(source, tmp_path_factory):
+    """What every runner must give, to the bit: the stores and the statistics of the plain run."""
+    return outputs(source, tmp_path_factory.mktemp("whole"), no_beam=True)
+
+
+def outputs(source, folder, **options):
+    regrid(source, str(folder / "grid.zarr"), TARGET, progress=False, **options)
+    compute_statistics(source, str(folder / "stats.nc"), time=None, progress=False, **options)
+    compute_climatology(
+        source, str(folder / "clim.zarr"), time=None, window=5, variables=["temperature"], progress=False, **options
+    )
+    return [
+        open_dataset(str(folder / "grid.zarr")).load(),
+        xr.load_dataset(folder / "stats.nc"),
+        xr.load_dataset(folder / "clim.zarr", engine="zarr"),
+    ]
+
+
+def assert_same(found, whole):
+    for ours, plain in zip(found, whole):
+        xr.testing.assert_equal(ours, plain)
+
+
+def test_beams_threads_give_the_same_bits(source, whole, tmp_path):
+    assert_same(outputs(source, tmp_path, beam_options=["--direct_num_workers=3"]), whole)
+
+
+@pytest.mark.slow
+def test_beams_processes_give_the_same_bits(source, whole, tmp_path):
+    options = ["--direct_running_mode=multi_processing", "--direct_num_workers=2"]
+    assert_same(outputs(source, tmp_path, beam_options=options), whole)
+
+
+@pytest.mark.slow
+def test_a_dask_cluster_of_processes_gives_the_same_bits(source, whole, tmp_path):
+    distributed = pytest.importorskip("distributed")
+    with distributed.LocalCluster(n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None) as cluster:
+        options = ["--runner=DaskRunner", f"--dask_client_address={cluster.scheduler_address}"]
+        assert_same(outputs(source, tmp_path, beam_options=options), whole)
+        with pytest.raises(UserError, match="already exists"):
+            regrid(source, str(tmp_path / "grid.zarr"), TARGET, beam_options=options, progress=False)
+
+
+CLOUD = {
+    "DataflowRunner": [
+        "--project=weather",
+        "--region=us-central1",
+        "--temp_location=gs://weather/tmp",
+        "--job_name=regrid",
+        "--max_num_workers=50",
+        "--machine_type=n2-standard-4",
+        "--sdk_container_image=gcr.io/weather/weather-scnn:latest",
+    ],
+    "FlinkRunner": ["--flink_master=localhost:8081", "--environment_type=LOOPBACK", "--parallelism=8"],
+    "SparkRunner": ["--spark_master_url=spark://localhost:7077", "--environment_type=DOCKER"],
+}
+
+
+@pytest.mark.parametrize("runner", CLOUD)
+def test_options_of_other_runners_reach_beam(runner):
+    from apache_beam.options.pipeline_options import (
+        FlinkRunnerOptions,
+        GoogleCloudOptions,
+        SparkRunnerOptions,
+        StandardOptions,
+        WorkerOptions,
+    )
+
+    arguments = [f"--runner={runner}", *CLOUD[runner]]
+    running.check_options(arguments)
+    found, options, here = running.runner_and_options(arguments)
+    assert found is None and not here and options.view_as(StandardOptions).runner == runner
+    if runner == "DataflowRunner":
+        cloud = options.view_as(GoogleCloudOptions)
+        assert (cloud.project, cloud.region, cloud.temp_location) == ("weather", "us-central1", "gs://weather/tmp")
+        assert options.view_as(WorkerOptions).max_num_workers == 50
+    elif runner == "FlinkRunner":
+        assert options.view_as(FlinkRunnerOptions).flink_master == "localhost:8081"
+    else:
+        assert options.view_as(SparkRunnerOptions).spark_master_url == "spark://localhost:7077"
+
+
+def test_options_are_checked_before_any_work(source, tmp_path):
+    for arguments, message in (
+        (["--runnr=DirectRunner"], "did you mean --runner"),
+        (["--direct_num_workers=many"], "check their values"),
+    ):
+        for job in (
+            lambda options: regrid(source, str(tmp_path / "a.zarr"), TARGET, beam_options=options, progress=False),
+            lambda options: compute_statistics(
+                source, str(tmp_path / "a.nc"), time=None, beam_options=options, progress=False
+            ),
+        ):
+            with pytest.raises(UserError, match=message):
+                job(arguments)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_killed_job_resumes_and_leaves_finished_chunks_alone(source, whole, tmp_path):
+    """kill -9 in the middle of a run of the command; then the command again."""
+    output, record = tmp_path / "grid.zarr", tmp_path / "grid.zarr.progress"
+    slow = "import time; from weather_scnn.data import direct; read = direct.MapReader.read\n"
+    slow += "direct.MapReader.read = lambda *a: (time.sleep(0.15), read(*a))[1]\n"
+    slow += "from weather_scnn.cli import main; main()"
+    arguments = ["regrid", "--input", source, "--output", str(output), "--grid", "16x8", "--no-beam"]
+    process = subprocess.Popen([sys.executable, "-c", slow, *arguments], stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 120
+    try:
+        while time.monotonic() < deadline and len(list(record.glob("*-*"))) < 3:
+            assert process.poll() is None
+            time.sleep(0.02)
+    finally:
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+    done = sorted(path.name for path in record.glob("*-*"))
+    assert 3 <= len(done) < 16
+    with pytest.raises(UserError, match="unfinished"):
+        open_dataset(str(output))
+
+    def chunks():
+        """Files of the finished pieces, with when they were written."""
+        return {
+            path: path.stat().st_mtime_ns
+            for key in done
+            for start in [int(key.rsplit("-", 1)[1])]
+            for path in (output / key.rsplit("-", 1)[0] / "c" / str(start)).rglob("*")
+            if path.is_file()
+        }
+
+    before = chunks()
+    assert len(before) == len(done)
+    regrid(source, str(output), TARGET, no_beam=True, progress=False)
+    assert chunks() == before
+    assert_same([open_dataset(str(output)).load()], whole[:1])
+    assert not record.exists()
+
+
+def test_statistics_go_on_from_what_was_read(source, whole, tmp_path, monkeypatch):
+    read, count = MapReader.read, []
+
+    def fails_later(self, *arguments):
+        count.append(arguments)
+        if len(count) > 9:
+            raise OSError("connection reset")
+        return read(self, *arguments)
+
+    monkeypatch.setattr(running, "_PAUSES_SECONDS", ())
+    with monkeypatch.context() as patch:
+        patch.setattr(MapReader, "read", fails_later)
+        with pytest.raises(UserError, match="cannot be read in 2020"):
+            compute_statistics(source, str(tmp_path / "stats.nc"), time=None, no_beam=True, progress=False)
+    done = len(list(pathlib.Path(tmp_path, "stats.nc.progress").glob("*-*")))
+    assert done > 0 and not (tmp_path / "stats.nc").exists()
+    again = []
+    monkeypatch.setattr(MapReader, "read", lambda self, *rest: again.append(rest) or read(self, *rest))
+    compute_statistics(source, str(tmp_path / "stats.nc"), time=None, no_beam=True, progress=False)
+    assert_same([xr.load_dataset(tmp_path / "stats.nc")], whole[1:2])
+    assert not (tmp_path / "stats.nc.progress").exists()
+    total = []
+    monkeypatch.setattr(MapReader, "read", lambda self, *rest: total.append(rest) or read(self, *rest))
+    compute_statistics(source, str(tmp_path / "other.nc"), time=None, no_beam=True, progress=False)
+    assert len(again) < len(total)
+
+
+def test_a_hiccup_of_the_source_passes_unnoticed(source, whole, tmp_path, monkeypatch):
+    read, failed = MapReader.read, set()
+
+    def fails_once(self, *arguments):
+        if str(arguments) not in failed:
+            failed.add(str(arguments))
+            raise ConnectionResetError("reset by peer")
+        return read(self, *arguments)
+
+    monkeypatch.setattr(MapReader, "read", fails_once)
+    monkeypatch.setattr(running, "_PAUSES_SECONDS", (0.0, 0.0))
+    regrid(source, str(tmp_path / "grid.zarr"), TARGET, no_beam=True, progress=False)
+    assert failed
+    assert_same([open_dataset(str(tmp_path / "grid.zarr")).load()], whole[:1])
+
+
+def test_the_cost_is_told_first(source, tmp_path, capsys):
+    regrid(source, str(tmp_path / "grid.zarr"), TARGET, no_beam=True)
+    told = capsys.readouterr().err
+    # 64 times of 3 fields on 2 levels: 72x36 read, 16x8 written.
+    assert "64 times; reads 3.98 MB, writes 197 kB (uncompressed), at most " in told and "of memory a worker" in told
