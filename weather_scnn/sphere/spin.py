@@ -2,7 +2,8 @@
 
 A field of spin s is f = Σ_l Σ_{m=−l}^{l} a_lm sY_lm with the harmonics of `weather_scnn.sphere.tables`; orders
 m = −M … M lie on one axis, so that a spectrum has shape (…, l, 2M+1, c), complex, and is zero where
-l < max(|m|, |s|). A wind is the field u + iv of spin 1, with a_lm = i (E_lm + i B_lm).
+l < max(|m|, |s|). A wind is the field u + iv of spin 1, with a_lm = i (E_lm + i B_lm); fields of spin s with real
+spectra E and B have a_lm = i^s (E_lm + i B_lm) in general, and `analysis_pair` and `synthesis_pair` transform those.
 """
 
 import dataclasses
@@ -15,49 +16,71 @@ import numpy as np
 from jaxtyping import Array, Complex, Float
 
 from weather_scnn.errors import UserError
-from weather_scnn.sphere import tables
+from weather_scnn.sphere import stored, tables
+from weather_scnn.sphere.fourier import unstacked
 from weather_scnn.sphere.grid import Grid
+from weather_scnn.sphere.latitudes import Layout, analyse, check_field, divided, joined, synthesise, turned
+from weather_scnn.sphere.pairs import pair_fields, pair_spectra
 
-_PRECISION = jax.lax.Precision.HIGHEST
 _compiled = functools.partial(jax.jit, inline=True)
+_compiled_for_degree = functools.partial(jax.jit, static_argnames=("max_degree",), inline=True)
 
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class SpinTransform:
-    """Transforms between complex fields of one spin on a grid and their spectra; make one with `create`.
+    """Transforms between fields of one spin on a grid and their spectra; make one with `create`.
 
-    Only orders m ≥ 0 of the spins s and −s are tabulated, on the northern rows: sλ_l,−m = (−1)^(m+s) ₋sλ_lm and
-    sλ_lm(π−θ) = (−1)^(l+m) ₋sλ_lm(θ) give the rest.
+    The tables are those of `HarmonicTransform` for a wind, with s in place of 1: a complex field is two real ones,
+    orders m ≥ 0 of the spins s and −s on the northern rows give the rest.
 
     Attributes:
         grid: the grid.
         spin: s.
         max_degree: largest degree l.
         max_order: largest order m, min(max_degree, grid.maximum_order).
-        table: (sλ, ₋sλ), shape (2, m, l, h).
-        weights: latitude weights of analysis for even and odd m + s, shape (2, y, y).
+        mesh: the device mesh over whose axis `mesh_axis` orders are split; None if they are not.
+        mesh_axis: name of that axis.
+        synthesis_tables: of |s|, one a block of orders, see `tables.spin_block`.
+        analysis_tables: the same for analysis; None where the synthesis tables serve both directions.
+        weights: `tables.symmetry_weights`; None where analysis has tables of its own.
     """
 
     grid: Grid = dataclasses.field(metadata={"static": True})
     spin: int = dataclasses.field(metadata={"static": True})
     max_degree: int = dataclasses.field(metadata={"static": True})
     max_order: int = dataclasses.field(metadata={"static": True})
-    table: Any
+    mesh: Any = dataclasses.field(metadata={"static": True})
+    mesh_axis: str | None = dataclasses.field(metadata={"static": True})
+    synthesis_tables: Any
+    analysis_tables: Any
     weights: Any
 
     @classmethod
-    def create(cls, grid: Grid, spin: int, max_degree: int | None = None, *, dtype: Any = None) -> "SpinTransform":
-        """Builds the tables.
+    def create(
+        cls,
+        grid: Grid,
+        spin: int,
+        max_degree: int | None = None,
+        *,
+        dtype: Any = None,
+        one_table: bool | None = None,
+        mesh: jax.sharding.Mesh | None = None,
+        mesh_axis: str | None = None,
+    ) -> "SpinTransform":
+        """Builds the tables, or reads them from the cache.
 
         Args:
             grid: the grid.
             spin: s, of either sign.
             max_degree: largest degree; default the largest that the rows determine.
             dtype: of the real tables, default float32; float64 needs `jax_enable_x64`.
+            one_table: whether synthesis tables serve both directions; default where they exceed 512 MiB.
+            mesh: splits the orders, and so the tables, over the devices of one mesh axis.
+            mesh_axis: that axis.
 
         Raises:
-            UserError: the degree is too large for the grid or below |s|.
+            UserError: the degree is too large for the grid or below |s|, or the mesh has no such axis.
         """
         max_degree = tables.check_degree(grid, max_degree)
         if max_degree < abs(spin):
@@ -66,110 +89,206 @@ class SpinTransform:
                 where=f"grid {grid.name}",
                 remedy=f"take a finer grid or a max_degree of at least {abs(spin)}",
             )
-        dtype = np.dtype(np.float32 if dtype is None else dtype)
-        if dtype == np.float64 and not jax.config.read("jax_enable_x64"):
-            raise UserError(
-                "float64 transforms were asked for while JAX runs in float32",
-                remedy="set JAX_ENABLE_X64=1 or leave dtype out",
-            )
+        dtype = stored.check_dtype(dtype)
+        mesh = stored.check_mesh(mesh, mesh_axis)
         max_order = min(max_degree, grid.maximum_order)
-        theta, orders = tables.northern_colatitude(grid), np.arange(max_order + 1)
-        table = np.stack([tables.legendre(theta, max_degree, orders, s, dtype) for s in (spin, -spin)])
-        weights = np.stack([2 * np.pi * tables.interpolant_weights(grid, odd) for odd in (False, True)])
-        if grid.latitudes % 2:
-            weights[:, grid.latitudes // 2] /= 2  # the equator counts as a northern and as a southern row
-        return cls(grid, spin, max_degree, max_order, jnp.asarray(table), jnp.asarray(weights.astype(dtype)))
+        if one_table is None:
+            one_table = cls.table_bytes(grid, spin, max_degree, dtype=dtype) > stored.LARGEST_SEPARATE_BYTES
+        built = stored.build(
+            grid,
+            max_degree,
+            max_order,
+            abs(spin),
+            dtype=dtype,
+            one_table=one_table,
+            mesh=mesh,
+            mesh_axis=mesh_axis,
+        )
+        return cls(grid, spin, max_degree, max_order, mesh, mesh_axis, *built)
+
+    @staticmethod
+    def table_bytes(grid: Grid, spin: int, max_degree: int | None = None, *, dtype: Any = None) -> int:
+        """Bytes of the synthesis tables, before any are built."""
+        max_degree = tables.check_degree(grid, max_degree)
+        blocks = tables.blocks(min(max_degree, grid.maximum_order))
+        kinds = 1 if spin == 0 else 2
+        count = sum(np.prod(tables.block_shape(grid, max_degree, *block, kinds)) for block in blocks)
+        return int(count) * np.dtype(np.float32 if dtype is None else dtype).itemsize
+
+    @property
+    def dtype(self) -> np.dtype:
+        """Of the tables, and of the parts of results."""
+        return np.dtype(self.synthesis_tables[0].dtype)
 
     @property
     def spectrum_shape(self) -> tuple[int, int]:
         """(degrees, orders), the order m at index m + max_order."""
         return self.max_degree + 1, 2 * self.max_order + 1
 
-    def _signs(self) -> tuple[np.ndarray, np.ndarray]:
-        """(−1)^(l+m) as (m, l, 1, 1, 1), and (−1)^(m+s) as (m, 1, 1, 1, 1)."""
-        m, l = np.arange(self.max_order + 1)[:, None], np.arange(self.max_degree + 1)
-        mirror, conjugate = 1.0 - 2 * ((l + m) % 2), 1.0 - 2 * ((m + self.spin) % 2)
-        dtype = self.table.dtype
-        return mirror[:, :, None, None, None].astype(dtype), conjugate[:, :, None, None, None].astype(dtype)
-
-    def _phase(self) -> jax.Array:
-        orders = np.arange(-self.max_order, self.max_order + 1)
-        phase = np.exp(-1j * orders * np.radians(self.grid.first_longitude))
-        return jnp.asarray(phase, jnp.result_type(self.table.dtype, jnp.complex64))
-
-    @_compiled
-    def analysis(self, field: Complex[Array, "*b y x c"]) -> Complex[Array, "*b l m c"]:
+    @_compiled_for_degree
+    def analysis(self, field: Complex[Array, "*b y x c"], max_degree: int | None = None) -> Complex[Array, "*b l m c"]:
         """Spectrum of a complex field on the grid.
 
+        Args:
+            field: complex.
+            max_degree: computes degrees up to this one, and their orders, only; default all.
+
         Raises:
-            UserError: the field is not on the grid.
+            UserError: the field is not on the grid, or the degree is larger than that of the transform.
         """
-        if field.ndim < 3 or field.shape[-3:-1] != self.grid.shape:
-            raise UserError(
-                f"a field of shape {tuple(field.shape)} is not (…, {', '.join(map(str, self.grid.shape))}, channel)",
-                where=f"grid {self.grid.name}",
-                remedy="regrid it or make a transform for its grid",
-            )
-        top = self.max_order
-        values = jnp.reshape(field, (-1, *field.shape[-3:])).astype(jnp.result_type(self.table.dtype, jnp.complex64))
-        modes = jnp.fft.fft(values.transpose(1, 0, 3, 2), axis=-1, norm="forward")
-        modes = jnp.concatenate([modes[..., modes.shape[-1] - top :], modes[..., : top + 1]], -1) * self._phase()
-        modes = modes.transpose(3, 0, 1, 2)
-        rows = jnp.stack([modes.real, modes.imag], 2)  # (m, y, r, b, c)
-        weighted = jnp.zeros_like(rows)
-        for first in (0, 1):
-            parity = (first - top + self.spin) % 2
-            part = jnp.einsum("yz,mzrbc->myrbc", self.weights[parity], rows[first::2], precision=_PRECISION)
-            weighted = weighted.at[first::2].set(part)
-        north, south = self._halves(weighted)
-        positive, negative = slice(top, None), slice(top, None, -1)
-        data = jnp.stack(
-            [
-                jnp.stack([north[positive], south[negative]], 2),
-                jnp.stack([south[positive], north[negative]], 2),
-            ]
-        )
-        found = jnp.einsum("tmlh,tmhqrbc->tmlqrbc", self.table, data, precision=_PRECISION)
-        mirror, conjugate = self._signs()
-        upper = found[0, :, :, 0] + mirror * found[1, :, :, 0]
-        lower = conjugate * (found[1, :, :, 1] + mirror * found[0, :, :, 1])
-        both = jnp.concatenate([lower[:0:-1], upper])  # (m, l, r, b, c)
-        spectrum = jax.lax.complex(both[:, :, 0], both[:, :, 1]).transpose(2, 1, 0, 3)
+        degrees = self._degrees(max_degree)
+        check_field(field, self.grid)
+        parts = self._analyse(jnp.real(field), jnp.imag(field), degrees)
+        begin, positive, negative = 0, [], []
+        for part in parts:
+            q, u = jnp.split(jax.lax.complex(*turned(part, begin, self.grid)), 2, -2)
+            kinds = [q + 1j * u, q - 1j * u]  # of F_m, and of the conjugate of F_−m
+            (upper, *more_upper), (lower, *more_lower) = (unstacked(x, 3) for x in kinds)
+            if self.spin:
+                upper = upper + self._sign * jnp.flip(more_upper[0], 2)
+                lower = lower - self._sign * jnp.flip(more_lower[0], 2)
+            lower = jnp.conj(lower)
+            positive.append(upper.transpose(4, 3, 2, 1, 0, 5))
+            negative.append(lower.transpose(4, 3, 2, 1, 0, 5))
+            begin += 2 * q.shape[1]
+        orders = min(degrees, self.max_order + 1)
+        upper, lower = (joined(x, degrees, orders) for x in (positive, negative))
+        spectrum = self._ordered(upper, lower * self._parities(orders))
         return spectrum.reshape(*field.shape[:-3], *spectrum.shape[1:])
 
     @_compiled
     def synthesis(self, spectrum: Complex[Array, "*b l m c"]) -> Complex[Array, "*b y x c"]:
-        """The complex field of a spectrum of exactly this transform's size.
+        """The complex field of a spectrum, which may have fewer degrees and orders, or more (left out).
 
         Raises:
-            UserError: the spectrum has another size.
+            UserError: the number of orders is not odd, so that none is in the middle.
         """
-        if spectrum.ndim < 3 or spectrum.shape[-3:-1] != self.spectrum_shape:
+        if spectrum.ndim < 3 or spectrum.shape[-2] % 2 == 0:
             raise UserError(
-                f"a spectrum of shape {tuple(spectrum.shape)} is not (…, {self.spectrum_shape[0]}, "
-                f"{self.spectrum_shape[1]}, channel)",
+                f"a spectrum of shape {tuple(spectrum.shape)} is not (…, l, 2M+1, channel)",
                 where=f"grid {self.grid.name}, spin {self.spin}",
                 remedy="give what `analysis` returns",
             )
-        top = self.max_order
-        values = jnp.reshape(spectrum, (-1, *spectrum.shape[-3:])).transpose(2, 1, 0, 3)
-        parts = jnp.stack([values.real, values.imag], 2).astype(self.table.dtype)  # (m, l, r, b, c)
-        mirror, conjugate = self._signs()
-        upper, lower = parts[top:], conjugate * parts[top::-1]
-        data = jnp.stack([jnp.stack([upper, mirror * lower], 2), jnp.stack([mirror * upper, lower], 2)])
-        found = jnp.einsum("tmlh,tmlqrbc->tmhqrbc", self.table, data, precision=_PRECISION)
-        north = jnp.concatenate([found[1, :0:-1, :, 1], found[0, :, :, 0]])
-        south = jnp.concatenate([found[0, :0:-1, :, 1], found[1, :, :, 0]])[:, : self.grid.latitudes // 2]
-        rows = [north, south[:, ::-1]] if self.grid.north_first else [south, north[:, ::-1]]
-        whole = jnp.concatenate(rows, 1)
-        modes = jax.lax.complex(whole[:, :, 0], whole[:, :, 1]).transpose(1, 2, 3, 0) * self._phase().conj()
-        gap = jnp.zeros((*modes.shape[:-1], self.grid.longitudes - modes.shape[-1]), modes.dtype)
-        modes = jnp.concatenate([modes[..., top:], gap, modes[..., :top]], -1)
-        field = jnp.fft.ifft(modes, axis=-1, norm="forward").transpose(1, 0, 3, 2)
-        return field.reshape(*spectrum.shape[:-3], *field.shape[1:])
+        batch, top = spectrum.shape[:-3], spectrum.shape[-2] // 2
+        degrees = min(spectrum.shape[-3], self.max_degree + 1)
+        orders = min(top, self.max_order, degrees - 1) + 1
+        values = spectrum[..., :degrees, top - orders + 1 : top + orders, :]
+        values = values.reshape(-1, *values.shape[-3:]).astype(jnp.result_type(self.dtype, jnp.complex64))
+        upper, lower = self._sides(values)
+        lower = jnp.conj(lower) * self._parities(orders)
+        layout, parts = self._layout, []
+        for (begin, a), (_, c) in zip(divided(layout, upper), divided(layout, lower), strict=True):
+            a, c = (x.transpose(4, 3, 2, 1, 0, 5) for x in (a, c))  # (p, i, g, k, b, c)
+            same = jnp.concatenate([(a + c) / 2, (a - c) / 2j], -2)
+            kinds = [same]
+            if self.spin:
+                kinds.append(self._sign * jnp.flip(jnp.concatenate([(a - c) / 2, (a + c) / 2j], -2), 2))
+            both = jnp.stack(kinds, 3)
+            parts.append(turned((both.real, both.imag), begin, self.grid, back=True))
+        q, u = jnp.split(synthesise(layout, self.synthesis_tables, parts), 2)
+        field = jax.lax.complex(q, u)
+        return field.reshape(*batch, *field.shape[1:])
 
-    def _halves(self, rows: Float[Array, "m y 2 b c"]) -> tuple[jax.Array, jax.Array]:
-        """Northern and southern rows, both from the pole to the equator."""
-        half = (self.grid.latitudes + 1) // 2
-        first, second = rows[:, :half], rows[:, ::-1][:, :half]
-        return (first, second) if self.grid.north_first else (second, first)
+    @_compiled_for_degree
+    def analysis_pair(
+        self, real: Float[Array, "*b y x c"], imaginary: Float[Array, "*b y x c"], max_degree: int | None = None
+    ) -> tuple[Float[Array, "*b l m 2 c"], Float[Array, "*b l m 2 c"]]:
+        """Spectra E and B of the fields real + i·imaginary, in the layout of `HarmonicTransform`.
+
+        Args:
+            real: component with respect to east, for a wind the eastward one.
+            imaginary: component with respect to north.
+            max_degree: computes degrees up to this one only; default all.
+
+        Raises:
+            UserError: the spin is not positive, a field is not on the grid, or the degree is too large.
+        """
+        self._need_positive()
+        degrees = self._degrees(max_degree)
+        for field in (real, imaginary):
+            check_field(field, self.grid)
+        orders = min(degrees, self.max_order + 1)
+        spectra: tuple[list, list] = ([], [])
+        begin = 0
+        for part in self._analyse(real, imaginary, degrees):
+            for blocks, spectrum in zip(spectra, pair_spectra(part, self.spin)):
+                values = jnp.stack(turned(spectrum, begin, self.grid), 5)
+                blocks.append(values.transpose(4, 3, 2, 1, 0, 5, 6))
+            begin += 2 * part[0].shape[1]
+        e, b = (joined(blocks, degrees, orders) for blocks in spectra)
+        return e.reshape(*real.shape[:-3], *e.shape[1:]), b.reshape(*real.shape[:-3], *b.shape[1:])
+
+    @_compiled
+    def synthesis_pair(
+        self, e: Float[Array, "*b l m 2 c"], b: Float[Array, "*b l m 2 c"]
+    ) -> tuple[Float[Array, "*b y x c"], Float[Array, "*b y x c"]]:
+        """The two components of the fields of spectra E and B, which may have fewer degrees and orders, or more.
+
+        Raises:
+            UserError: the spin is not positive.
+        """
+        self._need_positive()
+        degrees = min(e.shape[-4], self.max_degree + 1)
+        orders = min(e.shape[-3], self.max_order + 1, degrees)
+        layout, blocks = self._layout, []
+        for spectrum in (e, b):
+            values = spectrum[..., :degrees, :orders, :, :].astype(self.dtype)
+            blocks.append(divided(layout, values.reshape(-1, *values.shape[-4:])))
+        parts = []
+        for (begin, first), (_, second) in zip(*blocks, strict=True):
+            coefficients = []
+            for block in (first, second):
+                real, imaginary = (part.transpose(4, 3, 2, 1, 0, 5) for part in unstacked(block, 5))
+                coefficients.append(turned((real, imaginary), begin, self.grid, back=True))
+            parts.append(pair_fields(coefficients[0], coefficients[1], self.spin))
+        field = synthesise(layout, self.synthesis_tables, parts)
+        real, imaginary = unstacked(field.reshape(2, *e.shape[:-4], *field.shape[1:]), 0)
+        return real, imaginary
+
+    @property
+    def _layout(self) -> Layout:
+        kinds = 2 if self.spin else 1
+        return Layout(self.grid, self.max_degree, self.max_order, kinds, self.mesh, self.mesh_axis)
+
+    @property
+    def _sign(self) -> float:
+        """Half differences of the table are of |s| and −|s|."""
+        return float(np.sign(self.spin))
+
+    def _parities(self, orders: int) -> jax.Array:
+        """(−1)^(m+s) as (m, 1)."""
+        return jnp.asarray(1 - 2 * ((np.arange(orders) + self.spin) % 2), self.dtype)[:, None]
+
+    def _analyse(self, real: jax.Array, imaginary: jax.Array, degrees: int) -> list:
+        both = jnp.stack([real, imaginary]).astype(self.dtype)
+        used = self.synthesis_tables if self.analysis_tables is None else self.analysis_tables
+        return analyse(self._layout, used, self.weights, both.reshape(-1, *both.shape[-3:]), degrees)
+
+    def _degrees(self, max_degree: int | None) -> int:
+        if max_degree is None:
+            return self.max_degree + 1
+        if not 0 <= max_degree <= self.max_degree:
+            raise UserError(
+                f"degree {max_degree} is not between 0 and {self.max_degree}, the largest of this transform",
+                where=f"grid {self.grid.name}, spin {self.spin}",
+                remedy="lower max_degree or create the transform with a larger one",
+            )
+        return max_degree + 1
+
+    def _need_positive(self) -> None:
+        if self.spin <= 0:
+            raise UserError(
+                f"spin {self.spin} has no spectra E and B here",
+                remedy="use a positive spin, or HarmonicTransform for scalars",
+            )
+
+    @staticmethod
+    def _ordered(upper: jax.Array, lower: jax.Array) -> jax.Array:
+        """Orders −M … M on the last axis but one from m ≥ 0 and from −m."""
+        return jnp.concatenate([lower[..., :0:-1, :], upper], -2)
+
+    @staticmethod
+    def _sides(spectrum: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """The inverse of `_ordered`; both have m = 0."""
+        top = spectrum.shape[-2] // 2
+        return spectrum[..., top:, :], spectrum[..., top::-1, :] if top else spectrum

@@ -8,12 +8,13 @@ a real field: for (u, v) = grad χ + k × grad ψ on the unit sphere, E_lm = √
 As a spin-1 field u + iv = i Σ_lm (E_lm + i B_lm) ₁Y_lm. The norm is kept: Σ|E|² + |B|² (m > 0 twice) = ∫ u² + v².
 
 Transforms are a longitude Fourier transform and one matrix product per order m with a Legendre table, on the
-northern half of the rows (see `weather_scnn.sphere.tables`). In shapes: h northern rows, r real and imaginary part,
-p parity of l, g symmetry about the equator, q the two halves of a mixed wind spectrum.
+northern half of the rows (see `weather_scnn.sphere.latitudes`). Everything is linear and made of products, sums and
+copies, so forward and reverse derivatives of any order exist and cost what the transforms cost.
 """
 
 import dataclasses
 import functools
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -22,33 +23,17 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from weather_scnn.errors import UserError
-from weather_scnn.sphere import table_cache, tables
-from weather_scnn.sphere.fourier import fourier, inverse_fourier, wind_turn
+from weather_scnn.sphere import stored, tables
+from weather_scnn.sphere.fourier import unstacked
 from weather_scnn.sphere.grid import Grid
+from weather_scnn.sphere.latitudes import Layout, analyse, check_field, divided, joined, synthesise, turned
+from weather_scnn.sphere.pairs import pair_fields, pair_spectra
 
 _PRECISION = jax.lax.Precision.HIGHEST
 
 # Compiled as a whole when called outside of `jit`, a part of the caller's program inside.
 _compiled = functools.partial(jax.jit, inline=True)
 _compiled_for_degree = functools.partial(jax.jit, static_argnames=("max_degree",), inline=True)
-
-# Above this many bytes of synthesis tables, analysis uses them too (Λ·W) instead of tables of its own.
-_LARGEST_SEPARATE_BYTES = 512 * 2**20
-
-
-def _times_i(values: jax.Array, axis: int, power: int = 1) -> jax.Array:
-    """i^power times complex numbers whose two parts lie along an axis, for power 1 or −1."""
-    shape = [1] * values.ndim
-    shape[axis] = 2
-    sign = jnp.asarray([-power, power], values.dtype).reshape(shape)
-    return jnp.flip(values, axis) * sign
-
-
-def _along(flags: Any, axis: int, ndim: int) -> jax.Array:
-    """A vector as an array that varies along one of ndim axes."""
-    shape = [1] * ndim
-    shape[axis] = -1
-    return jnp.asarray(flags).reshape(shape)
 
 
 @jax.tree_util.register_dataclass
@@ -64,10 +49,10 @@ class HarmonicTransform:
         max_order: largest order m, min(max_degree, grid.maximum_order).
         mesh: the device mesh over whose axis `mesh_axis` orders are split; None if they are not.
         mesh_axis: name of that axis.
-        scalar_synthesis: one table a block of orders, see `tables.scalar_block`.
-        scalar_analysis: the same for analysis; None where the synthesis tables serve both directions.
+        scalar_synthesis: one table a block of orders, (p i, g, h, k): `tables.scalar_block` with h before k.
+        scalar_analysis: the same for analysis, (p i, g, k, h); None where the synthesis tables serve both directions.
         scalar_weights: `tables.symmetry_weights`; None where analysis has tables of its own.
-        vector_synthesis: see `tables.vector_block`; None without vectors.
+        vector_synthesis: of `tables.spin_block` for spin 1, (p i, g, h, t k); None without vectors.
         vector_analysis: as for scalars.
         vector_weights: as for scalars.
     """
@@ -113,50 +98,15 @@ class HarmonicTransform:
         """
         max_degree = tables.check_degree(grid, max_degree)
         max_order = min(max_degree, grid.maximum_order)
-        dtype = np.dtype(np.float32 if dtype is None else dtype)
-        if dtype == np.float64 and not jax.config.read("jax_enable_x64"):
-            raise UserError(
-                "float64 transforms were asked for while JAX runs in float32",
-                remedy="set JAX_ENABLE_X64=1 or leave dtype out",
-            )
-        if mesh is not None and mesh_axis not in mesh.axis_names:
-            raise UserError(
-                f"the mesh axis {mesh_axis!r} is none of {mesh.axis_names}", remedy="name one of them as mesh_axis"
-            )
-        if mesh is not None:
-            mesh = jax.sharding.Mesh(mesh.devices, mesh.axis_names)  # axes whose layouts the compiler chooses
+        dtype = stored.check_dtype(dtype)
+        mesh = stored.check_mesh(mesh, mesh_axis)
         if one_table is None:
-            one_table = cls.table_bytes(grid, max_degree, vectors=vectors, dtype=dtype) > _LARGEST_SEPARATE_BYTES
-
-        def place(table: np.ndarray) -> jax.Array:
-            if mesh is None or mesh_axis is None:
-                return jnp.asarray(table)
-            missing = -table.shape[0] % mesh.shape[mesh_axis]
-            table = np.pad(table, [(0, missing)] + [(0, 0)] * (table.ndim - 1))
-            return jax.device_put(table, jax.NamedSharding(mesh, jax.P(mesh_axis)))
-
-        def build(kind: str, make: Any) -> tuple[Any, Any, Any]:
-            weights = tables.symmetry_weights(grid, kind == "vector")
-            spread = np.expand_dims(weights, 1 if kind == "vector" else 2)
-            synthesis, analysis = [], []
-            for begin, end in tables.blocks(max_order):
-                sizes = (max_degree, begin, end)
-
-                def table(sizes: tuple[int, int, int] = sizes) -> np.ndarray:
-                    return make(grid, *sizes)
-
-                def weighted(sizes: tuple[int, int, int] = sizes) -> np.ndarray:
-                    return tables.analysis_block(make(grid, *sizes), spread)
-
-                synthesis.append(place(table_cache.cached(grid, kind, dtype, sizes, table)))
-                if not one_table:
-                    analysis.append(place(table_cache.cached(grid, f"{kind} analysis", dtype, sizes, weighted)))
-            if one_table:
-                return tuple(synthesis), None, jnp.asarray(weights.astype(dtype))
-            return tuple(synthesis), tuple(analysis), None
-
-        scalar = build("scalar", tables.scalar_block)
-        vector = build("vector", tables.vector_block) if vectors else (None, None, None)
+            one_table = cls.table_bytes(grid, max_degree, vectors=vectors, dtype=dtype) > stored.LARGEST_SEPARATE_BYTES
+        build = functools.partial(
+            stored.build, grid, max_degree, max_order, dtype=dtype, one_table=one_table, mesh=mesh, mesh_axis=mesh_axis
+        )
+        scalar = build(0)
+        vector = build(1) if vectors else (None, None, None)
         return cls(grid, max_degree, max_order, mesh, mesh_axis, *scalar, *vector)
 
     @staticmethod
@@ -164,12 +114,11 @@ class HarmonicTransform:
         """Bytes of the synthesis tables, before any are built."""
         max_degree = tables.check_degree(grid, max_degree)
         max_order = min(max_degree, grid.maximum_order)
-        half = (grid.latitudes + 1) // 2
-        count = 0
-        for begin, end in tables.blocks(max_order):
-            degrees = max_degree + 1 - begin
-            count += (end - begin) * half * (degrees + degrees % 2 + (2 * degrees if vectors else 0))
-        return count * np.dtype(np.float32 if dtype is None else dtype).itemsize
+        kinds = 3 if vectors else 1
+        count = kinds * sum(
+            np.prod(tables.block_shape(grid, max_degree, *block, 1)) for block in tables.blocks(max_order)
+        )
+        return int(count) * np.dtype(np.float32 if dtype is None else dtype).itemsize
 
     @property
     def dtype(self) -> np.dtype:
@@ -192,30 +141,23 @@ class HarmonicTransform:
         Raises:
             UserError: the field is not on the grid, or the degree is larger than that of the transform.
         """
-        degrees, orders = self._sizes(max_degree)
-        folded = self._weighted(self._folded(field, orders), self.scalar_weights)  # (m, p, h, r, b, c)
-        parts = []
-        for table, begin, part in self._blocks(self.scalar_analysis or self.scalar_synthesis, folded):
-            table = table[:, :, : (degrees - begin + 1) // 2]
-            parts.append((begin // 2, self._product("mpkh,mphrbc->mpkrbc", table, part)))
-        found = _stacked(parts, 2)
-        # (m, p, k, r, b, c) as (b, k, p, m, r, c)
-        spectrum = found.transpose(4, 2, 1, 0, 3, 5)
-        spectrum = spectrum.reshape(spectrum.shape[0], -1, *spectrum.shape[3:])[:, :degrees]
-        return spectrum.reshape(*field.shape[:-3], *spectrum.shape[1:])
+        degrees = self._degrees(max_degree)
+        check_field(field, self.grid)
+        batch, values = field.shape[:-3], jnp.reshape(field, (-1, *field.shape[-3:])).astype(self.dtype)
+        tables_used = self.scalar_synthesis if self.scalar_analysis is None else self.scalar_analysis
+        parts = analyse(self._layout(1), tables_used, self.scalar_weights, values, degrees)
+        return self._spectrum(parts, lambda part: tuple(jnp.squeeze(x, 3) for x in part), degrees, batch)
 
     @_compiled
     def synthesis(self, spectrum: Float[Array, "*b l m 2 c"]) -> Float[Array, "*b y x c"]:
         """The field of a spectrum, which may have fewer degrees and orders (upsampling) or more (left out)."""
-        batch, values = self._spectrum_in(spectrum)  # (b, l, m, r, c)
-        values = jnp.pad(values, [(0, 0), (0, values.shape[1] % 2)] + [(0, 0)] * 3)
-        values = values.reshape(values.shape[0], -1, 2, *values.shape[2:])
-        values = values.transpose(3, 2, 1, 4, 0, 5)  # (m, p, k, r, b, c)
+        batch, values = self._values(spectrum)
         parts = []
-        for table, begin, part in self._blocks(self.scalar_synthesis, values):
-            part = part[:, :, begin // 2 :]
-            parts.append(self._product("mpkh,mpkrbc->mphrbc", table[:, :, : part.shape[2]], part))
-        return self._unfolded(jnp.concatenate(parts), batch)
+        for begin, block in divided(self._layout(1), values):
+            part = turned(_as_coefficients(block), begin, self.grid, back=True)
+            parts.append((part[0][:, :, :, None], part[1][:, :, :, None]))
+        field = synthesise(self._layout(1), self.scalar_synthesis, parts)
+        return field.reshape(*batch, *field.shape[1:])
 
     @_compiled_for_degree
     def analysis_vector(
@@ -232,22 +174,16 @@ class HarmonicTransform:
             UserError: made without vectors, a field is not on the grid, or the degree is too large.
         """
         self._need_vectors()
-        degrees, orders = self._sizes(max_degree)
-        both = jnp.stack([u, v], -2)
-        folded = self._folded(both.reshape(*both.shape[:-2], -1), orders, wind_turn(u.shape[-1]))
-        folded = folded.reshape(*folded.shape[:-1], 2, -1)  # (m, g, h, r, b, q, c)
-        # The table's functions of one symmetry go with u of that symmetry and v/i of the other.
-        mixed = jnp.where(_along([True, False], 1, 7), folded, jnp.flip(folded, 5))
-        mixed = self._weighted(mixed, self.vector_weights)
-        parts = []
-        for table, begin, part in self._blocks(self.vector_analysis or self.vector_synthesis, mixed):
-            product = self._product("mlgh,mghrbqc->mlrbqc", table[:, : degrees - begin], part)
-            parts.append((begin, product))
-        found = _stacked(parts, 1)
-        found = jnp.where(_along(np.arange(degrees) % 2 == 0, 1, 6), found, jnp.flip(found, 4))
-        divergent, rotational = (jnp.squeeze(part, 4) for part in jnp.split(found, 2, 4))
-        batch = jnp.shape(u)[:-3]
-        return self._spectrum_out(_times_i(divergent, 2, -1), batch), self._spectrum_out(rotational, batch)
+        degrees = self._degrees(max_degree)
+        check_field(u, self.grid)
+        check_field(v, self.grid)
+        batch = u.shape[:-3]
+        both = jnp.stack([u, v]).astype(self.dtype)
+        tables_used = self.vector_synthesis if self.vector_analysis is None else self.vector_analysis
+        values = both.reshape(-1, *both.shape[-3:])
+        parts = analyse(self._layout(2), tables_used, self.vector_weights, values, degrees)
+        e, b = (self._spectrum(parts, lambda part, i=i: pair_spectra(part, 1)[i], degrees, batch) for i in (0, 1))
+        return e, b
 
     @_compiled
     def synthesis_vector(
@@ -255,75 +191,46 @@ class HarmonicTransform:
     ) -> tuple[Float[Array, "*b y x c"], Float[Array, "*b y x c"]]:
         """The wind (u, v) of its spectra (E, B), which may have fewer degrees and orders, or more (left out)."""
         self._need_vectors()
-        batch, e = self._spectrum_in(divergent)
-        _, b = self._spectrum_in(rotational)
-        both = jnp.stack([_times_i(e, 3), b], -2).transpose(2, 1, 3, 0, 4, 5)  # (m, l, r, b, q, c)
-        even = _along(np.arange(both.shape[1]) % 2 == 0, 1, 6)
-        mixed = jnp.where(even, both, jnp.flip(both, 4))
+        layout = self._layout(2)
+        batch, e = self._values(divergent)
+        _, b = self._values(rotational)
         parts = []
-        for table, begin, part in self._blocks(self.vector_synthesis, mixed):
-            part = part[:, begin:]
-            parts.append(self._product("mlgh,mlrbqc->mghrbqc", table[:, : part.shape[1]], part))
-        found = jnp.concatenate(parts)
-        found = jnp.where(_along([True, False], 1, 7), found, jnp.flip(found, 5))
-        wind = self._unfolded(found.reshape(*found.shape[:-2], -1), batch, wind_turn(found.shape[-1]))
-        u, v = jnp.split(wind, 2, -1)
+        for (begin, block), (_, other) in zip(divided(layout, e), divided(layout, b), strict=True):
+            first, second = (turned(_as_coefficients(x), begin, self.grid, back=True) for x in (block, other))
+            parts.append(pair_fields(first, second, 1))
+        wind = synthesise(layout, self.vector_synthesis, parts)
+        u, v = unstacked(wind.reshape(2, *batch, *wind.shape[1:]), 0)
         return u, v
 
-    # Products with tables
-
-    def _blocks(self, all_tables: Any, values: jax.Array) -> list[tuple[jax.Array, int, jax.Array]]:
-        """Table, first order and values of every block, for values whose first axis is the order."""
-        used = [(begin, min(end, values.shape[0])) for begin, end in tables.blocks(values.shape[0] - 1)]
-        parts = jax.lax.split(values, [end - begin for begin, end in used])
-        found = []
-        for table, (begin, end), part in zip(all_tables, used, parts):
-            found.append((table if self.mesh is not None else table[: end - begin], begin, part))
-        return found
-
-    def _product(self, equation: str, table: jax.Array, values: jax.Array) -> jax.Array:
-        def product(left: jax.Array, right: jax.Array) -> jax.Array:
-            return jnp.einsum(equation, left, right, precision=_PRECISION)
-
-        if self.mesh is None:
-            return product(table, values)
-        orders = values.shape[0]
-        values = jnp.pad(values, [(0, table.shape[0] - orders)] + [(0, 0)] * (values.ndim - 1))
-        split = jax.P(self.mesh_axis)
-        # The other axes of the mesh stay the compiler's, so that a batch split over them stays split.
-        mapped = jax.shard_map(
-            product, mesh=self.mesh, in_specs=(split, split), out_specs=split, axis_names={self.mesh_axis}
-        )
-        return mapped(table, values)[:orders]
-
-    def _weighted(self, folded: jax.Array, weights: jax.Array | None) -> jax.Array:
-        """Values (m, g, h, …) times the interpolation weights of (parity of m, g), if analysis has no tables."""
-        if weights is None:
-            return folded
-        orders = folded.shape[0]
-        folded = jnp.pad(folded, [(0, orders % 2)] + [(0, 0)] * (folded.ndim - 1))
-        pairs = folded.reshape(-1, 2, *folded.shape[1:])
-        result = jnp.einsum("sghk,nsgk...->nsgh...", weights, pairs, precision=_PRECISION)
-        return result.reshape(folded.shape)[:orders]
-
-    # Shapes
+    def _layout(self, kinds: int) -> Layout:
+        return Layout(self.grid, self.max_degree, self.max_order, kinds, self.mesh, self.mesh_axis)
 
     def _need_vectors(self) -> None:
         if self.vector_synthesis is None:
             raise UserError("this transform has no vector tables", remedy="create it with vectors=True")
 
-    def _sizes(self, max_degree: int | None) -> tuple[int, int]:
+    def _degrees(self, max_degree: int | None) -> int:
         if max_degree is None:
-            return self.max_degree + 1, self.max_order + 1
+            return self.max_degree + 1
         if not 0 <= max_degree <= self.max_degree:
             raise UserError(
                 f"degree {max_degree} is not between 0 and {self.max_degree}, the largest of this transform",
                 where=f"grid {self.grid.name}",
                 remedy="lower max_degree or create the transform with a larger one",
             )
-        return max_degree + 1, min(max_degree, self.max_order) + 1
+        return max_degree + 1
 
-    def _spectrum_in(self, spectrum: jax.Array) -> tuple[tuple[int, ...], jax.Array]:
+    def _spectrum(self, parts: list, choose: Callable, degrees: int, batch: tuple[int, ...]) -> jax.Array:
+        """The spectrum (…, l, m, 2, c) of chosen coefficients (p, i, g, k, b, c) of every block."""
+        begin, blocks = 0, []
+        for part in parts:
+            values = jnp.stack(turned(choose(part), begin, self.grid), 5)  # (p, i, g, k, b, r, c)
+            blocks.append(values.transpose(4, 3, 2, 1, 0, 5, 6))
+            begin += 2 * values.shape[1]
+        found = joined(blocks, degrees, min(degrees, self.max_order + 1))
+        return found.reshape(*batch, *found.shape[1:])
+
+    def _values(self, spectrum: jax.Array) -> tuple[tuple[int, ...], jax.Array]:
         """Leading shape, and the spectrum as (b, l, m, 2, c) of at most this transform's size."""
         if spectrum.ndim < 4 or spectrum.shape[-2] != 2:
             raise UserError(
@@ -335,59 +242,10 @@ class HarmonicTransform:
         values = spectrum[..., :degrees, :orders, :, :].astype(self.dtype)
         return spectrum.shape[:-4], jnp.reshape(values, (-1, *values.shape[-4:]))
 
-    def _spectrum_out(self, values: jax.Array, batch: tuple[int, ...]) -> jax.Array:
-        """(m, l, 2, b, c) as (…, l, m, 2, c)."""
-        values = values.transpose(3, 1, 0, 2, 4)
-        return values.reshape(*batch, *values.shape[1:])
 
-    # Latitudes
-
-    def _signs(self, orders: int) -> jax.Array:
-        """(−1)^(m + i) for i = 0, 1 as (m, i, 1, 1, 1, 1)."""
-        signs = 1 - 2 * ((np.arange(orders)[:, None] + np.arange(2)) % 2)
-        return jnp.asarray(signs, self.dtype)[:, :, None, None, None, None]
-
-    def _folded(self, field: jax.Array, orders: int, turn: np.ndarray | None = None) -> jax.Array:
-        """Fourier coefficients north ± (−1)^m south of a field (…, y, x, c), as (m, sign, h, 2, b, c)."""
-        if field.ndim < 3 or field.shape[-3:-1] != self.grid.shape:
-            raise UserError(
-                f"a field of shape {tuple(field.shape)} is not (…, {', '.join(map(str, self.grid.shape))}, channel)",
-                where=f"grid {self.grid.name}",
-                remedy="regrid it or make a transform for its grid",
-            )
-        field = jnp.reshape(field, (-1, *field.shape[-3:])).astype(self.dtype)
-        rows = fourier(field, orders, self.grid.first_longitude, turn)  # (m, y, 2, b, c)
-        others, odd = divmod(self.grid.latitudes, 2)
-        north, equator, south = jax.lax.split(rows, [others, odd, others], 1)
-        north, south = (north, jnp.flip(south, 1)) if self.grid.north_first else (jnp.flip(south, 1), north)
-        if odd:
-            north, south = (jnp.concatenate([part, equator], 1) for part in (north, south))
-        south = south * self._signs(orders)[:, 0]
-        return jnp.stack([north + south, north - south], 1)
-
-    def _unfolded(self, folded: jax.Array, batch: tuple[int, ...], turn: np.ndarray | None = None) -> jax.Array:
-        """The field of its parts (m, p, h, 2, b, c): north = S₀ + S₁, south = (−1)^m (S₀ − S₁)."""
-        orders, others = folded.shape[0], self.grid.latitudes // 2
-        signs = self._signs(orders)
-        north = folded[:, 0] + folded[:, 1]
-        south = (signs[:, 0] * folded[:, 0] + signs[:, 1] * folded[:, 1])[:, :others]
-        parts = [north, south[:, ::-1]] if self.grid.north_first else [south, north[:, ::-1]]
-        field = inverse_fourier(jnp.concatenate(parts, 1), self.grid.longitudes, self.grid.first_longitude, turn)
-        return field.reshape(*batch, *field.shape[1:])
-
-
-def _stacked(parts: list[tuple[int, jax.Array]], axis: int) -> jax.Array:
-    """Blocks of orders, each of which begins further along the axis, one after the other with zeros before them."""
-    if len(parts) == 1:
-        return parts[0][1]
-    first = parts[0][1]
-    found = jnp.zeros((sum(part.shape[0] for _, part in parts), *first.shape[1:]), first.dtype)
-    order = 0
-    for begin, part in parts:
-        start = [order, *(begin if i == axis else 0 for i in range(1, part.ndim))]
-        found = jax.lax.dynamic_update_slice(found, part, start)
-        order += part.shape[0]
-    return found
+def _as_coefficients(block: Float[Array, "b k g i p 2 c"]) -> tuple[jax.Array, jax.Array]:
+    """Real and imaginary part (p, i, g, k, b, c)."""
+    return tuple(part.transpose(4, 3, 2, 1, 0, 5) for part in unstacked(block, 5))  # type: ignore[return-value]
 
 
 def power_spectrum(spectrum: Float[Array, "*b l m 2 c"]) -> Float[Array, "*b l c"]:

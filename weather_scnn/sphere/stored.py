@@ -1,0 +1,108 @@
+"""Building the tables of a transform: from the cache or anew, whole or split over devices."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from rich.progress import MofNCompleteColumn
+
+from weather_scnn.errors import UserError
+from weather_scnn.progress import progress_bar
+from weather_scnn.sphere import table_cache, tables
+from weather_scnn.sphere.grid import Grid
+
+#: Above this many bytes of synthesis tables, analysis uses them too (Λ·W) instead of tables of its own.
+LARGEST_SEPARATE_BYTES = 512 * 2**20
+
+# With fewer rows all tables are there within seconds.
+_ROWS_WITH_PROGRESS = 361
+
+
+def check_dtype(dtype: Any) -> np.dtype:
+    """The dtype of tables, default float32.
+
+    Raises:
+        UserError: float64 while JAX has no 64-bit types.
+    """
+    dtype = np.dtype(np.float32 if dtype is None else dtype)
+    if dtype == np.float64 and not jax.config.read("jax_enable_x64"):
+        raise UserError(
+            "float64 transforms were asked for while JAX runs in float32",
+            remedy="set JAX_ENABLE_X64=1 or leave dtype out",
+        )
+    return dtype
+
+
+def check_mesh(mesh: jax.sharding.Mesh | None, mesh_axis: str | None) -> jax.sharding.Mesh | None:
+    """The mesh with axes whose layouts the compiler chooses.
+
+    Raises:
+        UserError: the axis is none of the mesh.
+    """
+    if mesh is None:
+        return None
+    if mesh_axis not in mesh.axis_names:
+        raise UserError(
+            f"the mesh axis {mesh_axis!r} is none of {mesh.axis_names}", remedy="name one of them as mesh_axis"
+        )
+    return jax.sharding.Mesh(mesh.devices, mesh.axis_names)
+
+
+def build(
+    grid: Grid,
+    max_degree: int,
+    max_order: int,
+    spin: int,
+    *,
+    dtype: np.dtype,
+    one_table: bool,
+    mesh: jax.sharding.Mesh | None,
+    mesh_axis: str | None,
+) -> tuple[tuple, tuple | None, jax.Array | None]:
+    """Synthesis tables, analysis tables and weights of one spin; one of the last two is None.
+
+    Args:
+        grid: the grid.
+        max_degree: largest degree.
+        max_order: largest order.
+        spin: s ≥ 0.
+        dtype: of the tables.
+        one_table: whether synthesis tables serve analysis too, with weights.
+        mesh: splits the orders of every block over the devices of one axis.
+        mesh_axis: that axis.
+    """
+    weights = tables.symmetry_weights(grid, spin % 2 == 1)
+
+    def place(table: np.ndarray) -> jax.Array:
+        if mesh is None or mesh_axis is None:
+            return jnp.asarray(table)
+        missing = -table.shape[0] % mesh.shape[mesh_axis]
+        table = np.pad(table, [(0, missing)] + [(0, 0)] * (table.ndim - 1))
+        return jax.device_put(table, jax.NamedSharding(mesh, jax.P(mesh_axis)))
+
+    def block(begin: int, end: int) -> np.ndarray:
+        if spin == 0:
+            return tables.scalar_block(grid, max_degree, begin, end)
+        return tables.spin_block(grid, spin, max_degree, begin, end)
+
+    def get(direction: str, begin: int, end: int, make: Callable[[], np.ndarray]) -> jax.Array:
+        kind = f"spin {spin} {direction}"
+        return place(table_cache.cached(grid, kind, dtype, (max_degree, begin, end), make))
+
+    blocks = tables.blocks(max_order)
+    synthesis, analysis = [], []
+    shown = grid.latitudes >= _ROWS_WITH_PROGRESS and max_degree >= _ROWS_WITH_PROGRESS // 2
+    with progress_bar(MofNCompleteColumn(), enabled=shown) as bar:
+        for begin, end in bar.track(blocks, description=f"Tables of spin {spin} for {grid.name}"):
+            synthesis.append(
+                get("synthesis", begin, end, lambda: block(begin, end).swapaxes(2, 3))  # noqa: B023
+            )
+            if not one_table:
+                analysis.append(
+                    get("analysis", begin, end, lambda: tables.analysis_block(block(begin, end), weights))  # noqa: B023
+                )
+    if one_table:
+        return tuple(synthesis), None, jnp.asarray(weights.astype(dtype))
+    return tuple(synthesis), tuple(analysis), None
