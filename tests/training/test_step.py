@@ -142,7 +142,7 @@ def test_a_grid_with_latitudes_that_give_negative_areas_is_named():
         name, latitude = "2x3", np.array([-60.0, 80.0, 70.0])
         area_weights = np.array([1.5, 2.0, -0.5])
 
-    with pytest.raises(UserError, match="latitude 70 is -0.5"):
+    with pytest.raises(UserError, match=r"latitude 70 is -0\.5"):
         checked_area(Unsorted())
 
 

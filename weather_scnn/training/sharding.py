@@ -15,11 +15,11 @@ from jax.experimental import mesh_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from weather_scnn.errors import UserError
-from weather_scnn.sphere import HarmonicTransform
+from weather_scnn.sphere import HarmonicTransform, SpinTransform
 from weather_scnn.training.configuration import TrainingConfig
 
 DATA, MODEL = "data", "model"
-_TABLES = ("scalar_synthesis", "scalar_analysis", "vector_synthesis", "vector_analysis")
+_TRANSFORMS = (HarmonicTransform, SpinTransform)
 
 
 def device_mesh(training: TrainingConfig, devices: list[Any] | None = None) -> Mesh:
@@ -119,7 +119,7 @@ def put_constants(tree: Any, mesh: Mesh, *, abstract: bool = False) -> Any:
         return place(array, PartitionSpec())
 
     def constant(entry: Any) -> Any:
-        if not isinstance(entry, HarmonicTransform):
+        if not isinstance(entry, _TRANSFORMS):
             return whole(entry)
         if mesh.shape[MODEL] == 1:  # each device works on samples of its own, see `step.over_samples`
             return jax.tree.map(whole, entry)
@@ -128,15 +128,15 @@ def put_constants(tree: Any, mesh: Mesh, *, abstract: bool = False) -> Any:
             if field.metadata.get("static"):
                 continue
             value = getattr(entry, field.name)
-            if field.name in _TABLES:
+            if field.name.endswith("weights"):
+                split[field.name] = jax.tree.map(whole, value)
+            else:  # tables, their first axis that of the orders
                 split[field.name] = jax.tree.map(
                     lambda table: place(table, PartitionSpec(MODEL), -table.shape[0] % mesh.shape[MODEL]), value
                 )
-            else:
-                split[field.name] = jax.tree.map(whole, value)
         return dataclasses.replace(entry, mesh=mesh, mesh_axis=MODEL, **split)
 
-    return jax.tree.map(constant, tree, is_leaf=lambda entry: isinstance(entry, HarmonicTransform))
+    return jax.tree.map(constant, tree, is_leaf=lambda entry: isinstance(entry, _TRANSFORMS))
 
 
 def divided(tree: Any, mesh: Mesh | None) -> Any:
