@@ -12,6 +12,9 @@ from matplotlib.ticker import LogLocator, MaxNLocator, MultipleLocator, NullForm
 
 from eval.figure_style import COLOURS, INK, MUTED, STYLE, system_line
 
+# A second line of a system, beside its own.
+_THIN = {"linestyle": (0, (2.5, 1.5)), "linewidth": 1.3}
+
 
 class Curve(NamedTuple):
     """A score against lead time, (lead,), with its interval where one is known."""
@@ -99,8 +102,7 @@ def curves(
             axes.plot(hours[shown], curve.values[shown], marker="o" if dots else "", markersize=3.4, **line)
         for index, curve in (dashed or {}).items():
             shown = np.isfinite(curve.values)
-            style = {**system_line(index), "linestyle": (0, (2.5, 1.5)), "linewidth": 1.4}
-            axes.plot(hours[shown], curve.values[shown], **style)
+            axes.plot(hours[shown], curve.values[shown], **{**system_line(index), **_THIN})
         _lead_axis(axes, hours)
         _value_axis(axes)
         if least_span > 0:
@@ -126,7 +128,6 @@ def spectrum(
     series: Mapping[int, Float[np.ndarray, " k"]],
     *,
     title: str,
-    units: str,
     axis: str,
 ) -> Figure:
     """Power against wavenumber, both logarithmic.
@@ -136,11 +137,10 @@ def spectrum(
         truth: power of the truth, drawn broad and grey beneath the others.
         series: power by position of the system.
         title: what is shown.
-        units: of the power.
         axis: what the wavenumber is.
     """
     with matplotlib.rc_context(STYLE):
-        figure, axes = _panel(title, units)
+        figure, axes = _panel(title)
         positive = wavenumber > 0
         everything = []
         if truth is not None:
@@ -151,21 +151,60 @@ def spectrum(
             shown = positive & (power > 0)
             axes.plot(wavenumber[shown], power[shown], **system_line(index))
             everything.append(power[shown])
-        axes.set_xscale("log")
         axes.set_yscale("log")
         # The last wavenumbers of a truncated field hold nothing but rounding: ten decades tell all.
         joined = np.concatenate(everything)
         if joined.size:
             axes.set_ylim(max(joined.min() / 2, joined.max() * 1e-10), joined.max() * 3)
-        axes.set_xlim(1, wavenumber.max() * 1.05)
-        axes.xaxis.set_major_locator(LogLocator(base=10, subs=(1, 2, 5), numticks=12))
-        axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
-        axes.xaxis.set_minor_formatter(NullFormatter())
+        _wavenumber_axis(axes, wavenumber, axis)
         axes.yaxis.set_major_locator(LogLocator(base=10, numticks=6))
         axes.yaxis.set_major_formatter(lambda value, _: _power_of_ten(value))
         axes.yaxis.set_minor_formatter(NullFormatter())
-        axes.set_xlabel(axis)
     return figure
+
+
+def power_ratio(
+    wavenumber: Float[np.ndarray, " k"],
+    series: Mapping[int, Float[np.ndarray, " k"]],
+    before: Mapping[int, Float[np.ndarray, " k"]],
+    *,
+    title: str,
+    axis: str,
+) -> Figure:
+    """Power over the truth's against wavenumber: below 1 a forecast is too smooth.
+
+    Args:
+        wavenumber: zonal wavenumbers or degrees; 0 is left out.
+        series: ratios by position of the system; NaN where the truth has no power.
+        before: the same at an earlier lead time, drawn thin and dashed.
+        title: what is shown.
+        axis: what the wavenumber is.
+    """
+    with matplotlib.rc_context(STYLE):
+        figure, axes = _panel(title)
+        axes.axhline(1.0, color=MUTED, linewidth=0.9, zorder=1)
+        values = [np.ones(1)]
+        for index, ratio in sorted(series.items(), reverse=True):
+            shown = (wavenumber > 0) & np.isfinite(ratio)
+            axes.plot(wavenumber[shown], ratio[shown], **system_line(index))
+            values.append(ratio[shown])
+        for index, ratio in before.items():
+            shown = (wavenumber > 0) & np.isfinite(ratio)
+            axes.plot(wavenumber[shown], ratio[shown], **{**system_line(index), **_THIN})
+        _wavenumber_axis(axes, wavenumber, axis)
+        joined = np.concatenate(values)
+        axes.set_ylim(0, min(4.0, 1.1 * float(joined.max())))
+        _value_axis(axes)
+    return figure
+
+
+def _wavenumber_axis(axes: Axes, wavenumber: np.ndarray, label: str) -> None:
+    axes.set_xscale("log")
+    axes.set_xlim(1, wavenumber.max() * 1.05)
+    axes.xaxis.set_major_locator(LogLocator(base=10, subs=(1, 2, 5), numticks=12))
+    axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    axes.xaxis.set_minor_formatter(NullFormatter())
+    axes.set_xlabel(label)
 
 
 def _power_of_ten(value: float) -> str:

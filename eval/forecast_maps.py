@@ -12,6 +12,13 @@ from eval.world_map import Globe, colours_for, has_isolines, world_map
 MOST_CSV_ROWS = 100_000
 MAP_FIELDS, MAP_HOURS = 3, (24, 120)
 
+# Metric → title, colours, open ends of the colour bar.
+_ERROR_MAPS = {
+    "bias": ("Bias", "RdBu_r", "both"),
+    "rmse": ("RMSE", "YlOrBr", "max"),
+    "acc": ("Anomaly correlation", "PRGn", "neither"),
+}
+
 
 def map_rows(globe: Globe, columns: list[np.ndarray]) -> list[list[float]]:
     """Rows of latitude, longitude and the values of each field; none of a map too large for a table."""
@@ -79,7 +86,7 @@ def forecast_section(subject: Subject, sample: ForecastSample) -> str:
 
 
 def error_section(subject: Subject, globe: Globe) -> str:
-    """Bias and RMSE of all forecasts at every place; empty where the file has no maps."""
+    """Bias, RMSE and ACC of all forecasts at every place; empty where the file has no maps."""
     group = subject.file.groups.get("maps")
     if group is None or subject.main not in group["system"].values:
         return ""
@@ -92,19 +99,16 @@ def error_section(subject: Subject, globe: Globe) -> str:
                 continue
             array = field.of(group).sel(system=subject.main).isel(lead_time=position)
             shown = []
-            for metric, title in (("bias", "Bias"), ("rmse", "RMSE")):
+            for metric, (title, colours, ends) in _ERROR_MAPS.items():
                 if metric not in array["metric"].values:
                     continue
                 at = array.sel(metric=metric).transpose("latitude", "longitude").values.astype(np.float64)
                 if not np.isfinite(at).any():
                     continue
                 largest = float(np.nanpercentile(np.abs(at), 99.5)) or 1.0
-                figure = world_map(
-                    at, globe, title=title, units=field.units,
-                    colours="RdBu_r" if metric == "bias" else "YlOrBr",
-                    limits=(-largest, largest) if metric == "bias" else (0.0, largest),
-                    ends="both" if metric == "bias" else "max",
-                )  # fmt: skip
+                limits = {"bias": (-largest, largest), "rmse": (0.0, largest), "acc": (-1.0, 1.0)}[metric]
+                units = "" if metric == "acc" else field.units
+                figure = world_map(at, globe, title=title, units=units, colours=colours, limits=limits, ends=ends)
                 lead = format_lead(leads[position])
                 shown.append(
                     subject.output.figure(
@@ -121,6 +125,8 @@ def error_section(subject: Subject, globe: Globe) -> str:
                 parts.append(page.panels(shown, kind="maps"))
     if not parts:
         return ""
-    text = "The mean error (bias: red where forecasts are too high, blue where too low) and the typical error (RMSE) "
-    text += f"of {subject.main} at every place, over all init times."
+    text = (
+        "The mean error (bias: red where forecasts are too high, blue where too low) the typical error (RMSE) and the "
+    )
+    text += f"correlation of anomalies of {subject.main} at every place, over all init times."
     return page.section("errors", "Where the errors are", page.paragraph(text, kind="note"), *parts)

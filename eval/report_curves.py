@@ -67,6 +67,18 @@ def _series(subject: Subject, field: Field, metric: str) -> dict[int, Curve]:
     }
 
 
+def _scored(subject: Subject, metric: str) -> list[Field]:
+    """Fields of which some system has the metric."""
+    return [
+        field
+        for field in subject.fields
+        if any(
+            np.isfinite(values(subject.scores, field, metric, system, subject.region)).any()
+            for system in subject.systems
+        )
+    ]
+
+
 def _rows(subject: Subject, series: dict[int, Curve], metric: str) -> list[list]:
     rows = []
     for index, curve in series.items():
@@ -81,7 +93,7 @@ def _section(subject: Subject, metric: str) -> str:
     name = score_name(metric, subject.scores.attrs)
     drawn: list[str] = []
     used: set[int] = set()
-    for field in headline_fields(subject.fields, _DRAWN[metric]):
+    for field in headline_fields(_scored(subject, metric), _DRAWN[metric]):
         series = _series(subject, field, metric)
         subject.tick()
         if not series:
@@ -153,7 +165,7 @@ def _useful_table(subject: Subject) -> str:
     """How long the ACC stays above 0.6, by field and system."""
     systems = [name for name in subject.systems if name != "climatology"]
     rows, numbers = [], []
-    for field in headline_fields(subject.fields, _DRAWN["acc"]):
+    for field in headline_fields(_scored(subject, "acc"), _DRAWN["acc"]):
         cells = []
         for system in systems:
             text, row = _useful_cell(subject, field, system)

@@ -20,12 +20,14 @@ def _values(sample: ForecastSample, field: Field, position: int) -> tuple[np.nda
     globe = sample.globe
     stride = max(1, round(np.sqrt(globe.latitude.size * globe.longitude.size / _MOST_POINTS)))
     weights = np.broadcast_to(latitude_weights(globe.latitude)[:, None], (globe.latitude.size, globe.longitude.size))
-    predicted, observed = [], []
-    for init in inits:
-        predicted.append(sample.predicted(field, init, position)[::stride, ::stride].ravel())
-        observed.append(sample.observed(field, init + sample.leads[position])[::stride, ::stride].ravel())
+    thin = {"latitude": slice(None, None, stride), "longitude": slice(None, None, stride)}
+    predicted = field.of(sample.forecast).sel(time=inits).isel(prediction_timedelta=position).isel(thin)
+    observed = field.of(sample.truth).sel(time=inits + sample.leads[position]).isel(thin)
+    one, other = (
+        array.transpose("time", "latitude", "longitude").values.astype(np.float64).ravel()
+        for array in (predicted, observed)
+    )
     weight = np.tile(weights[::stride, ::stride].ravel(), inits.size)
-    one, other = np.concatenate(predicted), np.concatenate(observed)
     known = np.isfinite(one) & np.isfinite(other)
     return one[known], other[known], weight[known]
 

@@ -1,5 +1,7 @@
 """The report's last sections: what the scores mean, and where every number came from."""
 
+import json
+
 import xarray as xr
 
 from eval import page
@@ -17,7 +19,7 @@ _LABELS = {
 }
 _LAST = ("formula", "created_by", "created")
 # Long JSON for machines, and what every finished store says.
-_HIDDEN = ("request", "status", "Conventions")
+_HIDDEN = ("request", "settings", "status", "Conventions")
 
 
 def _store_rows(dataset: xr.Dataset) -> list[tuple[str, object]]:
@@ -42,6 +44,10 @@ def settings_section(subject: Subject, paths: dict[str, str], sample: ForecastSa
         rows.append(("intervals", f"{100 * subject.file.confidence:g} %, block bootstrap over init times"))
     rows += [(_LABELS.get(name, name.replace("_", " ")), attributes[name]) for name in _LAST if name in attributes]
     parts = [page.facts(rows)]
+    if "settings" in attributes:
+        asked = json.loads(attributes["settings"])
+        found = [(name.replace("_", " "), value) for name, value in asked.items() if value not in (None, [], False)]
+        parts.append(page.details("What was asked of the scoring", page.facts(found)))
     if sample is not None:
         for title, dataset in (("The forecast store", sample.forecast), ("The truth", sample.truth)):
             found = _store_rows(dataset)

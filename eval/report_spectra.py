@@ -4,11 +4,13 @@ import numpy as np
 import xarray as xr
 
 from eval import page
-from eval.figures import spectrum
+from eval.figures import power_ratio, spectrum
 from eval.report_subject import BASELINES, Subject
 from eval.scorecard import Field, format_lead, headline_fields
 
-_FIELDS, _LEADS = 4, 2
+_FIELDS = 3
+# Share of the largest power below which a field has nothing but rounding there, and a ratio says nothing.
+_NOTHING = 1e-9
 _KINDS = {"degree": "total wavenumber (degree)", "zonal": "zonal wavenumber"}
 
 
@@ -24,57 +26,85 @@ def _array(group: xr.Dataset, field: Field, kind: str) -> xr.DataArray | None:
     return array.load()
 
 
+def _powers(subject: Subject, array: xr.DataArray, position: int) -> tuple[dict[int, np.ndarray], np.ndarray | None]:
+    """Power of each forecast system by its position, and of the truth, at one lead time."""
+    at = array.isel(lead_time=position)
+    known = [str(name) for name in at["system"].values]
+    # A baseline's spectrum is the truth's own, or of a field with no weather in it.
+    series = {
+        index: at.sel(system=system).values.astype(np.float64)
+        for index, system in enumerate(subject.systems)
+        if system not in BASELINES and system in known
+    }
+    truth = at.sel(system="truth").values.astype(np.float64) if "truth" in known else None
+    return {index: power for index, power in series.items() if np.isfinite(power).any()}, truth
+
+
+def _field_figures(subject: Subject, group: xr.Dataset, field: Field, used: set[int]) -> list[str]:
+    """Power per degree, its ratio to the truth's, and power per zonal wavenumber, at the last lead time."""
+    leads = group["lead_time"].values
+    lead, last = format_lead(leads[-1]), len(leads) - 1
+    figures = []
+    for kind, axis in _KINDS.items():
+        array = _array(group, field, kind)
+        if array is None:
+            continue
+        wavenumber = array[array.dims[-1]].values.astype(np.float64)
+        series, truth = _powers(subject, array, last)
+        if not series:
+            continue
+        used |= set(series)
+        columns = {subject.systems[index]: power for index, power in series.items()}
+        columns |= {} if truth is None else {"truth": truth}
+        figure = spectrum(wavenumber, truth, series, title=f"{field.short}, {lead}", axis=axis)
+        description = f"Power spectrum of {field.label} at {lead} against {axis}"
+        figures.append((f"spectrum_{kind}_{field.slug}", description, figure, axis, wavenumber, columns))
+        if kind == "degree" and truth is not None:
+            floor = np.where(truth > truth.max() * _NOTHING, truth, np.nan)
+            ratios = {index: power / floor for index, power in series.items()}
+            early, early_truth = _powers(subject, array, 0) if last > 0 else ({}, truth)
+            before = {}
+            if early_truth is not None:
+                known = np.where(np.isfinite(floor), early_truth, np.nan)
+                before = {index: power / known for index, power in early.items()}
+            figure = power_ratio(
+                wavenumber, ratios, before, title=f"{field.short}, {lead}: forecast / truth", axis=axis
+            )
+            columns = {subject.systems[index]: ratio for index, ratio in ratios.items()}
+            columns |= {
+                f"{subject.systems[index]} at {format_lead(leads[0])}": ratio for index, ratio in before.items()
+            }
+            description = f"Power of {field.label} at {lead} over the truth's, against {axis}"
+            figures.append((f"spectrum_ratio_{field.slug}", description, figure, axis, wavenumber, columns))
+    drawn = []
+    for name, description, figure, axis, wavenumber, columns in figures:
+        rows = [[int(k), *(float(power[place]) for power in columns.values())] for place, k in enumerate(wavenumber)]
+        drawn.append(subject.output.figure(figure, name, description, [axis, *columns], rows))
+        subject.tick()
+    return drawn
+
+
 def spectra_section(subject: Subject) -> str:
     """The section, empty where the file has no spectra."""
     group = subject.file.groups.get("spectra")
     if group is None:
         return ""
-    leads = group["lead_time"].values
-    chosen = sorted({0, len(leads) - 1}) if len(leads) > _LEADS else range(len(leads))
-    drawn, used = [], set()
-    for field in headline_fields(subject.fields, _FIELDS):
-        for kind, axis in _KINDS.items():
-            array = _array(group, field, kind)
-            if array is None:
-                continue
-            wavenumber = array[array.dims[-1]].values.astype(np.float64)
-            for position in chosen:
-                at = array.isel(lead_time=position)
-                # A baseline's spectrum is the truth's own, or of a field with no weather in it.
-                series = {
-                    index: at.sel(system=system).values.astype(np.float64)
-                    for index, system in enumerate(subject.systems)
-                    if system not in BASELINES and system in at["system"].values
-                }
-                series = {index: power for index, power in series.items() if np.isfinite(power).any()}
-                truth = at.sel(system="truth").values.astype(np.float64) if "truth" in at["system"].values else None
-                if not series:
-                    continue
-                used |= set(series)
-                lead = format_lead(leads[position])
-                figure = spectrum(wavenumber, truth, series, title=f"{field.short}, {lead}", units="", axis=axis)
-                columns = {subject.systems[index]: power for index, power in series.items()}
-                columns |= {} if truth is None else {"truth": truth}
-                rows = [
-                    [int(number), *(float(power[place]) for power in columns.values())]
-                    for place, number in enumerate(wavenumber)
-                ]
-                drawn.append(
-                    subject.output.figure(
-                        figure,
-                        f"spectrum_{kind}_{field.slug}_{lead.replace(' ', '')}",
-                        f"Power spectrum of {field.label} at {lead} against {axis}",
-                        [axis, *columns],
-                        rows,
-                    )
-                )
-                subject.tick()
+    used: set[int] = set()
+    drawn = [
+        figure
+        for field in headline_fields(subject.fields, _FIELDS)
+        for figure in _field_figures(subject, group, field, used)
+    ]
     if not drawn:
         return ""
+    leads = group["lead_time"].values
     text = "How much of the field's variance lies at which scale, from the planet's on the left to the grid's on the "
     text += (
-        "right. The broad grey line is the truth; a forecast that falls below it is too smooth, one above it noisy. "
+        "right. The broad grey line is the truth. Where the ratio of forecast to truth falls below 1 the forecast is "
     )
-    text += "Wind vectors are shown by their kinetic energy."
+    text += "too smooth, above it too noisy"
+    text += f"; the thin dashed line is the ratio at {format_lead(leads[0])}." if len(leads) > 1 else "."
+    if any("wind_vector" in field.variable for field in subject.fields):
+        text += " Wind vectors are shown by their kinetic energy."
     key = page.key([(index, subject.systems[index]) for index in sorted(used)], extra=("truth", "--muted"))
     return page.section("spectra", "Spectra", page.paragraph(text, kind="note"), key, page.panels(drawn))
