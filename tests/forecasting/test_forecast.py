@@ -38,7 +38,7 @@ def test_a_killed_forecast_is_finished_by_the_same_command(run, small_store, tmp
     options = {"init": "2001-01-03:2001-01-04:12h", "lead": "12h", "batch_size": 2, "progress": False}
     whole, broken = str(tmp_path / "whole.zarr"), str(tmp_path / "broken.zarr")
     forecast(run, small_store, whole, **options)
-    original, calls = module._run_batch, []
+    original, calls = module._Job.run, []
 
     def dies(*arguments):
         calls.append(1)
@@ -46,7 +46,7 @@ def test_a_killed_forecast_is_finished_by_the_same_command(run, small_store, tmp
             raise KeyboardInterrupt
         original(*arguments)
 
-    monkeypatch.setattr(module, "_run_batch", dies)
+    monkeypatch.setattr(module._Job, "run", dies)
     with pytest.raises(KeyboardInterrupt):
         forecast(run, small_store, broken, **options)
     assert xr.open_zarr(broken, consolidated=False).attrs["status"] == "incomplete"

@@ -1,0 +1,103 @@
+"""The store that forecasts are written to: WeatherBench 2's layout, with `realization` for the members of an ensemble."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import dask.array
+import numpy as np
+import xarray as xr
+
+from weather_scnn.data.reading import StateReader
+from weather_scnn.data.writing import provenance
+from weather_scnn.nn import Fields
+
+_ORDER = ("time", "realization", "prediction_timedelta", "level", "latitude", "longitude")
+
+
+def forecast_template(
+    reader: StateReader,
+    starts: np.ndarray,
+    leads: np.ndarray,
+    block: int,
+    *,
+    source: str,
+    about_members: Mapping[str, np.ndarray] | None = None,
+    **details: Any,
+) -> tuple[xr.Dataset, dict]:
+    """The store's metadata: chunks hold one initial time, one member, a block of leads and full maps.
+
+    Args:
+        reader: of the initial states.
+        starts: initial times.
+        leads: lead times.
+        block: leads in a chunk.
+        source: path of the initial states.
+        about_members: what is known of each, by name, such as the checkpoint it comes from; None for a single forecast.
+        details: further attributes.
+
+    Returns:
+        The template and the encoding of its variables.
+    """
+    grid, levels = reader.grid, list(reader.channels.levels)
+    has_level = {name for name, level in reader.channels.scalars if level is not None}
+    for eastward, northward, level in reader.channels.winds:
+        has_level |= {eastward, northward} if level is not None else set()
+    count = 0 if about_members is None else len(next(iter(about_members.values())))
+    sizes = {"time": len(starts), "realization": count, "prediction_timedelta": len(leads), "level": len(levels)}
+    sizes |= {"latitude": grid.latitudes, "longitude": grid.longitudes}
+    single = {"time": 1, "realization": 1, "prediction_timedelta": block}
+    variables, encoding = {}, {}
+    for name in reader.channels.variables:
+        dims = [key for key in sizes if (key != "level" or name in has_level) and (key != "realization" or count)]
+        shape = tuple(sizes[key] for key in dims)
+        chunks = tuple(single.get(key, sizes[key]) for key in dims)
+        lazy = dask.array.zeros(shape, chunks=chunks, dtype=np.float32)
+        variables[name] = (dims, lazy, reader.dataset[name].attrs)
+        encoding[name] = {"chunks": chunks}
+    coordinates: dict[str, Any] = {
+        "time": ("time", starts, {"long_name": "initial time", "standard_name": "forecast_reference_time"}),
+        "prediction_timedelta": (
+            "prediction_timedelta",
+            leads.astype("timedelta64[ns]"),
+            {"long_name": "lead time", "standard_name": "forecast_period"},
+        ),
+        "latitude": ("latitude", grid.latitude, {"units": "degrees_north", "standard_name": "latitude"}),
+        "longitude": ("longitude", grid.longitude, {"units": "degrees_east", "standard_name": "longitude"}),
+    }
+    if about_members is not None:
+        about = {"long_name": "member of the ensemble", "standard_name": "realization"}
+        coordinates["realization"] = ("realization", np.arange(count), about)
+        coordinates |= {name: ("realization", values) for name, values in about_members.items()}
+    if levels:
+        coordinates["level"] = ("level", levels, {"units": "hPa", "positive": "down"})
+    attributes = provenance(source=source, grid=grid.name, initial_times=len(starts), **details)
+    return xr.Dataset(variables, coordinates, attributes), encoding
+
+
+def to_dataset(states: Fields, reader: StateReader, *, members: int, ensemble: bool) -> xr.Dataset:
+    """Physical fields of a block of leads.
+
+    Args:
+        states: standardised, (k, b, y, x, c); b runs over initial times, and within each over members.
+        reader: of the initial states.
+        members: members of each initial time.
+        ensemble: whether the fields have the dimension `realization`.
+    """
+    moments = reader.normalisation
+    found: dict[str, dict[int | None, np.ndarray]] = {}
+    for index, (name, level) in enumerate(reader.channels.scalars):
+        values = states.scalar[..., index] * moments.scalar_std[index] + moments.scalar_mean[index]
+        found.setdefault(name, {})[level] = values
+    for index, (eastward, northward, level) in enumerate(reader.channels.winds):
+        found.setdefault(eastward, {})[level] = states.eastward[..., index] * moments.wind_std[index]
+        found.setdefault(northward, {})[level] = states.northward[..., index] * moments.wind_std[index]
+    variables = {}
+    for name, layers in found.items():
+        levels = None if None in layers else reader.channels.levels
+        values = layers[None] if levels is None else np.stack([layers[level] for level in levels], axis=2)
+        values = values.reshape(values.shape[0], -1, members, *values.shape[2:])
+        lead_first = ["prediction_timedelta", "time", "realization", *([] if levels is None else ["level"])]
+        array = xr.DataArray(values.astype(np.float32), dims=(*lead_first, "latitude", "longitude"))
+        array = array if ensemble else array.isel(realization=0)
+        variables[name] = array.transpose(*(key for key in _ORDER if key in array.dims))
+    return xr.Dataset(variables)
