@@ -14,6 +14,7 @@ orders in the products; one all-to-all exchange lies between, and no device ever
 
 import dataclasses
 import functools
+import math
 from typing import Any
 
 import jax
@@ -122,11 +123,10 @@ def analyse(
     if layout.mesh is None:
         found = products(even, odd, used, weights)
     else:
-        split = jax.P(layout.mesh_axis)
         missing = -layout.half % layout.mesh.shape[layout.mesh_axis]
         even, odd = (jnp.pad(x, [(0, 0), (0, missing), (0, 0), (0, 0)]) for x in (even, odd))
-        latitudes = jax.P(None, layout.mesh_axis)
-        mapped = _mapped(layout, products, (latitudes, latitudes, split, jax.P()), split)
+        latitudes, orders, split = _specs(layout, field.shape[0])
+        mapped = _mapped(layout, products, (latitudes, latitudes, split, jax.P()), orders)
         found = mapped(even, odd, used, weights)
     b, c = field.shape[0], field.shape[-1]
     shaped = []
@@ -156,16 +156,15 @@ def synthesise(layout: Layout, stored: tuple, parts: list[Coefficients]) -> Floa
             both = []
             for x in values[2 * i : 2 * i + 2]:
                 x = _latitudes_split(layout, _product(table, x))[: 2 * pairs]
-                both.append(x.reshape(2, pairs, *x.shape[1:3], b, c))
+                both.append(x.reshape(2, pairs, *x.shape[1:3], -1, c))  # b is the device's own part
             found.append((both[0], both[1]))
         return inverse_fourier(found, blocks, layout.grid.longitudes)
 
     if layout.mesh is None:
         even, odd = rows(values, used)
     else:
-        latitudes = jax.P(None, layout.mesh_axis)
-        split = jax.P(layout.mesh_axis)
-        even, odd = _mapped(layout, rows, (split, split), (latitudes, latitudes))(values, used)
+        latitudes, orders, split = _specs(layout, b)
+        even, odd = _mapped(layout, rows, (orders, split), (latitudes, latitudes))(values, used)
         even, odd = even[:, : layout.half], odd[:, : layout.half]
     return _unfolded(even, odd, layout.grid)
 
@@ -177,11 +176,20 @@ def _pairs(parts: list[Coefficients]) -> list[int]:
 # Latitudes and orders over devices
 
 
+def _specs(layout: Layout, batch: int) -> tuple[jax.P, jax.P, jax.P]:
+    """Of rows (b, h, x, c), of coefficients (m, g, k, b c) and of tables (m, …); all other axes divide the batch.
+
+    Left to the compiler, a batch that is divided was gathered, and every device worked on all of it.
+    """
+    others = tuple(axis for axis in layout.mesh.axis_names if axis != layout.mesh_axis)
+    divides = batch % math.prod(layout.mesh.shape[axis] for axis in others) == 0
+    samples = others if others and divides else None
+    axis = layout.mesh_axis
+    return jax.P(samples, axis), jax.P(axis, None, None, samples), jax.P(axis)
+
+
 def _mapped(layout: Layout, function: Any, in_specs: Any, out_specs: Any) -> Any:
-    # The other axes of the mesh stay the compiler's, so that a batch split over them stays split.
-    return jax.shard_map(
-        function, mesh=layout.mesh, in_specs=in_specs, out_specs=out_specs, axis_names={layout.mesh_axis}
-    )
+    return jax.shard_map(function, mesh=layout.mesh, in_specs=in_specs, out_specs=out_specs)
 
 
 def _orders_split(layout: Layout, rows: Float[Array, "m g h n"], local_orders: int) -> Float[Array, "m g h n"]:
