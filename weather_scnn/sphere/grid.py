@@ -26,6 +26,31 @@ class GridKind(enum.Enum):
 
 
 @functools.lru_cache(maxsize=64)
+def _gauss_legendre(count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Nodes, ascending, and weights of Gauss–Legendre quadrature, by Newton's method in extended precision.
+
+    Eigenvalue methods leave relative errors of 1e-12 in the weights at 64 rows and 3e-9 at 721, which then limit
+    the transforms; these are right to rounding in float64.
+    """
+    index = np.arange(1, count + 1).astype(np.longdouble)
+    pi = 4 * np.arctan(np.longdouble(1))
+    # Tricomi's asymptotic form, right to 1e-3 or better, so that three or four steps are enough.
+    start = (1 - (count - 1) / (8 * np.longdouble(count) ** 3)) * np.cos(pi * (index - 0.25) / (count + 0.5))
+    nodes = start
+    for _ in range(8):
+        below, value = np.ones_like(nodes), nodes
+        for degree in range(2, count + 1):
+            below, value = value, ((2 * degree - 1) * nodes * value - (degree - 1) * below) / degree
+        slope = count * (nodes * value - below) / (nodes * nodes - 1)
+        step = value / slope
+        nodes = nodes - step
+        if np.abs(step).max() < 1e-17:
+            break
+    weights = 2 / ((1 - nodes * nodes) * slope * slope)
+    return nodes[::-1].astype(np.float64), weights[::-1].astype(np.float64)
+
+
+@functools.lru_cache(maxsize=64)
 def _latitudes(kind: GridKind, count: int) -> np.ndarray:
     if kind is GridKind.EQUIANGULAR:
         spacing = 180.0 / count
@@ -33,8 +58,7 @@ def _latitudes(kind: GridKind, count: int) -> np.ndarray:
     elif kind is GridKind.EQUIANGULAR_WITH_POLES:
         values = np.linspace(-90.0, 90.0, count)
     else:
-        nodes, _ = np.polynomial.legendre.leggauss(count)
-        values = np.degrees(np.arcsin(nodes))
+        values = np.degrees(np.arcsin(_gauss_legendre(count)[0]))
     values = (values - values[::-1]) / 2  # exact equator symmetry
     values.flags.writeable = False
     return values
@@ -221,7 +245,7 @@ class Grid:
         """
         count = self.latitudes
         if self.kind is GridKind.GAUSSIAN:
-            return np.polynomial.legendre.leggauss(count)[1]
+            return _gauss_legendre(count)[1]
         theta = np.radians(90.0 - _latitudes(self.kind, count))
         # ∫ cos(kθ) sin θ dθ over [0, π] is 2/(1 − k²) for even k and 0 for odd k.
         if self.has_poles:

@@ -16,6 +16,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from weather_scnn.sphere import grid as grid_module
 from weather_scnn.sphere import tables
 from weather_scnn.sphere.grid import Grid
 
@@ -39,7 +40,7 @@ def directory() -> pathlib.Path | None:
 
 @functools.cache
 def _source() -> bytes:
-    return inspect.getsource(tables).encode()
+    return (inspect.getsource(tables) + inspect.getsource(grid_module)).encode()
 
 
 def key(grid: Grid, kind: str, dtype: np.dtype, sizes: tuple[int, ...]) -> str:
