@@ -9,6 +9,7 @@ import difflib
 import pathlib
 from collections.abc import Sequence
 
+import fsspec
 import numpy as np
 import xarray as xr
 
@@ -37,7 +38,9 @@ def read_statistics(
     if "://" not in str(path) and not pathlib.Path(path).is_file():
         raise UserError("no such file", where=str(path), remedy="make it with `weather-scnn stats`")
     try:
-        dataset = xr.load_dataset(path)
+        # netCDF needs a local file; a remote one is fetched.
+        local = fsspec.open_local(f"simplecache::{path}") if "://" in str(path) else path
+        dataset = xr.load_dataset(local)
     except (OSError, ValueError) as error:
         raise UserError(
             f"cannot be read as netCDF ({error})", where=str(path), remedy="make it with `weather-scnn stats`"
