@@ -1,7 +1,11 @@
+import pathlib
+
 import pytest
 
 from weather_scnn.errors import UserError
 from weather_scnn.training.configuration import Config, Stage, differences, load_config, with_overrides
+
+CONFIGS = pathlib.Path(__file__).parents[2] / "configs"
 
 
 def test_overrides_are_typed():
@@ -45,3 +49,30 @@ def test_configuration_files_that_fail_say_where(tmp_path):
 def test_stages_follow_one_another():
     config = with_overrides(Config(), ["training.stages=3x1,2x2"]).training
     assert [config.stage_at(step)[0] for step in range(5)] == [0, 0, 0, 3, 3] and config.total_steps == 5
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("OptimiserConfig(learning_rate='1e-3')", r"optimiser\.learning_rate is '1e-3', which is no float"),
+        ("OptimiserConfig(warmup_steps=2.5)", r"optimiser\.warmup_steps is 2\.5, which is no int"),
+        ("OptimiserConfig(learning_rate=True)", r"optimiser\.learning_rate is True"),
+    ],
+)
+def test_a_configuration_file_is_typed_too(tmp_path, line, message):
+    (tmp_path / "c.py").write_text(
+        "from weather_scnn.training.configuration import Config, OptimiserConfig\n"
+        f"def get_config():\n    return Config(optimiser={line})\n"
+    )
+    with pytest.raises(UserError, match=message):
+        load_config(tmp_path / "c.py")
+
+
+@pytest.mark.parametrize("path", sorted(CONFIGS.rglob("[!_]*.py")), ids=lambda path: path.stem)
+def test_every_configuration_of_the_repository_is_well_typed(path):
+    assert load_config(path).training.total_steps > 0
+
+
+def test_layout_on_devices_may_change_on_resume():
+    other = with_overrides(Config(), ["training.mesh.model=2", "data.validation=2001", "training.log_every=3"])
+    assert differences(Config(), other) == []

@@ -13,6 +13,7 @@ from typing import Any, Literal
 from weather_scnn.data.channels import DataConfig
 from weather_scnn.errors import UserError
 from weather_scnn.models import ModelConfig
+from weather_scnn.training.setting_types import ill_typed
 
 
 @dataclasses.dataclass(frozen=True)
@@ -211,6 +212,14 @@ class Config:
     optimiser: OptimiserConfig = OptimiserConfig()
     training: TrainingConfig = TrainingConfig()
 
+    def __post_init__(self) -> None:
+        other = self.data.input_step not in ("", self.data.step)
+        if other and self.data.input_steps > 1 and any(stage.rollout_steps > 1 for stage in self.training.stages):
+            raise UserError(
+                f"rollouts of several steps of {self.data.step} from input times {self.data.input_step} apart",
+                remedy="set training.stages to rollouts of one step, or leave data.input_step out",
+            )
+
     def to_json(self) -> dict[str, Any]:
         """Nested plain values."""
         return json.loads(json.dumps(dataclasses.asdict(self)))
@@ -283,6 +292,8 @@ def load_config(path: str | pathlib.Path) -> Config:
         raise UserError(f"cannot be run: {error}", where=str(path), remedy="mend the file") from error
     if not isinstance(config, Config):
         raise UserError("get_config() does not return a Config", where=str(path), remedy="return a Config from it")
+    for key, value, kind in ill_typed(config):
+        raise UserError(f"{key} is {value!r}, which is no {kind}", where=str(path), remedy="mend the file")
     return config
 
 
@@ -298,6 +309,8 @@ def _parse(kind: Any, text: str, key: str) -> Any:
             return tuple(
                 _parse(typing.get_args(kind)[0], part.strip(), key) for part in text.split(",") if part.strip()
             )
+        if hasattr(kind, "parse"):
+            return kind.parse(text)
         if kind is Stage:
             text, _, rate = text.partition("@")
             steps, _, rollout = text.partition("x")
@@ -310,6 +323,8 @@ def _parse(kind: Any, text: str, key: str) -> Any:
     expected = getattr(kind, "__name__", str(kind))
     if "Stage" in str(kind):
         expected = "stages such as 800x1,200x2, or 200x2@1e-4 with a learning rate"
+    if "Level" in str(kind):
+        expected = "levels such as 1:1:32+16:8,2:4:64+32:6"
     if "VariableWeight" in str(kind):
         expected = "weights such as geopotential:2,2m_temperature:0.5"
     if typing.get_origin(kind) is Literal:

@@ -1,0 +1,1 @@
+"""Experiments for slices of TPUs; docs/tpu.md says how to run them."""
