@@ -52,6 +52,9 @@ _LONG = {
     "10m_wind_vector": "10 m wind vector",
 }
 
+# Columns of a table in the terminal.
+_MOST_SYSTEMS, _TERMINAL = 6, 80
+
 
 @dataclasses.dataclass(frozen=True)
 class Field:
@@ -218,18 +221,26 @@ def summary_table(scores: xr.Dataset, lead: str = "24h") -> rich.table.Table:
     reference = reference_system(scores)
     where = "" if region == "global" else f", {region}"
     title = f"RMSE at {format_lead(scores['lead_time'].values[position])}{where}"
-    caption = f"skill: the part of the RMSE of {reference} that the {systems[0]} removes" if reference else None
-    table = rich.table.Table(title=title, caption=caption)
+    notes = [f"skill: the part of the RMSE of {reference} that the {systems[0]} removes"] if reference else []
+    if len(systems) > _MOST_SYSTEMS:
+        notes.append(f"{len(systems) - _MOST_SYSTEMS} more systems in the file")
+    table = rich.table.Table(title=title, caption="; ".join(notes) or None)
+    # Narrow enough for a terminal of 80 columns: symbols in place of names where there are many systems.
+    labels = [f"{field.label} {field.units}" for field in list_fields(scores)]
+    widths = [max(map(len, labels), default=0), *(max(7, len(name)) for name in systems[:_MOST_SYSTEMS]), 4]
+    symbols = sum(widths) + 3 * len(widths) + 1 > _TERMINAL
     table.add_column("field", no_wrap=True)
-    for system in systems:
-        table.add_column(system, justify="right", no_wrap=True)
+    for system in systems[:_MOST_SYSTEMS]:
+        table.add_column(system, justify="right", overflow="fold")
     if reference is not None:
         table.add_column("skill", justify="right", no_wrap=True)
     for field in list_fields(scores):
-        cells = [format_number(values(scores, field, "rmse", system, region)[position]) for system in systems]
+        cells = [
+            format_number(values(scores, field, "rmse", system, region)[position]) for system in systems[:_MOST_SYSTEMS]
+        ]
         if reference is not None:
             gain = skill(scores, field, systems[0], reference, region)[position]
             style = "green" if gain > 0 else "red"
             cells.append(f"[{style}]{100 * gain:+.0f}%[/]" if np.isfinite(gain) else "–")
-        table.add_row(f"{field.label} [dim]{field.units}[/]", *cells)
+        table.add_row(f"{field.short if symbols else field.label} [dim]{field.units}[/]", *cells)
     return table

@@ -1,5 +1,7 @@
 """The command `weather-scnn`: one thin function a stage. Heavy imports wait until a stage runs."""
 
+import dataclasses
+import json
 import logging
 import os
 import pathlib
@@ -24,7 +26,6 @@ console = rich.console.Console()
 _DEMO_START = "2000-01-01"
 # The test days are the first of the second year, so that the climatology of the first year covers them.
 _DEMO_TRAINING_DAYS, _DEMO_GAP_DAYS, _DEMO_TEST_DAYS, _DEMO_LEAD_DAYS = 365, 10, 15, 5
-
 
 
 def _set_storage_options(assignments: list[str] | None) -> list[str] | None:
@@ -263,14 +264,22 @@ def train(
 @app.command()
 def plan(
     config: ConfigFile,
-    devices: Annotated[int, typer.Option(help="Devices the batch is divided over.")] = 1,
+    devices: Annotated[int, typer.Option(help="Devices in all; training.mesh.model of them share samples.")] = 1,
+    topology: Annotated[
+        str, typer.Option(help="Compile for these TPUs, such as v5e:2x4; needs libtpu but no TPU.")
+    ] = "",
     set_: Assignments = None,
+    json_: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
-    """Prints parameters, floating-point operations and memory per device; needs no data."""
+    """Prints parameters, operations, memory and communication per device, from the compiled program; needs no data."""
     from weather_scnn.training.configuration import load_config, with_overrides
     from weather_scnn.training.plan import plan as estimate
 
-    for table in estimate(with_overrides(load_config(config), set_ or []), devices=devices).render():
+    found = estimate(with_overrides(load_config(config), set_ or []), devices=devices, topology=topology)
+    if json_:
+        print(json.dumps(dataclasses.asdict(found)))
+        return
+    for table in found.render():
         console.print(table)
 
 
@@ -410,7 +419,9 @@ def demo(
     config = pathlib.Path(configs.__file__).parent / "demo.py"
     workdir.mkdir(parents=True, exist_ok=True)
     nature, truth, month = (str(workdir / name) for name in ("nature.zarr", "truth.zarr", "climatology.zarr"))
-    forecasts, scores, page = (str(workdir / name) for name in ("forecast.zarr", "scores.nc", "report"))
+    forecasts, members, scores, page = (
+        str(workdir / name) for name in ("forecast.zarr", "ensemble.zarr", "scores.nc", "report")
+    )
     run, statistics = workdir / "run", str(workdir / "statistics.nc")
     first = pd.Timestamp(_DEMO_START)
     training = f"{first:%Y-%m-%d}:{first + pd.Timedelta(days=_DEMO_TRAINING_DAYS - 1):%Y-%m-%d}"
@@ -438,15 +449,18 @@ def demo(
             ),
         ),
         (forecasts, lambda: forecast(str(run), truth, forecasts, init=init, lead=f"{_DEMO_LEAD_DAYS}d")),
+        (members, lambda: forecast(str(run), truth, members, init=init, lead=f"{_DEMO_LEAD_DAYS}d", members=4)),
         (
             scores,
             lambda: score(
-                [forecasts],
+                [forecasts, f"ensemble={members}"],
                 truth,
                 scores,
                 climatology=month,
                 baselines="persistence,climatology",
                 regions="global,tropics,northern-hemisphere,southern-hemisphere",
+                maps="24h,120h",
+                spectra="24h,120h",
             ),
         ),
     ]
