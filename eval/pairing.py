@@ -258,6 +258,11 @@ def _open_climatology(
     for name in names:
         if name in climatology.data_vars:
             convert[name] = converter(weights, *units_to_truth(name, climatology[name], truth[name], where=path))
+        for part in (f"{name}_seeps_threshold", f"{name}_seeps_dry_fraction"):
+            if part in climatology.data_vars:
+                is_amount = part.endswith("threshold")
+                factors = units_to_truth(name, climatology[part], truth[name], where=path) if is_amount else (1.0, 0.0)
+                convert[part] = converter(weights, *factors)
     return climatology, convert
 
 
@@ -283,6 +288,8 @@ def open_comparison(request: Request) -> Comparison:
     where = (first.path, request.truth)
     dynamic = [str(name) for name, array in observed.data_vars.items() if "time" in array.dims]
     names = common_variables(map(str, first.dataset.data_vars), dynamic, request.variables, where=where)
+    if request.variables is None and (left := sorted(set(map(str, first.dataset.data_vars)) - set(names))):
+        _log.warning("not scored, for they are not in the truth: %s", ", ".join(left))
     levels: list[int] | None = None
     for store in stores:
         shared = [name for name in names if name in store.dataset.data_vars]

@@ -200,7 +200,7 @@ class ScoreWriter:
             coordinates = {"system": systems, **leads, axis: np.arange(total.shape[-1])}
             array = self._array(total, ["system", "lead_time", "level", axis], coordinates, field, 2)
             if old is not None:
-                array = array + old[f"{field}_{kind}"].load().values * (count - fresh_count)
+                array = array + old[f"{field}_{kind}"].load().fillna(0.0) * (count - fresh_count)
             order = ["system", "lead_time", *self._dims(field)[0], axis]
             array = (array / count.where(count > 0)).transpose(*order)
             variables[f"{field}_{kind}"] = array.assign_attrs(_SPECTRUM_ATTRIBUTES[kind])

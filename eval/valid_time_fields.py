@@ -115,7 +115,7 @@ class ValidTimeFields:
                 self._climatology[variable] = {
                     int(hour): FieldReader(
                         store[variable].isel(hour=position),
-                        convert=comparison.climatology_convert[name],
+                        convert=comparison.climatology_convert[variable],
                         maximum_bytes=cache_bytes // hours.size,
                     )
                     for position, hour in enumerate(hours)
@@ -249,8 +249,8 @@ class ValidTimeFields:
             return None
         if self._dry_fraction is None:
             mean = store[fraction].mean(("hour", "dayofyear")).values
-            weights = self.comparison.climatology_convert[self.name]
-            self._dry_fraction = weights(mean.astype(np.float64)).reshape(self.levels, self.points)
+            convert = self.comparison.climatology_convert[fraction]
+            self._dry_fraction = convert(mean.astype(np.float64)).reshape(self.levels, self.points)
         return self._dry_fraction, self._at_day_and_hour(threshold, times)
 
 

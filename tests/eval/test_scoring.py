@@ -99,7 +99,8 @@ def test_truth_as_forecast_is_perfect_and_persistence_at_lead_0_too(world, tmp_p
         str(tmp_path / "s.nc"),
         climatology=world["climatology"],
         baselines=["persistence"],
-        progress=False, bootstrap=0,
+        progress=False,
+        bootstrap=0,
     )
     for name in ("geopotential", "2m_temperature"):
         assert np.all(scores[name].sel(system="model", metric="rmse") == 0)
@@ -119,7 +120,8 @@ def test_months_add_up(world, scored, tmp_path):
             baselines=("persistence", "climatology"),
             regions=("global", "tropics"),
             init=init,
-            progress=False, bootstrap=0,
+            progress=False,
+            bootstrap=0,
         )
         sums.append(open_scores(str(tmp_path / f"{index}.nc"), group="sums"))
     assert sums[0].sizes["init_time"] + sums[1].sizes["init_time"] == 12
@@ -162,7 +164,8 @@ def test_layout_of_the_forecast_changes_no_score(change, world, scored, tmp_path
         climatology=world["climatology"],
         baselines=("persistence", "climatology"),
         regions=("global", "tropics"),
-        progress=False, bootstrap=0,
+        progress=False,
+        bootstrap=0,
     )
     xr.testing.assert_allclose(scores, scored[1], rtol=1e-9)
 
@@ -187,7 +190,8 @@ def test_rolling_the_world_around_changes_no_global_score(scored, tmp_path, make
         str(tmp_path / "s.nc"),
         climatology=paths[2],
         baselines=("persistence", "climatology"),
-        progress=False, bootstrap=0,
+        progress=False,
+        bootstrap=0,
     )
     expected = scored[1].sel(region=["global"])
     xr.testing.assert_allclose(scores, expected, rtol=1e-9)
@@ -209,12 +213,20 @@ def test_variables_and_levels(world, tmp_path):
         str(tmp_path / "s.nc"),
         variables=["geopotential"],
         levels=[850],
-        progress=False, bootstrap=0,
+        progress=False,
+        bootstrap=0,
     )
     assert list(scores.data_vars) == ["geopotential"]
     assert scores["level"].values.tolist() == [850]
     with pytest.raises(UserError, match="nearest: geopotential"):
-        score(world["forecast"], world["truth"], str(tmp_path / "x.nc"), variables=["geopotentail"], progress=False, bootstrap=0)
+        score(
+            world["forecast"],
+            world["truth"],
+            str(tmp_path / "x.nc"),
+            variables=["geopotentail"],
+            progress=False,
+            bootstrap=0,
+        )
     with pytest.raises(UserError, match="no level 300 hPa"):
         score(world["forecast"], world["truth"], str(tmp_path / "x.nc"), levels=[300], progress=False, bootstrap=0)
 
@@ -223,7 +235,9 @@ def test_missing_truth_is_masked_and_counted(world, tmp_path, make):
     truth = make.truth()
     truth["2m_temperature"][:, :, :8] = np.nan
     path = make.write(truth, tmp_path / "t.zarr")
-    scores = score(world["forecast"], path, str(tmp_path / "s.nc"), baselines=["persistence"], progress=False, bootstrap=0)
+    scores = score(
+        world["forecast"], path, str(tmp_path / "s.nc"), baselines=["persistence"], progress=False, bootstrap=0
+    )
     sums = open_scores(str(tmp_path / "s.nc"), group="sums")
     assert np.isfinite(scores["2m_temperature"].sel(metric="rmse")).all()
     assert int(sums["missing_truth"].sel(field="2m_temperature").sum()) == 12 * 8 * 8 * 8
@@ -255,13 +269,22 @@ def test_periods_that_do_not_meet_are_explained(world, tmp_path, make):
     with pytest.raises(UserError, match=r"valid 2021-01-01T06 to 2021-01-08T12.*2022-06-01T00 to 2022-06-20T18"):
         score(world["forecast"], later, str(tmp_path / "s.nc"), progress=False, bootstrap=0)
     with pytest.raises(UserError, match="no forecast starts within"):
-        score(world["forecast"], world["truth"], str(tmp_path / "s.nc"), init="1999-01-01:1999-02-01", progress=False, bootstrap=0)
+        score(
+            world["forecast"],
+            world["truth"],
+            str(tmp_path / "s.nc"),
+            init="1999-01-01:1999-02-01",
+            progress=False,
+            bootstrap=0,
+        )
 
 
 def test_truth_that_ends_early(world, tmp_path, make):
     # Truth to 3 January 18 UTC: of init times 0, 12, 24 … h those up to 60 h have some truth, the last but one lead.
     short = make.write(make.truth().isel(time=slice(0, 12)), tmp_path / "t.zarr")
-    scores = score(world["forecast"], short, str(tmp_path / "s.nc"), baselines=["persistence"], progress=False, bootstrap=0)
+    scores = score(
+        world["forecast"], short, str(tmp_path / "s.nc"), baselines=["persistence"], progress=False, bootstrap=0
+    )
     sums = open_scores(str(tmp_path / "s.nc"), group="sums")
     assert sums.sizes["init_time"] == 6
     assert sums["init_count"].values.tolist() == [6, 5, 5, 4, 4, 3, 3, 2]
@@ -272,7 +295,9 @@ def test_geopotential_height_is_converted(world, tmp_path, make, scored):
     height = make.forecast(make.truth())
     height["geopotential"] = (height["geopotential"] / np.float32(9.80665)).assign_attrs(units="m")
     path = make.write(height, tmp_path / "h.zarr")
-    scores = score(path, world["truth"], str(tmp_path / "s.nc"), variables=["geopotential"], progress=False, bootstrap=0)
+    scores = score(
+        path, world["truth"], str(tmp_path / "s.nc"), variables=["geopotential"], progress=False, bootstrap=0
+    )
     expected = scored[1]["geopotential"].sel(metric="rmse", system="model", region="global")
     actual = scores["geopotential"].sel(metric="rmse", system="model", region="global")
     np.testing.assert_allclose(actual, expected, rtol=1e-5)
@@ -282,14 +307,25 @@ def test_geopotential_height_is_converted(world, tmp_path, make, scored):
 def test_mismatches_name_the_remedy(world, tmp_path, make):
     forecast = make.forecast(make.truth())
     part = make.write(forecast.isel(longitude=slice(0, 8)), tmp_path / "part.zarr")
-    with pytest.raises(UserError, match=r"truth.zarr: the grids differ \(16x8 and 8x8\).*not equally spaced.*global fields"):
+    with pytest.raises(
+        UserError, match=r"truth.zarr: the grids differ \(16x8 and 8x8\).*not equally spaced.*global fields"
+    ):
         score(part, world["truth"], str(tmp_path / "s.nc"), progress=False, bootstrap=0)
     wrong = forecast.copy()
     wrong["geopotential"] = wrong["geopotential"].assign_attrs(units="K")
     with pytest.raises(UserError, match=r"geopotential is in K here and in m2 s-2"):
-        score(make.write(wrong, tmp_path / "h.zarr"), world["truth"], str(tmp_path / "s.nc"), progress=False, bootstrap=0)
+        score(
+            make.write(wrong, tmp_path / "h.zarr"), world["truth"], str(tmp_path / "s.nc"), progress=False, bootstrap=0
+        )
     with pytest.raises(UserError, match="needs a climatology"):
-        score(world["forecast"], world["truth"], str(tmp_path / "s.nc"), baselines=["climatology"], progress=False, bootstrap=0)
+        score(
+            world["forecast"],
+            world["truth"],
+            str(tmp_path / "s.nc"),
+            baselines=["climatology"],
+            progress=False,
+            bootstrap=0,
+        )
     with pytest.raises(UserError, match="does not exist"):
         score(str(tmp_path / "none.zarr"), world["truth"], str(tmp_path / "s.nc"), progress=False, bootstrap=0)
     with pytest.raises(UserError, match="no lead times"):
@@ -309,7 +345,9 @@ def test_equal_units_written_differently_pass(world, tmp_path, make):
     forecast = make.forecast(make.truth())
     forecast["geopotential"].attrs["units"] = "m2/s2"
     forecast["u_component_of_wind"].attrs["units"] = "m s^-1"
-    score(make.write(forecast, tmp_path / "f.zarr"), world["truth"], str(tmp_path / "s.nc"), progress=False, bootstrap=0)
+    score(
+        make.write(forecast, tmp_path / "f.zarr"), world["truth"], str(tmp_path / "s.nc"), progress=False, bootstrap=0
+    )
 
 
 def test_summary_table(scored):

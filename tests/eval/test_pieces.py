@@ -1,0 +1,216 @@
+"""Pieces add up: interrupted runs, added init times, Beam, chunks; and what lies in the groups of the file."""
+
+import numpy as np
+import pytest
+import xarray as xr
+
+import eval.scoring_pieces as pieces_module
+from eval.metrics import combine_scores
+from eval.moments import AreaWeights, Scratch, error_sums, moment_sums, truth_sums
+from eval.scoring import open_scores, score
+from eval.scoring_pieces import PieceScorer
+from weather_scnn.errors import UserError
+
+OPTIONS = {
+    "baselines": ("persistence", "climatology"),
+    "regions": ("global", "europe"),
+    "maps": ("24h", "48h"),
+    "spectra": ("24h",),
+    "bootstrap": 50,
+    "progress": False,
+}
+GROUPS = ("/", "sums", "intervals", "differences", "maps", "map_sums", "spectra")
+
+
+@pytest.fixture(scope="module")
+def whole(world, tmp_path_factory):
+    path = str(tmp_path_factory.mktemp("whole") / "scores.nc")
+    score(world["forecast"], world["truth"], path, climatology=world["climatology"], **OPTIONS)
+    return path
+
+
+def assert_same_file(path, other, rtol=1e-9):
+    for group in GROUPS:
+        a, b = (open_scores(each, group=group) for each in (path, other))
+        # Of sums that cancel, rounding is measured against the terms: an error of 1e-12 of a squared field is none.
+        xr.testing.assert_allclose(a, b.reindex_like(a), rtol=rtol, atol=1e-9)
+
+
+def small_pieces(monkeypatch):
+    """Makes every forecast a block and every fourth init time a piece."""
+    monkeypatch.setattr(pieces_module, "_PIECE_BYTES", 4 * 8 * 4 * 128)
+    monkeypatch.setattr(pieces_module, "_BLOCK_BYTES", 1)
+
+
+def test_fast_sums_are_those_of_the_definition():
+    rng = np.random.default_rng(0)
+    forecast, truth, normal = 5e4 + 1e3 * rng.normal(size=(3, 6, 2, 40))
+    forecast = forecast.astype(np.float32)
+    regions = rng.uniform(size=(3, 5, 8)) * (rng.uniform(size=(3, 5, 8)) > 0.3)
+    for pooled in (False, True):
+        weights = AreaWeights(regions, pooled=pooled)
+        sums = truth_sums(truth, truth - normal, weights)
+        found, finite = error_sums(forecast, truth, truth - normal, sums, weights, Scratch(40), anomalies=True)
+        shaped = [each.reshape(6, 2, 5, 8) for each in (forecast, truth, normal)]
+        valid = np.ones((6, 2, 5, 8), bool)
+        expected = moment_sums(*shaped, regions, valid, anomalies=True, pooled=pooled)
+        np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-6)
+        assert finite.all()
+    broken = forecast.copy()
+    broken[2, 1, 3] = np.nan
+    broken[4, 0, 0] = np.inf
+    _, finite = error_sums(broken, truth, truth - normal, sums, weights, Scratch(40), anomalies=True)
+    np.testing.assert_array_equal(np.argwhere(~finite), [[2, 1], [4, 0]])
+
+
+@pytest.mark.filterwarnings("ignore:invalid value")
+def test_small_pieces_and_blocks_give_the_same(world, whole, tmp_path, monkeypatch):
+    small_pieces(monkeypatch)
+    path = str(tmp_path / "s.nc")
+    score(world["forecast"], world["truth"], path, climatology=world["climatology"], **OPTIONS)
+    assert_same_file(path, whole)
+
+
+@pytest.mark.parametrize("chunks", [{"time": 5, "prediction_timedelta": 3}, {"time": 12, "level": 1}, {"latitude": 3}])
+def test_chunks_of_the_stores_change_nothing(world, make, whole, tmp_path, chunks):
+    make.forecast(make.truth()).chunk(chunks).to_zarr(tmp_path / "f.zarr", consolidated=False, zarr_format=2)
+    truth = make.truth().chunk(time=7)
+    truth.to_zarr(tmp_path / "t.zarr", consolidated=False)
+    make.climatology().chunk(dayofyear=100, hour=2).to_zarr(tmp_path / "c.zarr", consolidated=False)
+    path = str(tmp_path / "s.nc")
+    paths = [str(tmp_path / f"{name}.zarr") for name in "ft"]
+    score(*paths, path, climatology=str(tmp_path / "c.zarr"), **OPTIONS)
+    assert_same_file(path, whole)
+
+
+def test_an_interrupted_run_goes_on(world, whole, tmp_path, monkeypatch):
+    small_pieces(monkeypatch)
+    path, done = str(tmp_path / "s.nc"), []
+    original = PieceScorer.score
+
+    def counted(self, piece, *arguments):
+        done.append(piece.name)
+        return original(self, piece, *arguments)
+
+    def dying(self, piece, *arguments):
+        if len(done) == 4:
+            raise KeyboardInterrupt
+        return counted(self, piece, *arguments)
+
+    monkeypatch.setattr(PieceScorer, "score", dying)
+    with pytest.raises(KeyboardInterrupt):
+        score(world["forecast"], world["truth"], path, climatology=world["climatology"], **OPTIONS)
+    assert not (tmp_path / "s.nc").exists() and len(list((tmp_path / "s.nc.parts").glob("*/*.npz"))) == 4
+    first = set(done)
+    done.clear()
+    monkeypatch.setattr(PieceScorer, "score", counted)
+    score(world["forecast"], world["truth"], path, climatology=world["climatology"], **OPTIONS)
+    assert done and not first & set(done)
+    assert_same_file(path, whole)
+    assert [each.name for each in tmp_path.iterdir()] == ["s.nc"]
+
+
+def test_added_init_times_give_the_scores_of_all(world, whole, tmp_path):
+    path = str(tmp_path / "s.nc")
+    arguments = (world["forecast"], world["truth"], path)
+    score(*arguments, climatology=world["climatology"], init="2021-01-03:2021-01-31", **OPTIONS)
+    score(*arguments, climatology=world["climatology"], init="2021-01-01:2021-01-04", add=True, **OPTIONS)
+    assert_same_file(path, whole)
+    assert open_scores(path).attrs["init_times"] == 12
+    with pytest.raises(UserError, match="in the file already"):
+        score(*arguments, climatology=world["climatology"], add=True, **OPTIONS)
+    with pytest.raises(UserError, match="made with another regions"):
+        score(*arguments, climatology=world["climatology"], add=True, **{**OPTIONS, "regions": ("global",)})
+    assert_same_file(path, whole)
+
+
+def test_parts_of_two_files_combine(world, whole, tmp_path):
+    sums = []
+    for index, init in enumerate(("2021-01-01:2021-01-03", "2021-01-04:2021-01-31")):
+        path = str(tmp_path / f"{index}.nc")
+        score(world["forecast"], world["truth"], path, climatology=world["climatology"], init=init, **OPTIONS)
+        sums.append(open_scores(path, group="sums"))
+    xr.testing.assert_allclose(combine_scores(sums), open_scores(whole), rtol=1e-12)
+
+
+def test_beam_gives_the_same(world, whole, tmp_path, monkeypatch):
+    small_pieces(monkeypatch)
+    path = str(tmp_path / "s.nc")
+    arguments = (world["forecast"], world["truth"], path)
+    score(*arguments, climatology=world["climatology"], beam_options=["--direct_num_workers=2"], **OPTIONS)
+    assert_same_file(path, whole)
+
+
+def test_maps_average_to_the_scores(whole, make):
+    maps, scores = open_scores(whole, group="maps"), open_scores(whole)
+    area = xr.DataArray(np.diff(np.sin(np.radians(np.linspace(-90, 90, 9)))), dims="latitude")
+    assert maps["geopotential"].dims == ("system", "metric", "lead_time", "level", "latitude", "longitude")
+    for name in ("geopotential", "2m_temperature"):
+        field = maps[name].astype(float)
+        mean = (field.sel(metric="rmse") ** 2).weighted(area).mean(["latitude", "longitude"])
+        expected = scores[name].sel(metric="mse", region="global", lead_time=maps["lead_time"], system=maps["system"])
+        xr.testing.assert_allclose(mean.drop_vars("metric"), expected.drop_vars(["metric", "region"]), rtol=1e-5)
+    assert np.all(maps["geopotential"].sel(system="climatology", metric="acc") == 0)
+    forecast, truth = make.forecast(make.truth())["2m_temperature"], make.truth()["2m_temperature"]
+    lead = np.timedelta64(24, "h").astype("timedelta64[ns]")
+    error = [
+        forecast.sel(time=t, prediction_timedelta=lead).values - truth.sel(time=t + lead).values
+        for t in forecast["time"].values
+    ]
+    bias = maps["2m_temperature"].sel(system="model", metric="bias", lead_time=lead)
+    np.testing.assert_allclose(bias, np.mean(error, axis=0), atol=1e-5)
+
+
+def test_spectra_hold_the_variance(whole, make):
+    spectra, truth = open_scores(whole, group="spectra"), make.truth()["2m_temperature"]
+    assert list(spectra["system"].values) == ["truth", "model", "persistence", "climatology"]
+    zonal = spectra["2m_temperature_zonal"].sel(system="truth").isel(lead_time=0)
+    inits, rows = make.forecast(make.truth())["time"].values, np.diff(np.sin(np.radians(np.linspace(-90, 90, 9))))
+    field = truth.sel(time=inits + np.timedelta64(24, "h")).values.astype(float)
+    circle = 2 * np.pi * 6371220.0 * np.cos(np.radians(truth["latitude"].values))
+    expected = np.average((field**2).mean(axis=(0, 2)) * circle, weights=rows)
+    assert float(zonal.sum()) == pytest.approx(expected, rel=1e-6)
+    # Errors without structure add power at the smallest scales; the climatology has none there.
+    last = spectra["geopotential_degree"].isel(degree=-1, lead_time=0, level=0)
+    assert last.sel(system="model") > 2 * last.sel(system="truth") > 2 * last.sel(system="climatology")
+    assert spectra["wind_vector_degree"].dims == ("system", "lead_time", "level", "degree")
+
+
+def test_intervals_and_differences_in_the_file(whole):
+    scores, intervals = open_scores(whole), open_scores(whole, group="intervals")
+    differences = open_scores(whole, group="differences")
+    field = intervals["geopotential"].sel(metric="rmse", system="model")
+    assert np.all(field.sel(bound="lower") < field.sel(bound="upper")) and intervals.attrs["confidence"] == 0.95
+    pair = differences["geopotential"].sel(
+        system="model", reference_system="persistence", metric="rmse", region="global"
+    )
+    expected = scores["geopotential"].sel(metric="rmse", region="global", system="model") - scores["geopotential"].sel(
+        metric="rmse", region="global", system="persistence"
+    )
+    np.testing.assert_allclose(pair.sel(statistic="difference"), expected)
+    assert np.all(pair.sel(statistic="p_value").isel(lead_time=-1) < 0.1)
+
+
+def test_wind_vectors_with_missing_points(world, make, tmp_path):
+    truth = make.truth()
+    truth["u_component_of_wind"][:, 0, :4] = np.nan
+    truth["v_component_of_wind"][:, 0, 3:5] = np.nan
+    path = make.write(truth, tmp_path / "t.zarr")
+    winds = ["u_component_of_wind", "v_component_of_wind"]
+    scores = score(world["forecast"], path, str(tmp_path / "s.nc"), variables=winds, bootstrap=0, progress=False)
+    forecast = make.forecast(make.truth())
+    lead = np.timedelta64(24, "h").astype("timedelta64[ns]")
+    inits = forecast["time"].values
+    squares = sum(
+        (
+            forecast[name].sel(prediction_timedelta=lead).values.astype(float)
+            - make.truth()[name].sel(time=inits + lead).values
+        )
+        ** 2
+        for name in winds
+    )
+    rows = np.diff(np.sin(np.radians(np.linspace(-90, 90, 9))))
+    for level, used in ((0, slice(5, None)), (1, slice(None))):
+        expected = np.sqrt(np.average(squares[:, level, used].mean(axis=(0, 2)), weights=rows[used]))
+        found = scores["wind_vector"].sel(metric="rmse", system="model", region="global", lead_time=lead).values[level]
+        assert found == pytest.approx(expected, rel=1e-6)
