@@ -1,6 +1,8 @@
 """Building the tables of a transform: from the cache or anew, whole or split over devices."""
 
-from collections.abc import Callable
+import contextlib
+import contextvars
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
@@ -15,6 +17,8 @@ from weather_scnn.sphere.grid import Grid
 
 #: Above this many bytes of synthesis tables, analysis uses them too (Λ·W) instead of tables of its own.
 LARGEST_SEPARATE_BYTES = 512 * 2**20
+
+_shapes_only: contextvars.ContextVar[bool] = contextvars.ContextVar("shapes_only", default=False)
 
 # With fewer rows all tables are there within seconds.
 _ROWS_WITH_PROGRESS = 361
@@ -48,6 +52,16 @@ def check_mesh(mesh: jax.sharding.Mesh | None, mesh_axis: str | None) -> jax.sha
             f"the mesh axis {mesh_axis!r} is none of {mesh.axis_names}", remedy="name one of them as mesh_axis"
         )
     return jax.sharding.Mesh(mesh.devices, mesh.axis_names)
+
+
+@contextlib.contextmanager
+def shapes_only() -> Iterator[None]:
+    """Within it, tables are zeros of the right shape: under `jax.eval_shape` they take neither time nor memory."""
+    token = _shapes_only.set(True)
+    try:
+        yield
+    finally:
+        _shapes_only.reset(token)
 
 
 def build(
@@ -88,6 +102,9 @@ def build(
         return tables.spin_block(grid, spin, max_degree, begin, end)
 
     def get(direction: str, begin: int, end: int, make: Callable[[], np.ndarray]) -> jax.Array:
+        if _shapes_only.get():
+            q, g, d, h = tables.block_shape(grid, max_degree, begin, end, 2 if spin else 1)
+            return jnp.zeros((q, g, h, d) if direction == "synthesis" else (q, g, d, h), dtype)
         kind = f"spin {spin} {direction}"
         return place(table_cache.cached(grid, kind, dtype, (max_degree, begin, end), make))
 

@@ -1,40 +1,60 @@
-"""What a configuration will cost, from the compiled program, before anything is run."""
+"""What a configuration will cost on a mesh of devices, from the compiled program, before anything is run or bought.
+
+The training step is compiled for the whole mesh, for its shapes alone: no table is computed, no data read, no device
+of the mesh needed. Where this process has too few devices, another one is started that sees as many virtual ones; with
+the package libtpu, the compiler of real TPUs takes their place, so that memory is what they will use.
+"""
 
 import dataclasses
+import json
+import math
+import os
+import re
+import subprocess
+import sys
 from typing import Any
 
 import jax
 import numpy as np
 import rich.table
+from flax import nnx
 
 from weather_scnn.data.channels import Channels
 from weather_scnn.data.reading import expected_grid
 from weather_scnn.errors import UserError
 from weather_scnn.nn import Fields
+from weather_scnn.sphere.stored import shapes_only
 from weather_scnn.training.checkpoints import parameter_count
-from weather_scnn.training.configuration import Config
-from weather_scnn.training.loss import Scales
+from weather_scnn.training.configuration import Config, Stage
+from weather_scnn.training.loss import Scales, SpectralLoss
 from weather_scnn.training.optimiser import initial_state, make_optimiser
-from weather_scnn.training.rollout import build, take_apart
+from weather_scnn.training.program import communication, floating_point_operations
+from weather_scnn.training.rollout import Parts, build, take_apart
+from weather_scnn.training.sharding import DATA, device_mesh, mesh_shape, put_constants, shardings
 from weather_scnn.training.step import make_train_step
+
+_TOPOLOGY = re.compile(r"(v\d\w*):(\d+(?:x\d+)+)")
+# Memory of a chip and the peak of its matrix units for bfloat16, from the vendor's pages.
+_CHIPS = {"v4": (32, 275), "v5e": (16, 197), "v5p": (95, 459), "v6e": (32, 918)}
 
 
 @dataclasses.dataclass(frozen=True)
 class StageCost:
-    """Cost of one training step on one device.
+    """Cost of one training step, on each device but for the operations.
 
     Attributes:
         rollout_steps: forecast steps.
-        flops: floating-point operations as the compiler counts them; the body of a scan is counted once by it, so
-            this is multiplied by the number of forecast steps here.
-        argument_bytes: parameters, optimiser state, tables and batch.
-        temporary_bytes: activations and work space.
+        flops: floating-point operations on all devices together, with what the backward pass computes again.
+        state_bytes: parameters, their average, optimiser state, tables, batch.
+        temporary_bytes: activations and work space at their peak.
+        communicated: bytes sent, by kind of collective.
     """
 
     rollout_steps: int
     flops: float
-    argument_bytes: int
+    state_bytes: int
     temporary_bytes: int
+    communicated: dict[str, int]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,89 +63,224 @@ class Plan:
 
     Attributes:
         parameters: number of trained values by part of the network.
-        table_bytes: memory of the transform's tables.
-        batch_per_device: windows a device.
-        devices: devices the batch is divided over.
+        table_bytes: memory of the transforms' tables, all together.
+        batch_size: windows a step, over all devices.
+        mesh: devices along (data, model).
+        device: what the program was compiled for.
         stages: cost of every distinct rollout length.
     """
 
     parameters: dict[str, int]
     table_bytes: int
-    batch_per_device: int
-    devices: int
+    batch_size: int
+    mesh: tuple[int, int]
+    device: str
     stages: tuple[StageCost, ...]
+
+    @property
+    def ideal_bytes(self) -> int:
+        """What data parallelism has to send: each gradient once in and once out, 2 · parameters · 4 bytes."""
+        return 8 * sum(self.parameters.values()) if self.mesh[0] > 1 else 0
 
     def render(self) -> list[rich.table.Table]:
         """Two tables for a terminal."""
-        parts = rich.table.Table("part", "parameters", title="Parameters")
+        parts = rich.table.Table("part", rich.table.Column("parameters", justify="right"), title="Parameters")
         for name, count in self.parameters.items():
             parts.add_row(name, f"{count:,}")
         parts.add_row("[bold]all", f"[bold]{sum(self.parameters.values()):,}")
+        data, model = self.mesh
+        numbers = ("GFLOP", "state", "activations", "in all", "sent")
+        share = f"batch {self.batch_size}, {self.batch_size // data} each"
         costs = rich.table.Table(
-            "rollout steps",
-            "GFLOP a step",
-            "arguments MiB",
-            "activations MiB",
-            "all MiB",
-            title=f"Cost a device of {self.devices}, batch {self.batch_per_device} each",
-            caption=f"Transform tables {self.table_bytes / 2**20:.1f} MiB. Device: {jax.devices()[0].device_kind}.",
+            *(rich.table.Column(name, justify="right") for name in ("rollout", *numbers)),
+            title=f"A training step on {data} × {model} (data × model) devices, {share}; MiB a device",
+            caption=self._caption(),
         )
         for stage in self.stages:
+            sent = sum(stage.communicated.values())
             costs.add_row(
                 str(stage.rollout_steps),
-                f"{stage.flops / 1e9:.2f}",
-                f"{stage.argument_bytes / 2**20:.1f}",
-                f"{stage.temporary_bytes / 2**20:.1f}",
-                f"{(stage.argument_bytes + stage.temporary_bytes) / 2**20:.1f}",
+                f"{stage.flops / data / model / 1e9:,.2f}",
+                *(
+                    f"{size / 2**20:,.1f}"
+                    for size in (
+                        stage.state_bytes,
+                        stage.temporary_bytes,
+                        stage.state_bytes + stage.temporary_bytes,
+                        sent,
+                    )
+                ),
             )
         return [parts, costs]
 
+    def _caption(self) -> str:
+        text = f"Compiled for {self.device}. Transform tables: {self.table_bytes / 2**20:,.1f} MiB on all devices."
+        if self.mesh[0] > 1:
+            text += f" Gradients alone would send {self.ideal_bytes / 2**20:,.1f} MiB."
+        kind = self.device.split(":")[0]
+        if kind in _CHIPS:
+            memory, peak = _CHIPS[kind]
+            largest = max(stage.state_bytes + stage.temporary_bytes for stage in self.stages)
+            verdict = "fits" if largest < memory * 2**30 else "does NOT fit"
+            text += f" A chip has {memory} GiB: it {verdict}. Its peak is {peak} TFLOP/s in bfloat16."
+        return text
 
-def plan(config: Config, *, devices: int = 1) -> Plan:
-    """Compiles the training step of one device's share of the batch; needs no data.
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> "Plan":
+        """Inverse of `dataclasses.asdict`."""
+        stages = tuple(StageCost(**stage) for stage in values.pop("stages"))
+        return cls(**{**values, "mesh": tuple(values["mesh"])}, stages=stages)
+
+
+def plan(config: Config, *, devices: int = 1, topology: str = "") -> Plan:
+    """Compiles the training step of every rollout length for a mesh; needs no data.
 
     Args:
-        config: the experiment.
-        devices: devices the batch is divided over. Parameters and tables stand on each; only the average of the
-            gradients, as many bytes as the parameters, passes between them.
+        config: the experiment; `training.mesh.model` of the devices share samples, the rest divide the batch.
+        devices: how many.
+        topology: compile for TPUs laid out like this, such as v5e:2x4; needs the package libtpu, but no TPU.
 
     Raises:
-        UserError: the batch does not divide over the devices.
+        UserError: the devices do not divide by the mesh or the batch by them, or there is no such topology.
     """
-    if devices < 1 or config.training.batch_size % devices:
-        raise UserError(
-            f"a batch of {config.training.batch_size} does not divide over {devices} devices",
-            remedy="choose --devices that divides training.batch_size",
-        )
+    if topology:
+        found = _TOPOLOGY.fullmatch(topology)
+        if not found:
+            raise UserError(f"{topology!r} is no topology", remedy="give a chip and its layout, such as v5e:2x4")
+        devices = math.prod(int(size) for size in found[2].split("x"))
+    if devices < 1:
+        raise UserError(f"{devices} devices", remedy="give --devices of 1 or more")
+    if topology or devices > len(jax.devices()):
+        mesh_shape(config.training, devices)  # errors before the long work
+        return _in_another_process(config, devices, topology)
+    return compiled_plan(config, jax.devices()[:devices], jax.devices()[0].device_kind)
+
+
+def compiled_plan(config: Config, devices: list[Any], name: str) -> Plan:
+    """See `plan`; for given devices, real or described."""
     channels, grid = Channels.from_config(config.data), expected_grid(config.data)
-    parts = take_apart(build(config.model, config.data, channels, grid, config.training.seed))
-    counts: dict[str, int] = {}
-    for key, subtree in parts.parameters.items():
-        counts[str(key)] = parameter_count(subtree)
-    batch = config.training.batch_size // devices
-    state = initial_state(parts, make_optimiser(config.optimiser, config.training.stages))
-    step = make_train_step(parts.graph, config, vectors=len(channels.winds))
-    y, x = grid.shape
+    mesh = device_mesh(config.training, devices)
     c, d = len(channels.scalars), len(channels.winds)
 
-    def single(*shape: int) -> Any:
-        return jax.ShapeDtypeStruct(shape, np.float32)
-
-    scales = Scales(single(c), single(d), single(y, x, len(channels.statics) + 1), single(y), single(c + d))
-    costs = []
-    for rollout in sorted({stage.rollout_steps for stage in config.training.stages}):
-        times = config.data.input_steps + rollout
-        window = Fields(*(single(batch, times, y, x, size) for size in (c, d, d)))
-        forcings = single(batch, rollout + 1, y, x, channels.forcing_count)
-        compiled = step.lower(state, parts.tables, window, forcings, scales).compile()
-        memory, analysis = compiled.memory_analysis(), compiled.cost_analysis() or {}
-        costs.append(
-            StageCost(
-                rollout,
-                float(analysis.get("flops", 0.0)) * rollout,
-                int(memory.argument_size_in_bytes),
-                int(memory.temp_size_in_bytes),
-            )
+    def constants() -> tuple[Parts, Scales]:
+        parts = take_apart(build(config.model, config.data, channels, grid, config.training.seed))
+        zeros = (
+            np.zeros(size, np.float32) for size in (c, d, (*grid.shape, channels.static_count), grid.shape[0], c + d)
         )
-    tables = sum(leaf.nbytes for leaf in jax.tree.leaves(parts.tables))
-    return Plan(counts, tables, batch, devices, tuple(costs))
+        missing = np.zeros(c + d, bool) if channels.masked else None
+        spectral = SpectralLoss.create(grid, config.loss) if config.loss.kind != "grid" else None
+        return parts, Scales(*(jax.numpy.asarray(array) for array in zeros), missing, spectral)
+
+    with shapes_only():
+        parts, scales = nnx.eval_shape(constants)
+    state = jax.eval_shape(
+        lambda: initial_state(_zeros(parts), make_optimiser(config.optimiser, config.training.stages))
+    )
+    state = jax.tree.map(_placed, state, shardings(state, mesh))
+    tables, scales = put_constants((parts.tables, scales), mesh, abstract=True)
+    samples = jax.NamedSharding(mesh, jax.P(DATA))
+
+    def batch(*shape: int) -> jax.ShapeDtypeStruct:
+        return jax.ShapeDtypeStruct((config.training.batch_size, *shape), np.float32, sharding=samples)
+
+    def cost(rollout: int) -> StageCost:
+        staged = dataclasses.replace(config, training=dataclasses.replace(config.training, stages=(Stage(1, rollout),)))
+        step = make_train_step(parts.graph, staged, vectors=d, mesh=mesh if mesh.size > 1 else None)
+        window = Fields(*(batch(config.data.input_steps + rollout, *grid.shape, size) for size in (c, d, d)))
+        forcings = batch(rollout + 1, *grid.shape, channels.forcing_count)
+        traced = step.trace(state, tables, window, forcings, scales)
+        program = traced.lower().compile()
+        memory = program.memory_analysis()
+        return StageCost(
+            rollout,
+            floating_point_operations(traced.jaxpr),
+            int(memory.argument_size_in_bytes),
+            int(memory.temp_size_in_bytes + memory.output_size_in_bytes - memory.alias_size_in_bytes),
+            communication(program.as_text()),
+        )
+
+    counts = {str(key): parameter_count(subtree) for key, subtree in parts.parameters.items()}
+    lengths = sorted({stage.rollout_steps for stage in config.training.stages})
+    table_bytes = sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in jax.tree.leaves(parts.tables))
+    return Plan(
+        counts,
+        table_bytes,
+        config.training.batch_size,
+        (mesh.shape["data"], mesh.shape["model"]),
+        name,
+        tuple(cost(length) for length in lengths),
+    )
+
+
+def _zeros(parts: Parts) -> Parts:
+    return parts._replace(
+        parameters=jax.tree.map(lambda like: jax.numpy.zeros(like.shape, like.dtype), parts.parameters),
+        statistics=jax.tree.map(lambda like: jax.numpy.zeros(like.shape, like.dtype), parts.statistics),
+    )
+
+
+def _placed(like: Any, sharding: jax.NamedSharding) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(like.shape, like.dtype, sharding=sharding)
+
+
+def _in_another_process(config: Config, devices: int, topology: str) -> Plan:
+    flags = os.environ.get("XLA_FLAGS", "")
+    environment = {
+        **os.environ,
+        "JAX_PLATFORMS": "cpu",
+        "XLA_FLAGS": f"{flags} --xla_force_host_platform_device_count={1 if topology else devices}",
+        # Without these, libtpu asks the network of a cloud which machine it is on.
+        "TPU_SKIP_MDS_QUERY": "1",
+        "TPU_WORKER_HOSTNAMES": "localhost",
+        "TF_CPP_MIN_LOG_LEVEL": "3",
+    }
+    request = json.dumps({"config": config.to_json(), "topology": topology, "devices": devices})
+    done = subprocess.run(
+        [sys.executable, "-m", "weather_scnn.training.plan"],
+        input=request,
+        capture_output=True,
+        text=True,
+        env=environment,
+        check=False,
+    )
+    answer = json.loads(done.stdout.splitlines()[-1]) if done.returncode == 0 and done.stdout.strip() else None
+    if answer is None:
+        last = (done.stderr.strip().splitlines() or ["no output"])[-1]
+        raise UserError(
+            f"the program could not be compiled for {topology or f'{devices} devices'}: {last}",
+            remedy="try fewer devices, or a topology that exists, such as v5e:2x4 or v5p:2x2x4",
+        )
+    if "error" in answer:
+        raise UserError(answer["error"], remedy=answer["remedy"])
+    return Plan.from_json(answer)
+
+
+def _described(topology: str) -> list[Any]:
+    """Devices of a TPU topology, of which none need exist."""
+    from jax.experimental import topologies
+
+    try:
+        return list(topologies.get_topology_desc(platform="tpu", topology_name=topology).devices)
+    except Exception as error:  # what libtpu and its absence raise is no documented class
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise UserError(
+            f"no compiler for {topology}: {reason}",
+            remedy="install libtpu (pip install 'weather-scnn[tpu]'), and give a topology such as v5e:2x4 or v5p:2x2x4",
+        ) from error
+
+
+def _answer() -> None:
+    """The other process: a request on standard input, a plan or an error on standard output."""
+    request = json.load(sys.stdin)
+    topology = request["topology"]
+    try:
+        devices = _described(topology) if topology else jax.devices()[: request["devices"]]
+        name = topology or jax.devices()[0].device_kind
+        result = dataclasses.asdict(compiled_plan(Config.from_json(request["config"]), devices, name))
+    except UserError as error:
+        result = {"error": error.what, "remedy": error.remedy}
+    print(json.dumps(result))
+
+
+if __name__ == "__main__":
+    _answer()

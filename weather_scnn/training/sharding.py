@@ -22,18 +22,17 @@ DATA, MODEL = "data", "model"
 _TRANSFORMS = (HarmonicTransform, SpinTransform)
 
 
-def device_mesh(training: TrainingConfig, devices: list[Any] | None = None) -> Mesh:
-    """All devices as (data, model), neighbours along `model` on one host where they fit.
+def mesh_shape(training: TrainingConfig, count: int) -> tuple[int, int]:
+    """(data, model) for so many devices.
 
     Args:
         training: `mesh.model`, and the batch that the axis `data` has to divide.
-        devices: default all of all processes.
+        count: how many devices.
 
     Raises:
         UserError: the devices do not divide by `mesh.model`, or the batch by the rest.
     """
-    devices = jax.devices() if devices is None else devices
-    count, model = len(devices), training.mesh.model
+    model = training.mesh.model
     if count % model:
         fitting = ", ".join(str(size) for size in range(1, count + 1) if count % size == 0)
         raise UserError(
@@ -50,6 +49,22 @@ def device_mesh(training: TrainingConfig, devices: list[Any] | None = None) -> M
             remedy=f"set training.batch_size to {f'{below} or ' if below else ''}{above}, or training.mesh.model so "
             "that fewer devices divide the batch",
         )
+    return data, model
+
+
+def device_mesh(training: TrainingConfig, devices: list[Any] | None = None) -> Mesh:
+    """Devices as (data, model), neighbours along `model` on one host where they fit.
+
+    Args:
+        training: see `mesh_shape`.
+        devices: default all of all processes.
+
+    Raises:
+        UserError: see `mesh_shape`.
+    """
+    devices = jax.devices() if devices is None else devices
+    count = len(devices)
+    data, model = mesh_shape(training, count)
     hosts = len({device.process_index for device in devices})
     if hosts > 1 and count // hosts % model == 0:
         shape = (count // hosts // model, model)
