@@ -15,6 +15,10 @@ import fsspec.config
 
 from weather_scnn.errors import UserError
 
+# gcsfs would first ask a bucket's kind by gRPC, for a feature still called experimental, and wait a minute where only
+# the JSON API answers: behind a proxy, at an emulator.
+os.environ.setdefault("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")
+
 ZARR_MARKS = ("zarr.json", ".zmetadata", ".zgroup")
 GLOB_MARKS = "*?["
 _CLOUDS = ("gs", "gcs", "s3", "s3a", "az", "abfs", "abfss")

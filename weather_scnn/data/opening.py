@@ -63,6 +63,15 @@ def coverage_fault(latitude: np.ndarray, longitude: np.ndarray) -> str:
     return ""
 
 
+def longitudes_from(dataset: xr.Dataset, west: float = -180.0) -> xr.Dataset:
+    """A canonical dataset with longitudes ascending in [west, west + 360), for programs that want −180 … 180."""
+    longitude = (dataset["longitude"].values - west) % 360.0 + west
+    order = np.argsort(longitude, kind="stable")
+    attributes = dataset["longitude"].attrs
+    moved = take(dataset, "longitude", order)
+    return moved.assign_coords(longitude=("longitude", longitude[order], attributes))
+
+
 def _levels_of(array: xr.DataArray, levels: Sequence[float]) -> xr.DataArray | None:
     """Those of `levels` that a file holds; None if it holds none of them. Fields without levels stay."""
     if "level" not in array.dims:
