@@ -5,6 +5,7 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
+import jax
 import numpy as np
 from jax.extend import core
 
@@ -131,13 +132,11 @@ def _operations(equation: Any) -> float:
         outputs = kernel[equation.params["dimension_numbers"].rhs_spec[0]]
         return 2.0 * size * math.prod(kernel) / outputs
     if name == "fft":
-        lengths = equation.params["fft_lengths"]
-        real = "RFFT" in str(equation.params["fft_type"]).upper()
-        shape = (
-            equation.invars[0].aval.shape if "IRFFT" not in str(equation.params["fft_type"]).upper() else result.shape
-        )
-        count = float(np.prod(shape, dtype=np.float64))
-        return 5.0 * count * math.log2(math.prod(lengths)) / (2.0 if real else 1.0)
+        kind = equation.params["fft_type"]
+        real = kind in (jax.lax.FftType.RFFT, jax.lax.FftType.IRFFT)
+        values = result.shape if kind == jax.lax.FftType.IRFFT else equation.invars[0].aval.shape
+        length = math.prod(equation.params["fft_lengths"])
+        return 5.0 * math.prod(values) * math.log2(length) / (2.0 if real else 1.0)
     if name in _FREE or not np.issubdtype(getattr(result, "dtype", np.int32), np.inexact):
         return 0.0
     return size

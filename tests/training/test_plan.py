@@ -1,0 +1,109 @@
+"""What a program costs, against counts by hand, and the plan of an experiment."""
+
+import dataclasses
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from weather_scnn.errors import UserError
+from weather_scnn.training.configuration import MeshConfig, Stage, with_overrides
+from weather_scnn.training.plan import Plan, plan
+from weather_scnn.training.program import communication, floating_point_operations
+from weather_scnn.training.rollout import segment_length
+
+PROGRAM = """HloModule jit_step
+%sum (a: f32[], b: f32[]) -> f32[] {
+  ROOT %add = f32[] add(%a, %b)
+}
+%body (p: (s32[], f32[8,4])) -> (s32[], f32[8,4]) {
+  %reduced = f32[8,4]{1,0} all-reduce(%x), channel_id=1, replica_groups={{0,1},{2,3}}, to_apply=%sum
+  %moved = (f32[2,2]{1,0}, f32[2,2]{1,0}) all-to-all(%y, %z), replica_groups={{0,1}}
+}
+%condition (p: (s32[], f32[8,4])) -> pred[] {
+  ROOT %less = pred[] compare(%i, %n), direction=LT
+}
+ENTRY %main (x: f32[8,4]) -> f32[8,4] {
+  %loop = (s32[], f32[8,4]) while(%t), condition=%condition, body=%body, backend_config={"known_trip_count":{"n":"3"}}
+  %gathered = bf16[16]{0} all-gather(%w), dimensions={0}, replica_groups=[2,2]<=[4]
+  %scattered = f32[4]{0} reduce-scatter(%v), replica_groups=[1,4]<=[4], dimensions={0}, to_apply=%sum
+  %started = (f32[10]{0}, f32[10]{0}) collective-permute-start(%u), source_target_pairs={{0,1}}
+}
+"""
+
+
+def test_communication_counts_loops_and_what_each_collective_sends():
+    assert communication(PROGRAM) == {
+        "all-reduce": 3 * 2 * 8 * 4 * 4,
+        "all-to-all": 3 * 2 * 4 * 4,
+        "all-gather": 16 * 2,
+        "reduce-scatter": 4 * 4 * 4,
+        "collective-permute": 10 * 4,
+    }
+
+
+def test_operations_count_products_transforms_and_loops():
+    a, b = jnp.ones((3, 4, 5)), jnp.ones((3, 5, 6))
+
+    def count(function, *arguments):
+        return floating_point_operations(jax.make_jaxpr(function)(*arguments))
+
+    assert count(lambda a, b: a @ b, a, b) == 2 * 3 * 4 * 5 * 6
+    square = jnp.ones((5, 5))
+    assert count(lambda a: jax.lax.scan(lambda x, _: (x @ square, None), a, None, length=7)[0], a) == 7 * 2 * 60 * 5
+    assert count(lambda x: jnp.fft.rfft(x).real, jnp.ones((2, 64))) == pytest.approx(0.5 * 5 * 128 * 6, rel=0.1)
+    once = count(jax.grad(lambda w, x: jnp.sum((x @ w) ** 2)), square, a[0])
+    again = count(jax.grad(lambda w, x: jnp.sum(jax.checkpoint(lambda y: jnp.sin(y @ w))(x @ w))), square, a[0])
+    product = 2 * 4 * 5 * 5
+    assert 2 * product <= once < 2.5 * product and again > 4 * product
+
+
+def test_a_plan_needs_no_data_and_counts_what_is_computed(small_config):
+    config = dataclasses.replace(small_config, data=dataclasses.replace(small_config.data, path=""))
+    found = plan(config)
+    assert set(found.parameters) >= {"encoder", "decoder"} and found.mesh == (1, 1)
+    one, two = found.stages
+    assert (one.rollout_steps, two.rollout_steps) == (1, 2) and one.communicated == {}
+    # Forward and backward are 3 units a step at most, and with the step computed again 4.
+    assert 2 < two.flops / one.flops < 3.3
+    assert one.state_bytes > 4 * 4 * sum(found.parameters.values()) + found.table_bytes
+    assert Plan.from_json(json.loads(json.dumps(dataclasses.asdict(found)))) == found
+    assert len(found.render()) == 2
+
+
+def test_what_cannot_be_planned_is_refused_before_anything_is_compiled(small_config):
+    with pytest.raises(UserError, match=r"set training\.batch_size to 8"):
+        plan(small_config, devices=8)
+    with pytest.raises(UserError, match="v5e:2x4"):
+        plan(small_config, topology="v5litepod-8")
+
+
+def test_segments_are_about_the_root_of_the_rollout():
+    assert [segment_length(steps, "nested") for steps in (4, 9, 12, 16)] == [2, 3, 4, 4]
+    assert segment_length(12, "step") == segment_length(12, "auto") == 0 and segment_length(40, "auto") == 7
+
+
+@pytest.mark.slow
+def test_devices_along_data_send_their_gradients_once_whatever_the_rollout(small_config):
+    config = with_overrides(small_config, ["training.stages=1x1,1x3", "training.batch_size=8"])
+    found = plan(config, devices=8)
+    assert found.mesh == (8, 1)
+    for stage in found.stages:
+        assert sum(stage.communicated.values()) < 1.3 * found.ideal_bytes + 20_000  # moments of the batch norms
+    mixed = plan(
+        dataclasses.replace(config, training=dataclasses.replace(config.training, mesh=MeshConfig(2))), devices=8
+    )
+    assert mixed.mesh == (4, 2) and mixed.stages[0].state_bytes < found.stages[0].state_bytes
+
+
+@pytest.mark.slow
+def test_memory_of_a_rollout_grows_no_faster_than_the_root_of_its_length(small_config):
+    config = with_overrides(small_config, ["training.stages=1x1,1x4,1x12", "training.remat=nested"])
+    one, four, twelve = (stage.temporary_bytes for stage in plan(config).stages)
+    assert four < np.sqrt(4) * one and twelve < np.sqrt(12) * one
+    plain = dataclasses.replace(
+        config, training=dataclasses.replace(config.training, remat="none", stages=(Stage(1, 12),))
+    )
+    assert plan(plain).stages[0].temporary_bytes > 2 * twelve
