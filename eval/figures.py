@@ -72,7 +72,7 @@ def curves(
     lines: tuple[float, ...] = (),
     least_span: float = 0.0,
     crossing: tuple[float, float, str] | None = None,
-    dashed: Mapping[int, Curve] | None = None,
+    beside: Mapping[int, Curve] | None = None,
 ) -> Figure:
     """One score against lead time.
 
@@ -85,7 +85,7 @@ def curves(
         lines: values to mark by a thin horizontal line.
         least_span: the axis reaches at least this far to both sides of 0, so that rounding does not look like a bias.
         crossing: hours, value and text of a point to mark, such as where the ACC falls below 0.6.
-        dashed: a second score of the same systems, in the same colours, thin and dashed.
+        beside: a second score of the same systems, thin and dashed in the same colours; the first is then not dashed.
     """
     with matplotlib.rc_context(STYLE):
         figure, axes = _panel(title, units)
@@ -93,14 +93,14 @@ def curves(
             axes.axhline(value, color=MUTED, linewidth=0.9, zorder=1)
         for index, curve in sorted(series.items(), reverse=True):
             shown = np.isfinite(curve.values)
-            line = system_line(index)
+            line = system_line(index) | ({"linestyle": "-"} if beside else {})
             if curve.lower is not None and curve.upper is not None:
                 axes.fill_between(
                     hours[shown], curve.lower[shown], curve.upper[shown], color=line["color"], alpha=0.16, linewidth=0
                 )
             dots = shown.sum() == 1 or (index == 0 and shown.sum() <= 12)
             axes.plot(hours[shown], curve.values[shown], marker="o" if dots else "", markersize=3.4, **line)
-        for index, curve in (dashed or {}).items():
+        for index, curve in (beside or {}).items():
             shown = np.isfinite(curve.values)
             axes.plot(hours[shown], curve.values[shown], **{**system_line(index), **_THIN})
         _lead_axis(axes, hours)

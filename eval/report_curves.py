@@ -99,7 +99,7 @@ def _section(subject: Subject, metric: str) -> str:
         if not series:
             continue
         used |= set(series)
-        dashed = _series(subject, field, "ensemble_mean_rmse") if metric == "spread" else {}
+        beside = _series(subject, field, "ensemble_mean_rmse") if metric == "spread" else {}
         main = subject.systems.index(subject.main)
         crossing = None
         if metric == "acc" and main in series and (limit := useful_hours(subject.hours, series[main].values)):
@@ -113,9 +113,9 @@ def _section(subject: Subject, metric: str) -> str:
             lines=name.lines,
             least_span=0.02 * _largest_rmse(subject, field) if metric == "bias" else 0.0,
             crossing=crossing,
-            dashed=dashed,
+            beside=beside,
         )
-        rows = _rows(subject, series, metric) + _rows(subject, dashed, "ensemble_mean_rmse")
+        rows = _rows(subject, series, metric) + _rows(subject, beside, "ensemble_mean_rmse")
         head = ["system", "metric", "lead_hours", "value", "lower", "upper"]
         description = f"{name.title} of {field.label} against lead time"
         drawn.append(subject.output.figure(figure, f"{metric}_{field.slug}", description, head, rows))
@@ -125,7 +125,7 @@ def _section(subject: Subject, metric: str) -> str:
     if metric == "acc":
         text += " The thin line marks 0.6, the dot where the forecast falls below it."
     if metric == "spread":
-        text += " The dashed line is the RMSE of the ensemble mean."
+        text += " Solid the spread, dashed the RMSE of the ensemble mean."
     if any(
         bound is not None for bound in subject.file.interval(subject.fields[0], metric, subject.main, subject.region)
     ):

@@ -99,9 +99,12 @@ def rank_section(subject: Subject) -> str:
     drawn = []
     leads = group["lead_time"].values
     chosen = dict.fromkeys(int(np.abs(leads - np.timedelta64(hours, "h")).argmin()) for hours in MAP_HOURS)
-    for field in headline_fields(subject.scalar_fields, _FIELDS):
-        if field.variable not in group:
-            continue
+    fields = [
+        field
+        for field in subject.scalar_fields
+        if field.variable in group and np.isfinite(field.of(group).values).any()
+    ]
+    for field in headline_fields(fields, _FIELDS):
         for system in map(str, group["system"].values):
             for position in chosen:
                 share = field.of(group).sel(system=system).isel(lead_time=position).values.astype(np.float64)

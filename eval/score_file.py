@@ -14,6 +14,8 @@ from eval.scorecard import Field, values
 from eval.scoring import open_scores
 
 OPTIONAL_GROUPS = ("intervals", "differences", "spectra", "maps", "rank_histogram")
+# As large as the scores themselves, and asked for as often.
+_SMALL = {"intervals", "differences"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,6 +48,8 @@ class ScoreFile:
             # What a group shares with the root need not be written twice.
             shared = {key: scores[key] for key in scores.coords if key in dataset.dims and key not in dataset.coords}
             groups[name] = dataset.assign_coords(shared)
+        for name in _SMALL & set(groups):
+            groups[name] = groups[name].load()
         return cls(path, scores, groups)
 
     def interval(
@@ -55,7 +59,7 @@ class ScoreFile:
         group = self.groups.get("intervals")
         if group is None or field.variable not in group:
             return None, None
-        bounds = [values(group.sel(bound=bound), field, metric, system, region) for bound in ("lower", "upper")]
+        bounds = [values(group, field, metric, system, region, bound=bound) for bound in ("lower", "upper")]
         return (bounds[0], bounds[1]) if all(np.isfinite(bound).any() for bound in bounds) else (None, None)
 
     @property
@@ -69,8 +73,8 @@ class ScoreFile:
         group = self.groups.get("differences")
         if group is None or field.variable not in group or reference not in group["reference_system"].values:
             return None
-        against = group.sel(reference_system=reference)
         lower, upper = (
-            values(against.sel(statistic=bound), field, metric, system, region) for bound in ("lower", "upper")
+            values(group, field, metric, system, region, reference_system=reference, statistic=bound)
+            for bound in ("lower", "upper")
         )
         return (lower > 0) | (upper < 0) if np.isfinite(lower).any() else None

@@ -30,7 +30,8 @@ SCORE_NAMES: dict[str, ScoreName] = {
     "rmse": ScoreName(
         "RMSE",
         "Root-mean-square error: the typical size of the error, in the field's own units, large errors counting most. "
-        "0 is perfect. Every cell weighs by its area, and the root is taken last, after the mean over all forecasts.",
+        "0 is perfect. Every cell weighs by its area, and the root is taken last, after the mean over all forecasts. An ensemble's is "
+        "that of its mean.",
         from_zero=True,
     ),
     "mse": ScoreName(

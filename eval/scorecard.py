@@ -134,10 +134,16 @@ def headline_fields(fields: Sequence[Field], count: int) -> list[Field]:
     return [field for field in fields if field in chosen]
 
 
-def values(scores: xr.Dataset, field: Field, metric: str, system: str, region: str) -> np.ndarray:
-    """One score against lead time, shape (lead_time,); NaN where the file has it not."""
+def values(scores: xr.Dataset, field: Field, metric: str, system: str, region: str, **others: str) -> np.ndarray:
+    """One score against lead time, shape (lead_time,); NaN where the file has it not.
+
+    Args:
+        scores: the root of a file of scores, or its intervals or differences.
+        field, metric, system, region: which score.
+        others: labels of further dimensions, such as bound="lower".
+    """
     array = scores[field.variable]
-    wanted = {"metric": metric, "system": system, "region": region, "level": field.level}
+    wanted = {"metric": metric, "system": system, "region": region, "level": field.level, **others}
     position: list[int | slice] = []
     # Plain indexing: a report asks for thousands of curves, and label look-up would take most of its time.
     for name in map(str, array.dims):

@@ -6,9 +6,14 @@ import re
 
 import numpy as np
 import pytest
+import xarray as xr
 
+from eval import page
 from eval.projection import project
 from eval.report import write_report
+from eval.report_curves import useful_hours
+from eval.score_file import ScoreFile
+from eval.scorecard import list_fields
 from eval.scoring import open_scores, score
 from weather_scnn.errors import UserError
 
@@ -159,3 +164,71 @@ def test_projection_keeps_areas_and_places():
     height, _ = project(north, latitude, longitude, pixels=900)
     assert height[0, shape[1] // 2] < -80 and height[-1, shape[1] // 2] > 80
     assert extent[1] / extent[3] == pytest.approx(2.05, abs=0.01)
+
+
+def test_curves_carry_their_intervals_and_the_region_asked_for(scores_path, tmp_path):
+    index = write_report(
+        scores_path, str(tmp_path / "tropics"), region="tropics", reference="climatology", progress=False
+    )
+    scores, bounds = open_scores(scores_path), open_scores(scores_path, group="intervals")
+    wanted = {"level": 500, "region": "tropics", "system": "model", "metric": "rmse"}
+    with open(index.parent / "tables" / "rmse_geopotential_500.csv", newline="") as file:
+        rows = [row for row in csv.DictReader(file) if row["system"] == "model"]
+    np.testing.assert_allclose(
+        [float(row["value"]) for row in rows], scores["geopotential"].sel(**wanted).values, rtol=1e-6
+    )
+    for bound in ("lower", "upper"):
+        expected = bounds["geopotential"].sel(**wanted, bound=bound).values
+        np.testing.assert_allclose([float(row[bound]) for row in rows], expected, rtol=1e-6)
+    text = index.read_text()
+    assert "skill against climatology" in text and "Region: tropics" in text and "95 % intervals" in text
+    with pytest.raises(UserError, match="no system 'hres'"):
+        write_report(scores_path, str(tmp_path / "other"), reference="hres", progress=False)
+    with pytest.raises(UserError, match="no region 'europe'"):
+        write_report(scores_path, str(tmp_path / "other"), region="europe", progress=False)
+    assert [path.name for path in tmp_path.iterdir()] == ["tropics"]
+
+
+def test_brackets_mark_differences_that_may_be_chance(scores_path):
+    file = ScoreFile.open(scores_path)
+    field = list_fields(file.scores)[0]
+    lower, upper = (
+        field.of(file.groups["differences"]).sel(
+            system="model", reference_system="persistence", region="global", metric="rmse", statistic=bound
+        )
+        for bound in ("lower", "upper")
+    )
+    sure = file.significant(field, "rmse", "model", "persistence", "global")
+    np.testing.assert_array_equal(sure, (lower.values > 0) | (upper.values < 0))
+    assert "<small>(+3 %)</small>" in page.scorecard_cell("1.0", 0.03, unsure=True)
+    assert "<small>−3 %</small>" in page.scorecard_cell("1.0", -0.03, unsure=False)
+    assert "<small>0 %</small>" in page.scorecard_cell("1.0", -0.001, unsure=False)
+
+
+def test_the_lead_at_which_a_forecast_stops_being_useful():
+    hours = np.array([24.0, 48, 72, 96])
+    assert useful_hours(hours, np.array([0.9, 0.7, 0.5, 0.3])) == pytest.approx(60)
+    assert useful_hours(hours, np.array([0.9, 0.8, 0.7, 0.65])) is None
+    assert useful_hours(hours, np.array([0.5, 0.4, 0.7, 0.3])) == 0
+    # A gap is bridged; what comes back above 0.6 later does not count.
+    assert useful_hours(hours, np.array([0.8, np.nan, 0.4, 0.9])) == pytest.approx(48)
+
+
+def test_the_page_of_an_ensemble(make, world, tmp_path):
+    truth = make.truth()
+    members = [make.forecast(truth, noise=0.05, seed=seed) for seed in range(1, 5)]
+    ensemble = xr.concat(members, dim="realization")[["geopotential"]].assign_coords(realization=range(4))
+    store = str(tmp_path / "ensemble.zarr")
+    ensemble.chunk({"time": 1}).to_zarr(store, consolidated=False)
+    scores = str(tmp_path / "scores.nc")
+    score([world["forecast"], f"ensemble={store}"], world["truth"], scores, climatology=world["climatology"],
+          variables=["geopotential"], maps=["24h"], spectra=["24h"], progress=False)  # fmt: skip
+    index = write_report(scores, str(tmp_path / "report"), forecast=store, truth=world["truth"], progress=False)
+    text = index.read_text(encoding="utf-8")
+    for part in ("CRPS", "Ensemble spread", "Rank histograms", "Spectra", "Where the errors are", "first of 4 members"):
+        assert part in text
+    tables = {path.stem for path in (index.parent / "tables").glob("*.csv")}
+    assert {"spread_geopotential_500", "spectrum_ratio_geopotential_500", "bias_map_geopotential_500_24h"} <= tables
+    with open(index.parent / "tables" / "rank_histogram_ensemble_geopotential_500_24h.csv", newline="") as file:
+        shares = [float(row["per cent of area"]) for row in csv.DictReader(file)]
+    assert len(shares) == 5 and sum(shares) == pytest.approx(100)

@@ -14,17 +14,9 @@ from weather_scnn.forecasting.propagation import read_states
 from weather_scnn.forecasting.trained_run import load_run
 from weather_scnn.nn import Fields, map_fields
 from weather_scnn.sphere import power_spectrum
-from weather_scnn.training.loop import train
 
 INIT = "2001-01-04:2001-01-04:12h"
 STEP = np.timedelta64(6, "h")
-
-
-@pytest.fixture(scope="module")
-def run(small_config, small_statistics, tmp_path_factory):
-    workdir = tmp_path_factory.mktemp("run")
-    train(small_config, workdir, statistics=small_statistics, progress=False)
-    return str(workdir)
 
 
 @pytest.fixture(scope="module")

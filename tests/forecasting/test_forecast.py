@@ -5,14 +5,6 @@ import xarray as xr
 from weather_scnn.errors import UserError
 from weather_scnn.forecasting import forecast as module
 from weather_scnn.forecasting.forecast import forecast, initial_times, split_init
-from weather_scnn.training.loop import train
-
-
-@pytest.fixture(scope="module")
-def run(small_config, small_statistics, tmp_path_factory):
-    workdir = tmp_path_factory.mktemp("run")
-    train(small_config, workdir, statistics=small_statistics, progress=False)
-    return str(workdir)
 
 
 def test_the_store_has_the_layout_that_weatherbench_2_reads(run, small_store, tmp_path):
