@@ -8,9 +8,11 @@ import sys
 
 import numpy as np
 import pytest
+from etils import epath
 
+from weather_scnn.data.whole_files import write_whole
 from weather_scnn.training.log import COLUMNS, Display, RunLog, Table, read_metrics, read_table, scorecard_lines
-from weather_scnn.training.validation import Scorecard
+from weather_scnn.training.scorecard import Scorecard
 
 ROW = {"step": 1, "loss": 1.0, "grad_norm": 0.5, "learning_rate": 1e-3, "rollout_steps": 1}
 CARD = Scorecard(
@@ -37,8 +39,6 @@ def test_a_table_of_an_earlier_version_is_kept(tmp_path):
 
 
 def test_validation_is_written_beside_persistence(tmp_path):
-    from etils import epath
-
     with RunLog(epath.Path(tmp_path), 0) as log:
         log.validation(7, CARD)
     rows = read_table(tmp_path / "validation.csv")
@@ -96,26 +96,23 @@ def test_the_bar_fits_a_terminal_of_80_columns():
     assert max(len(line) for line in re.split(r"[\r\n]+", plain)) <= 80
 
 
-def test_a_remote_table_is_written_anew(tmp_path, monkeypatch):
-    """An object store cannot append."""
+def test_a_remote_table_is_written_anew(monkeypatch):
+    """An object store cannot append, and renaming there is a copy."""
+    import weather_scnn.training.log as log
 
-    path = tmp_path / "metrics.csv"
-    table = Table(path, COLUMNS, 0)
-    monkeypatch.setattr(table, "path", _Remote(path))
+    written = []
+    monkeypatch.setattr(log, "read_table", lambda path: [])
+    monkeypatch.setattr(log, "write_whole", lambda path, text: written.append((str(path), text)))
+    table = Table(epath.Path("gs://bucket/run/metrics.csv"), ("step", "loss"), 0)
     table.write([ROW])
     table.write([ROW | {"step": 2}])
-    assert [row["step"] for row in read_metrics(path)] == ["1", "2"]
+    assert written[-1] == ("gs://bucket/run/metrics.csv", "step,loss\r\n1,1.0\r\n2,1.0\r\n") and len(written) == 3
 
 
-class _Remote:
-    def __init__(self, path):
-        self._path = path
-
-    def __str__(self):
-        return "gs://bucket/metrics.csv"
-
-    def write_text(self, text):
-        self._path.write_text(text)
+def test_a_file_is_replaced_at_once(tmp_path):
+    write_whole(tmp_path / "a.json", "one")
+    write_whole(tmp_path / "a.json", b"two")
+    assert (tmp_path / "a.json").read_text() == "two" and len(list(tmp_path.iterdir())) == 1
 
 
 @pytest.fixture(autouse=True)

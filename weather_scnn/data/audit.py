@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Bool
 
 from weather_scnn.data.reading import StateArrays, StateReader
+from weather_scnn.data.whole_files import write_whole
 from weather_scnn.progress import progress_bar
 
 _logger = logging.getLogger(__name__)
@@ -66,7 +67,7 @@ def audit(
     tell(flags, usable, reader)
     if record is not None and share[0] == 0:
         found = {"audited": key, "unusable": np.flatnonzero(~usable).tolist()}
-        record.write_text(json.dumps(found) + "\n")
+        write_whole(record, json.dumps(found) + "\n")
     return usable
 
 

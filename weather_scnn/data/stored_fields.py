@@ -6,11 +6,13 @@ millisecond a chunk, most of it Python; TensorStore decodes in C++ threads.
 
 import dataclasses
 import logging
+import os
 import warnings
 from collections.abc import Sequence
 from typing import Any
 
 import fsspec
+import fsspec.config
 import numpy as np
 import tensorstore
 import xarray as xr
@@ -60,7 +62,7 @@ class StoredFields:
         filesystem, root = fsspec.core.url_to_fs(path)
         protocol = filesystem.protocol if isinstance(filesystem.protocol, str) else filesystem.protocol[0]
         scheme = _SCHEMES.get(protocol)
-        if scheme is None or not filesystem.isdir(root):
+        if scheme is None or not filesystem.isdir(root) or (scheme != "file://" and _needs_fsspec(protocol)):
             return None
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message=".*consolidated metadata", category=RuntimeWarning)
@@ -74,7 +76,7 @@ class StoredFields:
                 return None
             driver = "zarr" if array.metadata.zarr_format == 2 else "zarr3"
             spec = {"driver": driver, "kvstore": f"{scheme}{root.rstrip('/')}/{name}/", "recheck_cached_data": False}
-            arrays[name] = tensorstore.open(spec, context=context, read=True, open=True).result()
+            arrays[name] = tensorstore.open(spec, context=context, read=True, open=True).result(timeout=60)
             dimensions[name] = tuple(map(str, stored.dims))
         axes = {axis for dims in dimensions.values() for axis in dims}
         return cls(arrays, dimensions, {axis: _positions(raw, axis, dataset) for axis in axes})
@@ -116,6 +118,12 @@ class StoredFields:
         values = values.transpose([dims.index(axis) for axis in _AXES if axis in dims])
         values = values[..., _as_slice(self.positions["latitude"]), :]
         return values[..., _as_slice(self.positions["longitude"])]
+
+
+def _needs_fsspec(protocol: str) -> bool:
+    """Whether a cloud is reached in a way that TensorStore, which takes the machine's own credentials, is not told."""
+    options = {key: value for key, value in fsspec.config.conf.get(protocol, {}).items() if value != "anon"}
+    return bool(options) or "STORAGE_EMULATOR_HOST" in os.environ
 
 
 def _is_plain(stored: xr.DataArray) -> bool:

@@ -11,6 +11,7 @@ from etils import epath
 from jaxtyping import Float
 
 from weather_scnn.data.normalisation import Normalisation
+from weather_scnn.data.whole_files import write_whole
 from weather_scnn.errors import UserError
 from weather_scnn.sphere import Grid
 from weather_scnn.training.configuration import Config
@@ -205,9 +206,7 @@ class Checkpoints:
 
 def save_config(config: Config, workdir: epath.Path) -> None:
     """Writes the configuration in force, replacing the file at once."""
-    part = workdir / "config.part"
-    part.write_text(json.dumps(config.to_json(), indent=2) + "\n")
-    part.replace(workdir / "config.json")
+    write_whole(workdir / "config.json", json.dumps(config.to_json(), indent=2) + "\n")
 
 
 def parameter_count(tree: Any) -> int:

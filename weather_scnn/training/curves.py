@@ -8,8 +8,9 @@ from typing import Any
 from etils import epath
 
 from weather_scnn.data.catalogue import lookup
+from weather_scnn.data.whole_files import write_whole
 from weather_scnn.training.log import read_metrics, read_table
-from weather_scnn.training.validation import headline_order
+from weather_scnn.training.scorecard import headline_order
 
 _BLUE, _ORANGE, _GREY = "#1f5a96", "#c2571a", "#888888"
 _LEADS = ("#9dc3e6", "#4a8ac9", "#1f4e79", "#0b2540")
@@ -52,9 +53,7 @@ def draw_curves(workdir: Any) -> None:
             continue
         picture = io.BytesIO()
         figure.savefig(picture, dpi=120, format="png")
-        part = workdir / f"{name}.part.png"
-        part.write_bytes(picture.getvalue())
-        part.replace(workdir / f"{name}.png")
+        write_whole(workdir / f"{name}.png", picture.getvalue())
 
 
 def _figure(rows: int, columns: int, height: float) -> tuple[Any, Any]:

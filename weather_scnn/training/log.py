@@ -13,8 +13,9 @@ import rich.text
 from etils import epath
 from tensorboardX import SummaryWriter
 
+from weather_scnn.data.whole_files import write_whole
 from weather_scnn.progress import progress_bar
-from weather_scnn.training.validation import Scorecard, headline_order
+from weather_scnn.training.scorecard import Scorecard, headline_order
 
 COLUMNS = (
     "step", "loss", "validation_loss", "grad_norm", "learning_rate", "rollout_steps", "skipped_steps",
@@ -38,16 +39,14 @@ class Table:
         self.path, self.columns = path, columns
         kept = [row for row in read_table(path) if int(row["step"]) <= resumed_step]
         self._text = ",".join(columns) + "\r\n" + self._lines(kept)
-        part = path.parent / f"{path.name}.part"
-        part.write_text(self._text)
-        part.replace(path)
+        write_whole(path, self._text)
 
     def write(self, rows: Sequence[Mapping[str, Any]]) -> None:
         """Appends lines."""
         lines = self._lines(rows)
         if "://" in str(self.path):
             self._text += lines
-            self.path.write_text(self._text)
+            write_whole(self.path, self._text)
         else:
             with self.path.open("a") as file:
                 file.write(lines)

@@ -1,7 +1,5 @@
 """Validation while training: forecasts from evenly spaced initial times, against persistence."""
 
-from typing import NamedTuple
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -20,45 +18,8 @@ from weather_scnn.training.configuration import Config
 from weather_scnn.training.loss import Scales, step_errors, weighted_loss
 from weather_scnn.training.placement import place
 from weather_scnn.training.rollout import Parts, advance
+from weather_scnn.training.scorecard import Scorecard
 from weather_scnn.training.sharding import host_share
-
-# What forecasters look at first; the rest stands in validation.csv.
-_HEADLINES = (
-    "geopotential at 500 hPa",
-    "temperature at 850 hPa",
-    "2m_temperature",
-    "wind at 850 hPa",
-    "10m_wind",
-    "mean_sea_level_pressure",
-    "surface_pressure",
-)
-
-
-class Scorecard(NamedTuple):
-    """RMSE of forecasts, and of persistence from the same initial times.
-
-    Attributes:
-        loss: as the training's, on rollouts of the same length.
-        names: of the channels; a wind is scored as a vector.
-        days: lead times.
-        rmse, persistence: in the fields' units, (leads, c + d); the root is taken last.
-    """
-
-    loss: float
-    names: tuple[str, ...]
-    days: tuple[float, ...]
-    rmse: Float[np.ndarray, "lead c+d"]
-    persistence: Float[np.ndarray, "lead c+d"]
-
-    def headlines(self, most: int = 6) -> list[int]:
-        """Channels to show where there is little room."""
-        return headline_order(self.names)[:most]
-
-
-def headline_order(names: tuple[str, ...]) -> list[int]:
-    """Positions of the channels, those that forecasters look at first in front."""
-    rank = {name: index for index, name in enumerate(_HEADLINES)}
-    return sorted(range(len(names)), key=lambda index: (rank.get(names[index], len(rank)), index))
 
 
 class Validation:
