@@ -105,6 +105,26 @@ def test_only_the_period_counts(times, tmp_path):
     assert result["surface_pressure"].sel(statistic="increment_count") == 7 * 72
 
 
+def test_a_spread_small_beside_the_mean_keeps_its_digits(times, tmp_path, monkeypatch):
+    """Geopotential at 50 hPa and increments of metres: sums of squares in float64 would lose seven digits of nine."""
+    monkeypatch.setattr(statistics, "_PIECE_BYTES", 1000)
+    monkeypatch.setattr(statistics, "_BLOCK_BYTES", 500)
+    rng = np.random.default_rng(2)
+    dataset = make_dataset(times)[["surface_pressure"]]
+    values = (2.0e5 + np.cumsum(rng.normal(0, 0.1, (len(times), *GRID.shape)), axis=0)).astype(np.float32)
+    dataset["surface_pressure"] = dataset["surface_pressure"].copy(data=values)
+    compute_statistics(
+        write(dataset, tmp_path / "d.zarr"), str(tmp_path / "s.nc"), time=None, step="6h", no_beam=True, progress=False
+    )
+    result = read_statistics(str(tmp_path / "s.nc"))["surface_pressure"]
+    together = np.diff(times) == np.timedelta64(6, "h")
+    increments = np.diff(values.astype(np.float64), axis=0)[together]
+    for prefix, part in (("", values), ("increment_", increments)):
+        mean, std = weighted(part, (0, 1, 2))
+        np.testing.assert_allclose(result.sel(statistic=f"{prefix}mean"), mean, rtol=1e-12, atol=1e-13)
+        np.testing.assert_allclose(result.sel(statistic=f"{prefix}std"), std, rtol=1e-9)
+
+
 def test_two_halves_make_the_whole():
     rng = np.random.default_rng(1)
     values = 1e6 + rng.standard_normal((30, 4, *GRID.shape))
