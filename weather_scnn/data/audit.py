@@ -63,7 +63,7 @@ def audit(
     flags = np.ones((reader.times.size, len(reader.channels.describe())), bool)
     for start, stop, states in _read(reader, blocks(reader, 16, share), progress):
         flags[start:stop] = usable_channels(states, reader)
-    usable = gather(flags.all(axis=1)).all(axis=0)
+    usable = np.all(gather(np.all(flags, axis=1)), axis=0)
     tell(flags, usable, reader)
     if record is not None and share[0] == 0:
         found = {"audited": key, "unusable": np.flatnonzero(~usable).tolist()}

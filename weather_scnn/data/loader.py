@@ -6,7 +6,7 @@ import hashlib
 import itertools
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -110,7 +110,7 @@ class WindowLoader:
             for target, source in zip(held, block):
                 target[start:stop] = source
             forcings[start:stop] = reader.forcings(reader.times[start:stop])
-        self.usable = flags.all(axis=1)
+        self.usable = np.all(flags, axis=1)
         tell(flags, self.usable, reader)
         self._cached, self._forcings = held, forcings
 
@@ -195,7 +195,7 @@ class WindowLoader:
         share: tuple[int, int] = (0, 1),
         ahead: int = 2,
         readers: int = 1,
-    ) -> Iterator[Batch]:
+    ) -> Generator[Batch, None, None]:
         """Batches first … last − 1, prepared by threads while the device works.
 
         `waited` grows by the seconds that the caller was kept waiting.

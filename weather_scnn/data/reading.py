@@ -33,7 +33,7 @@ class StateArrays(NamedTuple):
 
     def finite(self) -> np.ndarray:
         """Whether each time has no NaN or infinity, (t,)."""
-        return self.finite_share()[0].all(axis=-1)
+        return np.all(self.finite_share()[0], axis=-1)
 
     def finite_share(self) -> tuple[np.ndarray, np.ndarray]:
         """Whether all, and whether any, values of each time and channel are finite, each (t, c + d)."""

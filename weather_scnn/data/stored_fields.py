@@ -109,7 +109,9 @@ class StoredFields:
 
     def _request(self, name: str, times: np.ndarray) -> Any:
         # Rows and columns are read whole: they fill a chunk, and are put in order afterwards where need be.
-        chosen = {"time": times, "level": self.positions.get("level")}
+        chosen = {"time": times}
+        if "level" in self.positions:
+            chosen["level"] = self.positions["level"]
         index = tuple(_as_slice(chosen[axis]) if axis in chosen else slice(None) for axis in self.dimensions[name])
         return self.arrays[name].oindex[index].read()
 

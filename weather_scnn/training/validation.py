@@ -98,12 +98,11 @@ class Validation:
         chosen = np.resize(chosen, count)
         host, hosts = host_share(self.mesh)
         mine = slice(host * batch_size // hosts, (host + 1) * batch_size // hosts)
-        totals = None
+        batches = []
         for start in range(0, count, batch_size):
             batch = self.loader.batch(self.windows, chosen[start : start + batch_size][mine])
-            found = self._errors(parts, *place(batch, self.mesh), scales)
-            totals = found if totals is None else jax.tree.map(jnp.add, totals, found)
-        loss, squared, persistence = (np.asarray(total, np.float64) * batch_size / count for total in totals)
+            batches.append(self._errors(parts, *place(batch, self.mesh), scales))
+        loss, squared, persistence = (np.mean([np.asarray(one) for one in kind], axis=0) for kind in zip(*batches))
         scalars, winds = len(self.channels.scalars), len(self.channels.winds)
         increment = np.concatenate([self.normalisation.scalar_increment, self.normalisation.wind_increment])
         # A wind's error is the mean over its components; as a vector it is their sum.
