@@ -141,7 +141,7 @@ def best_of(functions: dict[str, Callable[[], int]], repetitions: int) -> dict[s
 
 
 def shares(
-    config: Config, path: str, statistics: str, folder: pathlib.Path, steps: int
+    config: Config, path: str, statistics: str, folder: pathlib.Path, steps: int, quick: bool
 ) -> dict[str, tuple[float, float]]:
     """Loader's share of the time and steps/s of a real run, with the period in memory and read from the store."""
     found = {}
