@@ -306,7 +306,7 @@ def canonical_axes(
     for part in split_steps(dataset, where, notes):
         part = trimmed_to_declared(part, where, notes)
         part = _ordered_map(_levels_in_hpa(part, where, notes), where, notes)
-        part = part.assign({name: in_blocks(array, chunks[name]) for name, array in part.data_vars.items()})
+        part = part.assign({name: in_blocks(array.variable, chunks[name]) for name, array in part.data_vars.items()})
         part = _merge_expver(part, notes)
         single = [dim for dim in part.dims if dim not in ORDER and part.sizes[dim] == 1]
         part = part.squeeze(single, drop=True)

@@ -60,7 +60,7 @@ class DerivedMaps(MapReader):
         index = self.base.dataset["time"].to_index()
         return float(np.diff(index.values).min() / np.timedelta64(1, "h")) if len(index) > 1 else 1.0
 
-    def _positions(self, wanted: pd.DatetimeIndex | None) -> Any:
+    def _positions(self, wanted: pd.Index | None) -> Any:
         if wanted is None:
             return None
         positions = self.base.dataset["time"].to_index().get_indexer(wanted)
@@ -74,7 +74,7 @@ class DerivedMaps(MapReader):
         held = self.base.dataset["level"].values
         return np.array([int(np.abs(held - each).argmin()) for each in level])
 
-    def _made(self, name: str, wanted: pd.DatetimeIndex, level: np.ndarray | None) -> np.ndarray:
+    def _made(self, name: str, wanted: pd.Index, level: np.ndarray | None) -> np.ndarray:
         """Some times of a derived field, from inputs in memory."""
         recipe = self.plan.derived[name]
         base = self.base.dataset

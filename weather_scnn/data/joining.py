@@ -33,9 +33,10 @@ def joined(name: str, parts: list[tuple[str, xr.DataArray]], notes: Notes) -> xr
     by_levels: dict[tuple[float, ...], list[xr.DataArray]] = {}
     for array in arrays:
         key = tuple(map(float, array["level"].values)) if "level" in array.dims else ()
-        by_levels.setdefault(key, []).append(
-            array.assign_coords(latitude=first["latitude"], longitude=first["longitude"])
-        )
+        same = all(array[axis].equals(first[axis]) for axis in ("latitude", "longitude"))
+        if not same:  # by rounding, as was made sure above
+            array = array.assign_coords(latitude=first["latitude"], longitude=first["longitude"])
+        by_levels.setdefault(key, []).append(array)
     stacks = []
     for group in by_levels.values():
         group.sort(key=lambda array: array["time"].values[0])

@@ -74,7 +74,8 @@ def split_steps(dataset: xr.Dataset, where: str, notes: Notes) -> list[xr.Datase
             times = decoded_times(part, where) + pd.Timedelta(hours=step)
             if "time" not in part.dims:
                 part = part.drop_vars("time").expand_dims("time")
-            part = part.assign_coords(time=times.values)
+            if step or part["time"].dtype != times.dtype or part["time"].ndim != 1:
+                part = part.assign_coords(time=times.values)
             if "step" in dataset.variables:
                 part = part.assign_coords(step=("time", np.full(len(times), step)))
         parts.append(part)
