@@ -16,7 +16,7 @@ SEEPS_DRY = {"total_precipitation_6hr": 0.1e-3, "total_precipitation_24hr": 0.25
 SEEPS_HEAVY = 2 / 3
 
 _ABSENT = np.uint32(0xFFFFFFFF)
-_POINTS_AT_ONCE = 512  # whose windows stay in the cache
+_VALUES_AT_ONCE = 2**20  # of a window, so that they stay in the cache
 
 
 def _sortable(values: np.ndarray) -> np.ndarray:
@@ -75,8 +75,10 @@ def smooth_quantiles(
     """
     run_of = _Window(days, window)
     result = np.full((len(quantiles), output_days.size, values.shape[1]), np.nan, np.float32)
-    for begin in range(0, values.shape[1], _POINTS_AT_ONCE):
-        points = slice(begin, begin + _POINTS_AT_ONCE)
+    longest = max(1, len(run_of.rows) * window // DAYS)
+    at_once = max(16, _VALUES_AT_ONCE // longest)
+    for begin in range(0, values.shape[1], at_once):
+        points = slice(begin, begin + at_once)
         keys = np.ascontiguousarray(_sortable(values[:, points])[run_of.rows].T)  # (point, sample)
         incomplete = bool((keys == _ABSENT).any())
         for place, day in enumerate(output_days):
@@ -98,24 +100,23 @@ def _weighted_quantiles(packed: np.ndarray, quantiles: np.ndarray, out: np.ndarr
     total = weights.cumsum(axis=-1, dtype=np.int32)
     whole = total[:, -1].astype(np.float64)
     effective = whole**2 / np.maximum(np.einsum("ps,ps->p", weights, weights, dtype=np.float64), 1)
-    points = np.arange(len(packed))
     last = packed.shape[1] - 1
     for number, quantile in enumerate(quantiles):
         height = (effective - 1) * quantile + 1
         low, high = (height - 1) / np.maximum(effective, 1) * whole, height / np.maximum(effective, 1) * whole
         # Samples whose share of the weight meets (low, high] count by how much of it lies there.
-        index = (total <= low[:, None]).sum(axis=-1)
+        points = np.flatnonzero(whole > 0)
+        place = np.minimum((total <= low[:, None]).sum(axis=-1), last)[points]
         found, before = np.zeros(len(packed)), low.copy()
-        while True:
-            place = np.minimum(index, last)
-            after = np.minimum(total[points, place], high)
-            share = np.maximum(after - before, 0.0)
+        while points.size:
+            after = np.minimum(total[points, place], high[points])
+            share = after - before[points]
             value = _values((packed[points, place] >> np.uint64(8)).astype(np.uint32))
-            found += np.where(share > 0, share * np.where(share > 0, value, 0.0), 0.0)
-            before = np.maximum(before, after)
-            index += 1
-            if not ((before < high * (1 - 1e-12)) & (index <= last)).any():
-                break
+            # A value that counts for nothing may be an absent one.
+            found[points] += np.where(share > 0, share * np.where(share > 0, value, 0.0), 0.0)
+            before[points] = after
+            going_on = (after < high[points] * (1 - 1e-12)) & (place < last)
+            points, place = points[going_on], place[going_on] + 1
         with np.errstate(invalid="ignore", divide="ignore"):
             out[number] = np.where(whole > 0, found / (high - low), np.nan)
 

@@ -204,11 +204,16 @@ def _run_beam(
     watcher = threading.Thread(target=poll, daemon=True) if watch is not None and not here else None
     if watcher is not None:
         watcher.start()
+    pipeline = beam.Pipeline(runner=runner, options=options)
     try:
-        with beam.Pipeline(runner=runner, options=options) as pipeline:
+        with pipeline:
             _ = pipeline | "Pieces" >> beam.Create(list(pieces), reshuffle=True) | "Work" >> beam.Map(work)
     finally:
         stop.set()
+        # The DaskRunner leaves its client, and so its scheduler, as the default of all of dask in this process.
+        client = getattr(getattr(pipeline, "result", None), "client", None)
+        if client is not None:
+            client.close()
 
 
 def read_again(read: Callable[[], Any], *, what: str, where: str) -> Any:
