@@ -1,3 +1,4 @@
+import mpmath
 import numpy as np
 import pytest
 
@@ -36,6 +37,30 @@ def test_coordinates_in_float32_give_the_grid_back(kind, north_first):
 def test_weatherbench_latitudes_without_and_with_poles():
     np.testing.assert_allclose(Grid.from_name("64x32").latitude[[0, -1]], [-87.1875, 87.1875])
     np.testing.assert_allclose(Grid.from_name("240x121", poles=True).latitude[[0, 1]], [-90, -88.5])
+
+
+@pytest.mark.parametrize("count", [5, 64, 129, 721])
+def test_gauss_legendre_is_right_to_rounding(count):
+    grid = Grid.gaussian(8, count)
+    for row in (0, 1, count // 3, count // 2):
+        with mpmath.workdps(40):
+            node = mpmath.findroot(lambda x: mpmath.legendre(count, x), np.sin(np.radians(grid.latitude[row])))
+            slope = count * (node * mpmath.legendre(count, node) - mpmath.legendre(count - 1, node)) / (node**2 - 1)
+            weight = float(2 / ((1 - node**2) * slope**2))
+            latitude = float(mpmath.degrees(mpmath.asin(node)))
+        assert grid.latitude[row] == pytest.approx(latitude, abs=2e-14)
+        assert grid.quadrature_weights[row] == pytest.approx(weight, rel=1e-14)
+
+
+def test_names_of_weatherbench_stores():
+    grid = Grid.from_name("240x121_equiangular_with_poles_conservative")
+    assert grid == Grid.equiangular(240, 121, poles=True)
+    assert grid.weatherbench_name == "240x121_equiangular_with_poles"
+    assert Grid.from_name("64x32_equiangular_conservative") == Grid.equiangular(64, 32)
+    assert Grid.from_name(Grid.gaussian(128, 64).weatherbench_name) == Grid.gaussian(128, 64)
+    assert Grid.from_name("1440x721", poles=True).weatherbench_name == "1440x721_equiangular_with_poles"
+    with pytest.raises(UserError, match="64x32_gaussian"):
+        Grid.from_name("64x32_gaussian", poles=True)
 
 
 @pytest.mark.parametrize("name", ["64", "64x", "sixtyfour", "64x32x2", "1x1"])

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from weather_scnn.sphere import Grid, HarmonicTransform, table_cache, tables
+from weather_scnn.sphere import Grid, GridKind, HarmonicTransform, SpinTransform, stored, table_cache, tables
 
 
 def relative(found, expected):
@@ -34,9 +34,20 @@ def test_blocks_and_one_table_stay_exact(random_spectrum, grid, one_table):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("rows, dtype, tolerance", [(128, np.float32, 2e-6), (128, np.float64, 1e-12)])
-def test_exact_at_128_rows(x64, random_spectrum, rows, dtype, tolerance):
-    check_exact(random_spectrum, Grid.equiangular(2 * rows, rows), dtype, tolerance)
+@pytest.mark.parametrize("kind", list(GridKind))
+@pytest.mark.parametrize("dtype, tolerance", [(np.float32, 2e-6), (np.float64, 1e-12)])
+def test_exact_at_128_rows(x64, random_spectrum, kind, dtype, tolerance):
+    check_exact(random_spectrum, Grid(kind, 256, 128), dtype, tolerance)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("spin", [2, -4])
+def test_other_spins_are_exact_at_128_rows(x64, spin):
+    transform = SpinTransform.create(Grid.equiangular(256, 128), spin, dtype=np.float64)
+    rng, (degrees, orders) = np.random.default_rng(0), transform.spectrum_shape
+    a = rng.normal(size=(degrees, orders, 2)) @ np.array([1, 1j])
+    a[np.arange(degrees)[:, None] < np.maximum(np.abs(np.arange(orders) - transform.max_order), abs(spin))] = 0
+    assert relative(transform.analysis(transform.synthesis(a[..., None])), a[..., None]) < 1e-12
 
 
 @pytest.mark.slow
@@ -113,6 +124,14 @@ def test_tables_on_disk_are_checked_and_keyed_by_content(tmp_path, monkeypatch):
     monkeypatch.setenv(table_cache.VARIABLE, "off")
     get()
     assert table_cache.directory() is None
+
+
+def test_building_large_tables_shows_progress(capsys, monkeypatch):
+    HarmonicTransform.create(Grid.equiangular(16, 8))
+    assert not capsys.readouterr().err
+    monkeypatch.setattr(stored, "_ROWS_WITH_PROGRESS", 8)
+    HarmonicTransform.create(Grid.equiangular(16, 8))
+    assert "Tables of spin 1 for 16x8" in capsys.readouterr().err
 
 
 def test_two_processes_may_write_the_same_table(tmp_path):

@@ -6,7 +6,7 @@ import pytest
 from scipy.special import sph_harm_y
 
 from weather_scnn.errors import UserError
-from weather_scnn.sphere import Grid, HarmonicTransform, rotate_spectrum, wigner_d
+from weather_scnn.sphere import Grid, GridKind, HarmonicTransform, SpinTransform, rotate_spectrum, wigner_d
 
 ANGLES = (0.4, 1.1, -2.3)
 
@@ -66,6 +66,43 @@ def test_rotated_wind_turns_its_vectors(x64):
     north = np.stack([-np.sin(lat) * np.cos(lon), -np.sin(lat) * np.sin(lon), np.cos(lat)], -1)
     np.testing.assert_allclose(found[0][..., 0], (wind * east).sum(-1), atol=1e-13)
     np.testing.assert_allclose(found[1][..., 0], (wind * north).sum(-1), atol=1e-13)
+
+
+def test_spin_two_turns_with_its_frame(x64, random_spectrum):
+    # The square of a wind, (u + iv)², has spin 2, so turning the wind turns the square's E and B.
+    grid = Grid.equiangular(24, 12)
+    transform, tensors = (
+        HarmonicTransform.create(grid, dtype=np.float64),
+        SpinTransform.create(grid, 2, dtype=np.float64),
+    )
+    e, b = (jnp.asarray(random_spectrum(6, 6, channels=1, least=1)) for _ in range(2))
+
+    def square(e, b):
+        u, v = transform.synthesis_vector(e, b)
+        return tensors.analysis_pair(u**2 - v**2, 2 * u * v)
+
+    turned = square(rotate_spectrum(e, *ANGLES), rotate_spectrum(b, *ANGLES))
+    for found, given in zip(turned, square(e, b)):
+        np.testing.assert_allclose(found, rotate_spectrum(given, *ANGLES), atol=1e-12)
+
+
+@pytest.mark.parametrize("kind", list(GridKind))
+def test_rotating_the_input_rotates_the_output_to_rounding(random_spectrum, kind):
+    # In float32, over a filter along l as in a network's layer.
+    transform = HarmonicTransform.create(Grid(kind, 26, 13))
+    degrees = 12
+    a, e, b = (jnp.asarray(random_spectrum(degrees, degrees, least=least, dtype=np.float32)) for least in (0, 1, 1))
+    filters = jnp.asarray(np.random.default_rng(0).normal(size=(3, degrees, 1, 1, 1)), jnp.float32)
+
+    def layer(a, e, b):
+        found = transform.analysis(transform.synthesis(a), degrees - 1)
+        wind = transform.analysis_vector(*transform.synthesis_vector(e, b), degrees - 1)
+        return [x * f for x, f in zip((found, *wind), filters)]
+
+    rotated = layer(*(rotate_spectrum(x, *ANGLES) for x in (a, e, b)))
+    for found, expected in zip(rotated, layer(a, e, b)):
+        expected = rotate_spectrum(expected, *ANGLES)
+        np.testing.assert_allclose(found, expected, atol=3e-6 * float(jnp.abs(expected).max()))
 
 
 def test_rotation_needs_all_orders(random_spectrum):

@@ -27,7 +27,7 @@ class GridKind(enum.Enum):
 
 @functools.lru_cache(maxsize=64)
 def _gauss_legendre(count: int) -> tuple[np.ndarray, np.ndarray]:
-    """Nodes, ascending, and weights of Gauss–Legendre quadrature, by Newton's method in extended precision.
+    """Latitudes in degrees, ascending, and weights of Gauss–Legendre quadrature, by Newton in extended precision.
 
     Eigenvalue methods leave relative errors of 1e-12 in the weights at 64 rows and 3e-9 at 721, which then limit
     the transforms; these are right to rounding in float64.
@@ -47,7 +47,8 @@ def _gauss_legendre(count: int) -> tuple[np.ndarray, np.ndarray]:
         if np.abs(step).max() < 1e-17:
             break
     weights = 2 / ((1 - nodes * nodes) * slope * slope)
-    return nodes[::-1].astype(np.float64), weights[::-1].astype(np.float64)
+    latitudes = np.degrees(np.arcsin(nodes))  # before rounding, which would cost digits near the poles
+    return latitudes[::-1].astype(np.float64), weights[::-1].astype(np.float64)
 
 
 @functools.lru_cache(maxsize=64)
@@ -58,7 +59,7 @@ def _latitudes(kind: GridKind, count: int) -> np.ndarray:
     elif kind is GridKind.EQUIANGULAR_WITH_POLES:
         values = np.linspace(-90.0, 90.0, count)
     else:
-        values = np.degrees(np.arcsin(_gauss_legendre(count)[0]))
+        values = _gauss_legendre(count)[0]
     values = (values - values[::-1]) / 2  # exact equator symmetry
     values.flags.writeable = False
     return values
@@ -140,18 +141,36 @@ class Grid:
 
     @classmethod
     def from_name(cls, name: str, *, poles: bool = False, gaussian: bool = False) -> "Grid":
-        """A grid named LONxLAT as WeatherBench 2 names its stores, for example 64x32.
+        """A grid named LONxLAT, or as WeatherBench 2 names its stores.
+
+        The kind may stand in the name, as in 64x32_equiangular_conservative or
+        240x121_equiangular_with_poles_conservative; what follows the kind says how the data were made, not where.
+
+        Args:
+            name: the name.
+            poles: rows on the poles, where the name does not tell the kind.
+            gaussian: Gaussian latitudes, where the name does not tell.
 
         Raises:
-            UserError: the name does not read as LONxLAT.
+            UserError: the name does not read as LONxLAT, or contradicts the other arguments.
         """
-        match = re.fullmatch(r"\s*(\d+)\s*[x×X]\s*(\d+)\s*", name)
+        match = re.fullmatch(
+            r"\s*(\d+)\s*[x×X]\s*(\d+)(?:_(equiangular(?:_with_poles)?|gaussian)(?:_[a-z_]*)?)?\s*", name
+        )
         if match is None:
             raise UserError(
                 f"the grid {name!r} does not read as LONxLAT",
                 remedy="write longitudes x latitudes, as in 64x32",
             )
         longitudes, latitudes = int(match[1]), int(match[2])
+        if match[3] is not None:
+            kind = GridKind(match[3])
+            if (poles and kind is not GridKind.EQUIANGULAR_WITH_POLES) or (gaussian and kind is not GridKind.GAUSSIAN):
+                raise UserError(
+                    f"the grid {name!r} is {kind.value}, but another kind was asked for",
+                    remedy="leave out the kind in one of both places",
+                )
+            return cls(kind, longitudes, latitudes)
         if gaussian:
             return cls.gaussian(longitudes, latitudes)
         return cls.equiangular(longitudes, latitudes, poles=poles)
@@ -188,6 +207,11 @@ class Grid:
     def name(self) -> str:
         """LONxLAT, for example 64x32."""
         return f"{self.longitudes}x{self.latitudes}"
+
+    @property
+    def weatherbench_name(self) -> str:
+        """LONxLAT and the kind as in the names of WeatherBench 2's stores, for example 64x32_equiangular."""
+        return f"{self.name}_{self.kind.value}"
 
     @property
     def shape(self) -> tuple[int, int]:

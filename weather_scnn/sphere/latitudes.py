@@ -125,8 +125,8 @@ def analyse(
     else:
         missing = -layout.half % layout.mesh.shape[layout.mesh_axis]
         even, odd = (jnp.pad(x, [(0, 0), (0, missing), (0, 0), (0, 0)]) for x in (even, odd))
-        latitudes, orders, split = _specs(layout, field.shape[0])
-        mapped = _mapped(layout, products, (latitudes, latitudes, split, jax.P()), orders)
+        latitudes, exchanged, split = _specs(layout, field.shape[0])
+        mapped = _mapped(layout, products, (latitudes, latitudes, split, jax.P()), exchanged)
         found = mapped(even, odd, used, weights)
     b, c = field.shape[0], field.shape[-1]
     shaped = []
