@@ -214,3 +214,25 @@ def test_wind_vectors_with_missing_points(world, make, tmp_path):
         expected = np.sqrt(np.average(squares[:, level, used].mean(axis=(0, 2)), weights=rows[used]))
         found = scores["wind_vector"].sel(metric="rmse", system="model", region="global", lead_time=lead).values[level]
         assert found == pytest.approx(expected, rel=1e-6)
+
+
+def test_the_command_line(world, tmp_path):
+    from typer.testing import CliRunner
+
+    from weather_scnn.cli import app
+
+    path = str(tmp_path / "s.nc")
+    common = ["score", "--forecast", world["forecast"], "--forecast", f"again={world['forecast']}", "--truth"]
+    common += [world["truth"], "--climatology", world["climatology"], "--output", path, "--bootstrap", "20"]
+    common += ["--baselines", "persistence", "--variables", "2m_temperature"]
+    first = CliRunner().invoke(app, [*common, "--init", "2021-01-01:2021-01-03:12h", "--confidence", "0.9"])
+    assert first.exit_code == 0, first.output
+    assert "2 m temperature" in first.output
+    added = CliRunner().invoke(app, [*common, "--init", "2021-01-04:2021-01-31", "--add"])
+    assert added.exit_code == 0, added.output
+    scores = open_scores(path)
+    assert scores.attrs["init_times"] == 12 and list(scores["system"].values) == ["model", "again", "persistence"]
+    pair = open_scores(path, group="differences")["2m_temperature"].sel(system="model", reference_system="again")
+    assert np.all(pair.sel(statistic="difference") == 0) and np.all(pair.sel(statistic="p_value", metric="rmse") == 1)
+    refused = CliRunner().invoke(app, [*common, "--maps", "25h", "--overwrite"])
+    assert refused.exit_code == 1 and "--maps names 25h, which is no lead time" in " ".join(refused.output.split())
