@@ -15,6 +15,7 @@ import sys
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import rich.table
 from flax import nnx
@@ -164,12 +165,11 @@ def compiled_plan(config: Config, devices: list[Any], name: str) -> Plan:
 
     def constants() -> tuple[Parts, Scales]:
         parts = take_apart(build(config.model, config.data, channels, grid, config.training.seed))
-        zeros = (
-            np.zeros(size, np.float32) for size in (c, d, (*grid.shape, channels.static_count), grid.shape[0], c + d)
-        )
-        missing = np.zeros(c + d, bool) if channels.masked else None
+        statics = (*grid.shape, channels.static_count)
+        scalar, wind, static, area, channel = (jnp.zeros(shape) for shape in (c, d, statics, grid.shape[0], c + d))
+        missing = jnp.zeros(c + d, bool) if channels.masked else None
         spectral = SpectralLoss.create(grid, config.loss) if config.loss.kind != "grid" else None
-        return parts, Scales(*(jax.numpy.asarray(array) for array in zeros), missing, spectral)
+        return parts, Scales(scalar, wind, static, area, channel, missing, spectral)
 
     with shapes_only():
         parts, scales = nnx.eval_shape(constants)
@@ -180,7 +180,7 @@ def compiled_plan(config: Config, devices: list[Any], name: str) -> Plan:
     tables, scales = put_constants((parts.tables, scales), mesh, abstract=True)
     samples = jax.NamedSharding(mesh, jax.P(DATA))
 
-    def batch(*shape: int) -> jax.ShapeDtypeStruct:
+    def batch(*shape: int) -> Any:
         return jax.ShapeDtypeStruct((config.training.batch_size, *shape), np.float32, sharding=samples)
 
     def cost(rollout: int) -> StageCost:
@@ -214,8 +214,8 @@ def compiled_plan(config: Config, devices: list[Any], name: str) -> Plan:
 
 def _zeros(parts: Parts) -> Parts:
     return parts._replace(
-        parameters=jax.tree.map(lambda like: jax.numpy.zeros(like.shape, like.dtype), parts.parameters),
-        statistics=jax.tree.map(lambda like: jax.numpy.zeros(like.shape, like.dtype), parts.statistics),
+        parameters=jax.tree.map(lambda like: jnp.zeros(like.shape, like.dtype), parts.parameters),
+        statistics=jax.tree.map(lambda like: jnp.zeros(like.shape, like.dtype), parts.statistics),
     )
 
 
