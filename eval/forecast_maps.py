@@ -126,7 +126,7 @@ def error_section(subject: Subject, globe: Globe) -> str:
     if not parts:
         return ""
     text = (
-        "The mean error (bias: red where forecasts are too high, blue where too low) the typical error (RMSE) and the "
+        "The mean error (bias: red where forecasts are too high, blue where too low), the typical error (RMSE) and the "
     )
     text += f"correlation of anomalies of {subject.main} at every place, over all init times."
     return page.section("errors", "Where the errors are", page.paragraph(text, kind="note"), *parts)

@@ -52,10 +52,13 @@ def _opening(subject: Subject) -> str:
     count = attributes.get("init_times", "")
     if not count:
         return "Forecasts compared with what happened."
+    first, last = (format_date(attributes.get(f"{which}_init_time", "?")) for which in ("first", "last"))
+    starts = (
+        f"{count} forecasts that start from {first} to {last}" if count > 1 else f"One forecast that starts on {first}"
+    )
     return (
-        f"{count} forecasts that start from {format_date(attributes.get('first_init_time', '?'))} to "
-        f"{format_date(attributes.get('last_init_time', '?'))}, out to {format_lead(subject.leads[-1])}, on a grid of "
-        f"{attributes.get('grid', '?')} points, each compared with what happened."
+        f"{starts}, out to {format_lead(subject.leads[-1])}, on a grid of {attributes.get('grid', '?')} points, "
+        f"{'each ' if count > 1 else ''}compared with what happened."
     )
 
 

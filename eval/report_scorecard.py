@@ -96,7 +96,7 @@ def tiles(subject: Subject) -> str:
         rmse = values(subject.scores, field, "rmse", subject.main, subject.region)[position]
         units = f" {field.units}".replace(" ", "\u00a0") if field.units else ""
         if reference is None or reference == subject.main:
-            shown.append(page.tile(f"{format_number(rmse)}{units}", f"RMSE of {field.label} at {lead}"))
+            shown.append(page.tile(f"{format_number(rmse)}{units}", f"{field.label}: RMSE at {lead}"))
             continue
         gain = skill(subject.scores, field, subject.main, reference, subject.region)[position]
         if not np.isfinite(gain):
