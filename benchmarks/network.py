@@ -28,7 +28,7 @@ import numpy as np
 from flax import nnx
 from wigner_delta import wigner_contraction
 
-from weather_scnn.nn import BlockOptions, Features, Harmonics, Pair, ResidualBlock, Table, Width
+from weather_scnn.nn import BlockOptions, Features, Harmonics, Pair, ResidualBlock, Table, Width, run_blocks
 from weather_scnn.nn.convolution import degree_interpolation
 from weather_scnn.sphere import Grid
 from weather_scnn.training.checkpoints import parameter_count
@@ -53,8 +53,7 @@ def our_step(grid: Grid, channels: int, blocks: int, filters: int, batch: int) -
         moments = jax.tree.map(lambda array: array, moments)
         harmonics, stack = nnx.merge(graph, parameters, moments, tables)
         spectrum = harmonics.analysis(Features(scalar, Pair(u, v), Pair(empty, empty)))
-        for block in stack:
-            spectrum = block(spectrum, training=True)
+        spectrum = run_blocks(stack, spectrum, training=True)
         out = harmonics.synthesis(spectrum, width)
         return jnp.mean(out.scalar**2) + jnp.mean(out.vector.real**2 + out.vector.imaginary**2)
 

@@ -1,19 +1,43 @@
+"""The whole network: shapes, equivariance, held means, variants, precision, and the planar network beside it."""
+
+import dataclasses
+import zlib
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
 
+from tests.nn.spectra import assert_close, random_spectrum
 from weather_scnn.errors import UserError
-from weather_scnn.models import Forecaster, ModelConfig
-from weather_scnn.nn import Fields, Width
-from weather_scnn.sphere import Grid
+from weather_scnn.models import Forecaster, Level, ModelConfig, PlanarForecaster, make_forecaster, planar_like
+from weather_scnn.nn import Fields, Harmonics, Width, map_fields
+from weather_scnn.sphere import Grid, rotate_spectrum
+from weather_scnn.training.checkpoints import parameter_count
+
+SMALL = ModelConfig(scalar_channels=4, vector_channels=3, blocks=2, filter_parameters=4)
+GRID = Grid.equiangular(16, 8)
+STATE = Width(3, 2)
+PYRAMID = (Level(1, 1, 4, 2, 0, 4), Level(2, 2, 6, 3, 1, 3))
+VARIANTS = {
+    "flat": {},
+    "spin 0": {"vector_channels": 0},
+    "spins 0, 1, 2": {"tensor_channels": 2},
+    "magnitude": {"nonlinearity": "magnitude"},
+    "spatial norm": {"normalisation": "spatial"},
+    "no norm": {"normalisation": "none", "branch_scale": 0.1},
+    "no residual": {"residual": False},
+    "paper": {"activate_after_skip": True, "gate": False},
+    "pyramid": {"levels": PYRAMID},
+    "narrow top": {"levels": (Level(1, 0, 4, 2), Level(2, 1, 6, 3))},
+    "bfloat16": {"activations": "bfloat16", "remat": "block"},
+    "planar": {"kind": "planar"},
+}
 
 
-@pytest.fixture(scope="module")
-def model():
-    config = ModelConfig(scalar_channels=4, vector_channels=3, blocks=2, filter_parameters=4)
-    return Forecaster(config, Grid.equiangular(16, 8), state=Width(3, 2), inputs=2, extras=2, rngs=nnx.Rngs(0))
+def make(config=SMALL, *, grid=GRID, state=STATE, inputs=2, extras=2, held=(), seed=0):
+    return make_forecaster(config, grid, state=state, inputs=inputs, extras=extras, held=held, rngs=nnx.Rngs(seed))
 
 
 def fields(seed, shape, width):
@@ -21,30 +45,187 @@ def fields(seed, shape, width):
     return Fields(*(jnp.asarray(rng.normal(size=(*shape, c)), jnp.float32) for c in (width[0], width[1], width[1])))
 
 
-def test_no_parameter_is_complex_and_shapes_are_right(model):
-    assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(nnx.state(model, nnx.Param)))
-    out = model(fields(0, (2, 2, 8, 16), (3, 2)), jnp.zeros((2, 8, 16, 2)))
+def opened(model, seed=5):
+    """The model with every zero-initialised scale and gate at work."""
+    state = nnx.state(model, nnx.Param)
+
+    def move(path, array):
+        key = jax.random.fold_in(jax.random.key(seed), zlib.crc32(jax.tree_util.keystr(path).encode()))
+        return array + 0.3 * jax.random.normal(key, array.shape)
+
+    nnx.update(model, jax.tree_util.tree_map_with_path(move, state))
+    return model
+
+
+@pytest.fixture(scope="module")
+def model():
+    return opened(make())
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_every_variant_has_real_parameters_and_the_shapes_of_the_state(variant):
+    config = dataclasses.replace(SMALL, **VARIANTS[variant])
+
+    def run(history, extras, mask):
+        net = make(config, held=(1,))
+        out = net(history, extras, training=True, mask=mask)
+        return out, nnx.state(net, nnx.Param), nnx.state(net, nnx.BatchStat)
+
+    shapes = Fields(*(jax.ShapeDtypeStruct((2, 2, 8, 16, c), jnp.float32) for c in (3, 2, 2)))
+    extras, mask = (jax.ShapeDtypeStruct(shape, jnp.float32) for shape in ((2, 8, 16, 2), (2,)))
+    out, parameters, _ = jax.eval_shape(run, shapes, extras, mask)
     assert [part.shape for part in out] == [(2, 8, 16, 3), (2, 8, 16, 2), (2, 8, 16, 2)]
+    assert {part.dtype for part in (*out, *jax.tree.leaves(parameters))} == {jnp.dtype("float32")}
 
 
-def test_turning_the_planet_about_its_axis_turns_the_forecast(model):
-    history, extras = fields(1, (1, 2, 8, 16), (3, 2)), fields(2, (1, 8, 16), (2, 0)).scalar
-    out = model(history, extras)
-    turned = model(Fields(*(jnp.roll(part, 5, axis=3) for part in history)), jnp.roll(extras, 5, axis=2))
+@pytest.mark.parametrize("variant", ["flat", "spin 0", "planar"])
+def test_turning_the_planet_about_its_axis_turns_the_forecast(variant):
+    net = opened(make(dataclasses.replace(SMALL, **VARIANTS[variant]), held=(0,)))
+    history, extras = fields(1, (1, 2, 8, 16), STATE), fields(2, (1, 8, 16), (2, 0)).scalar
+    out = net(history, extras)
+    turned = net(Fields(*(jnp.roll(part, 5, axis=3) for part in history)), jnp.roll(extras, 5, axis=2))
     for one, other in zip(turned, out):
-        np.testing.assert_allclose(one, jnp.roll(other, 5, axis=2), atol=2e-6)
+        assert_close(one, jnp.roll(other, 5, axis=2), 3e-6)
+
+
+@pytest.mark.parametrize("levels", [(), PYRAMID], ids=["flat", "pyramid"])
+def test_a_forecaster_on_a_rotated_planet_gives_the_rotated_forecast(levels):
+    """State, static fields and forcings are turned by Euler angles; on finer grids at equal degree the error falls."""
+    angles, degree, errors = (0.7, 1.1, -2.3), 6, []
+    spectra = random_spectrum(0, degree, Width(3 * 2 + 2, 2 * 2), batch=1)
+    for factor in (1, 4):
+        bounded = tuple(dataclasses.replace(level, max_degree=degree // level.coarsening) for level in levels)
+        config = dataclasses.replace(SMALL, max_degree=degree, tensor_channels=2, levels=bounded)
+        grid = Grid.equiangular(16 * factor, 8 * factor)
+        net = opened(make(config, grid=grid))
+        harmonics = Harmonics.create(grid, degree)
+
+        @nnx.jit
+        def forecast(net, given, harmonics=harmonics):
+            both = harmonics.synthesis(given, Width(8, 4)).fields
+            scalar, eastward, northward = (
+                jnp.moveaxis(part.reshape(*part.shape[:-1], 2, -1), -2, 1)
+                for part in (both.scalar[..., :6], both.eastward, both.northward)
+            )
+            out = net(Fields(scalar, eastward, northward), both.scalar[..., 6:], training=True)
+            return harmonics.analysis(out)
+
+        found, expected = forecast(net, rotate_spectrum(spectra, *angles)), forecast(net, spectra)
+        expected = rotate_spectrum(expected, *angles)
+        errors.append(float(jnp.linalg.norm(found - expected) / jnp.linalg.norm(expected)))
+    assert errors[1] < 0.02 and errors[1] < 0.5 * errors[0]
+
+
+def test_held_means_do_not_change_and_others_do():
+    for kind in ("spherical", "planar"):
+        net = opened(make(dataclasses.replace(SMALL, kind=kind), held=(1,)))
+        out = net(fields(0, (2, 2, 8, 16), STATE), fields(1, (2, 8, 16), (2, 0)).scalar)
+        mean = jnp.einsum("byxc,y->bc", out.scalar, jnp.asarray(GRID.quadrature_weights)) / (2 * 16)
+        assert float(jnp.abs(mean[:, 1]).max()) < 1e-5 * float(jnp.abs(out.scalar).max())
+        assert float(jnp.abs(mean[:, [0, 2]]).min()) > 1e-3
+
+
+def test_a_padded_batch_trains_as_the_batch_itself(model):
+    history, extras = fields(1, (2, 2, 8, 16), STATE), fields(2, (2, 8, 16), (2, 0)).scalar
+    graph, state = nnx.split(model)
+    alone = nnx.merge(graph, jax.tree.map(jnp.copy, state))(
+        map_fields(lambda part: part[:1], history), extras[:1], training=True
+    )
+    padded = nnx.merge(graph, jax.tree.map(jnp.copy, state))(history, extras, training=True, mask=jnp.array([1.0, 0.0]))
+    for one, other in zip(padded, alone):
+        assert_close(one[:1], other, 2e-5)
+
+
+def test_training_uses_the_batch_and_forecasts_the_running_moments(model):
+    history, extras = fields(1, (2, 2, 8, 16), STATE), jnp.zeros((2, 8, 16, 2))
+    first = map_fields(lambda part: part[:1], history)
+    for one, other in zip(model(first, extras[:1]), model(history, extras)):
+        assert_close(one, other[:1], 1e-5)
+    assert not np.allclose(model(first, extras[:1], training=True).scalar, model(first, extras[:1]).scalar, atol=1e-3)
+
+
+@pytest.mark.parametrize("remat", ["grid", "block"])
+def test_rematerialisation_saves_memory_and_changes_no_gradient(remat):
+    history, extras = fields(1, (8, 2, 8, 16), STATE), jnp.zeros((8, 8, 16, 2))
+
+    def pieces(remat):
+        net = opened(make(dataclasses.replace(SMALL, remat=remat)))
+        graph, parameters, rest = nnx.split(net, nnx.Param, ...)
+
+        def run(parameters):
+            inner = nnx.merge(graph, parameters, jax.tree.map(lambda array: array, rest))
+            out = inner(history, extras, training=True)
+            return sum(jnp.mean(jnp.square(part)) for part in out), nnx.state(inner, nnx.BatchStat)
+
+        kept = jax.eval_shape(lambda p: jax.vjp(run, p, has_aux=True)[1], parameters)
+        size = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(kept) if 8 in leaf.shape[:1])
+        return size, *jax.jit(jax.grad(run, has_aux=True))(parameters)
+
+    whole, expected, moments = pieces("none")
+    small, found, other = pieces(remat)
+    assert small < whole * (0.35 if remat == "block" else 0.75)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-3, atol=1e-6), found, expected)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6), other, moments)
+
+
+def test_bfloat16_activations_change_the_forecast_by_a_percent():
+    history, extras = fields(1, (2, 2, 8, 16), STATE), fields(2, (2, 8, 16), (2, 0)).scalar
+    one, other = (
+        opened(make(dataclasses.replace(SMALL, activations=kind)))(history, extras, training=True)
+        for kind in ("bfloat16", "float32")
+    )
+    error = jnp.linalg.norm(one.scalar - other.scalar) / jnp.linalg.norm(other.scalar)
+    assert 1e-5 < float(error) < 0.02
+
+
+def test_gradients_are_finite_on_pole_rows_of_a_resting_atmosphere():
+    grid = Grid.equiangular(16, 9, poles=True)
+    net = opened(make(dataclasses.replace(SMALL, tensor_channels=1), grid=grid))
+    graph, parameters, rest = nnx.split(net, nnx.Param, ...)
+    rest_state = Fields(*(jnp.zeros((1, 2, 9, 16, c)) for c in (3, 2, 2)))
+
+    def loss(parameters, history):
+        inner = nnx.merge(graph, parameters, jax.tree.map(lambda array: array, rest))
+        return sum(jnp.sum(jnp.square(part)) for part in inner(history, jnp.zeros((1, 9, 16, 2))))
+
+    gradients = jax.jit(jax.grad(loss, (0, 1)))(parameters, rest_state)
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(gradients))
 
 
 def test_a_state_without_scalars_or_without_winds_is_served():
     config = ModelConfig(scalar_channels=2, vector_channels=2, blocks=1, filter_parameters=4)
     for width in (Width(0, 1), Width(2, 0)):
-        net = Forecaster(config, Grid.equiangular(16, 8), state=width, inputs=1, extras=1, rngs=nnx.Rngs(0))
+        net = make(config, state=width, inputs=1, extras=1)
         out = net(fields(0, (1, 1, 8, 16), width), jnp.ones((1, 8, 16, 1)), training=True)
         assert out.width == width
 
 
-def test_a_degree_the_grid_does_not_resolve_is_refused():
+def test_planar_like_matches_the_number_of_parameters():
+    spherical = make(ModelConfig(scalar_channels=16, vector_channels=8, blocks=2))
+    count = parameter_count(nnx.state(spherical, nnx.Param))
+    config = planar_like(ModelConfig(blocks=2), count, state=STATE, inputs=2, extras=2)
+    planar = make(config)
+    assert isinstance(planar, PlanarForecaster) and isinstance(spherical, Forecaster)
+    assert abs(parameter_count(nnx.state(planar, nnx.Param)) / count - 1) < 0.05
+
+
+def test_what_does_not_fit_is_refused_with_a_remedy():
     with pytest.raises(UserError, match=r"max_degree is 9 .* resolves 7"):
-        Forecaster(
-            ModelConfig(max_degree=9), Grid.equiangular(16, 8), state=Width(1, 1), inputs=1, extras=0, rngs=nnx.Rngs(0)
-        )
+        make(ModelConfig(max_degree=9))
+    with pytest.raises(UserError, match="cannot be coarsened 3 times"):
+        make(ModelConfig(levels=(Level(), Level(3))))
+    with pytest.raises(UserError, match="coarsen by 1, 3, 4"):
+        ModelConfig(levels=(Level(1), Level(3), Level(4)))
+    with pytest.raises(UserError, match="has no block"):
+        ModelConfig(levels=(Level(1), Level(2, 0)))
+    with pytest.raises(UserError, match="normalisation is 'batch'"):
+        ModelConfig(normalisation="batch")
+    with pytest.raises(UserError, match="blocks is 0"):
+        ModelConfig(blocks=0)
+    with pytest.raises(UserError, match="kernel_size is 4"):
+        ModelConfig(kind="planar", kernel_size=4)
+
+
+def test_a_level_reads_as_it_is_written():
+    assert Level.parse("2:4:64+32+8:6") == Level(2, 4, 64, 32, 8, 6)
+    assert Level.parse("1:0:16") == Level(1, 0, 16, 0, 0, 8)

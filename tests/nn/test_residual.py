@@ -11,7 +11,7 @@ import pytest
 from flax import nnx
 
 from tests.nn.spectra import assert_close, random_spectrum
-from weather_scnn.nn import BlockOptions, Harmonics, ResidualBlock, SpectralConvolution, Width
+from weather_scnn.nn import BlockOptions, Harmonics, ResidualBlock, SpectralConvolution, Width, run_blocks
 from weather_scnn.nn.activation import PhaseCollapse
 from weather_scnn.nn.features import spectral_energy
 from weather_scnn.sphere import Grid, rotate_spectrum
@@ -110,8 +110,8 @@ def test_variance_stays_within_a_factor_two_through_thirty_open_blocks(normalisa
     spectrum = unit_variance(random_spectrum(0, 12, width, batch=2))
     start = spectral_energy(spectrum).mean()
     rngs = nnx.Rngs(0)
-    for _ in range(30):
-        spectrum = ResidualBlock(width, width, harmonics, options, rngs=rngs)(spectrum, training=True)
+    blocks = [ResidualBlock(width, width, harmonics, options, rngs=rngs) for _ in range(30)]
+    spectrum = run_blocks(blocks, spectrum, training=True)
     assert 1.2 < float(spectral_energy(spectrum).mean() / start) < 2.0
 
 
@@ -167,3 +167,31 @@ def test_batch_statistics_are_those_of_all_devices():
     environment = {"XLA_FLAGS": "--xla_force_host_platform_device_count=4", "JAX_PLATFORMS": "cpu", "PATH": "/usr/bin"}
     done = subprocess.run([sys.executable, "-c", _SHARDED], capture_output=True, text=True, env=environment)
     assert done.stdout.strip() == "equal", done.stderr[-2000:]
+
+
+def test_equal_blocks_in_a_row_are_one_loop_with_the_same_result():
+    """Values, gradients and running moments are those of the blocks one by one; the program holds one of three."""
+    harmonics = Harmonics.create(Grid.equiangular(16, 8), 7)
+    rngs, width = nnx.Rngs(0), Width(3, 2)
+    stack = nnx.List([ResidualBlock(width, width, harmonics, PLAIN, rngs=rngs) for _ in range(3)])
+    graph, parameters, rest = nnx.split(stack, nnx.Param, ...)
+    given = random_spectrum(0, 7, width)
+
+    def run(parameters, looped):
+        blocks = nnx.merge(graph, parameters, jax.tree.map(lambda array: array, rest))
+        spectrum = given
+        if looped:
+            spectrum = run_blocks(blocks, spectrum, training=True)
+        else:
+            for block in blocks:
+                spectrum = block(spectrum, training=True)
+        return jnp.sum(jnp.square(spectrum)), nnx.state(blocks, nnx.BatchStat)
+
+    step = jax.jit(jax.value_and_grad(run, has_aux=True), static_argnames="looped")
+    found, expected = step(parameters, looped=True), step(parameters, looped=False)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-3), found, expected)
+    short, long = (
+        str(jax.make_jaxpr(lambda p, looped=looped: run(p, looped)[0])(parameters)).count("dot_general")
+        for looped in (True, False)
+    )
+    assert long > 2.5 * short

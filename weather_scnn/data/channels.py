@@ -18,7 +18,7 @@ class DataConfig:
         statistics: file written by `weather-scnn stats`; empty lets `train` compute it from the training period.
         grid: LONxLAT of the store.
         poles: whether the grid has rows on the poles.
-        level_variables: fields on pressure levels.
+        level_variables: fields on pressure levels; geopotential@500/850 has these levels in place of `levels`.
         levels: hPa.
         surface_variables: fields without levels.
         static_variables: fields without time.
@@ -97,14 +97,18 @@ class Channels:
         scalars: list[tuple[str, int | None]] = []
         winds: list[tuple[str, str, int | None]] = []
         northward = set(WIND_PAIRS.values())
-        if config.level_variables and not config.levels:
+        on_levels = {name: levels for name, levels in map(_with_levels, config.level_variables)}
+        if any(levels is None for levels in on_levels.values()) and not config.levels:
             raise UserError("data.level_variables are given but data.levels is empty", remedy="set data.levels")
-        groups: list[tuple[tuple[str, ...], tuple[int | None, ...]]] = [
-            (config.level_variables, config.levels),
-            (config.surface_variables, (None,)),
+        groups: list[dict[str, tuple[int | None, ...]]] = [
+            {name: config.levels if levels is None else levels for name, levels in on_levels.items()},
+            dict.fromkeys(config.surface_variables, (None,)),
         ]
-        for variables, levels in groups:
-            for name in variables:
+        for variables in groups:
+            for name, levels in variables.items():
+                partner = WIND_PAIRS.get(name)
+                if partner in variables and variables[partner] != levels:
+                    raise UserError(f"{name} and {partner} are given on different levels", remedy="give them the same")
                 if name in WIND_PAIRS:
                     partner = WIND_PAIRS[name]
                     if partner not in variables:
@@ -119,7 +123,7 @@ class Channels:
         if not scalars and not winds:
             raise UserError("the configuration names no state variable", remedy="set data.surface_variables")
         for name in config.masked_variables:
-            if name not in (*config.level_variables, *config.surface_variables):
+            if name not in (*on_levels, *config.surface_variables):
                 raise UserError(
                     f"data.masked_variables names {name}, which is not in the state",
                     remedy="add it to data.surface_variables or data.level_variables, or leave it out",
@@ -176,3 +180,14 @@ class Channels:
             wind = eastward.replace("u_component_of_", "")
             names.append(wind if level is None else f"{wind} at {level} hPa")
         return names
+
+
+def _with_levels(text: str) -> tuple[str, tuple[int, ...] | None]:
+    """A variable and its own levels, written name@500/850; None without."""
+    name, at, levels = text.partition("@")
+    try:
+        return name, tuple(int(level) for level in levels.split("/")) if at else None
+    except ValueError as error:
+        raise UserError(
+            f"{text!r} in data.level_variables", remedy=f"write it as {name}@500 or {name}@500/850"
+        ) from error

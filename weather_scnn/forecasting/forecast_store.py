@@ -94,7 +94,12 @@ def to_dataset(states: Fields, reader: StateReader, *, members: int, ensemble: b
     variables = {}
     for name, layers in found.items():
         levels = None if None in layers else reader.channels.levels
-        values = layers[None] if levels is None else np.stack([layers[level] for level in levels], axis=2)
+        if levels is None:
+            values = layers[None]
+        else:
+            # Of a variable with levels of its own, those that only others have are missing.
+            nothing = np.full_like(next(iter(layers.values())), np.nan)
+            values = np.stack([layers.get(level, nothing) for level in levels], axis=2)
         values = values.reshape(values.shape[0], -1, members, *values.shape[2:])
         lead_first = ["prediction_timedelta", "time", "realization", *([] if levels is None else ["level"])]
         array = xr.DataArray(values.astype(np.float32), dims=(*lead_first, "latitude", "longitude"))

@@ -1,19 +1,25 @@
 """The forecaster: state, static fields and forcings in, standardised increment of the next step out."""
 
 import dataclasses
-import functools
 import itertools
 from collections.abc import Sequence
 
-import jax
 import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
 from weather_scnn.errors import UserError
 from weather_scnn.models.configuration import Level, ModelConfig
-from weather_scnn.nn import BlockOptions, Fields, Harmonics, ResidualBlock, SpectralConvolution, Width, resample
-from weather_scnn.nn.residual import SPECTRUM
+from weather_scnn.nn import (
+    BlockOptions,
+    Fields,
+    Harmonics,
+    ResidualBlock,
+    SpectralConvolution,
+    Width,
+    resample,
+    run_blocks,
+)
 from weather_scnn.sphere import Grid
 
 
@@ -159,53 +165,26 @@ class Forecaster(nnx.Module):
             fields = as_scalars(fields)
         levels = self.config.pyramid
         spectrum = self.encoder(self.harmonics.analysis(fields))
+        options = {"training": training, "mask": mask}
         finer = []
         for level, blocks in zip(levels, self.down):
-            for block in blocks:
-                spectrum = self._run(block, spectrum, level, training, mask)
+            spectrum = run_blocks(blocks, spectrum, remat=level.remat or self.config.remat, **options)
             finer.append(spectrum)
         for number in reversed(range(len(levels) - 1)):
-            for position, block in enumerate(self.up[number]):
-                if isinstance(block, SpectralConvolution):
-                    spectrum = block(spectrum)
-                else:
-                    spectrum = self._run(block, spectrum, levels[number], training, mask)
-                if position == 0:
-                    spectrum = finer[number] + resample(spectrum, *(n - 1 for n in finer[number].shape[1:3]))
+            remat = levels[number].remat or self.config.remat
+            rise, *blocks = self.up[number]
+            if isinstance(rise, SpectralConvolution):
+                spectrum = rise(spectrum)
+            else:
+                spectrum = run_blocks([rise], spectrum, remat=remat, **options)
+            spectrum = finer[number] + resample(spectrum, *(size - 1 for size in finer[number].shape[1:3]))
+            spectrum = run_blocks(blocks, spectrum, remat=remat, **options)
         increment = self.decoder(spectrum)
         if self.held:
             # The integral over the sphere is √(4π) a_00.
             increment = increment.at[:, 0, 0, 0, jnp.array(self.held)].set(0.0)
         result = self.harmonics.synthesis(increment, self.wanted).fields
         return result if self.spins else from_scalars(result.scalar, self.state)
-
-    def _run(
-        self,
-        block: ResidualBlock,
-        spectrum: Float[Array, "b l m 2 C"],
-        level: Level,
-        training: bool,
-        mask: Float[Array, " b"] | None,
-    ) -> Float[Array, "b k n 2 D"]:
-        """A block, with what the backward pass computes again left out of memory."""
-        remat = level.remat or self.config.remat
-        if remat == "none":
-            return block(spectrum, training=training, mask=mask)
-        policy = jax.checkpoint_policies.save_only_these_names(SPECTRUM) if remat == "grid" else None
-        # By hand, since nnx.remat writes back every variable, also those of an outer trace, as tables are.
-        graph, statistics, rest = nnx.split(block, nnx.BatchStat, ...)
-
-        @functools.partial(jax.checkpoint, policy=policy)
-        def run(statistics: nnx.State, rest: nnx.State, spectrum: Array) -> tuple[Array, nnx.State]:
-            statistics = jax.tree.map(lambda array: array, statistics)  # variables of this trace
-            inner = nnx.merge(graph, statistics, rest)
-            result = inner(spectrum, training=training, mask=mask)
-            return result, nnx.state(inner, nnx.BatchStat)
-
-        spectrum, statistics = run(statistics, rest, spectrum)
-        if training:
-            nnx.update(block, statistics)
-        return spectrum
 
 
 def _options(config: ModelConfig, level: Level) -> BlockOptions:

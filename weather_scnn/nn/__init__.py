@@ -15,6 +15,7 @@ from weather_scnn.nn.features import (
 )
 from weather_scnn.nn.normalisation import LayerScale, SpatialBatchNorm, SpectralBatchNorm
 from weather_scnn.nn.residual import BlockOptions, ResidualBlock
+from weather_scnn.nn.stack import run_blocks
 
 __all__ = [
     "BlockOptions",
@@ -34,4 +35,5 @@ __all__ = [
     "concatenate",
     "map_fields",
     "resample",
+    "run_blocks",
 ]

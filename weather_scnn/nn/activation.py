@@ -9,7 +9,7 @@ from jaxtyping import Array, Float
 
 from weather_scnn.nn.features import Features, Pair, Width
 
-_KEPT = 0.73
+_KEPT = 0.85
 
 
 def magnitude(pair: Pair, floor: float = 1e-6) -> Float[Array, "*b y x d"]:
@@ -21,10 +21,11 @@ class PhaseCollapse(nnx.Module):
     """x₀ ← W₁ x₀ + W₂ |x| + b over the channels of all spins; other spins pass (Esteves et al. 2023).
 
     Initialisation: for Gaussian features of unit variance (per component at spin > 0), |x₀| has mean √(2/π) and
-    variance 1 − 2/π, |x_s| (Rayleigh) mean √(π/2) and variance 2 − π/2. Of that variance 0.73 comes back from the grid
-    at the degrees of white features (measured, for 12 to 32 rows and all degrees they resolve; 0.56 where the grid is
-    oversampled), the rest lies above. W₁ and W₂ are drawn so that each gives half of a unit variance, and b takes off
-    the mean of W₂|x|, which would otherwise add up over the layers.
+    variance 1 − 2/π, |x_s| (Rayleigh) mean √(π/2) and variance 2 − π/2. Of that variance a part lies above the degrees of
+    the features and is lost in analysis: 0.27 for white features at all degrees that a grid resolves (measured, 12 to
+    32 rows), 0.44 where it is oversampled, next to nothing for smooth ones; 0.15 is assumed. W₁ and W₂ are drawn so
+    that each then gives half of a unit variance, and b takes off the mean of W₂|x|, which would otherwise add up over
+    the layers.
 
     Args:
         width: channels.

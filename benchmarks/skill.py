@@ -1,0 +1,351 @@
+"""Skill of the spherical CNN beside a paper-faithful one, a planar CNN, persistence and climatology.
+
+    python benchmarks/skill.py --workdir /tmp/skill --json skill.json
+
+One nature run is shared by all: two years to train on, half a month left out, one year to test on. The networks see
+the same batches in the same order, with one optimiser and schedule, for the same number of steps. Their sizes are
+chosen so that a step takes the same time; they train in one process and take turns of a few steps, so that other load
+on the machine hits all alike. Forecasts and scores are made by the package's own commands. A run that is stopped goes
+on where it was with the same command.
+
+ACC of climatology is zero by definition. Lower RMSE and higher ACC are better.
+"""
+
+import argparse
+import dataclasses
+import json
+import os
+import pathlib
+import platform
+import time
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import xarray as xr
+
+from configs import paper_flat
+from eval.scoring import score
+from pipelines.climatology import compute_climatology
+from pipelines.nature_run import simulate
+from pipelines.statistics import compute_statistics
+from weather_scnn.data.channels import Channels, DataConfig
+from weather_scnn.data.loader import WindowLoader
+from weather_scnn.data.normalisation import Normalisation
+from weather_scnn.data.reading import StateReader, expected_grid
+from weather_scnn.data.statistics import read_statistics
+from weather_scnn.data.windows import parse_step
+from weather_scnn.forecasting.forecast import forecast
+from weather_scnn.models import ModelConfig
+from weather_scnn.nn import Fields
+from weather_scnn.progress import progress_bar
+from weather_scnn.sphere import Grid
+from weather_scnn.training.checkpoints import Checkpoints, Cursor, parameter_count
+from weather_scnn.training.configuration import Config, OptimiserConfig, Stage, TrainingConfig
+from weather_scnn.training.loss import make_scales
+from weather_scnn.training.optimiser import initial_state, make_optimiser
+from weather_scnn.training.rollout import build, take_apart
+from weather_scnn.training.step import make_train_step
+
+HERE = pathlib.Path(__file__).parent
+FIRST, TRAIN_DAYS, GAP_DAYS, TEST_DAYS, LEAD_DAYS = np.datetime64("2000-01-01"), 730, 10, 365, 5
+LEADS = (1, 3, 5)
+FIELDS = (("geopotential", 500), ("temperature", 850), ("u_component_of_wind", 250), ("v_component_of_wind", 250))
+OURS, PAPER, PLANAR = "spherical CNN", "paper-faithful", "planar CNN"
+UNITS = {"geopotential": "m² s⁻²", "temperature": "K", "u_component_of_wind": "m s⁻¹", "v_component_of_wind": "m s⁻¹"}
+
+
+def systems() -> dict[str, ModelConfig]:
+    """The three networks. The nature run is spectral to degree 21, which bounds the spheres' features too."""
+    paper = dataclasses.replace(
+        paper_flat.get_config().model, scalar_channels=20, vector_channels=20, blocks=2, max_degree=22
+    )
+    return {
+        OURS: ModelConfig(scalar_channels=32, vector_channels=16, blocks=3, filter_parameters=8, max_degree=22),
+        PAPER: paper,
+        PLANAR: ModelConfig(kind="planar", scalar_channels=34, blocks=3),
+    }
+
+
+def experiment(model: ModelConfig, store: str, days: int, stages: tuple[Stage, ...], seed: int) -> Config:
+    """The experiment of one network; all but the network is the same."""
+    end = FIRST + np.timedelta64(days - 1, "D")
+    return Config(
+        data=DataConfig(
+            path=store,
+            grid="64x32",
+            level_variables=("geopotential", "temperature", "u_component_of_wind", "v_component_of_wind"),
+            levels=(250, 500, 850),
+            surface_variables=("surface_pressure",),
+            solar=False,
+            clock=False,
+            train=f"{FIRST}:{end}",
+        ),
+        model=model,
+        optimiser=OptimiserConfig(learning_rate=3e-3, warmup_steps=50, average_decay=0.99),
+        training=TrainingConfig(batch_size=4, seed=seed, stages=stages, checkpoint_every=100),
+    )
+
+
+class Run:
+    """One network's training, a few steps at a time.
+
+    Args:
+        name: of the system.
+        config: its experiment.
+        folder: of the run; a checkpoint there is gone on from.
+        reader, loader, normalisation: shared by all.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        config: Config,
+        folder: pathlib.Path,
+        reader: StateReader,
+        loader: WindowLoader,
+        normalisation: Normalisation,
+    ):
+        self.name, self.config, self.folder = name, config, folder
+        self.reader, self.loader, self.normalisation = reader, loader, normalisation
+        channels, grid = reader.channels, reader.grid
+        parts = take_apart(build(config.model, config.data, channels, grid, config.training.seed))
+        self.parameters, self.tables = parameter_count(parts.parameters), parts.tables
+        self.statics = reader.statics()
+        self.scales = make_scales(channels, normalisation, self.statics, grid, loss=config.loss)
+        self.step_function = make_train_step(parts.graph, config, vectors=len(channels.winds))
+        state = initial_state(parts, make_optimiser(config.optimiser, config.training.stages))
+        self.state = jax.tree.map(jnp.array, state)  # copied: the first step donates it
+        self.checkpoints = Checkpoints(folder, keep=2)
+        self.step, self.seconds, self.loss = 0, 0.0, float("nan")
+        latest = self.checkpoints.latest
+        if latest is not None:
+            self.state = self.checkpoints.restore(self.state, latest)
+            self.step = latest
+            self.seconds = json.loads(self._clock(latest).read_text())["seconds"]
+        self.compiled: set[int] = set()
+
+    def _clock(self, step: int) -> pathlib.Path:
+        return self.folder / f"seconds_at_{step}.json"
+
+    @property
+    def done(self) -> bool:
+        """Whether all steps are taken."""
+        return self.step >= self.config.training.total_steps
+
+    def turn(self, steps: int) -> int:
+        """Trains up to so many steps, fewer at the end of a stage or at a checkpoint; returns how many.
+
+        Compiling does not count as training time: two steps are taken in vain before, the second because a state
+        that the step returned may compile anew.
+        """
+        first, stage = self.config.training.stage_at(self.step)
+        every = self.config.training.checkpoint_every
+        last = min(self.step + steps, first + stage.steps, (self.step // every + 1) * every)
+        windows = self.loader.windows(stage.rollout_steps)
+        size = self.config.training.batch_size
+        begin, taken = time.perf_counter(), last - self.step
+        while self.step < last:
+            number = self.step - first
+            batch = self.loader.batch(windows, self.loader.indices(windows, number * size, size))
+            window = Fields(*(jnp.asarray(array) for array in batch[:3]))
+            forcings = jnp.asarray(batch.forcings)
+            if stage.rollout_steps not in self.compiled:
+                copy = jax.tree.map(jnp.array, self.state)
+                for _ in range(2):
+                    copy, _ = self.step_function(copy, self.tables, window, forcings, self.scales)
+                jax.block_until_ready(copy)
+                self.compiled.add(stage.rollout_steps)
+                begin = time.perf_counter()
+            self.state, report = self.step_function(self.state, self.tables, window, forcings, self.scales)
+            self.step += 1
+        self.loss = float(report.loss)
+        self.seconds += time.perf_counter() - begin
+        if self.step % every == 0 or self.done:
+            cursor = Cursor(self.step, stage.rollout_steps, self.step - first, "")
+            self._clock(self.step).write_text(json.dumps({"seconds": self.seconds, "loss": self.loss}))
+            self.checkpoints.save(
+                self.state, self.config, self.normalisation, grid=self.reader.grid, cursor=cursor, statics=self.statics
+            )
+            self.checkpoints.wait()
+        return taken
+
+
+def train_all(experiments: dict[str, Config], folder: pathlib.Path, statistics: str, turn: int) -> dict[str, Any]:
+    """Trains the networks in turns; gives parameters, steps, seconds and last loss of each."""
+    data = next(iter(experiments.values())).data
+    channels, grid = Channels.from_config(data), expected_grid(data)
+    normalisation = Normalisation.from_statistics(read_statistics(statistics), channels, where=statistics)
+    reader = StateReader.open(data.path, channels, normalisation, grid, time=data.train)
+    loader = WindowLoader(
+        reader,
+        step=parse_step(data.step),
+        input_steps=data.input_steps,
+        seed=0,
+        cache_bytes=data.cache_gigabytes * 2**30,
+    )
+    runs = [
+        Run(name, config, folder / name.replace(" ", "_"), reader, loader, normalisation)
+        for name, config in experiments.items()
+    ]
+    with progress_bar(enabled=True) as bar:
+        tasks = {
+            run.name: bar.add_task(run.name, total=run.config.training.total_steps, completed=run.step) for run in runs
+        }
+        while not all(run.done for run in runs):
+            # The one that is furthest behind goes next, so that a resumed run catches up first.
+            run = min(runs, key=lambda run: run.step)
+            run.turn(turn)
+            bar.update(tasks[run.name], completed=run.step)
+            print(f"{run.name} {run.step} {run.loss:.4f} {run.seconds / run.step:.3f} s/step", flush=True)
+    found = {}
+    for run in runs:
+        run.checkpoints.__exit__()
+        found[run.name] = {"parameters": run.parameters, "steps": run.step, "seconds": run.seconds, "loss": run.loss}
+    return found
+
+
+def prepare(folder: pathlib.Path, days: tuple[int, int, int], seed: int) -> tuple[str, str, str]:
+    """The nature run, statistics and climatology, made where they are missing."""
+    store, statistics, climatology = (str(folder / name) for name in ("nature.zarr", "statistics.nc", "clim.zarr"))
+    train, gap, test = days
+    simulate(
+        store, days=train + gap + test + LEAD_DAYS + 1, grid=Grid.from_name("64x32"), seed=seed, start=str(FIRST)
+    ) if not pathlib.Path(store).exists() else None
+    period = f"{FIRST}:{FIRST + np.timedelta64(train - 1, 'D')}"
+    if not pathlib.Path(statistics).exists():
+        compute_statistics(store, statistics, time=period, step="6h")
+    if not pathlib.Path(climatology).exists():
+        compute_climatology(store, climatology, time=period)
+    return store, statistics, climatology
+
+
+def verify(folder: pathlib.Path, names: list[str], store: str, climatology: str, init: str) -> dict[str, xr.Dataset]:
+    """Forecasts and scores of every network, and of the baselines with them."""
+    found = {}
+    for name in names:
+        run = folder / name.replace(" ", "_")
+        forecasts, scores = str(run / "forecast.zarr"), str(run / "scores.nc")
+        forecast(str(run), store, forecasts, init=init, lead=f"{LEAD_DAYS}d", batch_size=16, overwrite=True)
+        found[name] = score(
+            forecasts, store, scores, climatology=climatology, baselines=("persistence", "climatology"), overwrite=True
+        )
+    return found
+
+
+def pick(scores: xr.Dataset, system: str, metric: str, field: tuple[str, int], days: int) -> float:
+    """One number of a score file."""
+    array = scores[field[0]].sel(system=system, metric=metric, region="global", level=field[1])
+    return float(array.sel(lead_time=np.timedelta64(days * 24, "h").astype("timedelta64[ns]")))
+
+
+def table(scores: dict[str, xr.Dataset]) -> dict[str, dict[tuple[str, int, str, int], float]]:
+    """Numbers by system, then by (field, level, metric, lead in days)."""
+    first = next(iter(scores.values()))
+    sources = {name: (dataset, "model") for name, dataset in scores.items()}
+    sources |= {name: (first, name) for name in ("persistence", "climatology")}
+    numbers: dict[str, dict[tuple[str, int, str, int], float]] = {}
+    for name, (dataset, system) in sources.items():
+        numbers[name] = {
+            (*field, metric, days): pick(dataset, system, metric, field, days)
+            for field in FIELDS
+            for metric in ("rmse", "acc")
+            for days in LEADS
+        }
+    return numbers
+
+
+def markdown(numbers: dict[str, Any], training: dict[str, Any], about: list[str]) -> str:
+    """The committed table."""
+    lines = ["# Skill on a nature run", "", *about, ""]
+    lines += ["| network | parameters | steps | s/step | training min | last loss |", "|---|---|---|---|---|---|"]
+    for name, facts in training.items():
+        lines.append(
+            f"| {name} | {facts['parameters']:,} | {facts['steps']} | {facts['seconds'] / facts['steps']:.3f} | "
+            f"{facts['seconds'] / 60:.1f} | {facts['loss']:.4f} |"
+        )
+    for metric, digits in (("rmse", 4), ("acc", 3)):
+        heads = [
+            f"{name} {level} hPa, {UNITS[name]}" if metric == "rmse" else f"{name} {level} hPa"
+            for name, level in FIELDS
+        ]
+        lines += ["", f"{metric.upper()} at {', '.join(map(str, LEADS))} days (best in bold):", ""]
+        lines += ["| system | " + " | ".join(heads) + " |", "|---" * (len(heads) + 1) + "|"]
+        for name in numbers:
+            cells = []
+            for field in FIELDS:
+                parts = []
+                for days in LEADS:
+                    key = (*field, metric, days)
+                    values = [found[key] for found in numbers.values()]
+                    best = min(values) if metric == "rmse" else max(values)
+                    text = (
+                        f"{numbers[name][key]:.{digits}g}" if metric == "rmse" else f"{numbers[name][key]:.{digits}f}"
+                    )
+                    parts.append(f"**{text}**" if numbers[name][key] == best else text)
+                cells.append(" / ".join(parts))
+            lines.append(f"| {name} | " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def rows(numbers: dict[str, Any]) -> list[dict[str, Any]]:
+    """{case, ours, peer, peer_name, ratio, unit}, ratio > 1 where ours is better."""
+    found = []
+    for name, values in numbers.items():
+        for (field, level, metric, days), value in values.items():
+            ours = numbers[OURS][field, level, metric, days]
+            if name == OURS or (name == "climatology" and metric == "acc"):
+                continue
+            ratio = value / ours if metric == "rmse" else ours / value
+            case = f"{metric} of {field} {level} hPa at {days} d"
+            unit = UNITS[field] if metric == "rmse" else "1"
+            found.append({"case": case, "ours": ours, "peer": value, "peer_name": name, "ratio": ratio, "unit": unit})
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--workdir", type=pathlib.Path, default=HERE / "skill_runs")
+    parser.add_argument("--json", type=pathlib.Path, help="where to write the rows")
+    parser.add_argument("--stages", default="500x1,80x2", help="STEPSxROLLOUT, separated by commas")
+    parser.add_argument("--turn", type=int, default=25, help="steps before the next network's turn")
+    parser.add_argument("--seed", type=int, default=0, help="of the nature run, the networks and the shuffling")
+    parser.add_argument("--only", help="names of networks separated by semicolons")
+    parser.add_argument("--quick", action="store_true", help="a few steps on a few days: shows that it runs")
+    arguments = parser.parse_args()
+    days = (10, 2, 10) if arguments.quick else (TRAIN_DAYS, GAP_DAYS, TEST_DAYS)
+    text = "4x1" if arguments.quick else arguments.stages
+    stages = tuple(Stage(*map(int, part.split("x"))) for part in text.split(","))
+    folder = arguments.workdir / "quick" if arguments.quick else arguments.workdir
+    folder.mkdir(parents=True, exist_ok=True)
+    store, statistics, climatology = prepare(folder, days, arguments.seed)
+    chosen = arguments.only.split(";") if arguments.only else list(systems())
+    experiments = {
+        name: experiment(model, store, days[0], stages, arguments.seed)
+        for name, model in systems().items()
+        if name in chosen
+    }
+    training = train_all(experiments, folder, statistics, arguments.turn)
+    test = FIRST + np.timedelta64(days[0] + days[1], "D")
+    init = f"{test}:{test + np.timedelta64(days[2] - 1, 'D')}:5d"
+    numbers = table(verify(folder, list(experiments), store, climatology, init))
+    about = [
+        f"Command: `python benchmarks/skill.py --stages {text} --turn {arguments.turn} --seed {arguments.seed}`.",
+        f"Nature run: 64x32, seed {arguments.seed}; {days[0]} days to train on, {days[1]} left out, {days[2]} to test "
+        f"on; forecasts start every fifth day at 00. All networks: the same batches of 4, AdamW, {text} "
+        "(steps x rollout steps).",
+        f"{platform.machine()}, {os.cpu_count()} CPUs, JAX {jax.__version__} on {jax.default_backend()}, "
+        f"Python {platform.python_version()}; other work on the machine hit all three alike, in turns of "
+        f"{arguments.turn} steps.",
+    ]
+    page = markdown(numbers, training, about)
+    print(page)
+    if not arguments.quick and not arguments.only:
+        (HERE / "skill.md").write_text(page)
+    if arguments.json:
+        arguments.json.write_text(json.dumps(rows(numbers), indent=1))
+
+
+if __name__ == "__main__":
+    main()
