@@ -13,7 +13,7 @@ import xarray as xr
 
 from weather_scnn.data.accumulations import take_clipped_counts
 from weather_scnn.data.checking import check_store
-from weather_scnn.data.derived import open_derived
+from weather_scnn.data.derived_opening import open_derived
 from weather_scnn.data.opening import longitudes_from, open_dataset
 from weather_scnn.data.plausibility import refuse_implausible
 from weather_scnn.data.windows import window_indices

@@ -312,3 +312,31 @@ def test_storage_options_reach_the_file_system_and_its_worker_processes(clean_op
         with pytest.raises(UserError, match="does not read as key=value"):
             set_storage_options([wrong])
     assert "token=anon" in unreachable("gs://b/x", OSError("Anonymous caller does not have access")).remedy
+
+
+def test_hour_zero_of_format_2_is_a_time(tmp_path, make):
+    """Writers other than xarray leave integer coordinates with the fill value 0."""
+    import zarr
+
+    path = str(tmp_path / "a.zarr")
+    make().to_zarr(path, zarr_format=2, consolidated=False, encoding={"time": {"units": "hours since 2020-01-01"}})
+    group = zarr.open_group(path, mode="r+")
+    attributes = dict(group["time"].attrs)
+    del group["time"]
+    time = group.create_array("time", shape=(4,), chunks=(4,), dtype="i8", fill_value=0)
+    time[:] = np.arange(4) * 6
+    time.attrs.update(attributes)
+    assert expect(open_dataset(path)).time.values[0] == np.datetime64("2020-01-01")
+
+
+def test_forecasts_of_the_cds_get_their_valid_time(tmp_path, make):
+    """forecast_reference_time and forecast_period, with valid_time along both."""
+    dataset = make(time=TIMES[:2]).rename(time="forecast_reference_time")
+    dataset = dataset.expand_dims(forecast_period=pd.to_timedelta([0, 6], unit="h"), axis=1).copy(deep=True)
+    dataset["t"][:, 1] = dataset["t"][:, 1] + 0.6
+    dataset = dataset.assign_coords(valid_time=dataset.forecast_reference_time + dataset.forecast_period)
+    dataset.to_netcdf(tmp_path / "f.nc")
+    opened = expect(open_dataset(str(tmp_path / "f.nc")))
+    assert list(opened.time.values) == list(TIMES[:2].values)  # analyses, and forecasts left out
+    dataset.isel(forecast_period=[1]).to_netcdf(tmp_path / "g.nc")
+    assert list(expect(open_dataset(str(tmp_path / "g.nc"))).time.values) == list(TIMES[1:3].values)

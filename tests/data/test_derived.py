@@ -9,8 +9,9 @@ import xarray as xr
 from pipelines.regrid import regrid
 from weather_scnn.data import humidity
 from weather_scnn.data.accumulations import take_clipped_counts, total
-from weather_scnn.data.derived import at_step, derive, open_derived
+from weather_scnn.data.derived import derive
 from weather_scnn.data.derived_maps import open_derived_maps
+from weather_scnn.data.derived_opening import at_step, open_derived
 from weather_scnn.data.opening import open_dataset
 from weather_scnn.data.solar import toa_incident_solar_radiation
 from weather_scnn.errors import UserError

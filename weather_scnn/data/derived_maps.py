@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from weather_scnn.data.derived import Plan, plan
+from weather_scnn.data.derived_opening import Plan, plan
 from weather_scnn.data.direct import MapReader, open_maps
 from weather_scnn.data.sources import find_source, open_raw
 

@@ -12,6 +12,15 @@ from weather_scnn.data.notes import Notes, logger, note
 from weather_scnn.errors import UserError
 
 
+def _other_axis(array: xr.DataArray, first: xr.DataArray) -> str:
+    """The axis whose coordinates differ by more than rounding; empty if none does."""
+    for axis in ("latitude", "longitude"):
+        same = array.sizes[axis] == first.sizes[axis]
+        if not same or np.abs(array[axis].values - first[axis].values).max() > 1e-3:
+            return axis
+    return ""
+
+
 def joined(name: str, parts: list[tuple[str, xr.DataArray]], notes: Notes) -> xr.DataArray:
     """One array of a field that lies in several files: along time, and along level where files split levels."""
     arrays = [array for _, array in parts]
@@ -19,14 +28,12 @@ def joined(name: str, parts: list[tuple[str, xr.DataArray]], notes: Notes) -> xr
         return arrays[0]
     first = arrays[0]
     for where, array in parts[1:]:
-        for axis in ("latitude", "longitude"):
-            same = array.sizes[axis] == first.sizes[axis]
-            if not same or np.abs(array[axis].values - first[axis].values).max() > 1e-3:
-                raise UserError(
-                    f"{name} has another {axis} axis than in {parts[0][0]}",
-                    where=where,
-                    remedy="open files of one grid at a time",
-                )
+        if axis := _other_axis(array, first):
+            raise UserError(
+                f"{name} has another {axis} axis than in {parts[0][0]}",
+                where=where,
+                remedy="open files of one grid at a time",
+            )
     if "time" not in first.dims:
         note(notes, "repeated_static", name, f"{len(arrays)} files; the first kept")
         return first
@@ -147,14 +154,12 @@ def assembled(fields: dict[str, xr.DataArray], where: str, notes: Notes) -> xr.D
     first = next(iter(fields.values()))
     arrays: dict[Hashable, xr.DataArray] = {}
     for name, array in fields.items():
-        for axis in ("latitude", "longitude"):
-            same = array.sizes[axis] == first.sizes[axis]
-            if not same or np.abs(array[axis].values - first[axis].values).max() > 1e-3:
-                raise UserError(
-                    f"{name} is on another grid than {first.name or next(iter(fields))}",
-                    where=where,
-                    remedy="open fields of one grid at a time with --variables",
-                )
+        if _other_axis(array, first):
+            raise UserError(
+                f"{name} is on another grid than {first.name or next(iter(fields))}",
+                where=where,
+                remedy="open fields of one grid at a time with --variables",
+            )
         array = array.drop_vars(["step"], errors="ignore")
         arrays[name] = array.assign_coords(latitude=first["latitude"], longitude=first["longitude"])
     return xr.Dataset(arrays)

@@ -8,6 +8,7 @@ import pathlib
 import warnings
 from typing import Any, Literal
 
+import numpy as np
 import rich.progress
 import xarray as xr
 import zarr
@@ -165,10 +166,14 @@ def _open_zarr(path: str) -> xr.Dataset:
 
 
 def _zero_is_a_value(dataset: xr.Dataset) -> xr.Dataset:
-    """Format 2 gives arrays a fill value of 0 by default, which xarray would turn into NaN: no rain is not no data."""
+    """Format 2 gives arrays a fill value of 0 by default, which xarray would turn into NaN or NaT.
+
+    No rain is not no data, and hour 0 is a time. In packed integers 0 may well mark what is missing.
+    """
     for variable in dataset.variables.values():
         fill: Any = variable.attrs.get("_FillValue")
-        if fill is not None and variable.dtype.kind == "f" and not isinstance(fill, str | bytes) and fill == 0:
+        packed = variable.dtype.kind in "iu" and {"scale_factor", "add_offset"} & set(variable.attrs)
+        if variable.dtype.kind in "fiu" and not packed and np.ndim(fill) == 0 and fill is not None and fill == 0:
             del variable.attrs["_FillValue"]
     return dataset
 
