@@ -87,8 +87,10 @@ footer { margin-top: 56px; padding-top: 14px; border-top: 1px solid var(--rule);
 @media print {
   :root { --paper: #fff; --card: #fff; --better: #2f7fd1; --worse: #d9622b; LIGHT_COLOURS }
   * { print-color-adjust: exact; -webkit-print-color-adjust: exact; }
-  body { font-size: 11px; } main { max-width: none; padding: 0; } nav { display: none; }
-  .scroll { overflow: visible; } .panels, .maps { grid-template-columns: repeat(3, 1fr); gap: 8px; }
+  html { font-size: 11px; } body { font-size: 1rem; } .card td { min-width: 0; } th, td { padding: 3px 6px; }
+  main { max-width: none; padding: 0; } nav { display: none; }
+  .scroll { overflow: visible; } .tiles { grid-template-columns: repeat(4, 1fr); gap: 8px; }
+  .panels, .maps { grid-template-columns: repeat(3, 1fr); gap: 8px; }
   h2, h3, .note { break-after: avoid; } tr { break-inside: avoid; } details:not([open]) { display: none; }
   .motion img { width: 70%; margin: 0 auto; }
 }

@@ -53,7 +53,8 @@ def _headline_card(subject: Subject, region: str) -> str:
     for field in _headline(subject):
         rows.append(page.group_row(page.field_name(field.label, field.short, field.units), len(shown)))
         for system in subject.systems:
-            rows.append(page.row(page.escape(system), _cells(subject, field, system, region, shown)))
+            if np.isfinite(values(subject.scores, field, "rmse", system, region)).any():
+                rows.append(page.row(page.escape(system), _cells(subject, field, system, region, shown)))
     head = ["RMSE", *(format_lead(subject.leads[index]) for index in shown)]
     return page.table(head, rows, kind="card")
 

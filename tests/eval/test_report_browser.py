@@ -65,3 +65,4 @@ def test_the_printed_page_is_light_and_has_no_animation(page, debugger):
     assert seen.complaints == []
     assert seen.answers[0] == "rgb(255, 255, 255)"
     assert seen.answers[1] == "data:image/png"
+    assert seen.width <= 794, "tables are cut off on paper"
