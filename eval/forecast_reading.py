@@ -87,6 +87,8 @@ class ForecastStore:
         level where the variable has none.
         """
         array = self.dataset[name]
+        if "level" in array.dims and self.level_positions is not None:
+            array = array.isel(level=as_slice(self.level_positions))
         if not self.by_valid_time:
             array = array.isel(time=as_slice(np.searchsorted(self.times, inits)))
         present = np.isin(leads, self.leads)
@@ -107,8 +109,6 @@ class ForecastStore:
             values = values[:, :, None]
         if "level" not in array.dims:
             values = values[:, :, :, None]
-        elif self.level_positions is not None:
-            values = values[:, :, :, as_slice(self.level_positions)]
         values = self.convert[name](values) if name in self.convert else values
         values = values.reshape(*values.shape[:4], -1)
         if present.all():
