@@ -170,6 +170,7 @@ def run_pieces(
             elif missing:
                 watch = (lambda: bar.update(task, completed=len(record.finished()))) if progress else None
                 _run_beam(work, missing, beam_options, watch)
+            bar.update(task, completed=len(pieces))
         except Exception as error:
             raise explained(_FAILURES.get(job, error), record.path) from error
         finally:

@@ -11,11 +11,13 @@ import numpy as np
 import pandas as pd
 import pytest
 import xarray as xr
+from typer.testing import CliRunner
 
 from pipelines import running
 from pipelines.climatology import compute_climatology
 from pipelines.regrid import regrid
 from pipelines.statistics import compute_statistics
+from weather_scnn.cli import app
 from weather_scnn.data.direct import MapReader
 from weather_scnn.data.opening import open_dataset
 from weather_scnn.errors import UserError
@@ -229,6 +231,31 @@ def test_a_hiccup_of_the_source_passes_unnoticed(source, whole, tmp_path, monkey
     regrid(source, str(tmp_path / "grid.zarr"), TARGET, no_beam=True, progress=False)
     assert failed
     assert_same([open_dataset(str(tmp_path / "grid.zarr")).load()], whole[:1])
+
+
+def test_the_commands_take_the_options(source, tmp_path):
+    def command(*arguments, status=0):
+        result = CliRunner().invoke(app, [*map(str, arguments)])
+        assert result.exit_code == status, result.output
+        return result.stderr
+
+    grid, clim = tmp_path / "grid.zarr", tmp_path / "clim.zarr"
+    common = ("regrid", "--input", source, "--variables", "t,u,v", "--grid", "16x8")
+    command(
+        *common, "--output", grid, "--gaussian", "--method", "bilinear", "--levels", "600,850", "--interpolate-levels",
+        "--coverage", "0.4", "--winds", "scalar", "--chunks", "time=4,level=1", "--shards", "time=8",
+        "--max-memory", "1GB", "--no-beam",
+    )  # fmt: skip
+    written = xr.open_zarr(grid)
+    assert written.attrs["grid_kind"] == "gaussian" and written["level"].values.tolist() == [600, 850]
+    assert written["temperature"].encoding["chunks"] == (4, 1, 8, 16) and written.attrs["winds"] == "scalar"
+    command("climatology", "--input", grid, "--output", clim, "--variables", "t", "--quantiles", "0.9", "--no-beam")
+    assert "temperature_quantile" in xr.open_zarr(clim)
+    command("stats", "--input", grid, "--output", tmp_path / "stats.nc", "--max-memory", "1GB", "--no-beam")
+    told = command(*common, "--output", tmp_path / "no.zarr", "--max-memory", "200MB", status=1)
+    assert "use --max-memory" in told and not (tmp_path / "no.zarr").exists()
+    told = command("climatology", "--input", grid, "--output", tmp_path / "no.zarr", "--quantiles", "high", status=1)
+    assert "0.05,0.95" in told
 
 
 def test_the_cost_is_told_first(source, tmp_path, capsys):
