@@ -59,12 +59,12 @@ UNITS = {"geopotential": "m² s⁻²", "temperature": "K", "u_component_of_wind"
 def systems() -> dict[str, ModelConfig]:
     """The three networks. The nature run is spectral to degree 21, which bounds the spheres' features too."""
     paper = dataclasses.replace(
-        paper_flat.get_config().model, scalar_channels=20, vector_channels=20, blocks=2, max_degree=22
+        paper_flat.get_config().model, scalar_channels=24, vector_channels=24, blocks=2, max_degree=22
     )
     return {
         OURS: ModelConfig(scalar_channels=32, vector_channels=16, blocks=3, filter_parameters=8, max_degree=22),
         PAPER: paper,
-        PLANAR: ModelConfig(kind="planar", scalar_channels=34, blocks=3),
+        PLANAR: ModelConfig(kind="planar", scalar_channels=26, blocks=3),
     }
 
 

@@ -31,3 +31,13 @@ def test_a_time_with_nans_is_in_no_window():
 def test_a_step_that_is_none_is_refused(text):
     with pytest.raises(UserError, match="6h"):
         parse_step(text)
+
+
+def test_inputs_of_a_direct_forecast_lie_closer_than_its_lead():
+    """Three states 6 h apart and one 3 days after the last of them."""
+    times = np.datetime64("2001-01-01", "ns") + np.arange(20) * SIX
+    found = window_indices(times, step=12 * SIX, length=4, inputs=3, input_step=SIX)
+    np.testing.assert_array_equal(found, np.arange(6)[:, None] + np.array([0, 1, 2, 14]))
+    broken = np.delete(times, 5)
+    starts = broken[window_indices(broken, step=12 * SIX, length=4, inputs=3, input_step=SIX)[:, 0]]
+    np.testing.assert_array_equal(starts, times[:3])
