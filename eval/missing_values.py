@@ -52,7 +52,7 @@ def mended_sums(
         valid, lost = reference.copy(), np.zeros(truth.shape, bool)
         for system, field in fields.items():
             if system in comparison.forecasts and field is not None:
-                absent = reference & ~np.isfinite(field).all(axis=0)
+                absent = reference & ~np.isfinite(field).all(axis=0) & ~scorer.absent[system, name][:, None]
                 if absent[bad[lead_in_block]].any() and not comparison.request.allow_missing:
                     _refuse(
                         int(absent.sum()),

@@ -34,6 +34,8 @@ def add_to_map_sums(
 ) -> None:
     """Adds one valid time; points where any of the fields is missing are left out of all systems.
 
+    A system that has nothing at a level is left out there itself.
+
     Args:
         sums: of one lead time, `MAP_MOMENTS` along the second axis.
         fields: one of shape (level, point) for each system, None where a system has it not.
@@ -42,19 +44,23 @@ def add_to_map_sums(
     """
     errors = [None if field is None else field - truth for field in fields]
     valid = np.isfinite(truth)
-    for part in (*errors, anomaly):
-        if part is not None:
-            valid &= np.isfinite(part)
+    if anomaly is not None:
+        valid &= np.isfinite(anomaly)
+    for error in errors:
+        if error is not None:
+            here = np.isfinite(error)
+            valid &= here | ~here.any(axis=-1, keepdims=True)
     for target, error in zip(sums, errors):
         if error is None:
             continue
-        error = np.where(valid, error, 0.0)
-        target[0] += valid
+        used = valid & np.isfinite(error).any(axis=-1, keepdims=True)
+        error = np.where(used, error, 0.0)
+        target[0] += used
         target[1] += error
         target[2] += error**2
         target[3] += np.abs(error)
         if anomaly is not None:
-            observed = np.where(valid, anomaly, 0.0)
+            observed = np.where(used, anomaly, 0.0)
             predicted = error + observed
             target[4] += predicted * observed
             target[5] += predicted**2

@@ -30,8 +30,8 @@ from eval.metrics import (
 from eval.moments import moments_of
 from eval.pairing import Comparison
 from eval.parts import Parts
+from eval.piece_sizes import Piece
 from eval.score_maps import MAP_DEFINITIONS, MAP_MOMENTS, map_scores
-from eval.scoring_pieces import Piece
 from eval.uncertainty import SEED, STATISTICS, block_length, intervals_and_differences
 from weather_scnn.errors import UserError
 

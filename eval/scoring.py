@@ -19,11 +19,12 @@ from eval.forecasts import open_any
 from eval.metrics import CONVENTIONS, WEATHERBENCH1, WEATHERBENCH2, combine_scores
 from eval.pairing import Comparison, open_comparison
 from eval.parts import Parts
+from eval.piece_sizes import Piece, pieces_of
 from eval.regions import REGIONS
 from eval.request import MODEL, Request
 from eval.score_writing import Bootstrap, ScoreWriter
 from eval.scorecard import summary_table
-from eval.scoring_pieces import Piece, PieceScorer, pieces_of
+from eval.scoring_pieces import PieceScorer
 from eval.valid_time_fields import prepare_references
 from weather_scnn.data.writing import provenance, refuse_to_overwrite
 from weather_scnn.errors import UserError

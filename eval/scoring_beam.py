@@ -7,8 +7,9 @@ from collections.abc import Sequence
 
 from eval.pairing import open_comparison
 from eval.parts import Parts
+from eval.piece_sizes import Piece
 from eval.request import Request
-from eval.scoring_pieces import Piece, PieceScorer
+from eval.scoring_pieces import PieceScorer
 from pipelines import running
 
 if typing.TYPE_CHECKING:

@@ -5,7 +5,7 @@ Shapes: s systems, i init times, l lead times, n members, v levels, p points, r 
 
 import concurrent.futures
 import dataclasses
-import math
+import logging
 from collections.abc import Callable, Iterator
 
 import numpy as np
@@ -19,77 +19,14 @@ from eval.moments import Scratch, climatology_sums, error_sums, wind_vector_sums
 from eval.pairing import Comparison
 from eval.parts import Parts
 from eval.piece_arrays import PieceArrays
+from eval.piece_sizes import Piece, blocks_of
 from eval.precipitation import dry_threshold, seeps
 from eval.score_maps import add_to_map_sums
 from eval.spectra import degree_power, kinetic_energy, mean_zonal_energy
 from eval.valid_time_fields import ValidTimeFields, Window
 from weather_scnn.data.catalogue import lookup
 
-_BLOCK_BYTES = 8 * 2**20
-_PIECE_BYTES = 256 * 2**20
-_MOST_PIECES_WITH_MAPS = 16
-
-
-@dataclasses.dataclass(frozen=True)
-class Piece:
-    """Init times start … stop − 1 of one group of variables."""
-
-    group: int
-    start: int
-    stop: int
-
-    @property
-    def name(self) -> str:
-        """For its file."""
-        return f"{self.group:03d}-{self.start:06d}-{self.stop:06d}"
-
-
-def _bytes_per_forecast(comparison: Comparison, names: tuple[str, ...]) -> int:
-    """Of all systems and names, one init time and lead time, as read."""
-    points = comparison.latitude.size * comparison.longitude.size
-    members = sum(store.members for store in comparison.forecasts.values())
-    return 4 * points * members * sum(comparison.level_count(name) for name in names)
-
-
-def _chunks(comparison: Comparison, names: tuple[str, ...]) -> tuple[int, int]:
-    """Init times and lead times of the largest chunk."""
-    stores = comparison.forecasts.values()
-    found = [store.chunks(name) for store in stores for name in names if name in store.dataset]
-    return max(c[0] for c in found), max(c[1] for c in found)
-
-
-def pieces_of(comparison: Comparison) -> list[Piece]:
-    """All pieces, each of whole chunks and some hundred MiB of forecasts.
-
-    Every piece of a run with maps holds sums of whole maps, so then there are at most 16 a group.
-    """
-    pieces = []
-    count = comparison.inits.size
-    for number, names in enumerate(comparison.groups):
-        total = _bytes_per_forecast(comparison, names) * count * comparison.leads.size
-        wanted = max(1, math.ceil(total / _PIECE_BYTES))
-        if comparison.map_leads.size:
-            wanted = min(wanted, _MOST_PIECES_WITH_MAPS)
-        chunk = _chunks(comparison, names)[0]
-        size = math.ceil(math.ceil(count / wanted) / chunk) * chunk
-        pieces += [Piece(number, begin, min(begin + size, count)) for begin in range(0, count, size)]
-    return pieces
-
-
-def _blocks(comparison: Comparison, names: tuple[str, ...], piece: Piece) -> list[tuple[slice, slice]]:
-    """Init times and lead times that are in memory together: whole chunks, more lead times before more init times."""
-    each, leads = _bytes_per_forecast(comparison, names), comparison.leads.size
-    inits, some = _chunks(comparison, names)
-    inits, some = min(inits, piece.stop - piece.start), min(some, leads)
-    while some < leads and 2 * some * inits * each <= _BLOCK_BYTES:
-        some = min(2 * some, leads)
-    if some == leads:
-        inits *= max(1, _BLOCK_BYTES // max(1, inits * leads * each))
-    return [
-        (slice(i, min(i + inits, piece.stop)), slice(l, min(l + some, leads)))
-        for i in range(piece.start, piece.stop, inits)
-        for l in range(0, leads, some)
-    ]
+_log = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -119,6 +56,12 @@ class PieceScorer:
         self.scratch = Scratch(comparison.latitude.size * comparison.longitude.size)
         self.has_lead = {name: np.isin(comparison.leads, store.leads) for name, store in comparison.forecasts.items()}
         self.present = {name: comparison.present_for(name) for name in self.names}
+        self.absent = {
+            (system, name): self._absent_levels(system, name)
+            for system, store in comparison.forecasts.items()
+            for name in self.names
+            if name in store.dataset
+        }
         self.ensembles = [system for system in comparison.systems if self._members(system) > 1]
         self.area = np.broadcast_to(
             comparison.weights.regions.max(axis=0), (comparison.latitude.size, comparison.longitude.size)
@@ -129,6 +72,25 @@ class PieceScorer:
         if system == PROBABILISTIC:
             return self.fields[self.names[0]].member_count
         return self.comparison.members(system)
+
+    def _absent_levels(self, system: str, name: str) -> np.ndarray:
+        """Levels at which a store holds nothing but NaN, in its first and its last forecast; bool, shape (v,).
+
+        Stores of one level axis hold these where variables have levels of their own, such as Z500 and T850.
+        """
+        comparison, store = self.comparison, self.comparison.forecasts[system]
+        empty = np.ones(comparison.level_count(name), bool)
+        for init in (0, -1) if empty.size > 1 else ():
+            leads = np.flatnonzero(self.present[name][init] & self.has_lead[system])[:1]
+            if leads.size:
+                values = store.read(name, comparison.inits[[init]], comparison.leads[leads])
+                empty &= ~np.isfinite(values).any(axis=(0, 1, 2, 4))
+        if empty.all():
+            return np.zeros_like(empty)
+        if empty.any() and comparison.levels is not None:
+            levels = ", ".join(str(level) for level in np.array(comparison.levels)[empty])
+            _log.warning("%s holds no %s at %s hPa: not scored there", system, name, levels)
+        return empty
 
     def _load(self, block: tuple[slice, slice]) -> _Block:
         comparison = self.comparison
@@ -154,7 +116,7 @@ class PieceScorer:
         arrays = PieceArrays.empty(self.comparison, self.names, self.vector, piece.stop - piece.start, self._members)
         # Products here are too small for BLAS's own threads, which wait for each other: on a busy machine 5 times longer.
         with threadpoolctl.threadpool_limits(1, user_api="blas"):
-            for block in self._loaded(_blocks(self.comparison, self.names, piece)):
+            for block in self._loaded(blocks_of(self.comparison, self.names, piece)):
                 for init in range(block.inits.start, block.inits.stop):
                     self._score_init(block, init, init - piece.start, arrays)
                 share = (block.leads.stop - block.leads.start) / self.comparison.leads.size
@@ -221,7 +183,7 @@ class PieceScorer:
                         name, ensemble, observed, comparison.inits[init] + comparison.leads[whole[lead]]
                     )
                     arrays.put_ensemble(name, system, row, whole[lead], *parts)
-        return finite
+        return finite | self.absent[system, name] if members is not None else finite
 
     def ensemble_parts(
         self,

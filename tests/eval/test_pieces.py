@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
-import eval.scoring_pieces as pieces_module
+import eval.piece_sizes as pieces_module
 from eval.metrics import combine_scores
 from eval.moments import AreaWeights, Scratch, error_sums, moment_sums, truth_sums
 from eval.scoring import open_scores, score

@@ -79,6 +79,26 @@ def test_a_system_without_a_variable_or_lead_time_has_no_score_there(world, make
     assert np.isfinite(scores["wind_vector"].sel(system="model", metric="rmse")).all()
 
 
+def test_a_level_that_the_store_leaves_empty_is_not_scored(world, make, tmp_path, caplog):
+    forecast = make.forecast(make.truth())
+    forecast["geopotential"][:, :, 1] = np.nan
+    path = make.write(forecast, tmp_path / "f.zarr")
+    truth = make.truth()
+    truth["geopotential"][5, :, 2, 3] = np.nan
+    options = {"variables": ["geopotential"], "baselines": ["persistence"], "maps": ["24h"]}
+    with caplog.at_level(logging.WARNING):
+        scores = run(path, make.write(truth, tmp_path / "t.zarr"), tmp_path, **options)
+    assert "model holds no geopotential at 850 hPa" in caplog.text
+    expected = run(world["forecast"], str(tmp_path / "t.zarr"), tmp_path, "e.nc", **options)
+    model, persistence = (rmse(scores, system, "geopotential") for system in ("model", "persistence"))
+    assert np.isnan(model[:, 1]).all()
+    np.testing.assert_allclose(model[:, 0], rmse(expected, "model", "geopotential")[:, 0])
+    np.testing.assert_allclose(persistence, rmse(expected, "persistence", "geopotential"))
+    maps, full = (open_scores(str(tmp_path / name), group="maps")["geopotential"] for name in ("s.nc", "e.nc"))
+    xr.testing.assert_allclose(maps.sel(system="persistence"), full.sel(system="persistence"))
+    assert np.isnan(maps.sel(system="model", metric="rmse", level=850)).all()
+
+
 @pytest.mark.parametrize("renamed", [True, False])
 def test_a_store_by_valid_time(world, make, tmp_path, renamed):
     forecast = make.forecast(make.truth())[["2m_temperature"]]
