@@ -193,6 +193,7 @@ def score(
         request, existing = _added_to(request, output)
     else:
         refuse_to_overwrite(output, overwrite=overwrite)
+    open_comparison.cache_clear()  # stores may have changed since the same request
     comparison = open_comparison(request)
     pieces = pieces_of(comparison)
     names = [piece.name for piece in pieces]
