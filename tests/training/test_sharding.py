@@ -106,7 +106,7 @@ def test_two_processes_of_four_devices_and_eight_along_data_learn_as_one_device(
     stages = Stage(6, 1), Stage(4, 2, 1e-3)
     alone = tmp_path / "alone"
     train(steps(small_config, *stages), alone, statistics=small_statistics, progress=False)
-    for name, model, devices, processes in (("data", 1, 8, 1), ("hosts", 1, 4, 2), ("hosts-and-model", 2, 4, 2)):
+    for name, model, devices, processes in (("hosts", 1, 4, 2), ("hosts-and-model", 2, 4, 2), ("data", 1, 8, 1)):
         folder = tmp_path / name
         finish(start(steps(small_config, *stages, model=model), folder, small_statistics, devices, processes=processes))
         np.testing.assert_allclose(losses(folder), losses(alone), rtol=1e-5, err_msg=name)

@@ -1,6 +1,11 @@
 """The training step: weights, losses, missing values, noise, accumulation, rematerialisation, schedule."""
 
 import dataclasses
+import json
+import os
+import pathlib
+import subprocess
+import sys
 
 import jax
 import jax.numpy as jnp
@@ -74,14 +79,17 @@ class Mixing(nnx.Module):
 
     def __init__(self):
         rngs = nnx.Rngs(0)
-        self.scalar = nnx.Linear(3 + 1 + 2 * CHANNELS.forcing_count, 3, rngs=rngs)
+        self.extras = CHANNELS.extra_count
+        self.scalar = nnx.Linear(3 + self.extras, 3, rngs=rngs)
         self.wind = nnx.Linear(2, 2, use_bias=False, rngs=rngs)
-        self.axis_name = None
+        self.axis_name: str | None = None
         self.variance = nnx.BatchStat(jnp.ones(3))
 
     def __call__(self, history: Fields, extras, *, training: bool) -> Fields:
         scalar = jnp.sin(self.scalar(jnp.concatenate([history.scalar[:, -1], extras], -1)))
         variance = jnp.square(scalar).mean((0, 1, 2))
+        if self.axis_name is not None:
+            variance = jax.lax.pmean(variance, self.axis_name)
         if training:
             self.variance[...] = 0.9 * self.variance[...] + 0.1 * variance
         scalar = scalar / jnp.sqrt((variance if training else self.variance[...]) + 1e-3)
@@ -343,6 +351,26 @@ def test_steps_in_parts_learn_as_whole_ones_where_the_parts_have_the_same_moment
         losses.append(found)
     np.testing.assert_allclose(losses[0], losses[1], rtol=1e-4)
     assert losses[0][2] < losses[0][0]
+
+
+def test_a_mesh_learns_as_one_device_with_parts_noise_and_gaps():
+    environment = {
+        **os.environ,
+        "JAX_PLATFORMS": "cpu",
+        "XLA_FLAGS": "--xla_force_host_platform_device_count=4",
+    }
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.training.mesh_of_four"],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=pathlib.Path(__file__).parents[2],
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    alone, mesh = json.loads(done.stdout.splitlines()[-1])
+    np.testing.assert_allclose(mesh, alone, rtol=1e-5)
+    assert alone[2] < alone[0]
 
 
 def test_decay_draws_matrices_and_spares_biases_and_norms():

@@ -230,8 +230,10 @@ def step_errors(predicted: Fields, target: Fields, scales: Scales, *, axis: str 
         scales: constants of the channels.
         axis: inside `shard_map`, the axis that divides the batch; the mean is over the whole of it.
     """
-    gaps = scales.gaps(target)
-    if gaps is not None:
+    gaps, lost = scales.gaps(target), scales.gaps(predicted)
+    if gaps is not None and lost is not None:
+        # What was missing at the start stays so in the forecast, even where the target has it.
+        gaps = map_fields(jnp.logical_or, gaps, lost)
         target, predicted = filled(target, gaps), filled(predicted, gaps)
     error = map_fields(lambda one, other, ratio: (one - other) / ratio, predicted, target, scales.ratio)
     if scales.spectral is not None:

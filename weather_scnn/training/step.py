@@ -179,12 +179,9 @@ def accumulated_gradient(
 
     dealt_batch = jax.tree.map(dealt, batch)
     first = jax.tree.map(lambda array: array[0], dealt_batch)
-    (loss, (errors, after)), gradient = jax.eval_shape(function, parameters, statistics, *first)
-    zeros = jax.tree.map(_zeros_like, (loss, errors, after, gradient))
+    (loss, (errors, after)), _ = jax.eval_shape(function, parameters, statistics, *first)
+    means = jax.tree.map(lambda like: jnp.zeros(like.shape, like.dtype), (loss, errors, after))
+    # Zeros taken from the parameters differ from device to device, for `shard_map`, where those do.
+    zeros = *means, jax.tree.map(lambda array: jnp.where(False, array, jnp.zeros_like(array)), parameters)
     total, _ = jax.lax.scan(one, zeros, dealt_batch)
     return jax.tree.map(lambda array: array / parts, total)
-
-
-def _zeros_like(like: Any) -> Array:
-    zeros = jnp.zeros(like.shape, like.dtype)
-    return jax.lax.pcast(zeros, tuple(like.vma), to="varying") if getattr(like, "vma", None) else zeros
