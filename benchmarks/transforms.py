@@ -35,10 +35,11 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from wigner_delta import wigner_contraction, wigner_deltas
 
 from weather_scnn.sphere import Grid, HarmonicTransform
 from weather_scnn.sphere.fourier import by_product
-from weather_scnn.sphere.tables import block_shape, blocks, interpolant_weights, legendre
+from weather_scnn.sphere.tables import block_shape, blocks
 
 CHANNELS = 32
 HIGHEST = jax.lax.Precision.HIGHEST
@@ -56,18 +57,6 @@ class System(NamedTuple):
 
 
 Key = tuple[str, int, bool]  # system, spin, with gradient
-
-
-@functools.lru_cache(maxsize=1)
-def wigner_deltas(degrees: int) -> np.ndarray:
-    """Δ^l_m′m = d^l_m′m(π/2), zero-padded, shape (l, m′, m) with m′, m = −(L−1) … L−1."""
-    orders = np.arange(-(degrees - 1), degrees)
-    norm = np.sqrt((2 * np.arange(degrees) + 1) / (4 * np.pi))
-    table = np.zeros((degrees, orders.size, orders.size), np.float32)
-    for i, m in enumerate(orders):  # sλ = (−1)^s √((2l+1)/4π) d^l_m′,−s
-        values = legendre(np.array([np.pi / 2]), degrees - 1, orders, int(-m))[..., 0]
-        table[:, :, i] = ((-1.0) ** (m % 2) * values / norm).T
-    return table
 
 
 def constants(degrees: int, spin: int) -> dict[str, np.ndarray]:
@@ -126,29 +115,10 @@ def published_contraction(degrees: int, spin: int) -> tuple[dict[str, jax.Array]
 
 def contraction_on_our_rows(grid: Grid, spin: int) -> tuple[dict[str, jax.Array], Callable, tuple[int, int]]:
     """The same on an equiangular grid, with integrals of the latitude interpolants of this package."""
-    degrees = grid.latitudes
-    m = np.arange(-(degrees - 1), degrees)
-    theta, phi = grid.colatitude, np.radians(grid.longitude)
-    rows = []
-    for odd in (False, True):
-        waves = -1j * np.sin(np.outer(m, theta)) if odd else np.cos(np.outer(m, theta))
-        rows.append(waves @ interpolant_weights(grid, odd))
-    usable = np.abs(m) <= grid.maximum_order
-    tables = in_single_precision(
-        constants(degrees, spin)
-        | {
-            "rows": np.stack([rows[(order + spin) % 2] for order in m]),
-            "waves": np.exp(-1j * np.outer(m, theta)),
-            "longitude": np.exp(-1j * np.outer(m, phi)) * usable[:, None],
-        }
-    )
+    tables, analysis, synthesis = wigner_contraction(grid, spin)
 
     def round_trip(t: dict[str, jax.Array], field: jax.Array) -> jax.Array:
-        modes = jnp.einsum("mx,yxc->myc", t["longitude"], field, precision=HIGHEST) * (2 * np.pi / grid.longitudes)
-        integrals = jnp.einsum("mpy,myc->mpc", t["rows"], modes, precision=HIGHEST)
-        modes = to_waves(t, to_degrees(t, integrals))
-        half = jnp.einsum("py,mpc->ymc", t["waves"].conj(), modes, precision=HIGHEST)
-        return jnp.einsum("mx,ymc->yxc", t["longitude"].conj(), half, precision=HIGHEST)
+        return synthesis(t, analysis(t, field))
 
     return tables, round_trip, grid.shape
 

@@ -12,8 +12,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from weather_scnn.sphere import Grid, wigner_d
-from weather_scnn.sphere.tables import interpolant_weights
+from weather_scnn.sphere import Grid
+from weather_scnn.sphere.tables import interpolant_weights, legendre
 
 HIGHEST = jax.lax.Precision.HIGHEST
 
@@ -21,10 +21,12 @@ HIGHEST = jax.lax.Precision.HIGHEST
 @functools.lru_cache(maxsize=1)
 def wigner_deltas(degrees: int) -> np.ndarray:
     """Δ^l_m′m = d^l_m′m(π/2), zero-padded, shape (l, m′, m) with m′, m = −(L−1) … L−1."""
-    table = np.zeros((degrees, 2 * degrees - 1, 2 * degrees - 1), np.float32)
-    for l in range(degrees):
-        inner = slice(degrees - 1 - l, degrees + l)
-        table[l, inner, inner] = wigner_d(l, np.pi / 2)
+    orders = np.arange(-(degrees - 1), degrees)
+    norm = np.sqrt((2 * np.arange(degrees) + 1) / (4 * np.pi))
+    table = np.zeros((degrees, orders.size, orders.size), np.float32)
+    for i, m in enumerate(orders):  # sλ = (−1)^s √((2l+1)/4π) d^l_m′,−s
+        values = legendre(np.array([np.pi / 2]), degrees - 1, orders, int(-m))[..., 0]
+        table[:, :, i] = ((-1.0) ** (m % 2) * values / norm).T
     return table
 
 

@@ -7,10 +7,11 @@ product with a table, which takes (p, i, g) as its batch and (b, c) as its colum
 
 Up to 256 longitudes, if divisible by four, the transform is a product with a cosine and with a sine matrix over a
 quarter of the circle: cos and sin of even and of odd orders have the four symmetries about 0 and 90°, so that sums and
-differences of four points leave products of a quarter of the size. On CPU (two cores of AVX-512, 32 channels) such a
-round trip takes 0.4 to 0.7 of the time of FFTs at 64 longitudes and the same time at 256, as its operands keep
-channels last throughout; FFTs want longitudes last, so that fields are copied element by element before and after.
-Above, FFTs win. Matrix units of accelerators favour the products further, so one rule serves all backends.
+differences of four points leave products of a quarter of the size. On CPU (AVX-512, 32 channels) round trips of
+transforms, with and without gradient, take 0.6 to 0.7 of their time with FFTs at 64 and 128 longitudes and 0.65 to 0.8
+at 256, as operands keep channels last throughout; FFTs want longitudes last, so that fields are copied element by
+element before and after. The work of products grows with the square of the longitudes, so above FFTs are used.
+Matrix units of accelerators should favour products further, but none was at hand: one rule serves all backends.
 
 The points lie symmetrically about 0 and 90° only when shifted by half their spacing; `phase_origin` says by how much
 coefficients have to be turned because of it.
