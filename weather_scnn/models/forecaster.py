@@ -3,6 +3,7 @@
 import dataclasses
 import itertools
 from collections.abc import Sequence
+from typing import Any
 
 import jax.numpy as jnp
 from flax import nnx
@@ -165,20 +166,20 @@ class Forecaster(nnx.Module):
             fields = as_scalars(fields)
         levels = self.config.pyramid
         spectrum = self.encoder(self.harmonics.analysis(fields))
-        options = {"training": training, "mask": mask}
+        options: dict[str, Any] = {"training": training, "mask": mask}
         finer = []
         for level, blocks in zip(levels, self.down):
             spectrum = run_blocks(blocks, spectrum, remat=level.remat or self.config.remat, **options)
             finer.append(spectrum)
         for number in reversed(range(len(levels) - 1)):
             remat = levels[number].remat or self.config.remat
-            rise, *blocks = self.up[number]
+            rise, *others = self.up[number]
             if isinstance(rise, SpectralConvolution):
                 spectrum = rise(spectrum)
             else:
                 spectrum = run_blocks([rise], spectrum, remat=remat, **options)
             spectrum = finer[number] + resample(spectrum, *(size - 1 for size in finer[number].shape[1:3]))
-            spectrum = run_blocks(blocks, spectrum, remat=remat, **options)
+            spectrum = run_blocks(others, spectrum, remat=remat, **options)
         increment = self.decoder(spectrum)
         if self.held:
             # The integral over the sphere is √(4π) a_00.

@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -56,7 +57,7 @@ class PlanarBlock(nnx.Module):
     def __call__(
         self, field: Float[Array, "b y x c"], *, training: bool, mask: Float[Array, "b 1 1 1"] | None
     ) -> Float[Array, "b y x c"]:
-        options = {"use_running_average": not training, "mask": mask}
+        options: dict[str, Any] = {"use_running_average": not training, "mask": mask}
         branch = jax.nn.relu(self.first_norm(self.first(field), **options))
         return field + self.second_norm(self.second(branch), **options)
 

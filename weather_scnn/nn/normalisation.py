@@ -127,7 +127,8 @@ class SpatialBatchNorm(_BatchNorm):
             mean = moment(features.scalar)
             squares = [moment(jnp.square(features.scalar.astype(jnp.float32)))]
             for pair in (features.vector, features.tensor):
-                squares.append(moment(0.5 * sum(jnp.square(part.astype(jnp.float32)) for part in pair)))
+                real, imaginary = (jnp.square(part.astype(jnp.float32)) for part in pair)
+                squares.append(moment(0.5 * (real + imaginary)))
             factor, offset = self._factor_and_offset(mean, jnp.concatenate(squares))
         else:
             factor, offset = self._standardising(self.mean[...], self.variance[...])

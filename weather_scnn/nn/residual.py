@@ -1,6 +1,7 @@
 """The residual block, whose skip is added to the spectrum."""
 
 import dataclasses
+from typing import Any
 
 import jax.numpy as jnp
 from flax import nnx
@@ -78,7 +79,11 @@ class ResidualBlock(nnx.Module):
             )
 
         def norm(scale: float) -> nnx.Module | None:
-            common = {"momentum": options.momentum, "axis_name": options.axis_name, "initial_scale": scale}
+            common: dict[str, Any] = {
+                "momentum": options.momentum,
+                "axis_name": options.axis_name,
+                "initial_scale": scale,
+            }
             if options.normalisation == "spectral":
                 return SpectralBatchNorm(outputs, **common)
             return SpatialBatchNorm(outputs, harmonics.grid, **common)
@@ -102,7 +107,7 @@ class ResidualBlock(nnx.Module):
     ) -> Float[Array, "b k n 2 D"]:
         """Spectrum to spectrum; see `SpectralBatchNorm` for the mask."""
         dtype = jnp.dtype(self.options.dtype)
-        options = {"training": training, "mask": mask}
+        options: dict[str, Any] = {"training": training, "mask": mask}
         given = resample(spectrum, self.harmonics.max_degree, self.harmonics.max_order)
         branch = checkpoint_name(self.first(given.astype(dtype)), SPECTRUM)
         if isinstance(self.first_norm, SpectralBatchNorm):
@@ -116,7 +121,7 @@ class ResidualBlock(nnx.Module):
             branch = self.second_norm(branch)
         elif isinstance(self.second_norm, SpectralBatchNorm):
             branch = self.second_norm(branch, **options)
-        else:
+        elif isinstance(self.second_norm, SpatialBatchNorm):
             features = self.harmonics.synthesis(branch, self.width)
             branch = self.harmonics.analysis(self.second_norm(features, **options))
         result = branch.astype(spectrum.dtype)

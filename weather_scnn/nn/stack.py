@@ -1,6 +1,7 @@
 """Residual blocks one after the other, as one loop in the compiled program."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -31,7 +32,7 @@ def run_blocks(
         mask: weight of every sample in the batch statistics.
         remat: what the backward pass computes again: none; grid, all that is on the grid; block, all within a block.
     """
-    parts = [nnx.split(block, nnx.BatchStat, Table, ...) for block in blocks]
+    parts: list[Any] = [nnx.split(block, nnx.BatchStat, Table, ...) for block in blocks]
     first = 0
     while first < len(blocks):
         graph, _, tables, _ = parts[first]
@@ -64,6 +65,6 @@ def run_blocks(
     return spectrum
 
 
-def _alike(one: tuple, other: tuple) -> bool:
+def _alike(one: Any, other: Any) -> bool:
     """Whether two blocks differ in their values only."""
     return one[0] == other[0] and jax.tree.map(jnp.shape, one[1:]) == jax.tree.map(jnp.shape, other[1:])
