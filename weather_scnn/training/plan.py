@@ -232,6 +232,7 @@ def _in_another_process(config: Config, devices: int, topology: str) -> Plan:
         # Without these, libtpu asks the network of a cloud which machine it is on.
         "TPU_SKIP_MDS_QUERY": "1",
         "TPU_WORKER_HOSTNAMES": "localhost",
+        "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",  # its lock is for real TPUs
         "TF_CPP_MIN_LOG_LEVEL": "3",
     }
     request = json.dumps({"config": config.to_json(), "topology": topology, "devices": devices})
