@@ -78,7 +78,7 @@ def test_every_variant_has_real_parameters_and_the_shapes_of_the_state(variant):
     assert {part.dtype for part in (*out, *jax.tree.leaves(parameters))} == {jnp.dtype("float32")}
 
 
-@pytest.mark.parametrize("variant", ["flat", "spin 0", "planar"])
+@pytest.mark.parametrize("variant", ["flat", pytest.param("spin 0", marks=pytest.mark.slow), "planar"])
 def test_turning_the_planet_about_its_axis_turns_the_forecast(variant):
     net = opened(make(dataclasses.replace(SMALL, **VARIANTS[variant]), held=(0,)))
     history, extras = fields(1, (1, 2, 8, 16), STATE), fields(2, (1, 8, 16), (2, 0)).scalar
@@ -88,7 +88,7 @@ def test_turning_the_planet_about_its_axis_turns_the_forecast(variant):
         assert_close(one, jnp.roll(other, 5, axis=2), 3e-6)
 
 
-@pytest.mark.parametrize("levels", [(), PYRAMID], ids=["flat", "pyramid"])
+@pytest.mark.parametrize("levels", [(), pytest.param(PYRAMID, marks=pytest.mark.slow)], ids=["flat", "pyramid"])
 def test_a_forecaster_on_a_rotated_planet_gives_the_rotated_forecast(levels):
     """State, static fields and forcings are turned by Euler angles; on finer grids at equal degree the error falls."""
     angles, degree, errors = (0.7, 1.1, -2.3), 6, []
@@ -144,7 +144,7 @@ def test_training_uses_the_batch_and_forecasts_the_running_moments(model):
     assert not np.allclose(model(first, extras[:1], training=True).scalar, model(first, extras[:1]).scalar, atol=1e-3)
 
 
-@pytest.mark.parametrize("remat", ["grid", "block"])
+@pytest.mark.parametrize("remat", [pytest.param("grid", marks=pytest.mark.slow), "block"])
 def test_rematerialisation_saves_memory_and_changes_no_gradient(remat):
     history, extras = fields(1, (8, 2, 8, 16), STATE), jnp.zeros((8, 8, 16, 2))
 
@@ -168,6 +168,7 @@ def test_rematerialisation_saves_memory_and_changes_no_gradient(remat):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6), other, moments)
 
 
+@pytest.mark.slow
 def test_bfloat16_activations_change_the_forecast_by_a_percent():
     history, extras = fields(1, (2, 2, 8, 16), STATE), fields(2, (2, 8, 16), (2, 0)).scalar
     one, other = (

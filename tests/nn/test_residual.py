@@ -35,9 +35,9 @@ def make(options=PLAIN, *, latitudes=16, degree=7, inputs=WIDTH, outputs=WIDTH, 
     [
         {},
         {"nonlinearity": "magnitude"},
-        {"normalisation": "spatial"},
-        {"normalisation": "none", "residual": False},
-        {"activate_after_skip": True},
+        pytest.param({"normalisation": "spatial"}, marks=pytest.mark.slow),
+        pytest.param({"normalisation": "none", "residual": False}, marks=pytest.mark.slow),
+        pytest.param({"activate_after_skip": True}, marks=pytest.mark.slow),
     ],
     ids=lambda changes: "-".join(map(str, changes.values())) or "default",
 )
@@ -162,6 +162,7 @@ print("equal")
 """
 
 
+@pytest.mark.slow
 def test_batch_statistics_are_those_of_all_devices():
     """Four devices with two samples each compute what one with eight does."""
     environment = {"XLA_FLAGS": "--xla_force_host_platform_device_count=4", "JAX_PLATFORMS": "cpu", "PATH": "/usr/bin"}
