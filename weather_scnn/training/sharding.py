@@ -69,8 +69,11 @@ def device_mesh(training: TrainingConfig, devices: list[Any] | None = None) -> M
     if hosts > 1 and count // hosts % model == 0:
         shape = (count // hosts // model, model)
         laid = mesh_utils.create_hybrid_device_mesh(shape, (hosts, 1), devices, process_is_granule=True)
+    elif hosts > 1:
+        # Whole hosts share samples, so that each reads a part of the batch that lies together.
+        laid = np.array(sorted(devices, key=lambda device: (device.process_index, device.id))).reshape(data, model)
     else:
-        laid = mesh_utils.create_device_mesh((data, model), devices)
+        laid = mesh_utils.create_device_mesh((data, model), devices, allow_split_physical_axes=True)
     return Mesh(laid, (DATA, MODEL))
 
 
