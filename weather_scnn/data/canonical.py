@@ -266,8 +266,22 @@ def _merge_expver(dataset: xr.Dataset, notes: Notes) -> xr.Dataset:
     return dataset
 
 
+def _narrowed(dataset: xr.Dataset, period: slice | None) -> xr.Dataset:
+    """The times of a period, where they are in order and some lie in it; the rest is for the reader to select."""
+    if period is None or "time" not in dataset.dims or not dataset["time"].to_index().is_monotonic_increasing:
+        return dataset
+    chosen = dataset["time"].to_index().slice_indexer(period.start, period.stop)
+    return dataset.isel(time=chosen) if chosen.stop > chosen.start else dataset
+
+
 def canonical_axes(
-    raw: xr.Dataset, where: str, notes: Notes, *, wanted: Iterable[str] = (), member: int | None = None
+    raw: xr.Dataset,
+    where: str,
+    notes: Notes,
+    *,
+    wanted: Iterable[str] = (),
+    member: int | None = None,
+    period: slice | None = None,
 ) -> list[xr.Dataset]:
     """Datasets of lazy fields on canonical axes; several where one file holds several forecast steps.
 
@@ -277,6 +291,7 @@ def canonical_axes(
         notes: what was changed is added here.
         wanted: names of fields that may not be left out for an odd dimension.
         member: number of the ensemble member to read; default the first, with a note.
+        period: of the times that will be kept, so that blocks are made of those alone.
 
     Raises:
         UserError: axes that cannot be understood.
@@ -304,7 +319,7 @@ def canonical_axes(
     dataset = _one_member(dataset, where, notes, member)
     canonical = []
     for part in split_steps(dataset, where, notes):
-        part = trimmed_to_declared(part, where, notes)
+        part = _narrowed(trimmed_to_declared(part, where, notes), period)
         part = _ordered_map(_levels_in_hpa(part, where, notes), where, notes)
         part = part.assign({name: in_blocks(array.variable, chunks[name]) for name, array in part.data_vars.items()})
         part = _merge_expver(part, notes)

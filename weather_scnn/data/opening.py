@@ -111,7 +111,9 @@ def open_with_notes(
     chosen_levels = None if levels is None else [float(level) for level in levels]
     raw = open_raw(find_source(path)) if raw is None else raw
     notes: Notes = []
-    pieces = _one_member(_pieces(raw, notes, tuple(variables or ()), member), path, notes, member)
+    pieces = _one_member(
+        _pieces(_restricted(raw, variables), notes, tuple(variables or ()), member, period), path, notes, member
+    )
     present = _present(pieces)
     wanted = None if variables is None else _wanted(variables, present, path)
     parts: dict[str, list[tuple[str, xr.DataArray]]] = {}
@@ -163,13 +165,44 @@ def open_with_notes(
     return dataset, notes
 
 
+def _restricted(raw: list[tuple[str, xr.Dataset]], variables: Sequence[str] | None) -> list[tuple[str, xr.Dataset]]:
+    """The files without the fields that nobody asked for, where their names tell all that was asked for.
+
+    Blocks over 273 fields and 1.3 million times, as in ARCO-ERA5, take minutes and gigabytes.
+    """
+    if variables is None:
+        return raw
+    names = {asked: {asked, *([known.name] if (known := lookup(asked)) else [])} for asked in variables}
+    held: set[str] = set()
+    kept = []
+    for where, dataset in raw:
+        matching = []
+        for field in map(str, dataset.data_vars):
+            known_as = {field}
+            for on_levels in (True, False):
+                variable = identify(field, dataset[field].attrs, on_levels=on_levels)
+                known_as |= {variable.name} if variable is not None else set()
+            if any(known_as & each for each in names.values()):
+                matching.append(field)
+                held |= known_as
+        # Axes and their bounds that a file keeps among its fields stay; files without any of the fields go.
+        axes = [str(name) for name, array in dataset.data_vars.items() if array.ndim < 2]
+        if matching:
+            kept.append((where, dataset[[*matching, *axes]]))
+    return kept if all(each & held for each in names.values()) else raw
+
+
 def _pieces(
-    raw: list[tuple[str, xr.Dataset]], notes: Notes, wanted: tuple[str, ...], member: int | None
+    raw: list[tuple[str, xr.Dataset]],
+    notes: Notes,
+    wanted: tuple[str, ...],
+    member: int | None,
+    period: slice | None = None,
 ) -> list[tuple[str, xr.Dataset]]:
     return [
         (where, piece)
         for where, dataset in raw
-        for whole in canonical_axes(dataset, where, notes, wanted=wanted, member=member)
+        for whole in canonical_axes(dataset, where, notes, wanted=wanted, member=member, period=period)
         for piece in gathered_levels(level_of_path(whole, where, notes), notes)
     ]
 
