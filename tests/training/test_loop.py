@@ -1,12 +1,15 @@
 """A run as a user has it: what it writes, and how it goes on after any kind of interruption."""
 
 import dataclasses
+import json
 import logging
 import os
 import pathlib
 import shutil
 import signal
 import struct
+import subprocess
+import sys
 import time
 
 import jax
@@ -258,8 +261,6 @@ def test_a_checkpoint_alone_is_enough_to_forecast(whole_run, small_store, tmp_pa
 
 
 def test_a_checkpoint_says_all_about_its_run(whole_run, small_config, small_grid):
-    import json
-
     from weather_scnn.version import __version__
 
     with Checkpoints(whole_run[0]) as checkpoints:
@@ -342,3 +343,54 @@ def test_a_validation_that_cannot_be_is_refused_before_training(
     )
     with pytest.raises(UserError, match=message):
         train(config, tmp_path, statistics=small_statistics, progress=False)
+
+
+@pytest.mark.slow
+def test_of_two_processes_one_is_preempted_and_both_save_the_same_step(
+    whole_run, training, small_statistics, compilation_cache, tmp_path
+):
+    """As on the hosts of a slice: SIGTERM reaches one, all stop after the same step, and the run goes on as one."""
+    script = (
+        "import jax, json, sys, time\n"
+        "number, request = int(sys.argv[1]), json.loads(sys.argv[2])\n"
+        "jax.distributed.initialize('127.0.0.1:19897', 2, number)\n"
+        "import weather_scnn.training.loop as loop\n"
+        "from weather_scnn.training.configuration import Config\n"
+        "from weather_scnn.training.preemption import Stopped\n"
+        "original = loop.place\n"
+        "def slowly(*arguments):\n    time.sleep(0.5)\n    return original(*arguments)\n"
+        "loop.place = slowly\n"
+        "try:\n"
+        "    loop.train(Config.from_json(request['config']), request['workdir'], statistics=request['statistics'])\n"
+        "except Stopped as stopped:\n    print(stopped, file=sys.stderr)\n    sys.exit(stopped.status)\n"
+    )
+    config = training(
+        checkpoint_every=100, log_every=1, validation_days=(0.25,), validation_windows=4, validate_every=2
+    )
+    config = dataclasses.replace(config, data=dataclasses.replace(config.data, validation="2001-01-01"))
+    request = json.dumps({"config": config.to_json(), "workdir": str(tmp_path), "statistics": small_statistics})
+    flags = "--xla_force_host_platform_device_count=2"
+    environment = {**os.environ, **compilation_cache, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags}
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", script, str(number), request], env=environment, stderr=subprocess.PIPE, text=True
+        )
+        for number in range(2)
+    ]
+    wait_for(lambda: max(steps_of(tmp_path), default=0) >= 2, processes[0], "step 2")
+    processes[1].send_signal(signal.SIGTERM)
+    said = [process.communicate()[1] for process in processes]
+    assert [process.returncode for process in processes] == [143, 143], said
+    with Checkpoints(tmp_path) as checkpoints:
+        saved = checkpoints.latest
+    assert 2 < saved < 10 and all(f"SIGTERM at step {saved}, which is saved" in text for text in said)
+    train(config, tmp_path, statistics=small_statistics, progress=False)
+    losses = [
+        [
+            float(row["loss"])
+            for row in read_metrics(folder / "metrics.csv")
+            if row["step"] in ("2", "4", "6", "8", "10")
+        ]
+        for folder in (whole_run[0], tmp_path)
+    ]
+    np.testing.assert_allclose(losses[0], losses[1], rtol=1e-5)
