@@ -217,12 +217,21 @@ def _present(pieces: list[tuple[str, xr.Dataset]]) -> set[str]:
     return present
 
 
+def _first_time(dataset: xr.Dataset) -> xr.Dataset:
+    """One time of a file, which is enough to tell names and does not have to lie in the period declared filled."""
+    axes = [dim for dim in dataset.dims if str(dim).lower() in ("time", "valid_time")]
+    first = dataset.isel(dict.fromkeys(axes, slice(0, 1)))
+    first.attrs = {key: value for key, value in dataset.attrs.items() if not str(key).startswith("valid_time_")}
+    return first
+
+
 def held_names(raw: list[tuple[str, xr.Dataset]], path: str, *, member: int | None = None) -> set[str]:
     """Canonical names of the fields in files that are open; see `open_raw`."""
     level = logger.level
     logger.setLevel(logging.ERROR)  # what there is to say of the source is said when it is opened
     try:
-        return _present(_one_member(_pieces(raw, [], (), member), path, [], member))
+        first = [(where, _first_time(dataset)) for where, dataset in raw]
+        return _present(_one_member(_pieces(first, [], (), member), path, [], member))
     finally:
         logger.setLevel(level)
 
