@@ -272,7 +272,7 @@ def main() -> None:
     parser.add_argument("--json", type=pathlib.Path, help="where rows are written")
     parser.add_argument("--folder", type=pathlib.Path, help="for the stores; default a temporary one")
     arguments = parser.parse_args()
-    times = 32 if arguments.quick else 512
+    times = 96 if arguments.quick else 512
     with tempfile.TemporaryDirectory(dir=arguments.folder) as name:
         folder = pathlib.Path(name)
         source = write_record(folder / "source.zarr", SOURCE, times)
