@@ -12,6 +12,7 @@ from flax import nnx
 from tests.nn.spectra import assert_close, random_spectrum
 from weather_scnn.errors import UserError
 from weather_scnn.models import Forecaster, Level, ModelConfig, PlanarForecaster, make_forecaster, planar_like
+from weather_scnn.models.planar import PeriodicConvolution, _by_convolution, _by_product
 from weather_scnn.nn import Fields, Harmonics, Width, map_fields
 from weather_scnn.sphere import Grid, rotate_spectrum
 from weather_scnn.training.checkpoints import parameter_count
@@ -230,3 +231,16 @@ def test_what_does_not_fit_is_refused_with_a_remedy():
 def test_a_level_reads_as_it_is_written():
     assert Level.parse("2:4:64+32+8:6") == Level(2, 4, 64, 32, 8, 6)
     assert Level.parse("1:0:16") == Level(1, 0, 16, 0, 0, 8)
+
+
+def test_the_planar_convolution_is_the_same_by_either_way_and_periodic():
+    layer = PeriodicConvolution(3, 2, 3, rngs=nnx.Rngs(0))
+    rng = np.random.default_rng(0)
+    field = jnp.asarray(rng.normal(size=(1, 5, 6, 3)), jnp.float32)
+    kernel = np.asarray(layer.kernel[...])
+    columns = np.pad(np.asarray(field), [(0, 0), (0, 0), (1, 1), (0, 0)], mode="wrap")
+    padded = np.pad(columns, [(0, 0), (1, 1), (0, 0), (0, 0)], mode="edge")
+    expected = sum(padded[:, i : i + 5, j : j + 6] @ kernel[i, j] for i in range(3) for j in range(3))
+    np.testing.assert_allclose(layer(field), expected, atol=1e-5)
+    for way in (_by_product, _by_convolution):
+        np.testing.assert_allclose(way(jnp.asarray(padded), layer.kernel[...]), expected, atol=1e-5)
