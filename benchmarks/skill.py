@@ -17,8 +17,12 @@ import json
 import os
 import pathlib
 import platform
+import sys
 import time
 from typing import Any
+
+# The folder's own pipelines.py must not hide the package of that name.
+sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
 
 import jax
 import jax.numpy as jnp
