@@ -6,13 +6,32 @@ import logging
 import os
 import pathlib
 import sys
+from collections.abc import Callable
 from typing import Annotated
 
 import rich.console
 import typer
 
-import configs
 from weather_scnn.command_errors import Commands
+from weather_scnn.command_options import (
+    Assignments,
+    BeamOptions,
+    ConfigFile,
+    Input,
+    LevelList,
+    MaxMemory,
+    Member,
+    NoBeam,
+    Output,
+    Overwrite,
+    Period,
+    StorageOptions,
+    Variables,
+    Workdir,
+    fractions,
+    names,
+    whole_numbers,
+)
 from weather_scnn.errors import UserError
 from weather_scnn.version import __version__
 
@@ -22,63 +41,6 @@ app = typer.Typer(
     help="Machine-learned weather forecasts: regrid, statistics, train, forecast, score, report.",
 )  # fmt: skip
 console = rich.console.Console()
-
-_DEMO_START = "2000-01-01"
-# The test days are the first of the second year, so that the climatology of the first year covers them.
-_DEMO_TRAINING_DAYS, _DEMO_GAP_DAYS, _DEMO_TEST_DAYS, _DEMO_LEAD_DAYS = 365, 10, 15, 5
-
-
-def _set_storage_options(assignments: list[str] | None) -> list[str] | None:
-    if assignments:
-        from weather_scnn.data.addresses import set_storage_options
-
-        set_storage_options(assignments)
-    return assignments
-
-
-Input = Annotated[str, typer.Option("--input", help="Store, file, folder, glob, or address such as gs://….")]
-Output = Annotated[str, typer.Option("--output", help="What to write.")]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the output if it exists.")]
-StorageOptions = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--storage-option",
-        callback=_set_storage_options,
-        help="For remote addresses, key=value: token=anon, requester_pays=PROJECT; repeatable.",
-    ),
-]
-Member = Annotated[int | None, typer.Option("--member", help="Number of the ensemble member; default the first.")]
-LevelList = Annotated[str | None, typer.Option("--levels", help="Pressure levels in hPa, separated by commas.")]
-Period = Annotated[str | None, typer.Option("--time", help="Period A:B, inclusive; dates as xarray takes them.")]
-Variables = Annotated[str | None, typer.Option("--variables", help="Names separated by commas.")]
-Workdir = Annotated[str, typer.Option("--workdir", help="Folder of the run; local, or an address such as gs://….")]
-Assignments = Annotated[list[str] | None, typer.Option("--set", help="Replace a setting: a.b=value; repeatable.")]
-ConfigFile = Annotated[pathlib.Path, typer.Option("--config", help="Python file with get_config().")]
-NoBeam = Annotated[bool, typer.Option("--no-beam", help="Threads of this process, without Beam.")]
-MaxMemory = Annotated[str, typer.Option("--max-memory", help="Memory that one worker may take.")]
-BeamOptions = Annotated[
-    list[str] | None, typer.Argument(help="Options for the Beam runner, after --.", metavar="-- BEAM OPTIONS")
-]
-
-
-def _names(text: str | None) -> list[str] | None:
-    return [part.strip() for part in text.split(",") if part.strip()] if text else None
-
-
-def _levels(text: str | None) -> list[int] | None:
-    try:
-        return [int(part) for part in _names(text) or []] or None
-    except ValueError as error:
-        raise UserError(
-            f"the levels {text!r} are not whole numbers", remedy="write --levels 500,850, in hPa"
-        ) from error
-
-
-def _fractions(text: str | None) -> list[float]:
-    try:
-        return [float(part) for part in _names(text) or []]
-    except ValueError as error:
-        raise UserError(f"the quantiles {text!r} are not numbers", remedy="write --quantiles 0.05,0.95") from error
 
 
 @app.command()
@@ -111,7 +73,7 @@ def check(
     from weather_scnn.data.checking import check_store
 
     report = check_store(
-        input, variables=_names(variables), levels=_levels(levels), time=time, member=member, progress=not as_json
+        input, variables=names(variables), levels=whole_numbers(levels), time=time, member=member, progress=not as_json
     )
     if as_json:
         print(report.to_json())
@@ -155,7 +117,7 @@ def regrid(
 
     job(
         input, output, Grid.from_name(grid, poles=poles, gaussian=gaussian), method=method,
-        variables=_names(variables), levels=_levels(levels), interpolate_levels=interpolate_levels, time=time, step=step,
+        variables=names(variables), levels=whole_numbers(levels), interpolate_levels=interpolate_levels, time=time, step=step,
         member=member,
         coverage=coverage, winds=winds, chunks=chunks, shards=shards, max_memory=max_memory, overwrite=overwrite,
         beam_options=beam_options, no_beam=no_beam,
@@ -179,7 +141,7 @@ def stats(
     from pipelines.statistics import compute_statistics
 
     compute_statistics(
-        input, output, time=time, step=step, variables=_names(variables), max_memory=max_memory, overwrite=overwrite,
+        input, output, time=time, step=step, variables=names(variables), max_memory=max_memory, overwrite=overwrite,
         beam_options=beam_options, no_beam=no_beam,
     )  # fmt: skip
 
@@ -203,8 +165,8 @@ def climatology(
     from pipelines.climatology import compute_climatology
 
     compute_climatology(
-        input, output, time=time, window=window, variables=_names(variables), calendar=calendar,
-        quantiles=_fractions(quantiles), max_memory=max_memory, overwrite=overwrite, beam_options=beam_options,
+        input, output, time=time, window=window, variables=names(variables), calendar=calendar,
+        quantiles=fractions(quantiles), max_memory=max_memory, overwrite=overwrite, beam_options=beam_options,
         no_beam=no_beam,
     )  # fmt: skip
 
@@ -288,7 +250,7 @@ def forecast(
     workdir: Workdir,
     input: Input,
     output: Output,
-    init: Annotated[str, typer.Option(help="Initial times A:B[:STEP], inclusive.")],
+    init: Annotated[str, typer.Option(help="Initial times FIRST:LAST[:STEP], inclusive.")],
     lead: Annotated[str, typer.Option(help="Longest lead, such as 10d.")] = "10d",
     members: Annotated[int | None, typer.Option(help="Size of an ensemble; member 0 is not perturbed.")] = None,
     perturbation: Annotated[
@@ -336,7 +298,7 @@ def score(
     regions: Annotated[str, typer.Option(help="Regions separated by commas; global if left out.")] = "",
     variables: Variables = None,
     levels: Annotated[str | None, typer.Option(help="Pressure levels in hPa, separated by commas.")] = None,
-    init: Annotated[str | None, typer.Option(help="Only initial times A:B or A:B:STEP.")] = None,
+    init: Annotated[str | None, typer.Option(help="Only initial times FIRST:LAST[:STEP].")] = None,
     grid: Annotated[str | None, typer.Option(help="LONxLAT to score on; else the coarsest of the stores.")] = None,
     protocol: Annotated[
         str | None, typer.Option(help="weatherbench2: its init times, levels, regions and grid, where not given here.")
@@ -358,10 +320,10 @@ def score(
     from eval.scoring import summary_table
 
     scores = run(
-        forecast, truth, output, climatology=climatology, baselines=_names(baselines) or [],
-        baseline_years=baseline_years, by_valid_time=_names(by_valid_time) or [], regions=_names(regions),
-        variables=_names(variables), levels=_levels(levels), init=init, grid=grid, protocol=protocol,
-        convention=convention, maps=_names(maps) or [], spectra=_names(spectra) or [], bootstrap=bootstrap, block=block,
+        forecast, truth, output, climatology=climatology, baselines=names(baselines) or [],
+        baseline_years=baseline_years, by_valid_time=names(by_valid_time) or [], regions=names(regions),
+        variables=names(variables), levels=whole_numbers(levels), init=init, grid=grid, protocol=protocol,
+        convention=convention, maps=names(maps) or [], spectra=names(spectra) or [], bootstrap=bootstrap, block=block,
         confidence=confidence, allow_missing=allow_missing, add=add, overwrite=overwrite, beam_options=beam_options,
     )  # fmt: skip
     console.print(summary_table(scores))
@@ -400,7 +362,7 @@ def compare(
     """Prints a scorecard of how the second scores differ from the first, and which differences may be chance."""
     from eval.compare_scores import compare_scores, comparison_table
 
-    found = compare_scores(first, second, metric=metric, region=region, system=system, leads=_names(leads))
+    found = compare_scores(first, second, metric=metric, region=region, system=system, leads=names(leads))
     console.print(comparison_table(found))
 
 
@@ -412,76 +374,19 @@ def demo(
 
     An interrupted demo goes on where it stopped.
     """
-    import pandas as pd
-
     from eval.scoring import open_scores, summary_table
+    from weather_scnn import demonstration
 
-    config = pathlib.Path(configs.__file__).parent / "demo.py"
     workdir.mkdir(parents=True, exist_ok=True)
-    nature, truth, month = (str(workdir / name) for name in ("nature.zarr", "truth.zarr", "climatology.zarr"))
-    forecasts, members, scores, page = (
-        str(workdir / name) for name in ("forecast.zarr", "ensemble.zarr", "scores.nc", "report")
-    )
-    run, statistics = workdir / "run", str(workdir / "statistics.nc")
-    first = pd.Timestamp(_DEMO_START)
-    training = f"{first:%Y-%m-%d}:{first + pd.Timedelta(days=_DEMO_TRAINING_DAYS - 1):%Y-%m-%d}"
-    test = first + pd.Timedelta(days=_DEMO_TRAINING_DAYS + _DEMO_GAP_DAYS)
-    between = f"{first + pd.Timedelta(days=_DEMO_TRAINING_DAYS):%Y-%m-%d}:{test - pd.Timedelta(days=1):%Y-%m-%d}"
-    days = _DEMO_TRAINING_DAYS + _DEMO_GAP_DAYS + _DEMO_TEST_DAYS + _DEMO_LEAD_DAYS
-    last = first + pd.Timedelta(days=days)
-    init = f"{test:%Y-%m-%d}:{test + pd.Timedelta(days=_DEMO_TEST_DAYS - 1):%Y-%m-%d}:12h"
-    stages = [
-        (nature, lambda: simulate(nature, days=days, grid="64x32", start=_DEMO_START)),
-        (truth, lambda: regrid(nature, truth, grid="64x32", time=f"{test:%Y-%m-%d}:{last:%Y-%m-%d}")),
-        (statistics, lambda: stats(nature, statistics, time=training)),
-        (month, lambda: climatology(nature, month, time=training)),
-        (
-            None,
-            lambda: train(
-                config,
-                str(run),
-                [
-                    f"data.path={nature}",
-                    f"data.statistics={statistics}",
-                    f"data.train={training}",
-                    f"data.validation={between}",
-                ],
-            ),
-        ),
-        (forecasts, lambda: forecast(str(run), truth, forecasts, init=init, lead=f"{_DEMO_LEAD_DAYS}d")),
-        (members, lambda: forecast(str(run), truth, members, init=init, lead=f"{_DEMO_LEAD_DAYS}d", members=4)),
-        (
-            scores,
-            lambda: score(
-                [forecasts, f"ensemble={members}"],
-                truth,
-                scores,
-                climatology=month,
-                baselines="persistence,climatology",
-                regions="global,tropics,northern-hemisphere,southern-hemisphere",
-                maps="24h,120h",
-                spectra="24h,120h",
-            ),
-        ),
-    ]
-    for output, stage in stages:
-        if output is None or not _is_whole(output):
-            stage()
-    report(scores, page, forecast=forecasts, truth=truth, overwrite=True)
-    console.print(summary_table(open_scores(scores), lead="24h"))
-    console.print(f"Report: {pathlib.Path(page) / 'index.html'}", soft_wrap=True)
-
-
-def _is_whole(path: str) -> bool:
-    """Whether an earlier run has finished this output; a netCDF file appears only when whole."""
-    if not path.endswith(".zarr"):
-        return pathlib.Path(path).exists()
-    import zarr
-
-    try:
-        return zarr.open_group(path, mode="r").attrs.get("status") == "complete"
-    except FileNotFoundError:
-        return False
+    commands: dict[str, Callable[..., None]] = {
+        "simulate": simulate, "regrid": regrid, "stats": stats, "climatology": climatology, "train": train,
+        "forecast": forecast, "score": score, "report": report,
+    }  # fmt: skip
+    for stage in demonstration.stages(workdir):
+        if not stage.done:
+            commands[stage.command](**stage.arguments)
+    console.print(summary_table(open_scores(str(workdir / "scores.nc")), lead="24h"))
+    console.print(f"Report: {workdir / 'report' / 'index.html'}", soft_wrap=True)
 
 
 def _version(value: bool) -> None:

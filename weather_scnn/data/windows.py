@@ -1,5 +1,7 @@
 """Windows of consecutive states, built from timestamps: an index says nothing about a gap."""
 
+import re
+
 import numpy as np
 import pandas as pd
 
@@ -13,7 +15,7 @@ def parse_step(text: str) -> np.timedelta64:
         UserError: the text is not a duration, or not positive.
     """
     try:
-        value = pd.Timedelta(text)
+        value = pd.Timedelta(re.sub(r"(?<=\d)\s*d(?![a-z])", "D", text))  # pandas gives up the small letter for days
     except ValueError as error:
         raise UserError(f"{text!r} is not a duration", remedy="write it as 6h or 10d") from error
     if pd.isna(value) or value <= pd.Timedelta(0):

@@ -1,0 +1,64 @@
+"""Options that several commands share, and how their text is read."""
+
+import pathlib
+from typing import Annotated
+
+import typer
+
+from weather_scnn.errors import UserError
+
+
+def _set_storage_options(assignments: list[str] | None) -> list[str] | None:
+    if assignments:
+        from weather_scnn.data.addresses import set_storage_options
+
+        set_storage_options(assignments)
+    return assignments
+
+
+Input = Annotated[str, typer.Option("--input", help="Store, file, folder, glob, or address such as gs://….")]
+Output = Annotated[str, typer.Option("--output", help="What to write.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the output if it exists.")]
+StorageOptions = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--storage-option",
+        callback=_set_storage_options,
+        help="For remote addresses, key=value: token=anon, requester_pays=PROJECT; repeatable.",
+    ),
+]
+Member = Annotated[int | None, typer.Option("--member", help="Number of the ensemble member; default the first.")]
+LevelList = Annotated[str | None, typer.Option("--levels", help="Pressure levels in hPa, separated by commas.")]
+Period = Annotated[str | None, typer.Option("--time", help="Period A:B, inclusive; dates as xarray takes them.")]
+Variables = Annotated[str | None, typer.Option("--variables", help="Names separated by commas.")]
+Workdir = Annotated[str, typer.Option("--workdir", help="Folder of the run; local, or an address such as gs://….")]
+Assignments = Annotated[list[str] | None, typer.Option("--set", help="Replace a setting: a.b=value; repeatable.")]
+ConfigFile = Annotated[pathlib.Path, typer.Option("--config", help="Python file with get_config().")]
+NoBeam = Annotated[bool, typer.Option("--no-beam", help="Threads of this process, without Beam.")]
+MaxMemory = Annotated[str, typer.Option("--max-memory", help="Memory that one worker may take.")]
+BeamOptions = Annotated[
+    list[str] | None, typer.Argument(help="Options for the Beam runner, after --.", metavar="-- BEAM OPTIONS")
+]
+
+
+def names(text: str | None) -> list[str] | None:
+    """Parts between commas; None where nothing is given."""
+    return [part.strip() for part in text.split(",") if part.strip()] if text else None
+
+
+def whole_numbers(text: str | None) -> list[int] | None:
+    """Pressure levels in hPa."""
+    try:
+        return [int(part) for part in names(text) or []] or None
+    except ValueError as error:
+        raise UserError(
+            f"the levels {text!r} are not whole numbers", remedy="write --levels 500,850, in hPa"
+        ) from error
+
+
+def fractions(text: str | None) -> list[float]:
+    """Quantiles."""
+    try:
+        return [float(part) for part in names(text) or []]
+    except ValueError as error:
+        raise UserError(f"the quantiles {text!r} are not numbers", remedy="write --quantiles 0.05,0.95") from error
