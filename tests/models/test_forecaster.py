@@ -159,7 +159,7 @@ def test_rematerialisation_saves_memory_and_changes_no_gradient(remat):
             return sum(jnp.mean(jnp.square(part)) for part in out), nnx.state(inner, nnx.BatchStat)
 
         kept = jax.eval_shape(lambda p: jax.vjp(run, p, has_aux=True)[1], parameters)
-        size = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(kept) if 8 in leaf.shape[:1])
+        size = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(kept) if 8 in leaf.shape[:2])
         return size, *jax.jit(jax.grad(run, has_aux=True))(parameters)
 
     whole, expected, moments = pieces("none")
