@@ -16,8 +16,8 @@ import rich.text
 import xarray as xr
 
 from eval.metrics import convention_of, field_statistics, fields_of, mean_over_init_times, metrics_from_means
-from eval.report_scorecard import card_leads
-from eval.report_subject import BASELINES
+from eval.reporting.report_scorecard import card_leads
+from eval.reporting.report_subject import BASELINES
 from eval.score_names import score_name
 from eval.scorecard import Field, format_lead, headline_fields, list_fields
 from eval.scoring import open_scores

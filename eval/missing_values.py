@@ -3,23 +3,42 @@
 All systems are scored on the same points. Fields without missing values never come here.
 """
 
-from typing import TYPE_CHECKING
+from typing import Any, Protocol
 
 import numpy as np
 
 from eval.moments import moment_sums
+from eval.pairing import Comparison
+from eval.piece_arrays import PieceArrays
+from eval.valid_time_fields import ValidTimeFields
 from weather_scnn.errors import UserError
-
-if TYPE_CHECKING:
-    from eval.piece_arrays import PieceArrays
-    from eval.scoring_pieces import PieceScorer
 
 #: Valid points of the fields that had missing values, by (lead time, level).
 Masked = dict[tuple[int, int], np.ndarray]
 
 
+class FieldSource(Protocol):
+    """What the fields of a piece come from; `eval.scoring_pieces.PieceScorer` is one."""
+
+    comparison: Comparison
+    fields: dict[str, ValidTimeFields]
+    absent: dict[tuple[str, str], np.ndarray]
+    ensembles: list[str]
+
+    def truth_at(self, block: Any, name: str, init: int, lead: int) -> np.ndarray:
+        """The truth of a pair, shape (v, p)."""
+
+    def field(self, block: Any, system: str, name: str, init: int, lead: int) -> np.ndarray | None:
+        """A system's field, shape (n, v, p); None where it has not got it."""
+
+    def ensemble_parts(
+        self, name: str, members: np.ndarray, truth: np.ndarray, valid_time: np.datetime64, valid: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Sums of the ensemble's scores, and ranks of the truth."""
+
+
 def mended_sums(
-    scorer: "PieceScorer", block, name: str, init: int, bad: np.ndarray, arrays: "PieceArrays", row: int
+    scorer: FieldSource, block: Any, name: str, init: int, bad: np.ndarray, arrays: PieceArrays, row: int
 ) -> Masked:
     """Scores again, by mask, the fields of one init time in which something is missing, and counts what is.
 

@@ -342,7 +342,7 @@ def report(
     overwrite: Overwrite = False,
 ) -> None:
     """Makes one HTML page of curves, maps and a scorecard that works offline."""
-    from eval.report import write_report
+    from eval.reporting.report import write_report
 
     path = write_report(
         scores, output, forecast=forecast, truth=truth, reference=reference, region=region, overwrite=overwrite

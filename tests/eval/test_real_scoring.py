@@ -5,7 +5,7 @@ import pathlib
 import numpy as np
 import pytest
 
-from eval.report import write_report
+from eval.reporting.report import write_report
 from eval.scoring import score
 from weather_scnn.data.opening import open_dataset
 

@@ -218,6 +218,8 @@ def test_what_does_not_fit_is_refused_with_a_remedy():
         make(ModelConfig(levels=(Level(), Level(3))))
     with pytest.raises(UserError, match="coarsen by 1, 3, 4"):
         ModelConfig(levels=(Level(1), Level(3), Level(4)))
+    with pytest.raises(UserError, match="first of model"):
+        ModelConfig(levels=(Level(2), Level(4)))
     with pytest.raises(UserError, match="has no block"):
         ModelConfig(levels=(Level(1), Level(2, 0)))
     with pytest.raises(UserError, match="normalisation is 'batch'"):

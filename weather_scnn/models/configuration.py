@@ -133,6 +133,11 @@ class ModelConfig:
             raise UserError(
                 f"model.levels coarsen by {', '.join(map(str, steps))}", remedy="give increasing multiples, as 1, 2, 4"
             )
+        if steps and steps[0] != 1:
+            raise UserError(
+                f"the first of model.levels is {steps[0]} times coarser than the data",
+                remedy="begin with the data's own grid, 1; it may have no block",
+            )
         if any(level.blocks < 1 for level in self.levels[1:]):
             raise UserError("a coarser level of model.levels has no block", remedy="only the first may have none")
 

@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from eval import page
-from eval.figures import Curve, curves
-from eval.report_subject import Subject
+from eval.reporting import page
+from eval.reporting.figures import Curve, curves
+from eval.reporting.report_subject import Subject
 from eval.score_names import score_name
 from eval.scorecard import Field, headline_fields, values
 

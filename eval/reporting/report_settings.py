@@ -4,9 +4,9 @@ import json
 
 import xarray as xr
 
-from eval import page
-from eval.forecast_sample import ForecastSample
-from eval.report_subject import Subject
+from eval.reporting import page
+from eval.reporting.forecast_sample import ForecastSample
+from eval.reporting.report_subject import Subject
 from eval.score_names import SKILL_EXPLANATION, SYSTEM_EXPLANATIONS, score_name
 
 _SHORT = {"rmse": "RMSE", "mse": "MSE", "mae": "MAE", "acc": "ACC"}

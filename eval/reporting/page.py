@@ -6,7 +6,7 @@ One file with nothing fetched: it opens from a mail, a memory stick or an archiv
 import html
 from collections.abc import Iterable, Sequence
 
-from eval.figure_style import COLOURS, system_dashes, system_variable
+from eval.reporting.figure_style import COLOURS, system_dashes, system_variable
 
 _STYLE_SHEET = """
 :root {

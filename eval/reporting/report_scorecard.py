@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from eval import page
 from eval.metrics import WIND_VECTORS
-from eval.report_subject import Subject
+from eval.reporting import page
+from eval.reporting.report_subject import Subject
 from eval.scorecard import Field, format_lead, format_number, headline_fields, nearest_lead, skill, values
 
 _HEADLINE_FIELDS, _CARD_LEADS = 6, 10

@@ -3,9 +3,9 @@
 import numpy as np
 import xarray as xr
 
-from eval import page
-from eval.figures import power_ratio, spectrum
-from eval.report_subject import BASELINES, Subject
+from eval.reporting import page
+from eval.reporting.figures import power_ratio, spectrum
+from eval.reporting.report_subject import BASELINES, Subject
 from eval.scorecard import Field, format_lead, headline_fields
 
 _FIELDS = 3

@@ -6,8 +6,8 @@ from collections.abc import Callable
 import numpy as np
 import xarray as xr
 
-from eval.report_folder import ReportFolder
-from eval.score_file import ScoreFile
+from eval.reporting.report_folder import ReportFolder
+from eval.reporting.score_file import ScoreFile
 from eval.scorecard import Field, list_fields, reference_system
 from weather_scnn.errors import UserError
 

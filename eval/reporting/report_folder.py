@@ -6,8 +6,8 @@ from collections.abc import Iterable, Sequence
 
 from matplotlib.figure import Figure
 
-from eval import page
-from eval.figure_style import to_png, to_svg
+from eval.reporting import page
+from eval.reporting.figure_style import to_png, to_svg
 
 
 class ReportFolder:

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from eval import page
-from eval.projection import project
-from eval.report import write_report
-from eval.report_curves import useful_hours
-from eval.score_file import ScoreFile
+from eval.reporting import page
+from eval.reporting.projection import project
+from eval.reporting.report import write_report
+from eval.reporting.report_curves import useful_hours
+from eval.reporting.score_file import ScoreFile
 from eval.scorecard import list_fields
 from eval.scoring import open_scores, score
 from weather_scnn.errors import UserError

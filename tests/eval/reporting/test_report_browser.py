@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from eval.report import write_report
+from eval.reporting.report import write_report
 from eval.scoring import score
-from tests.eval.browser import find_browser, running, visit
+from tests.eval.reporting.browser import find_browser, running, visit
 
 BROWSER = find_browser()
 pytestmark = pytest.mark.skipif(BROWSER is None, reason="no Chromium on this machine (apt-get install chromium)")

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from eval.coastlines import coastlines, is_earth
+from eval.reporting.coastlines import coastlines, is_earth
 from weather_scnn.sphere.grid import Grid
 
 

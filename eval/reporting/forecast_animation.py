@@ -6,13 +6,13 @@ import io
 import numpy as np
 from PIL import Image
 
-from eval import page
-from eval.animation import animated, choose_frames, frames
-from eval.forecast_maps import MOST_CSV_ROWS
-from eval.forecast_sample import ForecastSample
-from eval.report_subject import Subject
+from eval.reporting import page
+from eval.reporting.animation import animated, choose_frames, frames
+from eval.reporting.forecast_maps import MOST_CSV_ROWS
+from eval.reporting.forecast_sample import ForecastSample
+from eval.reporting.report_subject import Subject
+from eval.reporting.world_map import colours_for, has_isolines, map_scale
 from eval.scorecard import format_date, format_lead, headline_fields
-from eval.world_map import colours_for, has_isolines, map_scale
 
 
 def _address(content: bytes, kind: str) -> str:

@@ -13,10 +13,10 @@ from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from eval.coastlines import coastlines, is_earth, land_mask
-from eval.figure_style import COAST, MUTED, STYLE
-from eval.figures import number_on_axis
-from eval.projection import RIGHT, TOP, place, project, rim
+from eval.reporting.coastlines import coastlines, is_earth, land_mask
+from eval.reporting.figure_style import COAST, MUTED, STYLE
+from eval.reporting.figures import number_on_axis
+from eval.reporting.projection import RIGHT, TOP, place, project, rim
 from eval.scorecard import Field
 
 _MAP_PIXELS = 640

@@ -6,8 +6,8 @@ import numpy as np
 import xarray as xr
 
 from eval.forecasts import open_forecast, require_same_grid
+from eval.reporting.world_map import Globe
 from eval.scorecard import Field
-from eval.world_map import Globe
 from weather_scnn.data.opening import open_dataset
 from weather_scnn.errors import UserError
 

@@ -2,11 +2,11 @@
 
 import numpy as np
 
-from eval import page
-from eval.forecast_sample import ForecastSample
-from eval.report_subject import Subject
+from eval.reporting import page
+from eval.reporting.forecast_sample import ForecastSample
+from eval.reporting.report_subject import Subject
+from eval.reporting.world_map import Globe, colours_for, has_isolines, world_map
 from eval.scorecard import Field, format_date, format_lead, headline_fields
-from eval.world_map import Globe, colours_for, has_isolines, world_map
 
 # Larger maps are left to the stores themselves; a table of them would be no use.
 MOST_CSV_ROWS = 100_000

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, MultipleLocator, NullFormatter
 
-from eval.figure_style import COLOURS, INK, MUTED, STYLE, system_line
+from eval.reporting.figure_style import COLOURS, INK, MUTED, STYLE, system_line
 
 # A second line of a system, beside its own.
 _THIN = {"linestyle": (0, (2.5, 1.5)), "linewidth": 1.3}

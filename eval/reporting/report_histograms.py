@@ -2,11 +2,11 @@
 
 import numpy as np
 
-from eval import page
-from eval.figures import histogram, rank_histogram
-from eval.forecast_maps import MAP_HOURS
-from eval.forecast_sample import ForecastSample
-from eval.report_subject import Subject
+from eval.reporting import page
+from eval.reporting.figures import histogram, rank_histogram
+from eval.reporting.forecast_maps import MAP_HOURS
+from eval.reporting.forecast_sample import ForecastSample
+from eval.reporting.report_subject import Subject
 from eval.scorecard import Field, format_lead, headline_fields
 from weather_scnn.sphere.grid import latitude_weights
 

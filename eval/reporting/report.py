@@ -9,21 +9,21 @@ from collections.abc import Iterator
 import numpy as np
 import rich.progress
 
-from eval import page
-from eval.forecast_animation import animation_section
-from eval.forecast_maps import MAP_FIELDS, MAP_HOURS, error_section, forecast_section
-from eval.forecast_sample import ForecastSample
-from eval.report_curves import curve_sections, figure_count
-from eval.report_folder import ReportFolder
-from eval.report_histograms import histogram_section, rank_section
-from eval.report_scorecard import scorecards, tiles
-from eval.report_settings import explanations_section, settings_section
-from eval.report_spectra import spectra_section
-from eval.report_subject import Subject
-from eval.score_file import ScoreFile
+from eval.reporting import page
+from eval.reporting.forecast_animation import animation_section
+from eval.reporting.forecast_maps import MAP_FIELDS, MAP_HOURS, error_section, forecast_section
+from eval.reporting.forecast_sample import ForecastSample
+from eval.reporting.report_curves import curve_sections, figure_count
+from eval.reporting.report_folder import ReportFolder
+from eval.reporting.report_histograms import histogram_section, rank_section
+from eval.reporting.report_scorecard import scorecards, tiles
+from eval.reporting.report_settings import explanations_section, settings_section
+from eval.reporting.report_spectra import spectra_section
+from eval.reporting.report_subject import Subject
+from eval.reporting.score_file import ScoreFile
+from eval.reporting.world_map import Globe
 from eval.score_names import score_name
 from eval.scorecard import format_date, format_lead, headline_fields, values
-from eval.world_map import Globe
 from weather_scnn.data.opening import open_dataset
 from weather_scnn.errors import UserError
 from weather_scnn.progress import progress_bar

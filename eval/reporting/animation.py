@@ -8,9 +8,9 @@ from jaxtyping import Float
 from matplotlib import font_manager
 from PIL import Image, ImageDraw, ImageFont
 
-from eval.coastlines import coastlines
-from eval.projection import RIGHT, TOP, Raster, place, rim
-from eval.world_map import Globe, shade
+from eval.reporting.coastlines import coastlines
+from eval.reporting.projection import RIGHT, TOP, Raster, place, rim
+from eval.reporting.world_map import Globe, shade
 
 # Legible on white and on a dark page, so that one picture with a transparent ground serves both.
 _TEXT = (126, 137, 152, 255)
