@@ -273,6 +273,8 @@ def main() -> None:
     parser.add_argument("--folder", type=pathlib.Path, help="for the stores; default a temporary one")
     arguments = parser.parse_args()
     times = 96 if arguments.quick else 512
+    if arguments.folder:
+        arguments.folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=arguments.folder) as name:
         folder = pathlib.Path(name)
         source = write_record(folder / "source.zarr", SOURCE, times)
