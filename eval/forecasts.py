@@ -85,7 +85,22 @@ def canonical(dataset: xr.Dataset, path: str) -> xr.Dataset:
     if not np.array_equal(first, np.arange(dataset.sizes["longitude"])):
         dataset = dataset.isel(longitude=first)
     assert wrapped.size == dataset.sizes["longitude"]
-    return dataset.transpose(*[name for name in _ORDER if name in dataset.dims], ...)
+    return _in_order(dataset)
+
+
+def _in_order(dataset: xr.Dataset) -> xr.Dataset:
+    """Dimensions in the canonical order.
+
+    Fields stored in another order go through dask, by the chunks they are stored in: xarray's own lazy transposition
+    looks every value up by itself, minutes for what takes a second.
+    """
+    order = [name for name in _ORDER if name in dataset.dims]
+    for name, array in dataset.data_vars.items():
+        if array.dims != tuple(dim for dim in order if dim in array.dims) and array.chunks is None:
+            stored = array.encoding.get("chunks") or ()
+            sizes = stored if len(stored) == array.ndim else (1,) * min(array.ndim, 1) + array.shape[1:]
+            dataset[name] = array.chunk(dict(zip(array.dims, sizes)))
+    return dataset.transpose(*order, ...)
 
 
 def lead_times(coordinate: xr.DataArray, path: str) -> np.ndarray:
@@ -140,7 +155,7 @@ def open_forecast(path: str, *, time: str | None = None) -> xr.Dataset:
     dataset = dataset.rename(
         {name: target for name, target in canonical_names.items() if target not in dataset and name != target}
     )
-    dataset = dataset.transpose(*[name for name in _ORDER if name in dataset.dims], ...)
+    dataset = _in_order(dataset)
     times = dataset["time"].values
     if np.any(times[1:] <= times[:-1]):
         dataset = dataset.isel(time=np.unique(times, return_index=True)[1])

@@ -311,3 +311,27 @@ def test_ensemble_forecast(world, make, tmp_path):
     allowed = run(path, world["truth"], tmp_path, "b.nc", allow_missing=True)
     assert allowed.attrs["missing_in_forecast"] == 1
     assert np.isfinite(allowed["2m_temperature"].sel(metric=["crps", "energy_score", "spread"])).all()
+
+
+def test_another_order_of_dimensions_is_read_by_chunks(tmp_path):
+    """xarray alone looks a lazily transposed field up value by value: minutes for what takes a second."""
+    field = np.random.default_rng(3).standard_normal((3, 2, 4, 4, 8)).astype(np.float32)
+    grid = Grid.equiangular(8, 4)
+    times = np.datetime64("2020-01-01", "ns") + np.arange(3) * np.timedelta64(12, "h")
+    leads = np.arange(1, 5) * np.timedelta64(6, "h").astype("timedelta64[ns]")
+    coords = {
+        "time": times,
+        "realization": [0, 1],
+        "prediction_timedelta": leads,
+        "latitude": grid.latitude,
+        "longitude": grid.longitude,
+    }
+    stored = xr.Dataset({"temperature": (tuple(coords), field)}, coords)
+    stored.chunk(time=1, prediction_timedelta=2).to_zarr(tmp_path / "ensemble.zarr")
+    store = ForecastStore.open("ensemble", str(tmp_path / "ensemble.zarr"))
+    assert store.chunks("temperature") == (1, 2)
+    assert store.dataset["temperature"].chunks == ((1, 1, 1), (2, 2), (2,), (4,), (8,))
+    np.testing.assert_array_equal(
+        store.read("temperature", times[1:], leads[1:3])[:, :, :, 0].reshape(2, 2, 2, 4, 8),
+        field[1:, :, 1:3].swapaxes(1, 2),
+    )
