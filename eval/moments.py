@@ -4,7 +4,7 @@ Shapes: l lead times, v levels, p points of the map (latitude · longitude), r r
 
 With e = f − o and the truth's anomaly o′ = o − c, the forecast's anomaly is f′ = e + o′. So Σw f′, Σw f′² and Σw f′o′
 follow from Σw e, Σw e², Σw e o′ and the sums of o′, o′², which depend on the valid time alone: a field is read from
-memory once, and four products with the weights give nine moments.
+memory once, and one product with the weights gives nine moments.
 """
 
 import dataclasses
@@ -14,7 +14,7 @@ from jaxtyping import Bool, Float
 
 from eval.metrics import ANOMALY_MOMENTS, BASE_MOMENTS, POOLED_MOMENTS
 
-# Float64 values of one batch: three arrays of this size stay within a core's second-level cache.
+# Float64 values of one batch: five arrays of this size stay within a core's second-level cache.
 _BATCH_VALUES = 2**15
 # A squared anomaly below this part of the terms it is the difference of is rounding.
 _ROUNDING = 1e-13
@@ -22,7 +22,11 @@ _ROUNDING = 1e-13
 
 @dataclasses.dataclass(frozen=True)
 class AreaWeights:
-    """Weights of the regions as the columns of a matrix.
+    """Weights of the regions, and sums by them.
+
+    Regions are boxes, so along a row the weights are a constant times one of few patterns: all longitudes, or those of a
+    box. Values are summed by patterns first, a product of good shape, and these sums by regions: for 13 regions 4 times as
+    fast as one product with all points' weights, whose long side no blocking of a matrix product likes.
 
     Attributes:
         regions: shape (region, latitude, longitude), zero outside a region.
@@ -33,16 +37,26 @@ class AreaWeights:
     pooled: bool = False
 
     def __post_init__(self) -> None:
-        count = self.regions.shape[0]
-        weighted = np.ascontiguousarray(self.regions.reshape(count, -1).T, np.float64)
+        weighted = np.ascontiguousarray(self.regions, np.float64)
         inside = [(weighted > 0).astype(np.float64)] if self.pooled else []
-        object.__setattr__(self, "columns", weighted)
-        # The column of ones gives a plain sum, which is finite only if every value is.
-        wide = np.concatenate([weighted, *inside, np.ones((weighted.shape[0], 1))], axis=1)
-        object.__setattr__(self, "wide", np.ascontiguousarray(wide))
+        # Ones give a plain sum, which is finite only if every value is.
+        every = np.concatenate([weighted, *inside, np.ones((1, *weighted.shape[1:]))])
+        rows, longitudes = every.shape[1:]
+        size = every.max(axis=2)
+        patterns, which = np.unique(
+            (every / np.where(size > 0, size, 1.0)[..., None]).reshape(-1, longitudes), axis=0, return_inverse=True
+        )
+        spread = np.zeros((rows, len(patterns), len(every)))
+        region, row = np.indices(size.shape)
+        spread[row, which.reshape(size.shape), region] = size
+        used = spread.any(axis=(0, 2))
+        object.__setattr__(self, "columns", weighted.reshape(len(weighted), -1).T.copy())
+        object.__setattr__(self, "_patterns", np.ascontiguousarray(patterns[used].T))
+        object.__setattr__(self, "_spread", np.ascontiguousarray(spread[:, used].reshape(-1, len(every))))
 
     columns: np.ndarray = dataclasses.field(init=False, repr=False)
-    wide: np.ndarray = dataclasses.field(init=False, repr=False)
+    _patterns: np.ndarray = dataclasses.field(init=False, repr=False)
+    _spread: np.ndarray = dataclasses.field(init=False, repr=False)
 
     @property
     def total(self) -> np.ndarray:
@@ -53,6 +67,11 @@ class AreaWeights:
     def count(self) -> np.ndarray:
         """Points of each region, shape (r,)."""
         return (self.columns > 0).sum(axis=0).astype(np.float64)
+
+    def sums(self, values: Float[np.ndarray, "*b p"]) -> Float[np.ndarray, "*b k"]:
+        """Sums by the weights of every region, then unweighted over each if `pooled`, then over all points."""
+        rows = values.reshape(-1, self._patterns.shape[0]) @ self._patterns
+        return rows.reshape(*values.shape[:-1], -1) @ self._spread
 
 
 def moments_of(*, anomalies: bool, pooled: bool) -> tuple[str, ...]:
@@ -84,34 +103,32 @@ def truth_sums(
     zeros = np.zeros(shape)
     if anomaly is None:
         return TruthSums(zeros, zeros, zeros, zeros, finite)
-    wide = anomaly @ weights.wide
     count = shape[-1]
-    unweighted = wide[..., count : 2 * count] if weights.pooled else zeros
+    plain, squared, absolute = (weights.sums(each) for each in (anomaly, anomaly * anomaly, np.abs(anomaly)))
     return TruthSums(
-        wide[..., :count],
-        (anomaly * anomaly) @ weights.columns,
-        np.abs(anomaly) @ weights.columns,
-        unweighted,
-        finite & np.isfinite(wide[..., -1]),
+        plain[..., :count],
+        squared[..., :count],
+        absolute[..., :count],
+        plain[..., count : 2 * count] if weights.pooled else zeros,
+        finite & np.isfinite(plain[..., -1]),
     )
 
 
 class Scratch:
-    """Arrays that the inner loop writes into again and again."""
+    """An array that the inner loop writes into again and again: e, e², |e| and e·o′ of some maps."""
 
     def __init__(self, points: int):
         self._points = points
-        self._arrays = [np.empty(max(_BATCH_VALUES, points)) for _ in range(2)]
+        self._array = np.empty(4 * max(_BATCH_VALUES, points))
 
     @property
     def rows(self) -> int:
         """Rows of a map's points that fit."""
         return max(1, _BATCH_VALUES // self._points)
 
-    def take(self, number: int, rows: tuple[int, int]) -> np.ndarray:
-        """One of the arrays, of shape (*rows, points)."""
-        size = rows[0] * rows[1] * self._points
-        return self._arrays[number][:size].reshape(*rows, self._points)
+    def take(self, rows: tuple[int, int]) -> np.ndarray:
+        """Shape (4, *rows, points)."""
+        return self._array[: 4 * rows[0] * rows[1] * self._points].reshape(4, *rows, self._points)
 
 
 def error_sums(
@@ -142,8 +159,7 @@ def error_sums(
     """
     leads, levels, _ = truth.shape
     count = weights.columns.shape[1]
-    squared, absolute, product = (np.zeros((leads, levels, count)) for _ in range(3))
-    wide = np.empty((leads, levels, weights.wide.shape[1]))
+    found = np.zeros((4, leads, levels, (2 if weights.pooled else 1) * count + 1))
     rows = scratch.rows
     one_level = min(levels, rows)
     some_leads = max(1, rows // levels)
@@ -152,26 +168,25 @@ def error_sums(
         for low in range(0, levels, one_level):
             part = (lead, slice(low, min(low + one_level, levels)))
             observed = truth[part]
-            shape = observed.shape[:2]
-            difference, work = scratch.take(0, shape), scratch.take(1, shape)
+            batch = scratch.take(observed.shape[:2])
+            difference, square, size, product = batch
             predicted = forecast[:, part[1]] if forecast.shape[0] == 1 else forecast[part]
             # Infinities in a faulty forecast are told by their sum; warnings about them would say nothing more.
             with np.errstate(invalid="ignore", over="ignore"):
                 np.subtract(predicted, observed, out=difference)
-                wide[part] = difference @ weights.wide
-                np.multiply(difference, difference, out=work)
-                squared[part] = work @ weights.columns
-                np.abs(difference, out=work)
-                absolute[part] = work @ weights.columns
+                np.multiply(difference, difference, out=square)
+                np.abs(difference, out=size)
                 if anomaly is not None:
-                    np.multiply(difference, anomaly[part], out=work)
-                    product[part] = work @ weights.columns
-    error = wide[..., :count]
+                    np.multiply(difference, anomaly[part], out=product)
+                    found[:, *part] = weights.sums(batch)
+                else:
+                    found[:3, *part] = weights.sums(batch[:3])
+    error, squared, absolute, products = found[..., :count]
     result = [np.broadcast_to(weights.total, error.shape), squared, absolute, error]
     if anomalies:
-        unweighted = wide[..., count : 2 * count] if weights.pooled else None
-        result += _anomaly_moments(error, squared, product, unweighted, sums, weights, known=anomaly is not None)
-    return np.stack(result), np.isfinite(wide[..., -1]) & sums.finite
+        unweighted = found[0, ..., count : 2 * count] if weights.pooled else None
+        result += _anomaly_moments(error, squared, products, unweighted, sums, weights, known=anomaly is not None)
+    return np.stack(result), np.isfinite(found[0, ..., -1]) & sums.finite
 
 
 def _anomaly_moments(
