@@ -71,13 +71,13 @@ def iso_weeks(times: np.ndarray) -> np.ndarray:
     return pd.DatetimeIndex(times).isocalendar().week.to_numpy(np.int64)
 
 
-def mean_by_key(reader: FieldReader, positions: np.ndarray, keys: np.ndarray) -> dict[int, np.ndarray]:
-    """Means of the fields at `positions`, one for each key; points that are NaN are left out, in float64."""
+def mean_by_key(reader: FieldReader, name: str, positions: np.ndarray, keys: np.ndarray) -> dict[int, np.ndarray]:
+    """Means of a variable's fields at `positions`, one for each key; points that are NaN are left out, in float64."""
     sums: dict[int, np.ndarray] = {}
     counts: dict[int, np.ndarray] = {}
     for begin in range(0, positions.size, _TIMES_PER_READ):
         part = slice(begin, begin + _TIMES_PER_READ)
-        for key, field in zip(keys[part].tolist(), reader.fields(positions[part])):
+        for key, field in zip(keys[part].tolist(), reader.fields(name, positions[part])):
             valid = np.isfinite(field)
             if key not in sums:
                 sums[key], counts[key] = np.zeros(field.shape), np.zeros(field.shape)
@@ -88,14 +88,14 @@ def mean_by_key(reader: FieldReader, positions: np.ndarray, keys: np.ndarray) ->
 
 
 def weekly_means(
-    reader: FieldReader, times: np.ndarray, positions: np.ndarray, *, where: str
+    reader: FieldReader, name: str, times: np.ndarray, positions: np.ndarray, *, where: str
 ) -> tuple[np.ndarray, np.ndarray]:
     """The weekly climatology: weeks present, and their means of shape (week[, level], latitude, longitude).
 
     Raises:
         UserError: a week of 1 to 52 has no time.
     """
-    means = mean_by_key(reader, positions, iso_weeks(times[positions]))
+    means = mean_by_key(reader, name, positions, iso_weeks(times[positions]))
     absent = sorted(set(range(1, 53)) - set(means))
     if absent:
         raise UserError(

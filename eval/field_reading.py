@@ -4,17 +4,19 @@ A scheduler costs more than a small chunk: dask takes 1.1–1.5 ms a chunk of 8 
 many chunks are read in one call, and fields that are needed again (truth of many lead times) stay in a bounded cache.
 """
 
+import dataclasses
+import logging
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 import xarray as xr
 
 from eval.forecasts import canonical, open_any
-from pipelines.regridding import regrid_array
+from pipelines.regridding import WeightedRegridder, regrid_array
 from pipelines.regridding_weights import Weights, make_weights
-from weather_scnn.data.catalogue import lookup
+from weather_scnn.data.catalogue import WIND_PAIRS, identify, lookup
 from weather_scnn.data.units import conversion
 from weather_scnn.errors import UserError
 from weather_scnn.sphere.grid import Grid
@@ -22,6 +24,7 @@ from weather_scnn.sphere.grid import Grid
 CACHE_BYTES = 192 * 2**20
 _BYTES_PER_READ = 32 * 2**20
 _TOLERANCE_DEGREES = 1e-3
+_log = logging.getLogger(__name__)
 
 
 def as_slice(positions: np.ndarray) -> slice | np.ndarray:
@@ -86,51 +89,107 @@ def regridding(source: xr.Dataset, target: xr.Dataset, *, where: str) -> Weights
     return make_weights(source["latitude"].values, source["longitude"].values, grid)
 
 
-def converter(
-    weights: Weights | None = None, scale: float = 1.0, offset: float = 0.0
-) -> Callable[[np.ndarray], np.ndarray]:
-    """Makes fields of a store into fields to score: other units, another grid."""
+@dataclasses.dataclass(frozen=True)
+class Conversion:
+    """Makes fields of a store into fields to score: in other units, on another grid.
 
-    def convert(values: np.ndarray) -> np.ndarray:
-        if weights is not None:
-            values = regrid_array(values, weights)
-        if (scale, offset) != (1.0, 0.0):
-            values = values * np.float32(scale) + np.float32(offset)
-        return values
+    A wind is regridded as a vector, from both of its components (`pipelines.regridding.WeightedRegridder`): near a pole
+    their directions turn by as much as the longitude does.
 
-    return convert
+    Attributes:
+        weights: of the regridding; None where the store is on the scoring grid.
+        factors: (scale, offset) by name; absent where the units are right.
+        winds: pairs of components that the store has.
+    """
+
+    weights: Weights | None = None
+    factors: Mapping[str, tuple[float, float]] = dataclasses.field(default_factory=dict)
+    winds: tuple[tuple[str, str], ...] = ()
+
+    @classmethod
+    def of(
+        cls, weights: Weights | None, names: Sequence[str], held: Collection[str], factors: Mapping, *, label: str
+    ) -> "Conversion":
+        """The conversion of a store's scored variables; says which components it lacks the partner of.
+
+        Args:
+            weights: of the regridding, None for none.
+            names: to be scored.
+            held: names in the store.
+            factors: see the class.
+            label: of the store in the log.
+        """
+        winds = []
+        for name in names if weights is not None else ():
+            known = lookup(name)
+            if name not in held or known is None or known.partner is None:
+                continue
+            if known.partner in held:
+                winds.append((name, known.partner) if name in WIND_PAIRS else (known.partner, name))
+            else:
+                text = "%s of %s is regridded as a scalar, for there is no %s; its direction errs near the poles"
+                _log.warning(text, name, label, known.partner)
+        return cls(weights, {name: pair for name, pair in factors.items() if pair != (1.0, 0.0)}, tuple(set(winds)))
+
+    def together(self, name: str) -> tuple[str, ...]:
+        """What must be read to convert a variable: both components of a wind that is regridded, else itself."""
+        return next((pair for pair in self.winds if name in pair), (name,))
+
+    def scalar(self, name: str, values: np.ndarray) -> np.ndarray:
+        """A field, or one component of a wind by itself, such as its spread."""
+        return self._in_units(name, values if self.weights is None else regrid_array(values, self.weights))
+
+    def __call__(self, values: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Converts arrays whose last two axes are latitude and longitude; `together` with each component the other."""
+        found = {}
+        for name, array in values.items():
+            pair = self.together(name)
+            if len(pair) == 1:
+                found[name] = self.scalar(name, array)
+            elif name == pair[0]:
+                assert self.weights is not None
+                east, north = WeightedRegridder(self.weights).vectors(*(values[part] for part in pair))
+                found[pair[0]], found[pair[1]] = self._in_units(pair[0], east), self._in_units(pair[1], north)
+        return found
+
+    def _in_units(self, name: str, values: np.ndarray) -> np.ndarray:
+        if name not in self.factors:
+            return values
+        scale, offset = self.factors[name]
+        return values * np.float32(scale) + np.float32(offset)
 
 
 class FieldReader:
-    """Fields of one array along its first dimension, read in whole chunks and kept while they fit.
+    """Fields along the first dimension of arrays, read in whole chunks and kept while they fit.
 
     Safe to use from several threads.
 
     Args:
-        array: dims (axis[, level], latitude, longitude).
-        convert: applied to what was read, see `converter`.
+        arrays: by name, alike, of dims (axis[, level], latitude, longitude); more than one are read together.
+        conversion: applied to what was read.
         maximum_bytes: size of the cache.
     """
 
     def __init__(
         self,
-        array: xr.DataArray,
+        arrays: Mapping[str, xr.DataArray],
+        conversion: Conversion = Conversion(),
         *,
-        convert: Callable[[np.ndarray], np.ndarray] | None = None,
         maximum_bytes: int = CACHE_BYTES,
     ):
-        self._array, self._convert, self._maximum = array, convert, maximum_bytes
-        self._dim = str(array.dims[0])
-        each = array.nbytes // max(1, array.shape[0])
-        chunk = chunk_length(array, self._dim)
+        self._arrays, self._conversion, self._maximum = dict(arrays), conversion, maximum_bytes
+        first = next(iter(self._arrays.values()))
+        self._dim, self._length = str(first.dims[0]), int(first.shape[0])
+        each = sum(array.nbytes for array in self._arrays.values()) // max(1, self._length)
+        chunk = chunk_length(first, self._dim)
         # A chunk that would fill the cache by itself is not kept whole.
         self._chunk = chunk if chunk * each <= maximum_bytes // 4 else 1
         self._per_read = max(1, _BYTES_PER_READ // max(1, each) // self._chunk) * self._chunk
-        self._fields: OrderedDict[int, np.ndarray] = OrderedDict()
+        self._fields: OrderedDict[int, dict[str, np.ndarray]] = OrderedDict()
         self._bytes = 0
         self._lock = threading.Lock()
 
-    def fields(self, positions: Sequence[int] | np.ndarray) -> list[np.ndarray]:
+    def fields(self, name: str, positions: Sequence[int] | np.ndarray) -> list[np.ndarray]:
         """One array of shape ([level,] latitude, longitude) for each position, in any order, with repeats."""
         wanted = [int(position) for position in positions]
         with self._lock:
@@ -138,24 +197,24 @@ class FieldReader:
             for position in found:
                 self._fields.move_to_end(position)
             for start, stop in self._runs(sorted(set(wanted) - set(found))):
-                values = self._array.isel({self._dim: slice(start, stop)}).values
-                if self._convert is not None:
-                    values = self._convert(values)
-                for position, field in zip(range(start, stop), values):
+                values = self._conversion(
+                    {key: array.isel({self._dim: slice(start, stop)}).values for key, array in self._arrays.items()}
+                )
+                for position in range(start, stop):
                     if position in self._fields:
                         continue
-                    found[position] = self._fields[position] = field
-                    self._bytes += field.nbytes
+                    held = {key: array[position - start] for key, array in values.items()}
+                    found[position] = self._fields[position] = held
+                    self._bytes += sum(array.nbytes for array in held.values())
             while self._bytes > self._maximum and len(self._fields) > 1:
-                self._bytes -= self._fields.popitem(last=False)[1].nbytes
-            return [found[position] for position in wanted]
+                self._bytes -= sum(array.nbytes for array in self._fields.popitem(last=False)[1].values())
+            return [found[position][name] for position in wanted]
 
     def _runs(self, missing: list[int]) -> list[tuple[int, int]]:
         """Runs of whole chunks that hold the missing positions, none longer than one read may be."""
-        length = self._array.shape[0]
         runs: list[tuple[int, int]] = []
         for chunk in sorted({position // self._chunk for position in missing}):
-            start, stop = chunk * self._chunk, min((chunk + 1) * self._chunk, length)
+            start, stop = chunk * self._chunk, min((chunk + 1) * self._chunk, self._length)
             if runs and runs[-1][1] == start and stop - runs[-1][0] <= self._per_read:
                 runs[-1] = (runs[-1][0], stop)
             else:
@@ -181,7 +240,7 @@ def without_dask(dataset: xr.Dataset, path: str) -> dict[str, xr.DataArray]:
     except (UserError, ValueError, KeyError):
         return arrays
     for raw_name in map(str, plain.data_vars):
-        known = lookup(raw_name)
+        known = identify(raw_name, plain[raw_name].attrs, on_levels="level" in plain[raw_name].dims)
         name = raw_name if raw_name in arrays else known.name if known is not None else raw_name
         if name in arrays and _same_values(plain[raw_name], arrays[name]):
             array = plain[raw_name].transpose(*arrays[name].dims)

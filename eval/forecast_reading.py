@@ -1,12 +1,12 @@
 """Forecast stores as scoring reads them: by init time and lead time, whichever of the times the store is kept by."""
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import xarray as xr
 
-from eval.field_reading import as_slice, chunk_length
+from eval.field_reading import Conversion, as_slice, chunk_length
 from eval.forecasts import open_any, open_forecast
 from weather_scnn.errors import UserError
 
@@ -20,7 +20,7 @@ class ForecastStore:
         path: the store.
         dataset: dims (time, prediction_timedelta[, number][, level], latitude, longitude), lazy, without dask.
         by_valid_time: whether `time` is the valid time, as in some WeatherBench 2 stores, and not the init time.
-        convert: for each variable, brings fields to the scored units and grid.
+        conversion: brings fields to the scored units and grid.
         level_positions: of the scored levels in the store; None where it has no levels.
     """
 
@@ -28,7 +28,7 @@ class ForecastStore:
     path: str
     dataset: xr.Dataset
     by_valid_time: bool
-    convert: Mapping[str, Callable[[np.ndarray], np.ndarray]] = dataclasses.field(default_factory=dict)
+    conversion: Conversion = Conversion()
     level_positions: np.ndarray | None = None
 
     @classmethod
@@ -40,7 +40,7 @@ class ForecastStore:
         """
         raw = open_any(path)
         says_so = "valid_time" in raw.dims and not {"time", "init_time"} & set(raw.dims)
-        dataset = open_forecast(path, time="valid_time" if says_so else None)
+        dataset = open_forecast(path, raw, time="valid_time" if says_so else None)
         return cls(system, path, dataset, by_valid_time or says_so)
 
     @property
@@ -80,12 +80,27 @@ class ForecastStore:
             chunk_length(array, "prediction_timedelta"),
         )
 
-    def read(self, name: str, inits: np.ndarray, leads: np.ndarray) -> np.ndarray:
-        """Fields in scored units on the scored grid: shape (init, lead, member, level, point).
+    def read(self, names: Sequence[str], inits: np.ndarray, leads: np.ndarray) -> dict[str, np.ndarray]:
+        """Fields in scored units on the scored grid: by name, shape (init, lead, member, level, point).
 
         Forecasts that the store has not, by `has`, are NaN. There is one member where the store has none, and one
         level where the variable has none.
         """
+        needed = dict.fromkeys(part for name in names for part in self.conversion.together(name))
+        stored = self.conversion({part: self._stored(part, inits, leads) for part in needed})
+        present = np.isin(leads, self.leads)
+        found = {}
+        for name in names:
+            values = stored[name].reshape(*stored[name].shape[:4], -1)
+            if not present.all():
+                whole = np.full((values.shape[0], leads.size, *values.shape[2:]), np.nan, values.dtype)
+                whole[:, present] = values
+                values = whole
+            found[name] = values
+        return found
+
+    def _stored(self, name: str, inits: np.ndarray, leads: np.ndarray) -> np.ndarray:
+        """Fields as they are stored, at the lead times there are: (init, lead, member, level, latitude, longitude)."""
         array = self.dataset[name]
         if "level" in array.dims and self.level_positions is not None:
             array = array.isel(level=as_slice(self.level_positions))
@@ -107,15 +122,7 @@ class ForecastStore:
             values = array.isel(prediction_timedelta=as_slice(positions)).values
         if "number" not in array.dims:
             values = values[:, :, None]
-        if "level" not in array.dims:
-            values = values[:, :, :, None]
-        values = self.convert[name](values) if name in self.convert else values
-        values = values.reshape(*values.shape[:4], -1)
-        if present.all():
-            return values
-        whole = np.full((values.shape[0], leads.size, *values.shape[2:]), np.nan, values.dtype)
-        whole[:, present] = values
-        return whole
+        return values if "level" in array.dims else values[:, :, :, None]
 
 
 def named_forecasts(texts: Sequence[str], model: str) -> list[tuple[str, str]]:

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from weather_scnn.data.catalogue import lookup
+from weather_scnn.data.catalogue import identify
 from weather_scnn.data.units import conversion, parse_unit
 from weather_scnn.data.writing import INCOMPLETE, STATUS
 from weather_scnn.errors import UserError
@@ -122,7 +122,7 @@ def lead_times(coordinate: xr.DataArray, path: str) -> np.ndarray:
     return np.rint(values.astype(np.float64) * (scale / pd.Timedelta(1, "ns"))).astype("timedelta64[ns]")
 
 
-def open_forecast(path: str, *, time: str | None = None) -> xr.Dataset:
+def open_forecast(path: str, raw: xr.Dataset | None = None, *, time: str | None = None) -> xr.Dataset:
     """A forecast store of dims (time, prediction_timedelta[, number][, level], latitude, longitude), lazily.
 
     `time` is the init time, `number` the members of an ensemble. The aliases init_time and lead_time, lead times as timedelta or in hours, either order of
@@ -130,12 +130,13 @@ def open_forecast(path: str, *, time: str | None = None) -> xr.Dataset:
 
     Args:
         path: the store.
+        raw: what `open_any` gives of it, where it is open already.
         time: a dimension to take for `time`, such as valid_time.
 
     Raises:
         UserError: the store is not a forecast.
     """
-    raw = open_any(path)
+    raw = open_any(path) if raw is None else raw
     dataset = canonical(raw if time is None else raw.drop_vars("time", errors="ignore").rename({time: "time"}), path)
     for name, meaning in (("time", "init times"), ("prediction_timedelta", "lead times")):
         if name not in dataset.coords:
@@ -151,7 +152,11 @@ def open_forecast(path: str, *, time: str | None = None) -> xr.Dataset:
     dataset = dataset[[name for name, array in dataset.data_vars.items() if "prediction_timedelta" in array.dims]]
     if not dataset.data_vars:
         raise UserError("has no field with lead times", where=path, remedy="give a forecast store")
-    canonical_names = {str(name): variable.name for name in dataset.data_vars if (variable := lookup(str(name)))}
+    canonical_names = {
+        str(name): variable.name
+        for name, array in dataset.data_vars.items()
+        if (variable := identify(str(name), array.attrs, on_levels="level" in array.dims))
+    }
     dataset = dataset.rename(
         {name: target for name, target in canonical_names.items() if target not in dataset and name != target}
     )

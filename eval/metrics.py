@@ -50,12 +50,12 @@ MISSING_TRUTH, MISSING_FORECAST = "missing_truth", "missing_forecast"
 DEFINITIONS = {
     "rmse": "square root, taken last, of the mean over init times of <(f - o)^2>",
     "mse": "mean over init times of <(f - o)^2>; for a wind vector of <du^2 + dv^2>",
-    "mae": "mean over init times of <|f - o|>",
-    "bias": "mean over init times of <f - o>: forecast minus truth",
+    "mae": "mean over init times of <|f - o|>; for a wind vector of <sqrt(du^2 + dv^2)>",
+    "bias": "mean over init times of <f - o>: forecast minus truth; for winds see the components",
     "acc": "mean over init times of <f'o'> / sqrt(<f'^2><o'^2>), anomalies from the climatology at valid time, "
-    "no mean removed; 0 where the forecast is the climatology itself",
+    "no mean removed; for a wind vector <u'u' + v'v'> over both components; 0 where the forecast is the climatology itself",
     "activity": "square root of the ratio of the mean variances over the region of f' and of o', each about its "
-    "regional mean",
+    "regional mean; the variance of a wind vector is the sum of those of its components",
     "explained_variance": "1 - mean variance over the region of f - o / mean variance over the region of o'",
     "seeps": "mean over init times of the stable equitable error in probability space (Rodwell et al. 2010)",
     "crps": "mean over init times of <E|X - o| - E|X - X'| / 2>, all M^2 pairs of members; MAE of a single forecast",
@@ -137,6 +137,9 @@ def field_statistics(sums: xr.Dataset, field: str) -> dict[str, np.ndarray]:
         statistics["forecast_variance"] = np.maximum(f_square - f**2, 0.0)
         statistics["truth_variance"] = np.maximum(o_square - o**2, 0.0)
         statistics["error_variance"] = np.maximum(means["squared_error"] - means["error"] ** 2, 0.0)
+    if field in WIND_VECTORS:
+        # The sums hold the length of the mean error, which has no sign: the bias is that of each component.
+        statistics["error"] = np.full_like(statistics["error"], np.nan)
     if seeps_sums_name(field) in sums:
         parts = {name: _ordered(sums[seeps_sums_name(field)].sel(seeps_moment=name)) for name in SEEPS_MOMENTS}
         with np.errstate(divide="ignore", invalid="ignore"):

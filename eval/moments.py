@@ -275,14 +275,3 @@ def moment_sums(
     if anomalies and climatology is None:
         sums += [np.full_like(sums[0], np.nan)] * (len(ANOMALY_MOMENTS) + (len(POOLED_MOMENTS) if pooled else 0))
     return np.stack(sums)
-
-
-def wind_vector_sums(
-    error_u: Float[np.ndarray, "... y x"],
-    error_v: Float[np.ndarray, "... y x"],
-    weights: Float[np.ndarray, "r y x"],
-    valid: Bool[np.ndarray, "... y x"],
-) -> Float[np.ndarray, "moment ... r"]:
-    """The sums of weight and of Δu² + Δv², shape (2, …, r); both components must be valid at a point."""
-    squared = np.where(valid, error_u, 0.0).astype(np.float64) ** 2 + np.where(valid, error_v, 0.0) ** 2
-    return np.stack([weighted_sums(valid, weights), weighted_sums(squared, weights)])

@@ -3,13 +3,13 @@
 import dataclasses
 import functools
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import xarray as xr
 
 from eval.baselines import PERSISTENCE
-from eval.field_reading import converter, regridding, same_grid, without_dask
+from eval.field_reading import Conversion, regridding, same_grid, without_dask
 from eval.forecast_reading import ForecastStore
 from eval.forecasts import canonical, common_levels, common_variables, open_any, units_to_truth
 from eval.metrics import WEATHERBENCH1, WEATHERBENCH2, WIND_VECTORS
@@ -42,8 +42,9 @@ class Comparison:
         forecasts: the stores.
         truth: arrays of dims (time[, level], latitude, longitude) by name.
         truth_times: their times.
-        truth_convert: brings the truth onto the grid.
-        climatology: the store, None if there is none; its `climatology_convert` as for the truth, by name.
+        truth_conversion: brings the truth onto the grid.
+        climatology: the store, None if there is none.
+        climatology_conversion: as for the truth.
         notes: attributes that say what was adjusted.
         map_leads: positions of the lead times of maps.
         spectrum_leads: the same for spectra.
@@ -62,9 +63,9 @@ class Comparison:
     forecasts: dict[str, ForecastStore]
     truth: dict[str, xr.DataArray]
     truth_times: np.ndarray
-    truth_convert: Callable[[np.ndarray], np.ndarray]
+    truth_conversion: Conversion
     climatology: xr.Dataset | None
-    climatology_convert: dict[str, Callable[[np.ndarray], np.ndarray]]
+    climatology_conversion: Conversion
     notes: dict[str, str]
     map_leads: np.ndarray
     spectrum_leads: np.ndarray
@@ -226,7 +227,7 @@ def _to_grid(source: xr.Dataset, target: xr.Dataset, label: str, where: str, not
 
 def _open_climatology(
     request: Request, target: xr.Dataset, levels: list[int] | None, names: list[str], truth: xr.Dataset, notes: dict
-) -> tuple[xr.Dataset, dict[str, Callable]]:
+) -> tuple[xr.Dataset, Conversion]:
     path = str(request.climatology)
     climatology = canonical(open_any(path), path)
     if not {"hour", "dayofyear"} <= set(climatology.dims):
@@ -254,16 +255,13 @@ def _open_climatology(
             )
         climatology = climatology.sel(level=levels)
     weights = _to_grid(climatology, target, "climatology", path, notes)
-    convert = {}
+    factors = {}
     for name in names:
-        if name in climatology.data_vars:
-            convert[name] = converter(weights, *units_to_truth(name, climatology[name], truth[name], where=path))
-        for part in (f"{name}_seeps_threshold", f"{name}_seeps_dry_fraction"):
+        for part in (name, f"{name}_seeps_threshold"):
             if part in climatology.data_vars:
-                is_amount = part.endswith("threshold")
-                factors = units_to_truth(name, climatology[part], truth[name], where=path) if is_amount else (1.0, 0.0)
-                convert[part] = converter(weights, *factors)
-    return climatology, convert
+                factors[part] = units_to_truth(name, climatology[part], truth[name], where=path)
+    held = [str(name) for name in climatology.data_vars]
+    return climatology, Conversion.of(weights, names, held, factors, label="the climatology")
 
 
 @functools.lru_cache(maxsize=2)
@@ -306,32 +304,34 @@ def open_comparison(request: Request) -> Comparison:
         if not levels:
             raise UserError("the forecasts share no level", remedy="give forecasts of the same levels")
         observed = observed.sel(level=levels)
-    observed = observed[names]
+    everything, observed = observed, observed[names]
     target = _scoring_grid(request, stores, observed)
     prepared = {}
     for store in stores:
         weights = _to_grid(store.dataset, target, store.system, store.path, notes)
-        convert = {}
+        held, needed = set(map(str, store.dataset.data_vars)), {}
         for name in names:
-            if name in store.dataset.data_vars:
+            if name in held:
                 factors = units_to_truth(name, store.dataset[name], observed[name], where=store.path)
                 if factors != (1.0, 0.0):
                     notes[f"converted_{store.system}_{name}"] = (
                         f"{store.dataset[name].attrs['units']} to {observed[name].attrs['units']}"
                     )
-                if weights is not None or factors != (1.0, 0.0):
-                    convert[name] = converter(weights, *factors)
+                needed[name] = factors
         positions = None
         if levels is not None and "level" in store.dataset.dims:
-            held = [int(level) for level in store.dataset["level"].values]
-            positions = np.array([held.index(level) for level in levels])
-        prepared[store.system] = dataclasses.replace(store, convert=convert, level_positions=positions)
+            stored = [int(level) for level in store.dataset["level"].values]
+            positions = np.array([stored.index(level) for level in levels])
+        conversion = Conversion.of(weights, names, held, needed, label=store.system)
+        prepared[store.system] = dataclasses.replace(store, conversion=conversion, level_positions=positions)
     truth_times = observed["time"].values.astype("datetime64[ns]")
     truth_weights = _to_grid(observed, target, "truth", request.truth, notes)
+    truth_conversion = Conversion.of(truth_weights, names, dynamic, {}, label="the truth")
+    read = dict.fromkeys(part for name in names for part in truth_conversion.together(name))
     climatology: xr.Dataset | None = None
-    climatology_convert: dict[str, Callable] = {}
+    climatology_conversion = Conversion()
     if request.climatology is not None:
-        climatology, climatology_convert = _open_climatology(request, target, levels, names, observed, notes)
+        climatology, climatology_conversion = _open_climatology(request, target, levels, names, observed, notes)
     elif request.convention == WEATHERBENCH2:
         _log.warning("no climatology given: ACC and activity are left out")
     inits, leads, present = _pairs(request, list(prepared.values()), truth_times, notes)
@@ -353,11 +353,11 @@ def open_comparison(request: Request) -> Comparison:
         longitude=target["longitude"].values.astype(np.float64),
         weights=AreaWeights(area, pooled=request.convention == WEATHERBENCH1),
         forecasts=prepared,
-        truth=without_dask(observed, request.truth),
+        truth=without_dask(everything[list(read)], request.truth),
         truth_times=truth_times,
-        truth_convert=converter(truth_weights),
+        truth_conversion=truth_conversion,
         climatology=climatology,
-        climatology_convert=climatology_convert,
+        climatology_conversion=climatology_conversion,
         notes=notes,
         map_leads=lead_positions(request.maps, leads, "--maps"),
         spectrum_leads=lead_positions(request.spectra, leads, "--spectra"),

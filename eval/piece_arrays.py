@@ -124,8 +124,6 @@ class PieceArrays:
                 ):
                     if name in kind:
                         kind[name][number + 1, absent[wanted]] = np.nan
-            if name == vector:
-                arrays.sums[name][:, 2:] = np.nan
         for array in arrays.ensemble.values():
             # Of single forecasts only the CRPS is defined, see `finished`.
             for number, system in enumerate(systems):
@@ -150,15 +148,19 @@ class PieceArrays:
         """Sets SEEPS sums of shape (2, v, r)."""
         self.seeps[name][self.systems.index(system)][:, row, lead] = sums
 
-    def put_vector(self, name: str, system: str, row: int, lead: int, level: int, sums: np.ndarray) -> None:
-        """Sets weight and squared error of a wind vector, shape (2, r)."""
-        self.sums[name][self.systems.index(system)][:2, row, lead, level] = sums
+    def add_seeps_map(self, name: str, system: str, number: int, used: np.ndarray, score: np.ndarray) -> None:
+        """Adds SEEPS of shape (v, p), where it is defined, to the sums of a map."""
+        sums = self.maps[name][self.systems.index(system), :, number]
+        sums[MAP_MOMENTS.index("seeps_count")] += used
+        sums[MAP_MOMENTS.index("seeps")] += np.where(used, score, 0.0)
 
-    def add_components(self, vector: str, pair: tuple[str, str], row: int, leads: np.ndarray) -> None:
-        """Weight and squared error of a wind vector from those of its components."""
-        u, v = (self.sums[name][:, :2, row][:, :, leads] for name in pair)
-        self.sums[vector][:, 0, row][:, leads] = u[:, 0]
-        self.sums[vector][:, 1, row][:, leads] = u[:, 1] + v[:, 1]
+    def put_vector(self, name: str, system: str, row: int, lead: int, level: int, sums: np.ndarray) -> None:
+        """Sets the moments of a wind vector, shape (moment, r)."""
+        self.sums[name][self.systems.index(system)][:, row, lead, level] = sums
+
+    def moments_at(self, name: str, system: str, row: int, leads: np.ndarray) -> np.ndarray:
+        """The moments of a system at lead times, shape (moment, l, v, r)."""
+        return self.sums[name][self.systems.index(system)][:, row][:, leads]
 
     def count_missing(self, name: str, row: int, lead: int, truth: int, forecast: int) -> None:
         """Sets how many points were left out."""

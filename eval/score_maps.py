@@ -15,15 +15,23 @@ MAP_MOMENTS = (
     "anomaly_product",
     "forecast_anomaly_squared",
     "truth_anomaly_squared",
+    "truth_anomaly",
+    "seeps_count",
+    "seeps",
 )
-MAP_METRICS = ("bias", "rmse", "mae", "acc", "activity")
 MAP_DEFINITIONS = {
     "bias": "mean over init times of f - o",
     "rmse": "root of the mean over init times of (f - o)^2",
+    "mse": "mean over init times of (f - o)^2",
     "mae": "mean over init times of |f - o|",
     "acc": "sum f'o' / sqrt(sum f'^2 sum o'^2) over init times, no mean removed",
     "activity": "sqrt(sum f'^2 / sum o'^2) over init times",
+    "explained_variance": "1 - variance over init times of f - o / variance over init times of o'",
+    "seeps": "mean over init times of the stable equitable error in probability space (Rodwell et al. 2010)",
 }
+MAP_METRICS = tuple(MAP_DEFINITIONS)
+# A variance below this part of the mean square it is the difference of is rounding.
+_ROUNDING = 1e-12
 
 
 def add_to_map_sums(
@@ -40,7 +48,7 @@ def add_to_map_sums(
         sums: of one lead time, `MAP_MOMENTS` along the second axis.
         fields: one of shape (level, point) for each system, None where a system has it not.
         truth: what happened.
-        anomaly: truth minus climatology; None leaves the last three moments 0.
+        anomaly: truth minus climatology; None leaves the moments of anomalies 0.
     """
     errors = [None if field is None else field - truth for field in fields]
     valid = np.isfinite(truth)
@@ -65,6 +73,7 @@ def add_to_map_sums(
             target[4] += predicted * observed
             target[5] += predicted**2
             target[6] += observed**2
+            target[7] += observed
 
 
 def map_scores(sums: xr.DataArray) -> xr.DataArray:
@@ -72,16 +81,23 @@ def map_scores(sums: xr.DataArray) -> xr.DataArray:
     part = {str(name): sums.sel(moment=name, drop=True) for name in sums["moment"].values}
     count = part["count"].where(part["count"] > 0)
     product = part["forecast_anomaly_squared"] * part["truth_anomaly_squared"]
-    known = part["truth_anomaly_squared"].where(part["truth_anomaly_squared"] > 0)
-    metrics = [
-        part["error"] / count,
-        (part["squared_error"] / count) ** 0.5,
-        part["absolute_error"] / count,
-        (part["anomaly_product"] / product.where(product > 0) ** 0.5).where(
-            ~((part["forecast_anomaly_squared"] == 0) & (part["truth_anomaly_squared"] > 0)), 0.0
+    square = part["truth_anomaly_squared"]
+    known = square.where(square > 0)
+    mse = part["squared_error"] / count
+    error_variance = (mse - (part["error"] / count) ** 2).clip(min=0.0)
+    variance = square / count - (part["truth_anomaly"] / count) ** 2
+    metrics = {
+        "bias": part["error"] / count,
+        "rmse": mse**0.5,
+        "mse": mse,
+        "mae": part["absolute_error"] / count,
+        "acc": (part["anomaly_product"] / product.where(product > 0) ** 0.5).where(
+            ~((part["forecast_anomaly_squared"] == 0) & (square > 0)), 0.0
         ),
-        (part["forecast_anomaly_squared"] / known) ** 0.5,
-    ]
-    maps = xr.concat(metrics, dim="metric").assign_coords(metric=list(MAP_METRICS))
+        "activity": (part["forecast_anomaly_squared"] / known) ** 0.5,
+        "explained_variance": 1.0 - error_variance / variance.where(variance > _ROUNDING * square / count),
+        "seeps": part["seeps"] / part["seeps_count"].where(part["seeps_count"] > 0),
+    }
+    maps = xr.concat([metrics[name] for name in MAP_METRICS], dim="metric").assign_coords(metric=list(MAP_METRICS))
     order = ["system", "metric", "lead_time", *(["level"] if "level" in sums.dims else []), "latitude", "longitude"]
     return maps.transpose(*order).astype(np.float32).assign_attrs(sums.attrs)

@@ -232,11 +232,22 @@ def _run(
     pieces = [piece for piece in pieces if piece.name not in done]
     with progress_bar(rich.progress.TaskProgressColumn(), enabled=progress) as bar:
         task = bar.add_task("scoring", total=sum(piece.stop - piece.start for piece in pieces))
-        scorer, group = None, None
-        for piece in pieces:
-            if scorer is None or piece.group != group:
-                scorer, group = PieceScorer(comparison, piece.group, parts), piece.group
-            parts.save(piece.name, scorer.score(piece, lambda inits: bar.advance(task, inits)))
+        scorers: dict[int, PieceScorer] = {}
+
+        def scorer_of(piece: Piece) -> PieceScorer:
+            if piece.group not in scorers:
+                scorers[piece.group] = PieceScorer(comparison, piece.group, parts)
+            return scorers[piece.group]
+
+        for piece, following in zip(pieces, [*pieces[1:], None]):
+
+            def ahead(following: Piece | None = following) -> None:
+                if following is not None:
+                    scorer_of(following).begin(following)
+
+            parts.save(piece.name, scorer_of(piece).score(piece, lambda inits: bar.advance(task, inits), ahead))
+            if following is None or following.group != piece.group:
+                del scorers[piece.group]  # and its caches
 
 
 def _added_to(request: Request, output: str) -> tuple[Request, str]:

@@ -15,15 +15,16 @@ from eval.baselines import CLIMATOLOGY, PERSISTENCE, PROBABILISTIC
 from eval.ensembles import ensemble_sums, rank_weights
 from eval.field_reading import CACHE_BYTES, as_slice
 from eval.missing_values import Masked, mended_sums
-from eval.moments import Scratch, climatology_sums, error_sums, wind_vector_sums
+from eval.moments import Scratch, climatology_sums, error_sums
 from eval.pairing import Comparison
 from eval.parts import Parts
 from eval.piece_arrays import PieceArrays
 from eval.piece_sizes import Piece, blocks_of
+from eval.piece_spectra import add_spectra
 from eval.precipitation import dry_threshold, seeps
 from eval.score_maps import add_to_map_sums
-from eval.spectra import degree_power, kinetic_energy, mean_zonal_energy
-from eval.valid_time_fields import ValidTimeFields, Window
+from eval.valid_time_fields import References, ValidTimeFields, Window
+from eval.wind_vectors import error_lengths, masked_vector_moments, vector_moments
 from weather_scnn.data.catalogue import lookup
 
 _log = logging.getLogger(__name__)
@@ -50,8 +51,8 @@ class PieceScorer:
 
     def __init__(self, comparison: Comparison, group: int, parts: Parts):
         self.comparison, self.names = comparison, comparison.groups[group]
-        cache = CACHE_BYTES // (2 * len(self.names))
-        self.fields = {name: ValidTimeFields(comparison, name, parts, cache) for name in self.names}
+        readers = References(comparison, CACHE_BYTES // (2 * len(self.names)))
+        self.fields = {name: ValidTimeFields(comparison, name, parts, readers) for name in self.names}
         self.vector = next((key for key, pair in comparison.vectors.items() if pair == self.names), None)
         self.scratch = Scratch(comparison.latitude.size * comparison.longitude.size)
         self.has_lead = {name: np.isin(comparison.leads, store.leads) for name, store in comparison.forecasts.items()}
@@ -67,6 +68,8 @@ class PieceScorer:
             comparison.weights.regions.max(axis=0), (comparison.latitude.size, comparison.longitude.size)
         ).ravel()
         self._by_valid_time: dict[tuple[str, str, int], tuple] = {}
+        self._reader = concurrent.futures.ThreadPoolExecutor(1)
+        self._begun: tuple[Piece, concurrent.futures.Future[_Block]] | None = None
 
     def _members(self, system: str) -> int:
         if system == PROBABILISTIC:
@@ -83,7 +86,7 @@ class PieceScorer:
         for init in (0, -1) if empty.size > 1 else ():
             leads = np.flatnonzero(self.present[name][init] & self.has_lead[system])[:1]
             if leads.size:
-                values = store.read(name, comparison.inits[[init]], comparison.leads[leads])
+                values = store.read((name,), comparison.inits[[init]], comparison.leads[leads])[name]
                 empty &= ~np.isfinite(values).any(axis=(0, 1, 2, 4))
         if empty.all():
             return np.zeros_like(empty)
@@ -100,15 +103,29 @@ class PieceScorer:
             valid = np.concatenate([valid, inits])
         times = np.unique(valid)
         forecasts = {
-            (system, name): store.read(name, inits, leads)
+            (system, name): values
             for system, store in comparison.forecasts.items()
-            for name in self.names
-            if name in store.dataset
+            for name, values in store.read([n for n in self.names if n in store.dataset], inits, leads).items()
         }
         return _Block(*block, forecasts, {name: self.fields[name].window(times) for name in self.names})
 
-    def score(self, piece: Piece, tick: Callable[[float], None] = lambda inits: None) -> dict[str, np.ndarray]:
-        """The sums of a piece, see `eval.piece_arrays`; `tick` is told of the init times done.
+    def begin(self, piece: Piece) -> None:
+        """Starts to read a piece, while another is being scored."""
+        first = blocks_of(self.comparison, self.names, piece)[0]
+        self._begun = piece, self._reader.submit(self._load, first)
+
+    def score(
+        self,
+        piece: Piece,
+        tick: Callable[[float], None] = lambda inits: None,
+        ahead: Callable[[], None] = lambda: None,
+    ) -> dict[str, np.ndarray]:
+        """The sums of a piece, see `eval.piece_arrays`.
+
+        Args:
+            piece: of the scorer's group.
+            tick: told of the init times done.
+            ahead: called when all is read, so that the next piece can be begun.
 
         Raises:
             UserError: a forecast has missing values and they are not allowed.
@@ -116,22 +133,27 @@ class PieceScorer:
         arrays = PieceArrays.empty(self.comparison, self.names, self.vector, piece.stop - piece.start, self._members)
         # Products here are too small for BLAS's own threads, which wait for each other: on a busy machine 5 times longer.
         with threadpoolctl.threadpool_limits(1, user_api="blas"):
-            for block in self._loaded(blocks_of(self.comparison, self.names, piece)):
+            for block in self._loaded(piece, ahead):
                 for init in range(block.inits.start, block.inits.stop):
                     self._score_init(block, init, init - piece.start, arrays)
                 share = (block.leads.stop - block.leads.start) / self.comparison.leads.size
                 tick((block.inits.stop - block.inits.start) * share)
         return arrays.finished()
 
-    def _loaded(self, blocks: list[tuple[slice, slice]]) -> Iterator[_Block]:
+    def _loaded(self, piece: Piece, ahead: Callable[[], None]) -> Iterator[_Block]:
         """Blocks, each read while the one before is being scored; decompression leaves the interpreter free."""
-        with concurrent.futures.ThreadPoolExecutor(1) as reader:
-            waiting = reader.submit(self._load, blocks[0])
-            for following in [*blocks[1:], None]:
-                block = waiting.result()
-                if following is not None:
-                    waiting = reader.submit(self._load, following)
-                yield block
+        blocks = blocks_of(self.comparison, self.names, piece)
+        if self._begun is None or self._begun[0] != piece:
+            self.begin(piece)
+        assert self._begun is not None
+        waiting, self._begun = self._begun[1], None
+        for following in [*blocks[1:], None]:
+            block = waiting.result()
+            if following is not None:
+                waiting = self._reader.submit(self._load, following)
+            else:
+                ahead()
+            yield block
 
     def _lead_times(self, block: _Block, init: int, name: str) -> np.ndarray:
         """Lead times of the block that are scored, counted from the block's first."""
@@ -167,11 +189,11 @@ class PieceScorer:
             return sums.finite
         if system in comparison.forecasts:
             members = block.forecasts[system, name][init - block.inits.start][as_slice(leads)]
-            forecast = members[:, 0] if members.shape[1] == 1 else members.mean(axis=1, dtype=np.float64)
         elif system == PERSISTENCE:
-            members, forecast = None, window.truth[window.positions(comparison.inits[[init]])]
+            members = None
         else:
             return self._by_valid_time_sums(block, system, name, init, leads, arrays, row)
+        forecast = self._predicted(block, system, name, init, leads)
         moments, finite = error_sums(
             forecast, truth, anomaly, sums, comparison.weights, self.scratch, anomalies=comparison.anomalies
         )
@@ -184,6 +206,14 @@ class PieceScorer:
                     )
                     arrays.put_ensemble(name, system, row, whole[lead], *parts)
         return finite | self.absent[system, name] if members is not None else finite
+
+    def _predicted(self, block: _Block, system: str, name: str, init: int, leads: np.ndarray) -> np.ndarray:
+        """A forecast, of an ensemble its mean, or persistence, which is one field for all lead times: (l or 1, v, p)."""
+        if system == PERSISTENCE:
+            window = block.windows[name]
+            return window.truth[window.positions(self.comparison.inits[[init]])]
+        members = block.forecasts[system, name][init - block.inits.start][as_slice(leads)]
+        return members[:, 0] if members.shape[1] == 1 else members.mean(axis=1, dtype=np.float64)
 
     def ensemble_parts(
         self,
@@ -254,34 +284,71 @@ class PieceScorer:
         if self.vector is not None:
             self._vector(self.vector, block, init, masked, arrays, row)
         self._maps(block, init, arrays)
-        self._spectra(block, init, arrays)
+        add_spectra(self, block, init, arrays)
 
     def _vector(
         self, vector: str, block: _Block, init: int, masked: dict[str, Masked], arrays: PieceArrays, row: int
     ) -> None:
         """Wind vectors: sums of both components, or their own where points are masked in either."""
         u, v = self.names
-        leads = self._lead_times(block, init, u) + block.leads.start
-        arrays.add_components(vector, (u, v), row, leads)
+        comparison, leads = self.comparison, self._lead_times(block, init, u)
+        options = {"anomalies": comparison.anomalies, "pooled": comparison.pooled}
+        for system in comparison.systems:
+            mine = leads
+            if system in comparison.forecasts:
+                if not all((system, name) in block.forecasts for name in (u, v)):
+                    continue
+                mine = leads[self.has_lead[system][block.leads][leads]]
+            if not mine.size:
+                continue
+            lengths = self._error_lengths(block, system, (u, v), init, mine)
+            whole = mine + block.leads.start
+            east, north = (arrays.moments_at(name, system, row, whole) for name in (u, v))
+            arrays.put(vector, system, row, whole, vector_moments(east, north, lengths, **options))
         rows = {key for each in masked.values() for key in each}
         for lead, level in sorted(rows):
-            truth = {name: self.truth_at(block, name, init, lead)[level] for name in (u, v)}
-            valid = np.ones(truth[u].shape, bool)
+            truth = np.stack([self.truth_at(block, name, init, lead)[level] for name in (u, v)])
+            valid = np.ones(truth[0].shape, bool)
             for name in (u, v):
                 valid &= masked.get(name, {}).get((lead, level), True)
-            for system in self.comparison.systems:
+            time = np.array([comparison.inits[init] + comparison.leads[lead]])
+            normals = [self.fields[name].normal(time) for name in (u, v)]
+            normal = None if None in normals else np.stack([each[0][level] for each in normals if each is not None])
+            for system in comparison.systems:
                 pair = [self.field(block, system, name, init, lead) for name in (u, v)]
-                errors = [
-                    part.mean(axis=0, dtype=np.float64)[level] - truth[name]
-                    for part, name in zip(pair, (u, v))
-                    if part is not None
-                ]
-                if len(errors) < 2:
+                means = [part.mean(axis=0, dtype=np.float64)[level] for part in pair if part is not None]
+                if len(means) < 2:
                     continue
-                sums = wind_vector_sums(
-                    errors[0][None], errors[1][None], self.comparison.weights.columns.T[:, None], valid[None]
+                sums = masked_vector_moments(
+                    np.stack(means)[:, None],
+                    truth[:, None],
+                    None if normal is None else normal[:, None],
+                    comparison.weights.columns.T[:, None],
+                    valid[None],
+                    **options,
                 )
                 arrays.put_vector(vector, system, row, lead, level, sums)
+
+    def _error_lengths(
+        self, block: _Block, system: str, pair: tuple[str, str], init: int, leads: np.ndarray
+    ) -> np.ndarray:
+        """Sums of the length of the error of a wind, shape (l, v, r); of baselines by valid time computed once."""
+        comparison, windows = self.comparison, [block.windows[name] for name in pair]
+        times = comparison.inits[init] + comparison.leads[block.leads][leads]
+        if system in comparison.forecasts or system == PERSISTENCE:
+            east, north = (self._predicted(block, system, name, init, leads) for name in pair)
+            u, v = (window.truth[as_slice(window.positions(times))] for window in windows)
+            return error_lengths((east, north), (u, v), comparison.weights, self.scratch)
+        found = []
+        for lead, time in zip(leads + block.leads.start, times):
+            key = ("".join(pair), system, int(time.astype(np.int64)))
+            if key not in self._by_valid_time:
+                fields = [self.field(block, system, name, init, lead) for name in pair]
+                east, north = (each.mean(axis=0, dtype=np.float64)[None] for each in fields if each is not None)
+                u, v = (window.truth[window.positions(np.array([time]))] for window in windows)
+                self._by_valid_time[key] = (error_lengths((east, north), (u, v), comparison.weights, self.scratch)[0],)
+            found.append(self._by_valid_time[key][0])
+        return np.stack(found)
 
     def truth_at(self, block: _Block, name: str, init: int, lead: int) -> np.ndarray:
         """The truth of a pair, shape (v, p)."""
@@ -294,6 +361,7 @@ class PieceScorer:
             return
         known = lookup(name)
         dry = dry_threshold(known.window_hours if known is not None else None)
+        map_numbers = {int(lead): number for number, lead in enumerate(self.comparison.map_leads)}
         for lead in leads + block.leads.start:
             truth = self.truth_at(block, name, init, lead)
             time = self.comparison.inits[init] + self.comparison.leads[lead]
@@ -310,6 +378,8 @@ class PieceScorer:
                 columns = self.comparison.weights.columns
                 sums = np.stack([used @ columns, np.where(used, score, 0.0) @ columns])
                 arrays.put_seeps(name, system, row, lead, sums)
+                if int(lead) in map_numbers:
+                    arrays.add_seeps_map(name, system, map_numbers[int(lead)], used, score)
 
     def _maps(self, block: _Block, init: int, arrays: PieceArrays) -> None:
         comparison = self.comparison
@@ -323,38 +393,3 @@ class PieceScorer:
                 means = [None if field is None else field.mean(axis=0, dtype=np.float64) for field in fields]
                 anomaly = None if window.anomaly is None else window.anomaly[at]
                 add_to_map_sums(arrays.maps[name][:, :, number], means, window.truth[at], anomaly)
-
-    def _spectra(self, block: _Block, init: int, arrays: PieceArrays) -> None:
-        """Adds power spectra of fields without missing values; of an ensemble that of its first member.
-
-        The mean of an ensemble is smooth by construction, a member is what is to look like the truth.
-        """
-        comparison = self.comparison
-        shape = (comparison.latitude.size, comparison.longitude.size)
-        for number, lead in enumerate(comparison.spectrum_leads):
-            if not block.leads.start <= lead < block.leads.stop:
-                continue
-            stacks = {}
-            for name in self.names:
-                if not self.present[name][init, lead]:
-                    continue
-                fields = [self.field(block, system, name, init, lead) for system in comparison.systems]
-                truth = self.truth_at(block, name, init, lead)
-                # A system that has not got the field stands as zeros here; it is NaN in the file.
-                stack = np.stack([truth, *(np.zeros_like(truth) if field is None else field[0] for field in fields)])
-                stacks[name] = stack.reshape(*stack.shape[:2], *shape)
-            for name, stack in stacks.items():
-                usable = np.isfinite(stack).all(axis=(0, 2, 3))
-                part = stack[:, usable]
-                if part.shape[1]:
-                    power = degree_power(part.reshape(-1, *shape), comparison.grid).reshape(*part.shape[:2], -1)
-                    arrays.add_spectra(name, number, usable, mean_zonal_energy(part, comparison.latitude), power)
-            if self.vector is not None and len(stacks) == 2:
-                u, v = (stacks[name] for name in self.names)
-                usable = (np.isfinite(u) & np.isfinite(v)).all(axis=(0, 2, 3))
-                parts = [each[:, usable] for each in (u, v)]
-                if parts[0].shape[1]:
-                    east, north = (each.reshape(-1, *shape) for each in parts)
-                    energy = kinetic_energy(east, north, comparison.grid).reshape(*parts[0].shape[:2], -1)
-                    zonal = np.mean([mean_zonal_energy(each, comparison.latitude) for each in parts], axis=0)
-                    arrays.add_spectra(self.vector, number, usable, zonal, energy)

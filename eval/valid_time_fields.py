@@ -1,8 +1,9 @@
 """Fields that belong to a valid time: truth, climatology, and the baselines made from them."""
 
 import dataclasses
+import functools
 import statistics
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import numpy as np
 
@@ -16,7 +17,7 @@ from eval.baselines import (
     week_positions,
     weekly_means,
 )
-from eval.field_reading import FieldReader
+from eval.field_reading import Conversion, FieldReader
 from eval.metrics import BRIER_QUANTILES
 from eval.moments import TruthSums, truth_sums
 from eval.pairing import Comparison
@@ -62,7 +63,7 @@ def prepare_references(
     kinds += [WEEKLY] if WEEKLY in request.baselines else []
     kinds += [_BASELINE_MEAN] if comparison.pooled and CLIMATOLOGY in request.baselines else []
     for name in comparison.names if kinds else []:
-        reader = FieldReader(comparison.truth[name], convert=comparison.truth_convert, maximum_bytes=0)
+        reader = _reader(comparison.truth, comparison.truth_conversion, name, 0)
         for kind in kinds:
             if parts.holds(_reference(kind, name)):
                 continue
@@ -73,11 +74,51 @@ def prepare_references(
             else:
                 positions = baseline_times(truth_times, scored, request.baseline_years, where=request.truth)
             if kind == WEEKLY:
-                weeks, means = weekly_means(reader, truth_times, positions, where=request.truth)
+                weeks, means = weekly_means(reader, name, truth_times, positions, where=request.truth)
             else:
                 weeks = np.zeros(1, np.int64)
-                means = mean_by_key(reader, positions, np.zeros(positions.size, np.int64))[0][None]
+                means = mean_by_key(reader, name, positions, np.zeros(positions.size, np.int64))[0][None]
             parts.save(_reference(kind, name), {"keys": weeks, "means": means})
+
+
+def _reader(arrays: Mapping, conversion: Conversion, name: str, maximum_bytes: int) -> FieldReader:
+    """A reader of a variable, and of what must be read with it."""
+    together = conversion.together(name)
+    return FieldReader(
+        {part: arrays[part] for part in together}, conversion, maximum_bytes=maximum_bytes * len(together)
+    )
+
+
+class References:
+    """Readers of the truth and the climatology; components of a wind that is regridded share one.
+
+    Args:
+        comparison: the stores.
+        cache_bytes: for a variable's truth, and again for its climatology.
+    """
+
+    def __init__(self, comparison: Comparison, cache_bytes: int):
+        self._comparison, self._bytes = comparison, cache_bytes
+        self._truth: dict[tuple[str, ...], FieldReader] = {}
+        self._climatology: dict[tuple[tuple[str, ...], int], FieldReader] = {}
+
+    def truth(self, name: str) -> FieldReader:
+        """Of a variable's truth, along its times."""
+        comparison = self._comparison
+        key = comparison.truth_conversion.together(name)
+        if key not in self._truth:
+            self._truth[key] = _reader(comparison.truth, comparison.truth_conversion, name, self._bytes)
+        return self._truth[key]
+
+    def climatology(self, variable: str, position: int) -> FieldReader:
+        """Of a variable of the climatology at one of its hours, along its days."""
+        store, conversion = self._comparison.climatology, self._comparison.climatology_conversion
+        assert store is not None
+        key = conversion.together(variable), position
+        if key not in self._climatology:
+            share = self._bytes // store.sizes["hour"]
+            self._climatology[key] = _reader(store.isel(hour=position), conversion, variable, share)
+        return self._climatology[key]
 
 
 def _reference(kind: str, name: str) -> str:
@@ -91,14 +132,14 @@ class ValidTimeFields:
         comparison: the stores.
         name: the variable.
         parts: where `prepare_references` put its means.
-        cache_bytes: for the truth, and again for the climatology.
+        readers: of the truth and the climatology.
     """
 
-    def __init__(self, comparison: Comparison, name: str, parts: Parts, cache_bytes: int):
+    def __init__(self, comparison: Comparison, name: str, parts: Parts, readers: References):
         self.comparison, self.name = comparison, name
         self.levels = comparison.level_count(name)
         self.points = comparison.latitude.size * comparison.longitude.size
-        self._truth = FieldReader(comparison.truth[name], convert=comparison.truth_convert, maximum_bytes=cache_bytes)
+        self._truth = readers.truth(name)
         self._references: dict[str, tuple[np.ndarray, np.ndarray]] = {}
         for kind in (_TIME_MEAN, _BASELINE_MEAN, WEEKLY):
             if parts.holds(_reference(kind, name)):
@@ -113,12 +154,7 @@ class ValidTimeFields:
             hours = store["hour"].values.astype(np.int64)
             for variable in self._climatology_names():
                 self._climatology[variable] = {
-                    int(hour): FieldReader(
-                        store[variable].isel(hour=position),
-                        convert=comparison.climatology_convert[variable],
-                        maximum_bytes=cache_bytes // hours.size,
-                    )
-                    for position, hour in enumerate(hours)
+                    int(hour): readers.climatology(variable, position) for position, hour in enumerate(hours)
                 }
         self._dates: np.ndarray | None = None
         if PROBABILISTIC in comparison.request.baselines:
@@ -139,7 +175,7 @@ class ValidTimeFields:
 
     def truth(self, times: np.ndarray) -> list[np.ndarray]:
         """Truth at times it has, one array of shape (level, point) each."""
-        return self._flat(self._truth.fields(np.searchsorted(self.comparison.truth_times, times)))
+        return self._flat(self._truth.fields(self.name, np.searchsorted(self.comparison.truth_times, times)))
 
     def _at_day_and_hour(self, variable: str, times: np.ndarray) -> list[np.ndarray]:
         since_midnight = (times - times.astype("datetime64[D]")) / np.timedelta64(1, "h")
@@ -159,7 +195,7 @@ class ValidTimeFields:
                     where=str(self.comparison.request.climatology),
                     remedy="make a climatology of whole years",
                 )
-            found += readers[int(hour)].fields([self._days[day]])
+            found += readers[int(hour)].fields(variable, [self._days[day]])
         return self._flat(found)
 
     def normal(self, times: np.ndarray) -> list[np.ndarray] | None:
@@ -203,7 +239,7 @@ class ValidTimeFields:
         """The probabilistic climatology at a valid time: shape (member, level, point)."""
         assert self._dates is not None
         positions = self._dates[np.searchsorted(self._valid, time)]
-        return np.stack(self._flat(self._truth.fields(positions)))
+        return np.stack(self._flat(self._truth.fields(self.name, positions)))
 
     @property
     def member_count(self) -> int:
@@ -223,7 +259,7 @@ class ValidTimeFields:
             self._days[int(day_numbers(when, self._calendar)[0])],
             int((time - time.astype("datetime64[D]")) // np.timedelta64(1, "h")),
         )
-        convert = self.comparison.climatology_convert[self.name]
+        convert = functools.partial(self.comparison.climatology_conversion.scalar, self.name)
         for variable in (f"{self.name}_quantile", f"{self.name}_std"):
             if variable not in store:
                 continue
@@ -248,9 +284,9 @@ class ValidTimeFields:
         if store is None or fraction not in store or threshold not in self._climatology:
             return None
         if self._dry_fraction is None:
-            mean = store[fraction].mean(("hour", "dayofyear")).values
-            convert = self.comparison.climatology_convert[fraction]
-            self._dry_fraction = convert(mean.astype(np.float64)).reshape(self.levels, self.points)
+            mean = store[fraction].mean(("hour", "dayofyear"), dtype=np.float64).values
+            mean = self.comparison.climatology_conversion.scalar(fraction, mean)
+            self._dry_fraction = mean.reshape(self.levels, self.points)
         return self._dry_fraction, self._at_day_and_hour(threshold, times)
 
 

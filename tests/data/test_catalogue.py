@@ -48,6 +48,8 @@ def test_a_level_less_z_is_the_surface_geopotential_and_grib_ids_name_odd_fields
     at_surface = identify("z", {}, on_levels=False)
     assert on_levels is not None and on_levels.name == "geopotential"
     assert at_surface is not None and at_surface.name == "geopotential_at_surface"
+    spelled_out = identify("geopotential", {}, on_levels=False)
+    assert spelled_out is not None and spelled_out.name == "geopotential"
     odd = identify("var167", {"GRIB_paramId": 167}, on_levels=False)
     assert odd is not None and odd.name == "2m_temperature"
 

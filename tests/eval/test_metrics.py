@@ -11,7 +11,7 @@ from eval.metrics import (
     combine_sums,
     scores_from_sums,
 )
-from eval.moments import moment_sums, wind_vector_sums
+from eval.moments import moment_sums
 from eval.regions import region_weights
 from weather_scnn.errors import UserError
 
@@ -135,10 +135,3 @@ def test_parts_add_up():
         combine_sums([parts[0], parts[0]])
     with pytest.raises(UserError, match="`region`"):
         combine_sums([parts[0], parts[1].assign_coords(region=["tropics"])])
-
-
-def test_wind_vector_error_is_that_of_both_components():
-    weights = np.ones((1, 1, 2))
-    u, v = np.array([[3.0, 1.0]]), np.array([[4.0, np.nan]])
-    valid = np.array([[True, False]])
-    np.testing.assert_allclose(wind_vector_sums(u, v, weights, valid), [[1.0], [25.0]])

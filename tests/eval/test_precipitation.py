@@ -53,7 +53,7 @@ def test_against_the_scores_package():
 
 
 def test_seeps_in_a_scoring_job(make, tmp_path):
-    from eval.scoring import score
+    from eval.scoring import open_scores, score
 
     truth = make.truth().isel(time=slice(0, 24))
     rng = np.random.default_rng(4)
@@ -77,13 +77,17 @@ def test_seeps_in_a_scoring_job(make, tmp_path):
         )
     climatology["total_precipitation_24hr"] = (climatology["2m_temperature"] * 0).assign_attrs(units="m")
     paths = [make.write(each, tmp_path / f"{n}.zarr") for n, each in enumerate((forecast, truth, climatology))]
-    scores = score(*paths[:2], str(tmp_path / "s.nc"), climatology=paths[2], bootstrap=0, progress=False)
+    options = {"climatology": paths[2], "maps": ["6h"], "bootstrap": 0, "progress": False}
+    scores = score(*paths[:2], str(tmp_path / "s.nc"), **options)
     row = scores["total_precipitation_24hr"].sel(system="model", metric="seeps", region="global")
     assert np.isnan(row[0])  # nothing has fallen at lead 0
     area = np.broadcast_to(np.diff(np.sin(np.radians(np.linspace(-90, 90, 9))))[:, None], (8, 16))
     use = (fraction > 0.1) & (fraction < 0.85)
-    expected = []
+    expected, maps = [], []
     for number, init in enumerate(inits):
         o = rain.sel(time=init + leads[1]).values
-        expected.append(np.average(seeps(values[number, 1], o, fraction, 2e-3, 0.25e-3)[use], weights=area[use]))
+        maps.append(seeps(values[number, 1], o, fraction, 2e-3, 0.25e-3))
+        expected.append(np.average(maps[-1][use], weights=area[use]))
     assert float(row[1]) == pytest.approx(np.mean(expected), rel=1e-6)
+    found = open_scores(str(tmp_path / "s.nc"), group="maps")["total_precipitation_24hr"].sel(metric="seeps")
+    np.testing.assert_allclose(found[0, 0], np.where(use, np.mean(maps, axis=0), np.nan), rtol=1e-6)

@@ -84,7 +84,6 @@ def test_wind_vector_has_the_error_of_both_components(scored):
     for system in ("model", "persistence", "climatology"):
         parts = [number(scores, f"{c}_component_of_wind", "mse", system, level=850) for c in "uv"]
         assert number(scores, "wind_vector", "rmse", system, level=850) == pytest.approx(np.sqrt(sum(parts)))
-    assert np.isnan(number(scores, "wind_vector", "acc", level=850))
 
 
 def test_truth_as_forecast_is_perfect_and_persistence_at_lead_0_too(world, tmp_path, make):
@@ -388,3 +387,20 @@ def test_lead_times_in_any_units(values, units):
 def test_lead_times_that_are_not_times():
     with pytest.raises(UserError, match="units 'kelvin'"):
         lead_times(xr.DataArray([1.0], dims="step", attrs={"units": "kelvin"}), "f.zarr")
+
+
+@pytest.mark.parametrize(("name", "scored_as"), [("geopotential", "geopotential"), ("z", "geopotential_at_surface")])
+def test_geopotential_without_levels_is_scored(make, tmp_path, caplog, name, scored_as):
+    """Forecast and truth are named by the same rule: spelled out it stays, z without levels is the ground's."""
+    truth = make.truth()[["geopotential", "land_sea_mask"]].isel(level=0, drop=True)
+    forecast = make.forecast(truth).rename(geopotential=name)
+    paths = [
+        make.write(forecast, tmp_path / "f.zarr"),
+        make.write(truth.rename(geopotential=name), tmp_path / "t.zarr"),
+    ]
+    if name == "z":
+        with pytest.raises(UserError, match="share no variable"):
+            score(*paths, str(tmp_path / "s.nc"), bootstrap=0, progress=False)
+        return
+    scores = score(*paths, str(tmp_path / "s.nc"), bootstrap=0, progress=False)
+    assert list(scores.data_vars) == [scored_as] and "not scored" not in caplog.text

@@ -332,6 +332,6 @@ def test_another_order_of_dimensions_is_read_by_chunks(tmp_path):
     assert store.chunks("temperature") == (1, 2)
     assert store.dataset["temperature"].chunks == ((1, 1, 1), (2, 2), (2,), (4,), (8,))
     np.testing.assert_array_equal(
-        store.read("temperature", times[1:], leads[1:3])[:, :, :, 0].reshape(2, 2, 2, 4, 8),
+        store.read(["temperature"], times[1:], leads[1:3])["temperature"][:, :, :, 0].reshape(2, 2, 2, 4, 8),
         field[1:, :, 1:3].swapaxes(1, 2),
     )

@@ -133,7 +133,9 @@ def identify(name: str, attributes: Mapping[str, Any], *, on_levels: bool) -> Va
     if variable is None or not variable.on_levels:
         return variable
     level_type = str(attributes.get("GRIB_typeOfLevel", ""))
-    if variable.name == "geopotential" and not on_levels and level_type in ("", "surface", *_ISOBARIC):
+    # Spelled out it is what it says: WeatherBench 2 calls the height of the ground geopotential_at_surface.
+    spelled_out = name.strip().lower() == variable.name
+    if variable.name == "geopotential" and not spelled_out and not on_levels and level_type in ("", "surface", *_ISOBARIC):
         return _by_name()["geopotential_at_surface"]
     if not on_levels and level_type and level_type not in _ISOBARIC:
         return None
