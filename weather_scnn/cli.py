@@ -230,6 +230,9 @@ def plan(
     topology: Annotated[
         str, typer.Option(help="Compile for these TPUs, such as v5e:2x4; needs libtpu but no TPU.")
     ] = "",
+    every_stage: Annotated[
+        bool, typer.Option("--every-stage", help="Compile all lengths of rollouts, not only the first and the longest.")
+    ] = False,
     set_: Assignments = None,
     json_: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
@@ -237,7 +240,8 @@ def plan(
     from weather_scnn.training.configuration import load_config, with_overrides
     from weather_scnn.training.plan import plan as estimate
 
-    found = estimate(with_overrides(load_config(config), set_ or []), devices=devices, topology=topology)
+    settings = with_overrides(load_config(config), set_ or [])
+    found = estimate(settings, devices=devices, topology=topology, every_stage=every_stage)
     if json_:
         print(json.dumps(dataclasses.asdict(found)))
         return

@@ -153,14 +153,9 @@ class WindowLoader:
         steps = rows[:, self.input_steps - 1 :]
         if self._cached is not None and self._forcings is not None:
             return Batch(*self._cached.take(rows), self._forcings[steps])
-        # Windows may overlap: each time is read once, and neighbours together.
-        needed = np.unique(rows)
-        edges = np.flatnonzero(np.diff(needed) > 1) + 1
-        runs = np.split(needed, edges)
-        states = self.reader.read_ranges([(int(run[0]), int(run[-1]) + 1) for run in runs])
         times = np.unique(steps)
         forcing = self.reader.forcings(self.reader.times[times])
-        return Batch(*states.take(np.searchsorted(needed, rows)), forcing[np.searchsorted(times, steps)])
+        return Batch(*self.reader.read_at(rows), forcing[np.searchsorted(times, steps)])
 
     def indices(self, windows: np.ndarray | int, position: int, batch_size: int) -> np.ndarray:
         """Rows of the batch that starts at sample `position` of an endless stream of shuffled epochs.

@@ -1,7 +1,8 @@
 """States in the network's terms: standardised arrays of scalars and winds, and the forcings that are known ahead."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+import itertools
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -121,43 +122,52 @@ class StateReader:
 
     def read(self, start: int, stop: int) -> StateArrays:
         """Standardised states start … stop − 1 of the time axis."""
-        return self.read_ranges([(start, stop)])
+        return self.read_at(np.arange(start, stop))
 
-    def read_ranges(self, ranges: Sequence[tuple[int, int]]) -> StateArrays:
-        """Standardised states of several ranges of the time axis, one after the other; their chunks are read at once."""
+    def read_at(self, positions: np.ndarray) -> StateArrays:
+        """Standardised states at these positions of the time axis, of any shape, each (*shape, y, x, channels).
+
+        Each time is read once however often it occurs, neighbours together, and all are asked for at once.
+        """
+        needed = np.unique(positions)
+        runs = np.split(needed, np.flatnonzero(np.diff(needed) > 1) + 1)
+        ranges = [(int(run[0]), int(run[-1]) + 1) for run in runs if run.size]
         if self.direct is not None:
-            blocks: list[Mapping[str, np.ndarray]] = list(self.direct.read(ranges))
+            blocks: Iterable[Mapping[str, np.ndarray]] = self.direct.read(ranges)
         else:
             whole = self.dataset[list(self.channels.variables)].transpose("time", ..., "latitude", "longitude")
-            loaded = [whole.isel(time=slice(*each)).load() for each in ranges]
-            blocks = [{str(name): array.values for name, array in each.data_vars.items()} for each in loaded]
-        levels = {level: index for index, level in enumerate(self._levels())}
-        total, moments = sum(stop - start for start, stop in ranges), self.normalisation
+            loaded = (whole.isel(time=slice(*each)).load() for each in ranges)
+            blocks = ({str(name): array.values for name, array in each.data_vars.items()} for each in loaded)
+        flat = np.ravel(positions)
+        order = np.argsort(flat, kind="stable")
+        bounds = np.searchsorted(flat[order], [needed, needed + 1])
+        kinds = self._kinds()
         y, x = self.grid.shape
+        found = [np.empty((flat.size, y, x, kind.mean.size), np.float32) for kind in kinds]
+        # One time after the other: a plane stays in the cache until the channels have become its last axis.
+        planes = [np.empty((kind.mean.size, y, x), np.float32) for kind in kinds]
+        at = 0
+        for block, (start, stop) in zip(blocks, ranges):
+            for time in range(stop - start):
+                places = order[bounds[0, at] : bounds[1, at]]
+                for kind, plane, target in zip(kinds, planes, found):
+                    kind.standardise(block, time, plane)
+                    for place in places.tolist():
+                        target[place] = np.moveaxis(plane, 0, -1)
+                at += 1
+        return StateArrays(*(array.reshape(*np.shape(positions), *array.shape[1:]) for array in found))
 
-        def gather(names: Sequence[tuple[str, int | None]], mean: np.ndarray, std: np.ndarray) -> np.ndarray:
-            # Whole planes are standardised where they lie together; the channel becomes the last axis in one go.
-            planes = np.empty((total, len(names), y, x), np.float32)
-            high = mean.astype(np.float32)
-            # What float32 lost of the mean: at 50 hPa a geopotential has one of 2e5 and digits of 0.02.
-            low, factor = (mean - high).astype(np.float32), (1.0 / std).astype(np.float32)
-            at = 0
-            for block, (start, stop) in zip(blocks, ranges):
-                for index, (name, level) in enumerate(names):
-                    array = block[name] if level is None else block[name][:, levels[level]]
-                    target = planes[at : at + stop - start, index]
-                    np.subtract(array, high[index], out=target)
-                    target -= low[index]
-                    target *= factor[index]
-                at += stop - start
-            return np.ascontiguousarray(np.moveaxis(planes, 1, -1))
-
-        none = np.zeros_like(moments.wind_std)
-        return StateArrays(
-            gather(self.channels.scalars, moments.scalar_mean, moments.scalar_std),
-            gather([(u, level) for u, _, level in self.channels.winds], none, moments.wind_std),
-            gather([(v, level) for _, v, level in self.channels.winds], none, moments.wind_std),
-        )
+    def _kinds(self) -> list["_Standardised"]:
+        """Scalars and the two components of winds, as they lie in the store."""
+        levels = {level: index for index, level in enumerate(self._levels())}
+        moments, none = self.normalisation, np.zeros_like(self.normalisation.wind_std)
+        scalars = [(name, None if level is None else levels[level]) for name, level in self.channels.scalars]
+        winds = [(u, v, None if level is None else levels[level]) for u, v, level in self.channels.winds]
+        return [
+            _Standardised.of(scalars, moments.scalar_mean, moments.scalar_std),
+            _Standardised.of([(u, level) for u, _, level in winds], none, moments.wind_std),
+            _Standardised.of([(v, level) for _, v, level in winds], none, moments.wind_std),
+        ]
 
     def _levels(self) -> list[int]:
         return [round(float(level)) for level in self.dataset["level"].values] if "level" in self.dataset.coords else []
@@ -188,6 +198,44 @@ class StateReader:
     def forcings(self, times: np.ndarray) -> Float[np.ndarray, "t y x f"]:
         """Forcings at these times; see `forcings`."""
         return forcings(times, self.channels, self.grid)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Standardised:
+    """Channels of one kind of field, (value − mean) / std.
+
+    Attributes:
+        sources: (variable, its levels, channels) of channels that lie together; levels None for a field without.
+        mean, low, factor: the mean, what float32 loses of it, and 1 / std, each (c, 1, 1). At 50 hPa a geopotential
+            has a mean of 2e5 and digits of 0.02.
+    """
+
+    sources: tuple[tuple[str, slice | list[int] | None, slice], ...]
+    mean: Float[np.ndarray, "c 1 1"]
+    low: Float[np.ndarray, "c 1 1"]
+    factor: Float[np.ndarray, "c 1 1"]
+
+    @classmethod
+    def of(cls, channels: Sequence[tuple[str, int | None]], mean: np.ndarray, std: np.ndarray) -> "_Standardised":
+        sources = []
+        for name, group in itertools.groupby(enumerate(channels), key=lambda each: each[1][0]):
+            places, levels = zip(*((index, level) for index, (_, level) in group))
+            at = slice(places[0], places[-1] + 1)
+            stored: slice | list[int] | None = None if levels[0] is None else list(levels)
+            if isinstance(stored, list) and stored == list(range(stored[0], stored[0] + len(stored))):
+                stored = slice(stored[0], stored[0] + len(stored))  # needs no copy
+            sources.append((name, stored, at))
+        high = mean.astype(np.float32)
+        low, factor = (mean - high).astype(np.float32), (1.0 / std).astype(np.float32)
+        return cls(tuple(sources), *(each[:, None, None] for each in (high, low, factor)))
+
+    def standardise(self, block: Mapping[str, np.ndarray], time: int, out: Float[np.ndarray, "c y x"]) -> None:
+        """Fills `out` from the fields of a block at one time."""
+        for name, levels, at in self.sources:
+            values = block[name][time]
+            np.subtract(values if levels is None else values[levels], self.mean[at], out=out[at])
+        out -= self.low
+        out *= self.factor
 
 
 def forcings(times: np.ndarray, channels: Channels, grid: Grid) -> Float[np.ndarray, "t y x f"]:

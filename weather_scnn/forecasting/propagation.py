@@ -54,7 +54,7 @@ def read_states(reader: StateReader, rows: np.ndarray) -> Fields:
         UserError: a value is missing where the state may have no gaps.
     """
     known, inverse = np.unique(rows, return_inverse=True)
-    states = reader.read_ranges([(int(row), int(row) + 1) for row in known])
+    states = reader.read_at(known)
     whole = states.finite_share()[0]
     whole[:, gap_channels(reader)] = True
     if not whole.all():
