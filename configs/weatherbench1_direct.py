@@ -1,16 +1,17 @@
 """The 117 inputs of Rasp and Thuerey (2021) for WeatherBench, direct forecasts of 3 days at 5.625°.
 
 38 fields at t − 12 h, t − 6 h and t (geopotential, temperature, humidity and wind on 7 levels, 2 m temperature,
-precipitation, incident solar radiation), with land-sea mask, orography and sine of latitude. All 38 are forecast; the
-benchmark scores geopotential at 500 hPa, temperature at 850 hPa and 2 m temperature. For 5 days add
+precipitation, incident solar radiation), with land-sea mask, orography and sine of latitude. The loss is of the three that
+the benchmark scores, geopotential at 500 hPa, temperature at 850 hPa and 2 m temperature; the others are not trained, and
+`--set loss.targets=` takes all. For 5 days add
 
-    --set data.step=5d
+    --set data.step=5d --set training.validation_days=5
 
 and give `stats` the same step."""
 
 from weather_scnn.data.channels import DataConfig
 from weather_scnn.models import ModelConfig
-from weather_scnn.training.configuration import Config, OptimiserConfig, Stage, TrainingConfig
+from weather_scnn.training.configuration import Config, LossConfig, OptimiserConfig, Stage, TrainingConfig
 
 
 def get_config() -> Config:
@@ -37,6 +38,7 @@ def get_config() -> Config:
             validation="2016-01-01:2016-12-31",
         ),
         model=ModelConfig(scalar_channels=128, vector_channels=64, blocks=8, filter_parameters=8),
+        loss=LossConfig(targets=("geopotential@500", "temperature@850", "2m_temperature"), pressure_weights=False),
         optimiser=OptimiserConfig(learning_rate=1e-3, warmup_steps=1000, weight_decay=0.1, average_decay=0.999),
         training=TrainingConfig(
             batch_size=32,

@@ -5,7 +5,7 @@ The inputs of its CNN and linear regression (Rasp et al. 2020). For 5 days add `
 import dataclasses
 
 from configs import weatherbench1_direct
-from weather_scnn.training.configuration import Config
+from weather_scnn.training.configuration import Config, LossConfig
 
 
 def get_config() -> Config:
@@ -20,4 +20,4 @@ def get_config() -> Config:
         input_steps=1,
         input_step="",
     )
-    return dataclasses.replace(full, data=data)
+    return dataclasses.replace(full, data=data, loss=LossConfig(pressure_weights=False))

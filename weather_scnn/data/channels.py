@@ -97,7 +97,7 @@ class Channels:
         scalars: list[tuple[str, int | None]] = []
         winds: list[tuple[str, str, int | None]] = []
         northward = set(WIND_PAIRS.values())
-        on_levels = {name: levels for name, levels in map(_with_levels, config.level_variables)}
+        on_levels = {name: levels for name, levels in map(split_levels, config.level_variables)}
         if any(levels is None for levels in on_levels.values()) and not config.levels:
             raise UserError("data.level_variables are given but data.levels is empty", remedy="set data.levels")
         groups: list[dict[str, tuple[int | None, ...]]] = [
@@ -182,12 +182,10 @@ class Channels:
         return names
 
 
-def _with_levels(text: str) -> tuple[str, tuple[int, ...] | None]:
+def split_levels(text: str, setting: str = "data.level_variables") -> tuple[str, tuple[int, ...] | None]:
     """A variable and its own levels, written name@500/850; None without."""
     name, at, levels = text.partition("@")
     try:
         return name, tuple(int(level) for level in levels.split("/")) if at else None
     except ValueError as error:
-        raise UserError(
-            f"{text!r} in data.level_variables", remedy=f"write it as {name}@500 or {name}@500/850"
-        ) from error
+        raise UserError(f"{text!r} in {setting}", remedy=f"write it as {name}@500 or {name}@500/850") from error

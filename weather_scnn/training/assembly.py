@@ -19,7 +19,7 @@ from weather_scnn.data.reading import StateReader, expected_grid
 from weather_scnn.data.windows import parse_step
 from weather_scnn.sphere import Grid
 from weather_scnn.training.configuration import Config
-from weather_scnn.training.loss import Scales, make_scales
+from weather_scnn.training.loss import Scales, channel_weights, make_scales
 from weather_scnn.training.optimiser import TrainState, initial_state, make_optimiser
 from weather_scnn.training.rollout import Parts, build, take_apart
 from weather_scnn.training.sharding import put, put_constants
@@ -79,6 +79,7 @@ def assemble(
         UserError: the store does not fit the configuration.
     """
     channels, grid = Channels.from_config(config.data), expected_grid(config.data)
+    channel_weights(channels, config.loss)  # what is wrong with them is said before a long period is searched
     cache_bytes = config.data.cache_gigabytes * 2**30
     reader = StateReader.open(
         config.data.path,

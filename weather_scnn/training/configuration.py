@@ -69,6 +69,8 @@ class LossConfig:
         degree_exponent: a degree l weighs in proportion to (l + 1)^exponent; needs a kind per degree.
         pressure_weights: weight levels in proportion to pressure, as air mass does.
         variable_weights: relative weights, written geopotential:2,2m_temperature:0.5; others have 1.
+        targets: fields that count, written geopotential@500/850,2m_temperature, either component for a wind; the others
+            are inputs and outputs without a say in the loss. Empty takes all.
         step_weights: relative weights of the steps of a rollout; the last holds for all further steps; empty is 1.
     """
 
@@ -76,6 +78,7 @@ class LossConfig:
     degree_exponent: float = 0.0
     pressure_weights: bool = True
     variable_weights: tuple[VariableWeight, ...] = ()
+    targets: tuple[str, ...] = ()
     step_weights: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:

@@ -206,6 +206,8 @@ class _Loop:
                 continue
             self.skipped_in_a_row += 1
             errors = np.asarray(report.channel_errors, np.float64)
+            # A field without a say in the loss is not what made it leap.
+            errors[(np.asarray(self.experiment.scales.channel) == 0) & np.isfinite(errors)] = 0.0
             loss, norm = float(report.loss), float(report.gradient_norm)
             error = divergence_error(step, loss, norm, errors, self.experiment.channels, self.checkpoints.latest)
             if self.training.on_divergence == "stop" or self.skipped_in_a_row > _MOST_SKIPPED:

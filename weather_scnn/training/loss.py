@@ -1,7 +1,7 @@
 """The loss: area × level × variable weights on errors in units of the increments, on the grid or per degree.
 
-The three weights are positive and of mean 1 over the globe and over the components of the state, so that a loss of 1
-is a forecast as wrong as persistence over one step. A wind is one vector: its two components share a weight, and
+The three weights are positive and of mean 1 over the globe and over the components of the state, or of those fields that
+`loss.targets` names, so that a loss of 1 is a forecast as wrong as persistence over one step. A wind is one vector: its two components share a weight, and
 neither the loss nor its gradient depends on which way the axes point.
 """
 
@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
-from weather_scnn.data.channels import Channels
+from weather_scnn.data.channels import Channels, split_levels
 from weather_scnn.data.normalisation import Normalisation
 from weather_scnn.errors import UserError
 from weather_scnn.nn import Fields, map_fields
@@ -96,7 +96,8 @@ class Scales(NamedTuple):
         scalar_ratio, wind_ratio: standard deviation of the increments over that of the states, (c,) and (d,).
         statics: standardised static fields, (y, x, s).
         area: cell-area weights of mean 1, (y,).
-        channel: loss weights of scalars then winds, of mean 1 where a wind counts twice, (c + d,).
+        channel: loss weights of scalars then winds, of mean 1 over those in the loss where a wind counts twice, and 0
+            for the others, (c + d,).
         missing: which channels may be missing (NaN) over part of the globe; None where none may, (c + d,).
         spectral: the loss per degree; None for the loss on the grid.
     """
@@ -128,10 +129,12 @@ def filled(fields: Fields, gaps: Fields | None) -> Fields:
 
 
 def channel_weights(channels: Channels, loss: LossConfig) -> Float[np.ndarray, " c+d"]:
-    """Weights of scalars, then winds: pressure of the level × that of the variable, of mean 1 over components.
+    """Weights of scalars, then winds: pressure of the level × that of the variable, 0 for what is no target.
+
+    They are of mean 1 over the components of the targets.
 
     Raises:
-        UserError: a weight is for a variable that is not there, or is not positive.
+        UserError: a weight or a target is for a field that is not there, or a weight is not positive.
     """
     names = [name for name, _ in channels.scalars] + [name for name, _, _ in channels.winds]
     levels = [level for _, level in channels.scalars] + [level for _, _, level in channels.winds]
@@ -149,6 +152,7 @@ def channel_weights(channels: Channels, loss: LossConfig) -> Float[np.ndarray, "
                 remedy="give one of the components a weight, or both the same",
             )
         asked[name] = entry.weight
+    targets = _targets(channels, loss)
     mean = np.mean(channels.levels) if channels.levels else 1.0
     weights = np.array(
         [
@@ -164,7 +168,36 @@ def channel_weights(channels: Channels, loss: LossConfig) -> Float[np.ndarray, "
             f"the loss weight of {at_fault} is {weights[bad][0]:g}; weights must be positive",
             remedy="correct loss.variable_weights and data.levels",
         )
-    return weights * components.sum() / (weights * components).sum()
+    weights = np.where(targets, weights, 0.0)
+    return weights * components[targets].sum() / (weights * components).sum()
+
+
+def _targets(channels: Channels, loss: LossConfig) -> Bool[np.ndarray, " c+d"]:
+    """Which channels count."""
+    fields = [({name}, level) for name, level in channels.scalars]
+    fields += [({one, other}, level) for one, other, level in channels.winds]
+    if not loss.targets:
+        return np.ones(len(fields), bool)
+    found = np.zeros(len(fields), bool)
+    known = sorted({name if level is None else f"{name}@{level}" for names, level in fields for name in names})
+    for text in loss.targets:
+        name, levels = split_levels(text, "loss.targets")
+        for level in levels or (None,):
+            these = [name in names and (level is None or level == own) for names, own in fields]
+            if not any(these):
+                wanted = name if level is None else f"{name}@{level}"
+                near = difflib.get_close_matches(wanted, known, n=1, cutoff=0.0)[0]
+                raise UserError(
+                    f"loss.targets names {wanted}, which is not in the state", remedy=f"did you mean {near}?"
+                )
+            found |= these
+    for entry in loss.variable_weights:
+        if not any(entry.name in names for (names, _), one in zip(fields, found) if one):
+            raise UserError(
+                f"loss.variable_weights names {entry.name}, which is not among loss.targets",
+                remedy="add it to loss.targets, or leave its weight out",
+            )
+    return found
 
 
 def checked_area(grid: Grid) -> Float[np.ndarray, " y"]:
@@ -278,7 +311,8 @@ def weighted_loss(
         weights: of the steps, see `step_weights`; default 1.
     """
     count = component_counts(errors.shape[-1] - vectors, vectors)
-    by_step = errors @ (scales.channel * count) / count.sum()
+    shares = scales.channel * count
+    by_step = errors @ (shares / shares.sum())
     return jnp.mean(by_step if weights is None else by_step * jnp.asarray(weights, by_step.dtype))
 
 

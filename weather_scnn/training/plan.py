@@ -32,7 +32,7 @@ from weather_scnn.nn import Fields
 from weather_scnn.sphere.stored import shapes_only
 from weather_scnn.training.checkpoints import parameter_count
 from weather_scnn.training.configuration import Config, Stage
-from weather_scnn.training.loss import Scales, SpectralLoss
+from weather_scnn.training.loss import Scales, SpectralLoss, channel_weights
 from weather_scnn.training.optimiser import initial_state, make_optimiser
 from weather_scnn.training.program import communication, floating_point_operations
 from weather_scnn.training.rollout import Parts, build, take_apart
@@ -169,6 +169,7 @@ def plan(config: Config, *, devices: int = 1, topology: str = "", every_stage: b
 def compiled_plan(config: Config, devices: list[Any], name: str, *, every_stage: bool = True) -> Plan:
     """See `plan`; for given devices, real or described."""
     channels, grid = Channels.from_config(config.data), expected_grid(config.data)
+    channel_weights(channels, config.loss)  # refused here as `train` would
     mesh = device_mesh(config.training, devices)
     c, d = len(channels.scalars), len(channels.winds)
 
