@@ -16,10 +16,8 @@ import rich.text
 import xarray as xr
 
 from eval.metrics import convention_of, field_statistics, fields_of, mean_over_init_times, metrics_from_means
-from eval.reporting.report_scorecard import card_leads
-from eval.reporting.report_subject import BASELINES
 from eval.score_names import score_name
-from eval.scorecard import Field, format_lead, headline_fields, list_fields
+from eval.scorecard import Field, card_leads, format_lead, headline_fields, list_fields, main_system
 from eval.scoring import open_scores
 from eval.uncertainty import CONFIDENCE, FEWEST_INIT_TIMES, STATISTICS, intervals_and_differences
 from weather_scnn.data.windows import parse_step
@@ -67,7 +65,7 @@ class ScoreDifference:
 def _main_system(sums: xr.Dataset, wanted: str | None, path: str) -> str:
     systems = [str(name) for name in sums["system"].values]
     if wanted is None:
-        return next((name for name in systems if name not in BASELINES), systems[0])
+        return main_system(systems)
     if wanted not in systems:
         raise UserError(f"has no system {wanted!r}", where=path, remedy="choose from " + ", ".join(systems))
     return wanted

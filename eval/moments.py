@@ -104,7 +104,11 @@ def truth_sums(
     if anomaly is None:
         return TruthSums(zeros, zeros, zeros, zeros, finite)
     count = shape[-1]
-    plain, squared, absolute = (weights.sums(each) for each in (anomaly, anomaly * anomaly, np.abs(anomaly)))
+    if not len(anomaly):
+        return TruthSums(zeros, zeros, zeros, zeros, finite)
+    exact = (each.astype(np.float64) for each in anomaly)
+    rows = [weights.sums(np.stack([each, each * each, np.abs(each)])) for each in exact]
+    plain, squared, absolute = np.stack(rows, axis=1)
     return TruthSums(
         plain[..., :count],
         squared[..., :count],
@@ -147,8 +151,8 @@ def error_sums(
 
     Args:
         forecast: float32 or float64; its first axis may have length 1, as of persistence.
-        truth: float64.
-        anomaly: truth minus climatology, float64; None if there is no climatology for this variable.
+        truth: float32 or float64.
+        anomaly: truth minus climatology, float32 or float64; None if there is no climatology for this variable.
         sums: of the truth's anomalies at the same times.
         weights: of the regions.
         scratch: for the map's size.
@@ -173,7 +177,7 @@ def error_sums(
             predicted = forecast[:, part[1]] if forecast.shape[0] == 1 else forecast[part]
             # Infinities in a faulty forecast are told by their sum; warnings about them would say nothing more.
             with np.errstate(invalid="ignore", over="ignore"):
-                np.subtract(predicted, observed, out=difference)
+                np.subtract(predicted, observed, out=difference, dtype=np.float64)
                 np.multiply(difference, difference, out=square)
                 np.abs(difference, out=size)
                 if anomaly is not None:

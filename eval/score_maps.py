@@ -32,6 +32,7 @@ MAP_DEFINITIONS = {
 MAP_METRICS = tuple(MAP_DEFINITIONS)
 # A variance below this part of the mean square it is the difference of is rounding.
 _ROUNDING = 1e-12
+_NO_ANOMALY = 1e-7
 
 
 def add_to_map_sums(
@@ -70,6 +71,8 @@ def add_to_map_sums(
         if anomaly is not None:
             observed = np.where(used, anomaly, 0.0)
             predicted = error + observed
+            # Less than the rounding of a float32 anomaly is none: the climatology as a forecast has exactly none.
+            predicted[np.abs(predicted) <= _NO_ANOMALY * np.abs(observed)] = 0.0
             target[4] += predicted * observed
             target[5] += predicted**2
             target[6] += observed**2

@@ -9,6 +9,7 @@ import pandas as pd
 import rich.table
 import xarray as xr
 
+from eval.baselines import BASELINES
 from weather_scnn.errors import UserError
 
 # The order in which forecasters look at fields; others follow by name.
@@ -54,6 +55,7 @@ _LONG = {
 
 # Columns of a table in the terminal.
 _MOST_SYSTEMS, _TERMINAL = 6, 80
+_CARD_LEADS = 10
 
 
 @dataclasses.dataclass(frozen=True)
@@ -155,6 +157,26 @@ def values(scores: xr.Dataset, field: Field, metric: str, system: str, region: s
             return np.full(scores.sizes["lead_time"], np.nan)
         position.append(labels.index(wanted[name]))
     return array.values[tuple(position)].astype(np.float64)
+
+
+def _card_positions(count: int) -> list[int]:
+    """Lead times that a scorecard shows: all, or about ten spread evenly, always with the first and the last."""
+    if count <= _CARD_LEADS:
+        return list(range(count))
+    return sorted({round(position) for position in np.linspace(0, count - 1, _CARD_LEADS)})
+
+
+def card_leads(leads: np.ndarray) -> list[int]:
+    """As `_card_positions`, but whole days where the forecast is long enough to have several."""
+    days = [index for index, lead in enumerate(leads) if lead % np.timedelta64(24, "h") == np.timedelta64(0)]
+    if len(leads) <= _CARD_LEADS or len(days) < 4:
+        return _card_positions(len(leads))
+    return sorted({0, *(days[position] for position in _card_positions(len(days)))})
+
+
+def main_system(systems: Sequence[str], reference: str | None = None) -> str:
+    """The system whose forecasts are looked at: the first that others are not merely held against."""
+    return next((name for name in systems if name not in (*BASELINES, reference)), systems[0])
 
 
 def reference_system(scores: xr.Dataset) -> str | None:

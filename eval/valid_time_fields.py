@@ -30,7 +30,7 @@ _TIME_MEAN, _BASELINE_MEAN = "time-mean", "baseline-mean"
 
 @dataclasses.dataclass(frozen=True)
 class Window:
-    """Truth at some valid times, in float64: shape (time, level, point).
+    """Truth at some valid times, as stored, which is float32 mostly: shape (time, level, point).
 
     Attributes:
         times: ascending.
@@ -47,6 +47,28 @@ class Window:
     def positions(self, valid_times: np.ndarray) -> np.ndarray:
         """Positions of valid times that are in the window."""
         return np.searchsorted(self.times, valid_times)
+
+    def at(self, index: np.ndarray) -> "Window":
+        """The window at some of its times."""
+        anomaly = None if self.anomaly is None else self.anomaly[index]
+        return Window(self.times[index], self.truth[index], anomaly, self.sums.at(index))
+
+    def joined(self, other: "Window", times: np.ndarray, mine: np.ndarray) -> "Window":
+        """This window and another as one of all `times`, of which `mine` are this one's."""
+
+        def merged(ours: np.ndarray, theirs: np.ndarray) -> np.ndarray:
+            whole = np.empty((times.size, *ours.shape[1:]), ours.dtype)
+            whole[mine], whole[~mine] = ours, theirs
+            return whole
+
+        anomaly = None
+        if self.anomaly is not None and other.anomaly is not None:
+            anomaly = merged(self.anomaly, other.anomaly)
+        sums = {
+            field.name: merged(getattr(self.sums, field.name), getattr(other.sums, field.name))
+            for field in dataclasses.fields(TruthSums)
+        }
+        return Window(times, merged(self.truth, other.truth), anomaly, TruthSums(**sums))
 
 
 def prepare_references(
@@ -164,6 +186,7 @@ class ValidTimeFields:
             usable = baseline_times(comparison.truth_times, scored, period, where=where)
             self._dates = same_dates(comparison.truth_times, usable, self._valid, where=where)
         self._dry_fraction: np.ndarray | None = None
+        self._window: Window | None = None
 
     def _climatology_names(self) -> list[str]:
         store = self.comparison.climatology
@@ -207,16 +230,28 @@ class ValidTimeFields:
         return self._at_day_and_hour(self.name, times)
 
     def window(self, times: np.ndarray) -> Window:
-        """Truth and anomalies at ascending valid times."""
-        truth = np.empty((times.size, self.levels, self.points))
-        for row, field in zip(truth, self.truth(times)):
-            row[:] = field
-        normal = self.normal(times)
+        """Truth and anomalies at ascending valid times; those of the window before are taken from it.
+
+        Not to be called from several threads.
+        """
+        last = self._window
+        known = np.zeros(times.size, bool) if last is None else np.isin(times, last.times)
+        found = self._fresh_window(times[~known])
+        if last is not None and known.any():
+            found = last.at(last.positions(times[known])).joined(found, times, known)
+        self._window = found
+        return found
+
+    def _fresh_window(self, times: np.ndarray) -> Window:
+        shape = (times.size, self.levels, self.points)
+        observed, normal = self.truth(times), self.normal(times)
+        truth = np.array(observed).reshape(shape)
         anomaly = None
         if normal is not None:
-            anomaly = np.empty_like(truth)
-            for row, observed, field in zip(anomaly, truth, normal):
-                np.subtract(observed, field, out=row)
+            # Of two float32 fields the difference is rounded once, so float32 holds it to 6e-8 of itself.
+            anomaly = np.empty(shape, np.result_type(truth, *normal[:1]))
+            for row, field, usual in zip(anomaly, truth, normal):
+                np.subtract(field, usual, out=row)
         return Window(times, truth, anomaly, truth_sums(truth, anomaly, self.comparison.weights))
 
     def baseline(self, system: str, times: np.ndarray) -> np.ndarray:

@@ -54,7 +54,7 @@ def error_lengths(
 
     Args:
         forecast: components; their first axis may have length 1, as of persistence.
-        truth: components, float64.
+        truth: components.
         weights: of the regions.
         scratch: for the map's size.
     """
@@ -66,9 +66,9 @@ def error_lengths(
             length, work = scratch.take((1, part.stop - low))[:2, 0]
             at = [each[0 if each.shape[0] == 1 else lead, part] for each in forecast]
             with np.errstate(invalid="ignore", over="ignore"):
-                np.subtract(at[0], truth[0][lead, part], out=length)
+                np.subtract(at[0], truth[0][lead, part], out=length, dtype=np.float64)
                 np.multiply(length, length, out=length)
-                np.subtract(at[1], truth[1][lead, part], out=work)
+                np.subtract(at[1], truth[1][lead, part], out=work, dtype=np.float64)
                 np.multiply(work, work, out=work)
                 np.sqrt(np.add(length, work, out=length), out=length)
                 sums[lead, part] = weights.sums(length)[..., : sums.shape[-1]]

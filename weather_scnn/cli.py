@@ -344,6 +344,7 @@ def report(
         str | None, typer.Option(help="Region of the curves; the first of the scores if left out.")
     ] = None,
     overwrite: Overwrite = False,
+    storage_option: StorageOptions = None,
 ) -> None:
     """Makes one HTML page of curves, maps and a scorecard that works offline."""
     from eval.reporting.report import write_report

@@ -1,22 +1,42 @@
 """Maps for the report: one forecast beside the truth and its error, and where the errors of all forecasts are."""
 
+import dataclasses
+
 import numpy as np
+import xarray as xr
 
 from eval.reporting import page
 from eval.reporting.forecast_sample import ForecastSample
 from eval.reporting.report_subject import Subject
 from eval.reporting.world_map import Globe, colours_for, has_isolines, world_map
+from eval.score_names import score_name
 from eval.scorecard import Field, format_date, format_lead, headline_fields
 
 # Larger maps are left to the stores themselves; a table of them would be no use.
 MOST_CSV_ROWS = 100_000
 MAP_FIELDS, MAP_HOURS = 3, (24, 120)
 
-# Metric → title, colours, open ends of the colour bar.
+
+@dataclasses.dataclass(frozen=True)
+class _ErrorMap:
+    """How a map of a score is drawn: colours, open ends of the colour bar, and limits; None for those of the data."""
+
+    colours: str
+    ends: str
+    limits: tuple[float | None, float | None]
+
+
+# The first three are shown at once, the others on request.
+_FIRST = 3
 _ERROR_MAPS = {
-    "bias": ("Bias", "RdBu_r", "both"),
-    "rmse": ("RMSE", "YlOrBr", "max"),
-    "acc": ("Anomaly correlation", "PRGn", "neither"),
+    "bias": _ErrorMap("RdBu_r", "both", (None, None)),
+    "rmse": _ErrorMap("YlOrBr", "max", (0.0, None)),
+    "acc": _ErrorMap("PRGn", "neither", (-1.0, 1.0)),
+    "mae": _ErrorMap("YlOrBr", "max", (0.0, None)),
+    "mse": _ErrorMap("YlOrBr", "max", (0.0, None)),
+    "activity": _ErrorMap("PuOr", "max", (0.0, 2.0)),
+    "explained_variance": _ErrorMap("PRGn", "min", (-1.0, 1.0)),
+    "seeps": _ErrorMap("YlOrBr", "max", (0.0, None)),
 }
 
 
@@ -85,8 +105,31 @@ def forecast_section(subject: Subject, sample: ForecastSample) -> str:
     return page.section("maps", "A forecast, the truth and the error", page.paragraph(text, kind="note"), *parts)
 
 
+def _error_map(subject: Subject, globe: Globe, field: Field, metric: str, array: xr.DataArray, lead: str) -> str:
+    """The map of one score; empty where it has no values."""
+    style, name = _ERROR_MAPS[metric], score_name(metric, subject.scores.attrs)
+    at = array.sel(metric=metric).transpose("latitude", "longitude").values.astype(np.float64)
+    if not np.isfinite(at).any():
+        return ""
+    largest = float(np.nanpercentile(np.abs(at), 99.5)) or 1.0
+    low, high = (bound if bound is not None else end for bound, end in zip(style.limits, (-largest, largest)))
+    units = {"none": "", "field": field.units, "squared": f"({field.units})²" if field.units else ""}[name.units]
+    figure = world_map(
+        at, globe, title=name.title, units=units, colours=style.colours, limits=(low, high), ends=style.ends
+    )
+    shown = subject.output.figure(
+        figure,
+        f"{metric}_map_{field.slug}_{lead.replace(' ', '')}",
+        f"Map of the {name.title} of {field.label} at {lead}",
+        ["latitude", "longitude", metric],
+        map_rows(globe, [at]),
+    )
+    subject.tick()
+    return shown
+
+
 def error_section(subject: Subject, globe: Globe) -> str:
-    """Bias, RMSE and ACC of all forecasts at every place; empty where the file has no maps."""
+    """Every score of all forecasts at every place; empty where the file has no maps."""
     group = subject.file.groups.get("maps")
     if group is None or subject.main not in group["system"].values:
         return ""
@@ -97,36 +140,24 @@ def error_section(subject: Subject, globe: Globe) -> str:
         for field in headline_fields(subject.scalar_fields, MAP_FIELDS):
             if field.variable not in group or (field.level is not None and field.level not in group["level"].values):
                 continue
-            array = field.of(group).sel(system=subject.main).isel(lead_time=position)
-            shown = []
-            for metric, (title, colours, ends) in _ERROR_MAPS.items():
-                if metric not in array["metric"].values:
-                    continue
-                at = array.sel(metric=metric).transpose("latitude", "longitude").values.astype(np.float64)
-                if not np.isfinite(at).any():
-                    continue
-                largest = float(np.nanpercentile(np.abs(at), 99.5)) or 1.0
-                limits = {"bias": (-largest, largest), "rmse": (0.0, largest), "acc": (-1.0, 1.0)}[metric]
-                units = "" if metric == "acc" else field.units
-                figure = world_map(at, globe, title=title, units=units, colours=colours, limits=limits, ends=ends)
-                lead = format_lead(leads[position])
-                shown.append(
-                    subject.output.figure(
-                        figure,
-                        f"{metric}_map_{field.slug}_{lead.replace(' ', '')}",
-                        f"Map of the {title} of {field.label} at {lead}",
-                        ["latitude", "longitude", metric],
-                        map_rows(globe, [at]),
-                    )
-                )
-                subject.tick()
-            if shown:
-                parts.append(f"<h3>{page.escape(field.label)}, {format_lead(leads[position])} ahead</h3>")
-                parts.append(page.panels(shown, kind="maps"))
+            array, lead = (
+                field.of(group).sel(system=subject.main).isel(lead_time=position),
+                format_lead(leads[position]),
+            )
+            drawn = [
+                _error_map(subject, globe, field, metric, array, lead) if metric in array["metric"].values else ""
+                for metric in _ERROR_MAPS
+            ]
+            first, others = ([each for each in part if each] for part in (drawn[:_FIRST], drawn[_FIRST:]))
+            if first or others:
+                parts.append(f"<h3>{page.escape(field.label)}, {lead} ahead</h3>")
+                parts.append(page.panels(first, kind="maps"))
+            if others:
+                parts.append(page.details(f"Other scores of {field.label}, {lead}", page.panels(others, kind="maps")))
     if not parts:
         return ""
     text = (
         "The mean error (bias: red where forecasts are too high, blue where too low), the typical error (RMSE) and the "
     )
-    text += f"correlation of anomalies of {subject.main} at every place, over all init times."
+    text += f"correlation of anomalies of {subject.main} at every place, over all init times; further scores fold out."
     return page.section("errors", "Where the errors are", page.paragraph(text, kind="note"), *parts)

@@ -171,6 +171,6 @@ def write_report(
 def _figure_count(subject: Subject, sample: ForecastSample | None) -> int:
     """About how many figures there will be."""
     maps = len(MAP_HOURS) * len(headline_fields(subject.scalar_fields, MAP_FIELDS))
-    groups = {"maps": 3 * maps, "spectra": 9, "rank_histogram": maps}
+    groups = {"maps": 7 * maps, "spectra": 9, "rank_histogram": maps}
     optional = sum(count for name, count in groups.items() if name in subject.file.groups)
     return figure_count(subject) + optional + (2 + 5 * maps if sample is not None else 0)

@@ -5,24 +5,9 @@ import numpy as np
 from eval.metrics import WIND_VECTORS
 from eval.reporting import page
 from eval.reporting.report_subject import Subject
-from eval.scorecard import Field, format_lead, format_number, headline_fields, nearest_lead, skill, values
+from eval.scorecard import Field, card_leads, format_lead, format_number, headline_fields, nearest_lead, skill, values
 
-_HEADLINE_FIELDS, _CARD_LEADS = 6, 10
-
-
-def _card_positions(count: int) -> list[int]:
-    """Lead times that a scorecard shows: all, or about ten spread evenly, always with the first and the last."""
-    if count <= _CARD_LEADS:
-        return list(range(count))
-    return sorted({round(position) for position in np.linspace(0, count - 1, _CARD_LEADS)})
-
-
-def card_leads(leads: np.ndarray) -> list[int]:
-    """As `_card_positions`, but whole days where the forecast is long enough to have several."""
-    days = [index for index, lead in enumerate(leads) if lead % np.timedelta64(24, "h") == np.timedelta64(0)]
-    if len(leads) <= _CARD_LEADS or len(days) < 4:
-        return _card_positions(len(leads))
-    return sorted({0, *(days[position] for position in _card_positions(len(days)))})
+_HEADLINE_FIELDS = 6
 
 
 def _cells(subject: Subject, field: Field, system: str, region: str, shown: list[int]) -> list[str]:

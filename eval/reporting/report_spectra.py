@@ -3,9 +3,10 @@
 import numpy as np
 import xarray as xr
 
+from eval.baselines import BASELINES
 from eval.reporting import page
 from eval.reporting.figures import power_ratio, spectrum
-from eval.reporting.report_subject import BASELINES, Subject
+from eval.reporting.report_subject import Subject
 from eval.scorecard import Field, format_lead, headline_fields
 
 _FIELDS = 3

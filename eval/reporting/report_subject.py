@@ -8,11 +8,8 @@ import xarray as xr
 
 from eval.reporting.report_folder import ReportFolder
 from eval.reporting.score_file import ScoreFile
-from eval.scorecard import Field, list_fields, reference_system
+from eval.scorecard import Field, list_fields, main_system, reference_system
 from weather_scnn.errors import UserError
-
-# What forecasts are held against rather than shown.
-BASELINES = ("persistence", "climatology", "weekly-climatology", "probabilistic-climatology")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,7 +58,7 @@ class Subject:
                 raise UserError(
                     f"has no {kind} {wanted!r}", where=file.path, remedy="choose from " + ", ".join(present)
                 )
-        main = next((name for name in systems if name not in (*BASELINES, reference)), systems[0])
+        main = main_system(systems, reference)
         return cls(
             file, output, tick, list_fields(file.scores), systems, main,
             reference or reference_system(file.scores), region or regions[0],
