@@ -88,7 +88,7 @@ def cases(quick: bool) -> dict[str, tuple[Config, int, int]]:
         model=ModelConfig(levels=(Level(1, 0, 8, 4, 0, 4), Level(4, 1, 16, 8, 0, 4))),
         training=dataclasses.replace(small.training, batch_size=4),
     )
-    return {"64x32": (small, 120 if quick else 400, 20 if quick else 50), "240x121": (wide, 16 if quick else 40, 3 if quick else 8)}  # fmt: skip
+    return {"64x32": (small, 120 if quick else 400, 10 if quick else 20), "240x121": (wide, 16 if quick else 40, 3 if quick else 8)}  # fmt: skip
 
 
 def loader_of(config: Config, path: str, statistics: str, memory: bool) -> WindowLoader:

@@ -3,8 +3,10 @@
     python benchmarks/training.py [--quick] [--json rows.json]
 
 The network and the grid are those of configs/demo.py. Bytes sent, memory and operations are read off the compiled
-program. Times are the least of several repetitions that alternate between what is compared. Virtual devices share this
-machine's cores: their steps per second show what the division costs, not what real devices would gain.
+program. Virtual devices share this machine's cores and each brings samples of its own: their samples per second show what
+the division costs, not what real devices would gain. The host's share compares steps of `weather-scnn train`, with loader,
+logs and all, with the compiled step alone on a batch that is on the device; both take turns, and the fastest ten steps of
+each count.
 """
 
 import argparse
@@ -19,19 +21,28 @@ import tempfile
 import time
 from typing import Any
 
+# A file of this folder has the name of the package `pipelines`.
+sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
+
 import jax
 import numpy as np
+from jax.experimental.compilation_cache import compilation_cache
 
 from configs import demo
+from pipelines.statistics import compute_statistics
 from weather_scnn.data.channels import Channels
-from weather_scnn.data.loader import Batch, WindowLoader
+from weather_scnn.data.loader import Batch
 from weather_scnn.data.normalisation import Normalisation
-from weather_scnn.data.reading import StateReader, expected_grid
+from weather_scnn.data.reading import expected_grid
+from weather_scnn.training.checkpoints import parameter_count
 from weather_scnn.training.configuration import Config, MeshConfig, Stage, TrainingConfig
+from weather_scnn.training.log import read_metrics
+from weather_scnn.training.loop import train
 from weather_scnn.training.loss import make_scales
 from weather_scnn.training.optimiser import initial_state, make_optimiser
 from weather_scnn.training.placement import place
 from weather_scnn.training.plan import compiled_plan
+from weather_scnn.training.program import communication
 from weather_scnn.training.rollout import build, take_apart
 from weather_scnn.training.sharding import device_mesh, put, put_constants
 from weather_scnn.training.step import make_train_step
@@ -61,44 +72,35 @@ def random_batch(config: Config, rollout: int) -> Batch:
     return Batch(*(rng.standard_normal(shape).astype(np.float32) for shape in shapes))
 
 
-class Runner:
-    """A compiled step on a mesh, with its state."""
+class Step:
+    """A training step, compiled once, with its state and a batch on the devices."""
 
     def __init__(self, config: Config, devices: int = 1):
         channels, grid = Channels.from_config(config.data), expected_grid(config.data)
-        self.config, self.rollout = config, config.training.stages[0].rollout_steps
-        self.mesh = device_mesh(config.training, jax.devices()[:devices])
+        mesh = device_mesh(config.training, jax.devices()[:devices])
         parts = take_apart(build(config.model, config.data, channels, grid, 0))
         statics = np.zeros((*grid.shape, channels.static_count), np.float32)
         scales = make_scales(channels, moments(channels), statics, grid, loss=config.loss)
-        self.state = put(initial_state(parts, make_optimiser(config.optimiser, config.training.stages)), self.mesh)
-        self.tables, self.scales = put_constants((parts.tables, scales), self.mesh)
-        self.step = make_train_step(parts.graph, config, vectors=len(channels.winds), mesh=self.mesh)
-        self.batch = random_batch(config, self.rollout)
-        self.placed = place(self.batch, self.mesh)
+        self.state = put(initial_state(parts, make_optimiser(config.optimiser, config.training.stages)), mesh)
+        self.tables, self.scales = put_constants((parts.tables, scales), mesh)
+        self.window, self.forcings = place(random_batch(config, config.training.stages[0].rollout_steps), mesh)
+        step = make_train_step(parts.graph, config, vectors=len(channels.winds), mesh=mesh)
+        given = self.state, self.tables, self.window, self.forcings, self.scales
+        self.program = step.lower(*given).compile()
+        self.parameters = parameter_count(self.state.parameters)
         self.run(1)
 
     def run(self, steps: int) -> float:
-        """Seconds a step of a batch that is on the device."""
+        """Seconds a step."""
         since = time.perf_counter()
         for _ in range(steps):
-            self.state, report = self.step(self.state, self.tables, *self.placed, self.scales)
+            self.state, report = self.program(self.state, self.tables, self.window, self.forcings, self.scales)
         jax.block_until_ready((self.state, report))
         return (time.perf_counter() - since) / steps
 
-    def run_from(self, loader: WindowLoader, steps: int) -> tuple[float, float]:
-        """Seconds a step of batches from a loader, and of them those spent waiting for it."""
-        waited = loader.waited
-        batches = loader.stream(self.rollout, batch_size=self.config.training.batch_size, first=0, last=steps, ahead=4)
-        since = time.perf_counter()
-        for batch in batches:
-            self.state, report = self.step(self.state, self.tables, *place(batch, self.mesh), self.scales)
-        jax.block_until_ready((self.state, report))
-        return (time.perf_counter() - since) / steps, (loader.waited - waited) / steps
-
 
 def in_process(devices: int, model: int, steps: int) -> dict[str, Any]:
-    """Steps per second and the plan on so many virtual devices, from a process of their own."""
+    """What `worker` finds on so many virtual devices, in a process of their own."""
     environment = {
         **os.environ,
         "JAX_PLATFORMS": "cpu",
@@ -112,41 +114,49 @@ def in_process(devices: int, model: int, steps: int) -> dict[str, Any]:
 
 
 def worker(devices: int, model: int, steps: int) -> None:
-    config = experiment(Stage(100, 1), model=model)
-    runner = Runner(config, devices)
-    seconds = min(runner.run(steps) for _ in range(3))
-    rollouts = (1, 2) if devices > 1 else ()
-    staged = experiment(*(Stage(1, rollout) for rollout in rollouts or (1,)), model=model)
-    plan = compiled_plan(staged, jax.devices()[:devices], "")
-    print(json.dumps({"seconds": seconds, "ideal": plan.ideal_bytes, "plan": dataclasses.asdict(plan)}))
+    data = devices // model
+    step = Step(experiment(Stage(100, 1), batch=2 * data, model=model), devices)
+    memory = step.program.memory_analysis()
+    found = {
+        "seconds": min(step.run(steps) for _ in range(3)),
+        "ideal": 8 * step.parameters,
+        "sent": communication(step.program.as_text()),
+        "state": memory.argument_size_in_bytes,
+        "activations": memory.temp_size_in_bytes,
+    }
+    if data == 8:
+        longer = compiled_plan(experiment(Stage(1, 3), batch=2 * data), jax.devices()[:devices], "")
+        found["sent_longer"] = sum(longer.stages[0].communicated.values())
+    print(json.dumps(found))
 
 
 def scaling(quick: bool, rows: list[dict[str, Any]]) -> list[str]:
-    steps = 2 if quick else 5
     lines = [
         "## Virtual devices",
         "",
-        "| devices (data × model) | steps/s | sent a step, MiB | ideal, MiB | sent with 2 rollout steps | state, MiB | "
-        "activations, MiB |",
-        "|---|---|---|---|---|---|---|",
+        "Two samples a device along `data`. `ideal` is what data parallelism has to send, 2 · parameters · 4 bytes.",
+        "",
+        "| devices (data × model) | steps/s | samples/s | sent a device and step, MiB | ideal, MiB | sent with 3 rollout "
+        "steps, MiB | state a device, MiB | activations a device, MiB |",
+        "|---|---|---|---|---|---|---|---|",
     ]
-    one = None
-    for devices, model in ((1, 1), (8, 1)) if quick else ((1, 1), (2, 1), (4, 1), (8, 1), (4, 2), (8, 2)):
-        found = in_process(devices, model, steps)
-        one = one or found["seconds"]
-        stages = found["plan"]["stages"]
-        sent = [sum(stage["communicated"].values()) for stage in stages]
-        name = f"{devices // model} × {model}"
-        rows.append(row(f"steps/s on {name} virtual devices", 1 / found["seconds"], 1 / one, "one device", "steps/s"))
-        if devices > 1 and model == 1:
-            for stage, size in zip(stages, sent):
-                case = f"bytes sent on {name} devices, {stage['rollout_steps']} rollout steps"
-                rows.append(row(case, size, found["ideal"], "2 · parameters", "bytes", smaller=True))
-        shown = [f"{size / 2**20:.2f}" for size in sent] + [""] * (2 - len(sent))
-        ideal = found["ideal"] / 2**20
+    one = 0.0
+    for devices, model in ((1, 1), (4, 1)) if quick else ((1, 1), (2, 1), (4, 1), (8, 1), (8, 2)):
+        found, data = in_process(devices, model, 2 if quick else 4), devices // model
+        speed, name = 2 * data / found["seconds"], f"{data} × {model}"
+        one = one or speed
+        sent, ideal = sum(found["sent"].values()), found["ideal"]
+        rows.append(row(f"samples/s on {name} virtual devices", speed, one, "one device", "samples/s"))
+        if devices > 1:
+            rows.append(row(f"bytes sent on {name} devices", sent, ideal, "2 · parameters", "bytes", smaller=True))
+        if "sent_longer" in found:
+            case = f"bytes sent on {name} devices, 3 rollout steps"
+            rows.append(row(case, found["sent_longer"], ideal, "2 · parameters", "bytes", smaller=True))
+        longer = f"{found['sent_longer'] / 2**20:.2f}" if "sent_longer" in found else ""
         lines.append(
-            f"| {name} | {1 / found['seconds']:.2f} | {shown[0]} | {ideal:.2f} | {shown[1]} | "
-            f"{stages[0]['state_bytes'] / 2**20:.1f} | {stages[0]['temporary_bytes'] / 2**20:.1f} |"
+            f"| {name} | {1 / found['seconds']:.2f} | {speed:.1f} | {sent / 2**20:.2f} | "
+            f"{ideal / 2**20 if data > 1 else 0:.2f} | {longer} | {found['state'] / 2**20:.1f} | "
+            f"{found['activations'] / 2**20:.1f} |"
         )
     return lines
 
@@ -165,63 +175,66 @@ def memory(quick: bool, rows: list[dict[str, Any]]) -> list[str]:
     ]
     found: dict[str, list[Any]] = {}
     for kind in kinds:
-        config = experiment(*(Stage(1, length) for length in lengths), batch=4, remat=kind, blocks=2)
+        # One step is the same whatever is kept, but for what is computed again.
+        wanted = lengths if kind == "none" else lengths[1:]
+        config = experiment(*(Stage(1, length) for length in wanted), batch=4, remat=kind, blocks=2)
         found[kind] = list(compiled_plan(config, jax.devices()[:1], "").stages)
         cells = [
             f"{stage.temporary_bytes / 2**20:.0f} ({stage.flops / plain.flops:.2f})"
-            for stage, plain in zip(found[kind], found["none"])
+            for stage, plain in zip(found[kind], found["none"][-len(wanted) :])
         ]
+        cells = [""] * (len(lengths) - len(wanted)) + cells
         lines.append(f"| `{kind}` | " + " | ".join(cells) + " |")
     first = found["none"][0].temporary_bytes
     for kind in kinds[1:]:
-        for stage, plain in zip(found[kind][1:], found["none"][1:]):
+        for stage, plain in zip(found[kind], found["none"][1:]):
             length, mebibytes = stage.rollout_steps, stage.temporary_bytes / 2**20
-            rows.append(
-                row(f"memory of {length} steps, {kind}", mebibytes, plain.temporary_bytes / 2**20, "all kept", "MiB",
-                    smaller=True)
-            )  # fmt: skip
-            rows.append(
-                row(f"memory of {length} steps, {kind}", mebibytes, first * length**0.5 / 2**20, "√k · one step", "MiB",
-                    smaller=True)
-            )  # fmt: skip
+            for peer, name in ((plain.temporary_bytes, "all kept"), (first * length**0.5, "√k · one step")):
+                case = f"memory of {length} steps, {kind}"
+                rows.append(row(case, mebibytes, peer / 2**20, name, "MiB", smaller=True))
     return lines
 
 
 def host(quick: bool, rows: list[dict[str, Any]]) -> list[str]:
-    """What the loop adds to a step, and what not computing again saves of one."""
+    """What `weather-scnn train` adds to the compiled step."""
     from benchmarks.loader import write_store  # the store of that benchmark
 
-    steps, repetitions = (6, 2) if quick else (15, 4)
-    plain, again = Runner(experiment(Stage(100, 1))), Runner(experiment(Stage(100, 1), remat="step"))
-    with tempfile.TemporaryDirectory() as folder:
-        path = str(pathlib.Path(folder) / "waves.zarr")
-        write_store(path, plain.config, 60)
-        channels = Channels.from_config(plain.config.data)
-        reader = StateReader.open(path, channels, moments(channels), expected_grid(plain.config.data))
-        loader = WindowLoader(reader, step=np.timedelta64(6, "h"), input_steps=1, seed=0, cache_bytes=2**30)
-        best = dict.fromkeys(("device", "loop", "waited", "again"), np.inf)
-        for _ in range(repetitions):
-            best["device"] = min(best["device"], plain.run(steps))
-            loop, waited = plain.run_from(loader, steps)
-            best["loop"], best["waited"] = min(best["loop"], loop), min(best["waited"], waited)
-            best["again"] = min(best["again"], again.run(steps))
-    share, waiting = max(best["loop"] / best["device"] - 1, 0.0), best["waited"] / best["loop"]
-    rows.append(row("step with loader and host", best["loop"], best["device"], "step alone", "s", smaller=True))
-    rows.append(
-        row("one-step rollout, nothing computed again", best["device"], best["again"], "remat", "s", smaller=True)
-    )
+    block, blocks, repetitions = (5, 2, 1) if quick else (10, 4, 3)
+    alone = Step(experiment(Stage(100, 1)))
+    config = experiment(Stage((blocks + 1) * block, 1))
+    best, share = {"step": np.inf, "loop": np.inf}, 1.0
+    with tempfile.TemporaryDirectory() as name:
+        folder = pathlib.Path(name)
+        # Runs of one configuration compile once.
+        jax.config.update("jax_compilation_cache_dir", str(folder / "compiled"))
+        path, statistics = str(folder / "waves.zarr"), str(folder / "statistics.nc")
+        write_store(path, config, 60)
+        compute_statistics(path, statistics, time=None, step="6h", progress=False)
+        settings = dataclasses.replace(config.training, log_every=block, checkpoint_every=10**6)
+        config = dataclasses.replace(config, data=dataclasses.replace(config.data, path=path), training=settings)
+        for repetition in range(repetitions):
+            workdir = folder / f"run{repetition}"
+            train(config, workdir, statistics=statistics, progress=False)
+            told = read_metrics(workdir / "metrics.csv")[1:]  # the first block begins after the compilation
+            best["loop"] = min(best["loop"], *(1 / float(each["steps_per_second"]) for each in told))
+            share = min(share, *(float(each["loader_share"]) for each in told))
+            best["step"] = min(best["step"], *(alone.run(block) for _ in range(blocks)))
+        jax.config.update("jax_compilation_cache_dir", None)
+        compilation_cache.reset_cache()
+    overhead = max(best["loop"] / best["step"] - 1, 0.0)
+    rows.append(row("a step of `train`", best["loop"] * 1e3, best["step"] * 1e3, "step alone", "ms", smaller=True))
+    rows.append(row("host's overhead", 100 * overhead, 2.0, "the most it may be", "%", smaller=True))
     return [
-        "",
         "## The host",
         "",
-        f"A step takes {best['device'] * 1e3:.1f} ms, with the loader and the host's work {best['loop'] * 1e3:.1f} ms: "
-        f"{share:.1%} more, of which {waiting:.1%} waiting for the loader. With the inside of the step computed again "
-        f"it takes {best['again'] * 1e3:.1f} ms; one-step rollouts leave that out.",
+        f"A step takes {best['step'] * 1e3:.1f} ms alone and {best['loop'] * 1e3:.1f} ms in `weather-scnn train`: "
+        f"{overhead:.1%} more. Waiting for the loader takes {share:.2%} of it.",
+        "",
     ]
 
 
 def row(case: str, ours: float, peer: float, name: str, unit: str, *, smaller: bool = False) -> dict[str, float | str]:
-    ratio = peer / ours if smaller else ours / peer
+    ratio = peer / max(ours, 1e-9) if smaller else ours / peer
     return {"case": case, "ours": ours, "peer": peer, "peer_name": name, "ratio": ratio, "unit": unit}
 
 
@@ -253,5 +266,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.path.insert(0, str(HERE.parent))
     main()
