@@ -23,7 +23,7 @@ from eval.piece_sizes import Piece, blocks_of
 from eval.piece_spectra import add_spectra
 from eval.precipitation import dry_threshold, seeps
 from eval.score_maps import add_to_map_sums
-from eval.valid_time_fields import References, ValidTimeFields, Window
+from eval.valid_time_fields import ReadFields, References, ValidTimeFields, Window
 from eval.wind_vectors import error_lengths, masked_vector_moments, vector_moments
 from weather_scnn.data.catalogue import lookup
 
@@ -38,6 +38,16 @@ class _Block:
     leads: slice
     forecasts: dict[tuple[str, str], np.ndarray]
     windows: dict[str, Window]
+
+
+@dataclasses.dataclass(frozen=True)
+class _ReadBlock:
+    """A block as it is read: reading and arithmetic take two cores."""
+
+    inits: slice
+    leads: slice
+    forecasts: dict[tuple[str, str], np.ndarray]
+    fields: dict[str, ReadFields]
 
 
 class PieceScorer:
@@ -69,7 +79,7 @@ class PieceScorer:
         ).ravel()
         self._by_valid_time: dict[tuple[str, str, int], tuple] = {}
         self._reader = concurrent.futures.ThreadPoolExecutor(1)
-        self._begun: tuple[Piece, concurrent.futures.Future[_Block]] | None = None
+        self._begun: tuple[Piece, concurrent.futures.Future[_ReadBlock]] | None = None
 
     def _members(self, system: str) -> int:
         if system == PROBABILISTIC:
@@ -95,7 +105,7 @@ class PieceScorer:
             _log.warning("%s holds no %s at %s hPa: not scored there", system, name, levels)
         return empty
 
-    def _load(self, block: tuple[slice, slice]) -> _Block:
+    def _load(self, block: tuple[slice, slice]) -> _ReadBlock:
         comparison = self.comparison
         inits, leads = comparison.inits[block[0]], comparison.leads[block[1]]
         valid = (inits[:, None] + leads[None, :])[comparison.present[block]]
@@ -107,7 +117,7 @@ class PieceScorer:
             for system, store in comparison.forecasts.items()
             for name, values in store.read([n for n in self.names if n in store.dataset], inits, leads).items()
         }
-        return _Block(*block, forecasts, {name: self.fields[name].window(times) for name in self.names})
+        return _ReadBlock(*block, forecasts, {name: self.fields[name].read(times) for name in self.names})
 
     def begin(self, piece: Piece) -> None:
         """Starts to read a piece, while another is being scored."""
@@ -153,7 +163,8 @@ class PieceScorer:
                 waiting = self._reader.submit(self._load, following)
             else:
                 ahead()
-            yield block
+            windows = {name: self.fields[name].window(fields) for name, fields in block.fields.items()}
+            yield _Block(block.inits, block.leads, block.forecasts, windows)
 
     def _lead_times(self, block: _Block, init: int, name: str) -> np.ndarray:
         """Lead times of the block that are scored, counted from the block's first."""

@@ -71,6 +71,23 @@ class Window:
         return Window(times, merged(self.truth, other.truth), anomaly, TruthSums(**sums))
 
 
+@dataclasses.dataclass(frozen=True)
+class ReadFields:
+    """Fields for a window, fresh from the stores.
+
+    Attributes:
+        times: of the window, ascending.
+        known: which of them are in the window before.
+        truth: a field of shape (level, point) for each of the others.
+        normal: the climatology's; None without one of the variable.
+    """
+
+    times: np.ndarray
+    known: np.ndarray
+    truth: list[np.ndarray]
+    normal: list[np.ndarray] | None
+
+
 def prepare_references(
     comparison: Comparison, parts: Parts, progress: Callable[[str], None] = lambda text: None
 ) -> None:
@@ -187,6 +204,7 @@ class ValidTimeFields:
             self._dates = same_dates(comparison.truth_times, usable, self._valid, where=where)
         self._dry_fraction: np.ndarray | None = None
         self._window: Window | None = None
+        self._asked: np.ndarray | None = None
 
     def _climatology_names(self) -> list[str]:
         store = self.comparison.climatology
@@ -229,28 +247,34 @@ class ValidTimeFields:
             return [self._references[_TIME_MEAN][1][0]] * times.size
         return self._at_day_and_hour(self.name, times)
 
-    def window(self, times: np.ndarray) -> Window:
-        """Truth and anomalies at ascending valid times; those of the window before are taken from it.
+    def read(self, times: np.ndarray) -> "ReadFields":
+        """Reads what `window` needs at ascending valid times: those that the call before did not read."""
+        known = np.zeros(times.size, bool) if self._asked is None else np.isin(times, self._asked)
+        self._asked = times
+        return ReadFields(times, known, self.truth(times[~known]), self.normal(times[~known]))
 
-        Not to be called from several threads.
-        """
-        last = self._window
-        known = np.zeros(times.size, bool) if last is None else np.isin(times, last.times)
-        found = self._fresh_window(times[~known])
+    def window(self, read: "ReadFields") -> Window:
+        """Truth and anomalies at the times of `read`; those of the window before are taken from it."""
+        last, known = self._window, read.known
+        if known.any() and (last is None or not np.isin(read.times[known], last.times).all()):
+            # What was read ahead of a piece that failed has never become a window.
+            known = np.zeros(read.times.size, bool)
+            read = ReadFields(read.times, known, self.truth(read.times), self.normal(read.times))
+        found = self._fresh_window(read)
         if last is not None and known.any():
-            found = last.at(last.positions(times[known])).joined(found, times, known)
+            found = last.at(last.positions(read.times[known])).joined(found, read.times, known)
         self._window = found
         return found
 
-    def _fresh_window(self, times: np.ndarray) -> Window:
+    def _fresh_window(self, read: "ReadFields") -> Window:
+        times = read.times[~read.known]
         shape = (times.size, self.levels, self.points)
-        observed, normal = self.truth(times), self.normal(times)
-        truth = np.array(observed).reshape(shape)
+        truth = np.array(read.truth).reshape(shape)
         anomaly = None
-        if normal is not None:
+        if read.normal is not None:
             # Of two float32 fields the difference is rounded once, so float32 holds it to 6e-8 of itself.
-            anomaly = np.empty(shape, np.result_type(truth, *normal[:1]))
-            for row, field, usual in zip(anomaly, truth, normal):
+            anomaly = np.empty(shape, np.result_type(truth, *read.normal[:1]))
+            for row, field, usual in zip(anomaly, truth, read.normal):
                 np.subtract(field, usual, out=row)
         return Window(times, truth, anomaly, truth_sums(truth, anomaly, self.comparison.weights))
 
