@@ -1,6 +1,7 @@
 """Forecast stores as scoring reads them: by init time and lead time, whichever of the times the store is kept by."""
 
 import dataclasses
+import logging
 from collections.abc import Sequence
 
 import numpy as np
@@ -9,6 +10,8 @@ import xarray as xr
 from eval.field_reading import Conversion, as_slice, chunk_length
 from eval.forecasts import open_any, open_forecast
 from weather_scnn.errors import UserError
+
+_log = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -98,6 +101,33 @@ class ForecastStore:
                 values = whole
             found[name] = values
         return found
+
+    def empty_levels(self, name: str, inits: np.ndarray, leads: np.ndarray, present: np.ndarray) -> np.ndarray:
+        """Scored levels at which the store holds nothing but NaN, in its first and its last forecast; bool, (level,).
+
+        Stores of one level axis hold these where variables have levels of their own, such as Z500 and T850.
+
+        Args:
+            name: the variable.
+            inits: init times.
+            leads: lead times.
+            present: which of their pairs are scored and in the store, shape (init, lead).
+        """
+        array, positions = self.dataset[name], self.level_positions
+        if "level" not in array.dims or positions is None or positions.size < 2:
+            return np.zeros(1 if positions is None or "level" not in array.dims else positions.size, bool)
+        empty = np.ones(positions.size, bool)
+        for init in (0, -1):
+            lead = np.flatnonzero(present[init])[:1]
+            if lead.size:
+                values = self.read((name,), inits[[init]], leads[lead])[name]
+                empty &= ~np.isfinite(values).any(axis=(0, 1, 2, 4))
+        if empty.all():
+            return np.zeros_like(empty)
+        if empty.any():
+            levels = ", ".join(f"{level:g}" for level in array["level"].values[positions[empty]])
+            _log.warning("%s holds no %s at %s hPa: not scored there", self.system, name, levels)
+        return empty
 
     def _stored(self, name: str, inits: np.ndarray, leads: np.ndarray) -> np.ndarray:
         """Fields as they are stored, at the lead times there are: (init, lead, member, level, latitude, longitude)."""

@@ -17,7 +17,7 @@ from eval.baselines import (
     week_positions,
     weekly_means,
 )
-from eval.field_reading import Conversion, FieldReader
+from eval.field_reading import Conversion, FieldReader, as_slice
 from eval.metrics import BRIER_QUANTILES
 from eval.moments import TruthSums, truth_sums
 from eval.pairing import Comparison
@@ -48,8 +48,9 @@ class Window:
         """Positions of valid times that are in the window."""
         return np.searchsorted(self.times, valid_times)
 
-    def at(self, index: np.ndarray) -> "Window":
-        """The window at some of its times."""
+    def at(self, times: np.ndarray) -> "Window":
+        """The window at some of its times; no copy of those that follow each other."""
+        index = as_slice(self.positions(times))
         anomaly = None if self.anomaly is None else self.anomaly[index]
         return Window(self.times[index], self.truth[index], anomaly, self.sums.at(index))
 
@@ -262,7 +263,7 @@ class ValidTimeFields:
             read = ReadFields(read.times, known, self.truth(read.times), self.normal(read.times))
         found = self._fresh_window(read)
         if last is not None and known.any():
-            found = last.at(last.positions(read.times[known])).joined(found, read.times, known)
+            found = last.at(read.times[known]).joined(found, read.times, known)
         self._window = found
         return found
 
