@@ -198,7 +198,7 @@ def train(
     settings = with_overrides(load_config(config), set_ or [])
     if not settings.data.path:
         raise UserError("no training store is named", remedy="add --set data.path=S.zarr")
-    folder = run_folder(workdir)
+    folder = run_folder(workdir, writable=True)
     statistics = settings.data.statistics or str(folder / "statistics.nc")
     if not (settings.data.statistics or (folder / "statistics.nc").exists() or has_checkpoint(folder)):
         if distributed:

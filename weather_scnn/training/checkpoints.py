@@ -10,6 +10,7 @@ import orbax.checkpoint as ocp
 from etils import epath
 from jaxtyping import Float
 
+from weather_scnn.data.addresses import unreachable
 from weather_scnn.data.normalisation import Normalisation
 from weather_scnn.data.whole_files import write_whole
 from weather_scnn.errors import UserError
@@ -19,6 +20,7 @@ from weather_scnn.training.optimiser import TrainState
 from weather_scnn.version import __version__
 
 _STATE, _ABOUT, _STATICS = "state", "about", "statics"
+_COMMITTED = "commit_success.txt"
 
 
 class Cursor(NamedTuple):
@@ -59,16 +61,40 @@ def _named(tree: Any) -> dict[str, Any]:
     return {jax.tree_util.keystr(path): leaf for path, leaf in leaves}
 
 
-def run_folder(workdir: str | os.PathLike) -> epath.Path:
-    """The folder of a run, absolute where it is local; gs:// and s3:// work too."""
+def run_folder(workdir: str | os.PathLike, *, writable: bool = False) -> epath.Path:
+    """The folder of a run, absolute where it is local; gs:// and s3:// work too.
+
+    Args:
+        workdir: as given.
+        writable: try whether a bucket can be written to, before any work is done.
+
+    Raises:
+        UserError: it cannot.
+    """
     path = epath.Path(workdir)
-    return path if "://" in str(workdir) else path.expanduser().resolve()
+    if "://" not in str(workdir):
+        return path.expanduser().resolve()
+    if writable:
+        probe = path / f".writable_{jax.process_index()}"
+        try:
+            probe.write_bytes(b" ")
+            probe.unlink()
+        except Exception as error:  # each file system of fsspec has classes of its own
+            known = unreachable(str(workdir), error)
+            raise UserError(
+                known.what.replace("read", "written to", 1), where=known.where, remedy=known.remedy
+            ) from error
+    return path
 
 
 def has_checkpoint(folder: epath.Path) -> bool:
-    """Whether a run has a finished checkpoint to go on from."""
-    steps = (entry.name for entry in (folder / "checkpoints").iterdir()) if (folder / "checkpoints").is_dir() else ()
-    return any(name.isdigit() for name in steps)
+    """Whether a run has a finished checkpoint to go on from.
+
+    In a bucket nothing can be renamed, so there orbax marks a checkpoint that is whole with a file.
+    """
+    place, bucket = folder / "checkpoints", "://" in str(folder)
+    found = place.iterdir() if place.is_dir() else ()
+    return any(each.name.isdigit() and (not bucket or (each / _COMMITTED).exists()) for each in found)
 
 
 class Checkpoints:

@@ -48,7 +48,7 @@ def train(config: Config, workdir: str | os.PathLike, *, statistics: str, progre
             data, or the loss is not finite or leaps.
         Stopped: SIGTERM or Ctrl-C; the state is saved.
     """
-    folder = run_folder(workdir)
+    folder = run_folder(workdir, writable=True)
     if not config.data.path:
         raise UserError("no training store is named", remedy="add --set data.path=S.zarr")
     mesh = device_mesh(config.training)
