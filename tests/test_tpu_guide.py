@@ -1,5 +1,6 @@
 """Every command of docs/tpu.md: run with small data where it can be, else held against the command line it is for."""
 
+import json
 import os
 import pathlib
 import re
@@ -87,6 +88,27 @@ def test_the_batch_of_a_recipe_divides_over_its_chips(name):
     assert len(Channels.from_config(config.data).describe()) == 13 * 4 + 3
     longest = max(stage.rollout_steps for stage in config.training.stages)
     assert f"up to {longest} steps" in GUIDE
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["v5e_8", "v6e_16", "v5p_64"])
+def test_the_figures_of_the_guide_are_those_of_plan(name):
+    """What `weather-scnn plan` prints of a recipe, within 3 per cent: compilers differ a little between machines."""
+    rows = re.findall(rf"\| `{name}` on (\d+) \|(.*)\|", GUIDE)
+    words = ["plan", "--config", str(ROOT / "configs" / "tpu" / f"{name}.py"), "--devices", rows[0][0], "--json"]
+    done = subprocess.run(
+        [sys.executable, "-m", "weather_scnn.cli", *words], capture_output=True, text=True, check=False, timeout=600
+    )
+    assert done.returncode == 0, done.stderr
+    found, devices = json.loads(done.stdout), int(rows[0][0])
+    assert len(rows) == len(found["stages"]) == 2 and found["mesh"] == [devices, 1]
+    for (_, cells), stage in zip(rows, found["stages"]):
+        told = [float(cell.replace(",", "")) for cell in cells.split("|")]
+        state, activations = (stage[key] / 2**20 for key in ("state_bytes", "temporary_bytes"))
+        sent = sum(stage["communicated"].values()) / 2**20
+        flops = stage["flops"] / devices / 1e12
+        expected = [stage["rollout_steps"], flops, state, activations, state + activations, sent]
+        assert told == pytest.approx(expected, rel=0.03)
 
 
 @pytest.mark.slow
