@@ -261,7 +261,7 @@ def _added_to(request: Request, output: str) -> tuple[Request, str]:
     wanted = json.loads(request.settings())
     if differing := sorted(key for key in wanted if held.get(key) != wanted[key]):
         raise UserError(
-            f"was made with another {', '.join(differing)}",
+            f"was made with other settings ({', '.join(differing)})",
             where=output,
             remedy="repeat the options it was made with, or write a file of its own",
         )

@@ -115,8 +115,9 @@ def _error_map(subject: Subject, globe: Globe, field: Field, metric: str, array:
     low, high = (bound if bound is not None else end for bound, end in zip(style.limits, (-largest, largest)))
     units = {"none": "", "field": field.units, "squared": f"({field.units})²" if field.units else ""}[name.units]
     figure = world_map(
-        at, globe, title=name.title, units=units, colours=style.colours, limits=(low, high), ends=style.ends
-    )
+        at, globe, title=name.title, units=units, colours=style.colours, limits=(low, high), ends=style.ends,
+        pixels=640 if metric in list(_ERROR_MAPS)[:_FIRST] else 320,
+    )  # fmt: skip
     shown = subject.output.figure(
         figure,
         f"{metric}_map_{field.slug}_{lead.replace(' ', '')}",
@@ -153,7 +154,7 @@ def error_section(subject: Subject, globe: Globe) -> str:
                 parts.append(f"<h3>{page.escape(field.label)}, {lead} ahead</h3>")
                 parts.append(page.panels(first, kind="maps"))
             if others:
-                parts.append(page.details(f"Other scores of {field.label}, {lead}", page.panels(others, kind="maps")))
+                parts.append(page.details(f"Further scores of {field.label}", page.panels(others, kind="maps")))
     if not parts:
         return ""
     text = (

@@ -52,12 +52,13 @@ def _opening(subject: Subject) -> str:
     count = attributes.get("init_times", "")
     if not count:
         return "Forecasts compared with what happened."
+    longest = format_lead(subject.leads[-1]).replace(" ", "\u00a0")
     first, last = (format_date(attributes.get(f"{which}_init_time", "?")) for which in ("first", "last"))
     starts = (
         f"{count} forecasts that start from {first} to {last}" if count > 1 else f"One forecast that starts on {first}"
     )
     return (
-        f"{starts}, out to {format_lead(subject.leads[-1])}, on a grid of {attributes.get('grid', '?')} points, "
+        f"{starts}, out to {longest}, on a grid of {attributes.get('grid', '?')} points, "
         f"{'each ' if count > 1 else ''}compared with what happened."
     )
 

@@ -61,7 +61,8 @@ def scorecards(subject: Subject) -> str:
         text = f"Each cell gives the RMSE and, below it, the skill against {subject.reference}: the part of its RMSE "
         text += "that the system removes. Blue is better than the reference, orange worse."
         if "differences" in subject.file.groups:
-            text += " Brackets mark a difference that may be chance (95 % interval over the init times)."
+            share = f"{100 * subject.file.confidence:g}\u00a0%"
+            text += f" Brackets mark a difference that may be chance ({share} interval over the init times)."
         parts += [page.paragraph(text, kind="note"), page.skill_scale(subject.reference)]
     parts.append(_headline_card(subject, subject.region))
     for region in regions:

@@ -46,7 +46,11 @@ def settings_section(subject: Subject, paths: dict[str, str], sample: ForecastSa
     parts = [page.facts(rows)]
     if "settings" in attributes:
         asked = json.loads(attributes["settings"])
-        found = [(name.replace("_", " "), value) for name, value in asked.items() if value not in (None, [], False)]
+        found = [
+            (name.replace("_", " "), ", ".join(map(str, value)) if isinstance(value, list) else value)
+            for name, value in asked.items()
+            if value not in (None, [], False)
+        ]
         parts.append(page.details("What was asked of the scoring", page.facts(found)))
     if sample is not None:
         for title, dataset in (("The forecast store", sample.forecast), ("The truth", sample.truth)):

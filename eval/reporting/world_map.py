@@ -109,6 +109,7 @@ def world_map(
     limits: tuple[float, float],
     ends: str = "both",
     isolines: bool = False,
+    pixels: int = _MAP_PIXELS,
 ) -> Figure:
     """A map with its colour bar.
 
@@ -119,13 +120,14 @@ def world_map(
         units: of the field.
         colours: a matplotlib colour map.
         limits: values at the ends of the colour bar.
-        ends: which ends of the colour bar are open: both, max or neither.
+        ends: which ends of the colour bar are open: both, min, max or neither.
         isolines: whether to draw lines of equal value, as forecasters read geopotential and pressure.
+        pixels: width of the picture; half of them quarter what it adds to the page.
     """
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(4.2, 2.85))
         axes = figure.add_axes((0.015, 0.2, 0.97, 0.7))
-        image, extent = project(field, globe.latitude, globe.longitude, pixels=_MAP_PIXELS)
+        image, extent = project(field, globe.latitude, globe.longitude, pixels=pixels)
         axes.imshow(
             shade(image, colours, limits, isolines=isolines), extent=extent, origin="lower", interpolation="none"
         )

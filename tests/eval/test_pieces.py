@@ -119,7 +119,7 @@ def test_added_init_times_give_the_scores_of_all(world, whole, tmp_path):
     assert open_scores(path).attrs["init_times"] == 12
     with pytest.raises(UserError, match="in the file already"):
         score(*arguments, climatology=world["climatology"], add=True, **OPTIONS)
-    with pytest.raises(UserError, match="made with another regions"):
+    with pytest.raises(UserError, match=r"made with other settings \(regions\)"):
         score(*arguments, climatology=world["climatology"], add=True, **{**OPTIONS, "regions": ("global",)})
     assert_same_file(path, whole)
 

@@ -222,13 +222,16 @@ def test_the_page_of_an_ensemble(make, world, tmp_path):
     ensemble.chunk({"time": 1}).to_zarr(store, consolidated=False)
     scores = str(tmp_path / "scores.nc")
     score([world["forecast"], f"ensemble={store}"], world["truth"], scores, climatology=world["climatology"],
-          variables=["geopotential"], maps=["24h"], spectra=["24h"], progress=False)  # fmt: skip
+          variables=["geopotential"], levels=[500], maps=["24h"], spectra=["24h"], progress=False)  # fmt: skip
     index = write_report(scores, str(tmp_path / "report"), forecast=store, truth=world["truth"], progress=False)
     text = index.read_text(encoding="utf-8")
     for part in ("CRPS", "Ensemble spread", "Rank histograms", "Spectra", "Where the errors are", "first of 4 members"):
         assert part in text
     tables = {path.stem for path in (index.parent / "tables").glob("*.csv")}
     assert {"spread_geopotential_500", "spectrum_ratio_geopotential_500", "bias_map_geopotential_500_24h"} <= tables
+    # Every score has its map.
+    metrics = {"bias", "rmse", "acc", "mae", "mse", "activity", "explained_variance"}
+    assert {f"{metric}_map_geopotential_500_24h" for metric in metrics} <= tables and "Further scores of" in text
     with open(index.parent / "tables" / "rank_histogram_ensemble_geopotential_500_24h.csv", newline="") as file:
         shares = [float(row["per cent of area"]) for row in csv.DictReader(file)]
     assert len(shares) == 5 and sum(shares) == pytest.approx(100)

@@ -26,7 +26,7 @@ def page(world, tmp_path_factory):
     score(
         world["forecast"], world["truth"], scores, climatology=world["climatology"],
         baselines=("persistence", "climatology"), regions=("global", "tropics"), variables=["geopotential"],
-        maps=["24h"], spectra=["24h"], progress=False,
+        levels=[500], maps=["24h"], spectra=["24h"], progress=False,
     )  # fmt: skip
     return write_report(
         scores, str(folder / "report"), forecast=world["forecast"], truth=world["truth"], progress=False
