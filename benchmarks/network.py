@@ -53,7 +53,7 @@ def our_step(grid: Grid, channels: int, blocks: int, filters: int, batch: int) -
         moments = jax.tree.map(lambda array: array, moments)
         harmonics, stack = nnx.merge(graph, parameters, moments, tables)
         spectrum = harmonics.analysis(Features(scalar, Pair(u, v), Pair(empty, empty)))
-        spectrum = run_blocks(stack, spectrum, training=True)
+        spectrum = run_blocks(stack, spectrum, training=True, remat="pointwise")
         out = harmonics.synthesis(spectrum, width)
         return jnp.mean(out.scalar**2) + jnp.mean(out.vector.real**2 + out.vector.imaginary**2)
 

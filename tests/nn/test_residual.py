@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from tests.nn.spectra import assert_close, random_spectrum
+from tests.nn.spectra import assert_close, energies, on_arrays, random_spectrum
 from weather_scnn.nn import BlockOptions, Harmonics, ResidualBlock, SpectralConvolution, Width, run_blocks
 from weather_scnn.nn.activation import PhaseCollapse
-from weather_scnn.nn.features import spectral_energy
 from weather_scnn.sphere import Grid, rotate_spectrum
+from weather_scnn.sphere.spectrum import Spectrum
 
 ANGLES = (0.7, 1.1, -2.3)
 WIDTH = Width(3, 2, 1)
@@ -46,8 +46,9 @@ def test_a_block_is_equivariant_and_more_so_on_a_finer_grid(changes):
     errors = []
     given = random_spectrum(0, 7, WIDTH, batch=1)
     for latitudes in (8, 16, 32):
-        block = make(dataclasses.replace(PLAIN, **changes), latitudes=latitudes)
-        if not block.options.residual:
+        made = make(dataclasses.replace(PLAIN, **changes), latitudes=latitudes)
+        block = on_arrays(made)
+        if not made.options.residual:
             branch, turned = block(given, training=True), block(rotate_spectrum(given, *ANGLES), training=True)
         else:
             branch = block(given, training=True) - given
@@ -60,14 +61,14 @@ def test_a_block_is_equivariant_and_more_so_on_a_finer_grid(changes):
 
 def test_a_new_block_changes_nothing():
     given = random_spectrum(0, 7, WIDTH)
-    block = make(BlockOptions(filter_parameters=4))
+    block = on_arrays(make(BlockOptions(filter_parameters=4)))
     np.testing.assert_array_equal(block(given, training=True), given)
 
 
 @pytest.mark.parametrize(("given_degree", "degree"), [(7, 4), (4, 7)])
 def test_a_block_pools_or_upsamples_and_its_skip_adds_no_constant(given_degree, degree):
     wide = Width(4, 1, 0)
-    block = make(BlockOptions(), degree=degree, latitudes=8, inputs=WIDTH, outputs=wide)
+    block = on_arrays(make(BlockOptions(), degree=degree, latitudes=8, inputs=WIDTH, outputs=wide))
     given = random_spectrum(0, given_degree, WIDTH)
     out = block(given, training=True)
     assert out.shape == (2, degree + 1, degree + 1, 2, wide.spectra)
@@ -78,7 +79,7 @@ def test_a_block_pools_or_upsamples_and_its_skip_adds_no_constant(given_degree, 
 
 def unit_variance(spectrum):
     """Scaled so that a component of a field has variance 1 over the sphere."""
-    return spectrum / jnp.sqrt(spectral_energy(spectrum).mean() / (4 * np.pi))
+    return spectrum / jnp.sqrt(energies(spectrum).mean() / (4 * np.pi))
 
 
 @pytest.mark.parametrize("parameters", [None, 6])
@@ -89,14 +90,14 @@ def test_variance_stays_through_thirty_plain_layers(parameters):
     """
     width = Width(48, 24)
     harmonics = Harmonics.create(Grid.equiangular(24, 12), 11)
-    spectrum = unit_variance(random_spectrum(0, 11, width, batch=2))
+    spectrum = Spectrum.of(unit_variance(random_spectrum(0, 11, width, batch=2)))
     rngs = nnx.Rngs(0)
-    start = spectral_energy(spectrum).mean()
+    start = spectrum.energy().mean()
     for _ in range(30):
         layer = SpectralConvolution(width, width, 11, parameters=parameters, rngs=rngs)
         activation = PhaseCollapse(width, rngs=rngs)
         spectrum = harmonics.analysis(activation(harmonics.synthesis(layer(spectrum), width)))
-    assert 0.5 < float(spectral_energy(spectrum).mean() / start) < 2.0
+    assert 0.5 < float(spectrum.energy().mean() / start) < 2.0
 
 
 @pytest.mark.parametrize("normalisation", ["spectral", "none"])
@@ -107,18 +108,18 @@ def test_variance_stays_within_a_factor_two_through_thirty_open_blocks(normalisa
     options = BlockOptions(
         filter_parameters=6, gate=True, normalisation=normalisation, branch_scale=float(np.sqrt(0.5 / 30))
     )
-    spectrum = unit_variance(random_spectrum(0, 12, width, batch=2))
-    start = spectral_energy(spectrum).mean()
+    spectrum = Spectrum.of(unit_variance(random_spectrum(0, 12, width, batch=2)))
+    start = spectrum.energy().mean()
     rngs = nnx.Rngs(0)
     blocks = [ResidualBlock(width, width, harmonics, options, rngs=rngs) for _ in range(30)]
     spectrum = run_blocks(blocks, spectrum, training=True)
-    assert 1.2 < float(spectral_energy(spectrum).mean() / start) < 2.0
+    assert 1.2 < float(spectrum.energy().mean() / start) < 2.0
 
 
 def test_bfloat16_activations_cost_little_accuracy_and_half_the_memory():
     given = random_spectrum(0, 7, WIDTH)
     blocks = {dtype: make(dataclasses.replace(PLAIN, dtype=dtype)) for dtype in ("float32", "bfloat16")}
-    found = {dtype: block(given, training=True) - given for dtype, block in blocks.items()}
+    found = {dtype: on_arrays(block)(given, training=True) - given for dtype, block in blocks.items()}
     assert found["bfloat16"].dtype == jnp.float32
     error = jnp.linalg.norm(found["bfloat16"] - found["float32"]) / jnp.linalg.norm(found["float32"])
     assert 1e-4 < float(error) < 0.02  # measured 0.006; one rounding to bfloat16 is 0.002
@@ -132,7 +133,7 @@ def saved_bytes(block, given):
 
     def run(parameters, spectrum):
         inner = nnx.merge(graph, parameters, jax.tree.map(lambda array: array, rest))
-        return inner(spectrum, training=True)
+        return on_arrays(inner)(spectrum, training=True)
 
     large = jnp.zeros((16, *given.shape[1:]))
     kept = jax.eval_shape(lambda *arguments: jax.vjp(run, *arguments)[1], parameters, large)
@@ -143,14 +144,14 @@ _SHARDED = """
 import jax, numpy as np, jax.numpy as jnp
 from flax import nnx
 from jax.sharding import Mesh, NamedSharding, PartitionSpec as P
-from tests.nn.spectra import random_spectrum
+from tests.nn.spectra import on_arrays, random_spectrum
 from tests.nn.test_residual import WIDTH, make, PLAIN
 given = random_spectrum(0, 7, WIDTH, batch=8)
 block = make(PLAIN)
 graph, state = nnx.split(block)
 def run(state, spectrum):
     own = nnx.merge(graph, jax.tree.map(lambda array: array, state))
-    return own(spectrum, training=True), nnx.state(own, nnx.BatchStat)
+    return on_arrays(own)(spectrum, training=True), nnx.state(own, nnx.BatchStat)
 expected, statistics = jax.jit(run)(state, given)
 mesh = Mesh(np.array(jax.devices()), ("data",))
 shared = jax.device_put(given, NamedSharding(mesh, P("data")))
@@ -180,13 +181,13 @@ def test_equal_blocks_in_a_row_are_one_loop_with_the_same_result():
 
     def run(parameters, looped):
         blocks = nnx.merge(graph, parameters, jax.tree.map(lambda array: array, rest))
-        spectrum = given
+        spectrum = Spectrum.of(given)
         if looped:
             spectrum = run_blocks(blocks, spectrum, training=True)
         else:
             for block in blocks:
                 spectrum = block(spectrum, training=True)
-        return jnp.sum(jnp.square(spectrum)), nnx.state(blocks, nnx.BatchStat)
+        return spectrum.energy().sum(), nnx.state(blocks, nnx.BatchStat)
 
     step = jax.jit(jax.value_and_grad(run, has_aux=True), static_argnames="looped")
     found, expected = step(parameters, looped=True), step(parameters, looped=False)

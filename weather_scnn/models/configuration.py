@@ -10,7 +10,7 @@ from weather_scnn.nn import Width
 Kind = Literal["spherical", "planar"]
 Nonlinearity = Literal["phase_collapse", "magnitude"]
 NormKind = Literal["spectral", "spatial", "none"]
-Remat = Literal["none", "grid", "block"]
+Remat = Literal["none", "pointwise", "grid", "block"]
 Precision = Literal["float32", "bfloat16"]
 _CHOICES = {
     "kind": Kind,
@@ -93,7 +93,8 @@ class ModelConfig:
         activate_after_skip: a second non-linearity after it, as in Esteves et al. (2023).
         branch_scale: scale at which residual branches start.
         hold_mean: fields whose global mean the forecast keeps, such as surface_pressure, which is the mass of the air.
-        remat: what the backward pass computes again: none; grid, all that is on the grid within a block; block, all
+        remat: what the backward pass computes again: none; pointwise, non-linearities; grid, all that is on the grid
+            within a block; block, all
             within a block.
         activations: float32 or bfloat16; tables, sums, the residual stream and parameters are float32 in any case.
         kernel_size: of the planar network's filters.

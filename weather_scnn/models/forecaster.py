@@ -18,7 +18,6 @@ from weather_scnn.nn import (
     ResidualBlock,
     SpectralConvolution,
     Width,
-    resample,
     run_blocks,
 )
 from weather_scnn.sphere import Grid
@@ -178,12 +177,15 @@ class Forecaster(nnx.Module):
                 spectrum = rise(spectrum)
             else:
                 spectrum = run_blocks([rise], spectrum, remat=remat, **options)
-            spectrum = finer[number] + resample(spectrum, *(size - 1 for size in finer[number].shape[1:3]))
+            below = finer[number]
+            spectrum = below + spectrum.resampled(below.max_degree, below.max_order)
             spectrum = run_blocks(others, spectrum, remat=remat, **options)
         increment = self.decoder(spectrum)
         if self.held:
             # The integral over the sphere is √(4π) a_00.
-            increment = increment.at[:, 0, 0, 0, jnp.array(self.held)].set(0.0)
+            first, *others = increment.blocks
+            first = first.at[0, 0, 0, :, jnp.array(self.held)].set(0.0)
+            increment = dataclasses.replace(increment, blocks=(first, *others))
         result = self.harmonics.synthesis(increment, self.wanted).fields
         return result if self.spins else from_scalars(result.scalar, self.state)
 

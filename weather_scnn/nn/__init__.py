@@ -11,7 +11,6 @@ from weather_scnn.nn.features import (
     Width,
     concatenate,
     map_fields,
-    resample,
 )
 from weather_scnn.nn.normalisation import LayerScale, SpatialBatchNorm, SpectralBatchNorm
 from weather_scnn.nn.residual import BlockOptions, ResidualBlock
@@ -34,6 +33,5 @@ __all__ = [
     "Width",
     "concatenate",
     "map_fields",
-    "resample",
     "run_blocks",
 ]

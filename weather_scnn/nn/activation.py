@@ -4,6 +4,7 @@ import math
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float
 
@@ -50,8 +51,13 @@ class PhaseCollapse(nnx.Module):
     def __call__(self, features: Features) -> Features:
         scalar = features.scalar
         invariants = [scalar, jnp.abs(scalar), magnitude(features.vector), magnitude(features.tensor)]
-        stacked = jnp.concatenate(invariants, axis=-1).astype(self.dtype)
-        scalar = stacked @ self.kernel[...].astype(self.dtype) + self.bias[...].astype(self.dtype)
+        kernel = self.kernel[...].astype(self.dtype)
+        cuts = np.cumsum([part.shape[-1] for part in invariants])[:-1]
+        # One product for each: side by side they would be one, of as much work, but for a copy of them all.
+        scalar = self.bias[...].astype(self.dtype)
+        for part, rows in zip(invariants, jnp.split(kernel, cuts)):
+            if rows.shape[0]:
+                scalar = scalar + part.astype(self.dtype) @ rows
         if self.gate is None:
             return features._replace(scalar=scalar)
         factor = 2.0 * jax.nn.sigmoid(self.gate(scalar))

@@ -4,12 +4,15 @@ A rotation multiplies the 2l + 1 coefficients of degree l by a Wigner matrix, th
 every spin, so any matrix that mixes channels at fixed l commutes with rotations. Real matrices keep real fields real.
 """
 
+import dataclasses
+
 import numpy as np
 from flax import nnx
 from jax import numpy as jnp
 from jaxtyping import Array, Float
 
 from weather_scnn.nn.features import Width
+from weather_scnn.sphere.spectrum import Spectrum
 
 # Share of a filter's initial variance that all its values along l have in common. Between two knots independent values
 # would average out: every layer would damp those degrees by up to √2 against the knots' own, and 30 layers by 10⁴.
@@ -68,20 +71,43 @@ class SpectralConvolution(nnx.Module):
         self.mirror_symmetric = mirror_symmetric
         self.inputs, self.outputs = inputs, outputs
 
-    def matrices(self) -> Float[Array, "l C D"]:
-        """The matrix of every degree; outputs of spin s do not exist below l = s and are zero there."""
-        kernel = self.kernel[...]
+    def matrices(self, first: int = 0, count: int | None = None) -> Float[Array, "l C D"]:
+        """The matrices of some degrees; outputs of spin s do not exist below l = s and are zero there.
+
+        Args:
+            first: lowest degree.
+            count: how many; default all from there on. Beyond the largest they are zero.
+        """
+        kernel, table = self.kernel[...], np.asarray(self.interpolation)
         if self.mirror_symmetric:
             kernel = kernel * jnp.asarray(_allowed(self.inputs, self.outputs, True), kernel.dtype)
-        matrices = jnp.einsum("lp,pcd->lcd", jnp.asarray(self.interpolation, kernel.dtype), kernel)
-        for degree in range(min(2, matrices.shape[0])):
-            absent = jnp.asarray(self.outputs.lowest_degrees > degree)
-            matrices = matrices.at[degree].set(jnp.where(absent, 0.0, matrices[degree]))
-        return matrices
+        table = table[first : None if count is None else first + count]
+        if count is not None:
+            table = np.pad(table, [(0, count - table.shape[0]), (0, 0)])
+        # Degrees at which some outputs do not exist get knots of their own, without those: to clear them in the result
+        # was several copies of all matrices, a tenth of a training step.
+        special = min(max(int(self.outputs.lowest_degrees.max(initial=0)) - first, 0), table.shape[0])
+        if special:
+            present = (first + np.arange(special))[:, None] >= self.outputs.lowest_degrees
+            own = jnp.einsum("lp,pcd->lcd", jnp.asarray(table[:special], kernel.dtype), kernel)
+            kernel = jnp.concatenate([kernel, own * jnp.asarray(present[:, None], kernel.dtype)])
+            table = np.pad(table, [(0, 0), (0, special)])
+            table[:special] = np.eye(special, table.shape[1], table.shape[1] - special)
+        # With the kernel on the left, or the gradient transposes all matrices before its product.
+        flat = kernel.reshape(kernel.shape[0], -1)
+        found = jnp.matmul(flat.T, jnp.asarray(table.T, kernel.dtype)).T
+        return found.reshape(-1, *kernel.shape[1:])
 
-    def __call__(self, spectrum: Float[Array, "*b l m 2 C"]) -> Float[Array, "*b l m 2 D"]:
+    def __call__(self, spectrum: Spectrum) -> Spectrum:
         """In the precision of the spectrum; bfloat16 products are summed in float32 by every backend, then rounded."""
-        return jnp.einsum("...lmrc,lcd->...lmrd", spectrum, self.matrices().astype(spectrum.dtype))
+        blocks = []
+        for begin, block in zip(spectrum.first_degrees, spectrum.blocks):
+            # Those of each block by themselves: interpolating costs what a slice would, and the gradient has no sum.
+            matrices = self.matrices(begin, block.shape[0]).astype(spectrum.dtype)
+            # All orders and samples of a degree are the rows of one product.
+            rows = block.reshape(block.shape[0], -1, block.shape[-1])
+            blocks.append(jnp.matmul(rows, matrices).reshape(*block.shape[:-1], matrices.shape[-1]))
+        return dataclasses.replace(spectrum, blocks=tuple(blocks))
 
 
 def _unit_deviation(

@@ -1,7 +1,7 @@
 """What flows through the network: real fields of spin 0, 1 and 2, on the grid or as spectra.
 
 On the grid the kinds are kept apart: `Fields` are a weather state (scalars and winds), `Features` are hidden layers,
-which may have spin 2 besides. As spectra they are one real array whose channels are the scalar spectra, the E spectra
+which may have spin 2 besides. As spectra they are one `Spectrum` whose channels are the scalar spectra, the E spectra
 of spin 1 and of spin 2, then their B spectra, so that a convolution is one product with one real matrix per degree.
 """
 
@@ -14,6 +14,7 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from weather_scnn.sphere import Grid, HarmonicTransform, SpinTransform
+from weather_scnn.sphere.spectrum import Spectrum
 
 
 class Width(NamedTuple):
@@ -145,89 +146,39 @@ class Harmonics(nnx.Module):
         """Largest order of the spectra."""
         return self.transform.get_value().max_order
 
-    def analysis(self, features: Features | Fields) -> Float[Array, "*b l m 2 C"]:
+    def analysis(self, features: Features | Fields) -> Spectrum:
         """Grid to spectra, float32; channels scalar, E of spin 1 and 2, B of spin 1 and 2."""
         if isinstance(features, Fields):
             features = Features.of(features)
         transform = self.transform.get_value()
         even, odd = [], []
         if features.scalar.shape[-1]:
-            even.append(transform.analysis(features.scalar))
+            even.append(transform.scalar_parts(features.scalar))
         if features.vector.real.shape[-1]:
-            divergent, rotational = transform.analysis_vector(*features.vector)
+            divergent, rotational = transform.vector_parts(*features.vector)
             even.append(divergent)
             odd.append(rotational)
         if features.tensor.real.shape[-1]:
-            divergent, rotational = self._analysis_tensor(features.tensor)
+            assert self.tensors is not None
+            divergent, rotational = self.tensors.get_value().pair_parts(*features.tensor)
             even.append(divergent)
             odd.append(rotational)
-        return jnp.concatenate(even + odd, axis=-1)
+        return Spectrum.of_parts(even + odd, self.max_degree, self.max_order)
 
-    def synthesis(self, spectrum: Float[Array, "*b l m 2 C"], width: Width) -> Features:
+    def synthesis(self, spectrum: Spectrum, width: Width) -> Features:
         """Spectra to grid, float32; `width` says how the channels divide."""
         transform = self.transform.get_value()
-        empty = jnp.zeros((*spectrum.shape[:-4], *transform.grid.shape, 0), transform.dtype)
         c, d, e = width
-        cuts = np.cumsum([c, d, e, d])
-        scalar, even_vector, even_tensor, odd_vector, odd_tensor = jnp.split(spectrum, cuts, axis=-1)
-        return Features(
-            transform.synthesis(scalar) if c else empty,
-            Pair(*transform.synthesis_vector(even_vector, odd_vector)) if d else Pair(empty, empty),
-            self._synthesis_tensor(even_tensor, odd_tensor) if e else Pair(empty, empty),
-        )
-
-    # A field of spin 2 from real spectra E and B is Q + iU = −Σ_lm (E_lm + i B_lm) ₂Y_lm, as a wind is
-    # u + iv = i Σ (E + i B) ₁Y: a factor i for each unit of spin, which ð turns from (north, −east) to (east, north).
-
-    def _analysis_tensor(self, tensor: Pair) -> tuple[Array, Array]:
-        assert self.tensors is not None
-        transform = self.tensors.get_value()
-        field = jax.lax.complex(tensor.real.astype(jnp.float32), tensor.imaginary.astype(jnp.float32))
-        found = -transform.analysis(field)  # (…, l, 2M+1, e)
-        top = transform.max_order
-        upper, lower = found[..., top:, :], self._mirrored(found[..., top::-1, :])
-        even, odd = (upper + lower) / 2, (upper - lower) / 2j
-        return tuple(jnp.stack([part.real, part.imag], axis=-2) for part in (even, odd))  # type: ignore[return-value]
-
-    def _synthesis_tensor(self, even: Array, odd: Array) -> Pair:
-        assert self.tensors is not None
-        transform = self.tensors.get_value()
-        even, odd = (resample(part, self.max_degree, self.max_order).astype(jnp.float32) for part in (even, odd))
-        e, b = (jax.lax.complex(part[..., 0, :], part[..., 1, :]) for part in (even, odd))
-        lower = self._mirrored(e - 1j * b)  # (−1)^m (conj(e) + i conj(b)), order −m
-        both = jnp.concatenate([lower[..., :0:-1, :], e + 1j * b], axis=-2)
-        field = -transform.synthesis(both)
-        return Pair(field.real, field.imag)
-
-    @staticmethod
-    def _mirrored(values: Array) -> Array:
-        """(−1)^m conj(a_lm) for m on the last axis but one."""
-        signs = 1.0 - 2.0 * (np.arange(values.shape[-2]) % 2)
-        return jnp.conj(values) * jnp.asarray(signs, jnp.float32)[:, None]
-
-
-def resample(
-    spectrum: Float[Array, "*b l m 2 C"], max_degree: int, max_order: int | None = None
-) -> Float[Array, "*b k n 2 C"]:
-    """Spectral pooling (degrees and orders left out) or upsampling (zeros for the new ones)."""
-    degrees, orders = spectrum.shape[-4:-2]
-    wanted = max_degree + 1, (max_degree if max_order is None else max_order) + 1
-    spectrum = spectrum[..., : wanted[0], : wanted[1], :, :]
-    missing = [(0, max(wanted[0] - degrees, 0)), (0, max(wanted[1] - orders, 0)), (0, 0), (0, 0)]
-    if missing[0][1] == missing[1][1] == 0:
-        return spectrum
-    return jnp.pad(spectrum, [(0, 0)] * (spectrum.ndim - 4) + missing)
-
-
-def order_weights(orders: int) -> Float[Array, " m"]:
-    """1 for m = 0 and 2 for m > 0: the weights with which a real field's m ≥ 0 coefficients sum to its energy."""
-    return jnp.where(jnp.arange(orders) == 0, 1.0, 2.0)
-
-
-def spectral_energy(spectrum: Float[Array, "*b l m 2 C"]) -> Float[Array, "*b C"]:
-    """Integral of the squared field over the unit sphere, by Parseval, per channel; summed in float32."""
-    squares = jnp.square(spectrum.astype(jnp.promote_types(spectrum.dtype, jnp.float32)))
-    return jnp.einsum("...lmrc,m->...c", squares, order_weights(spectrum.shape[-3]))
+        spectrum = spectrum.astype(transform.dtype)
+        scalar, even_vector, even_tensor, odd_vector, odd_tensor = spectrum.parts([c, d, e, d, e])
+        empty = jnp.zeros((spectrum.blocks[0].shape[3], *transform.grid.shape, 0), transform.dtype)
+        vector = tensor = Pair(empty, empty)
+        if d:
+            vector = Pair(*transform.vector_fields(even_vector, odd_vector))
+        if e:
+            assert self.tensors is not None
+            tensor = Pair(*self.tensors.get_value().pair_fields(even_tensor, odd_tensor))
+        return Features(transform.scalar_field(scalar) if c else empty, vector, tensor)
 
 
 def concatenate(*fields: Fields) -> Fields:

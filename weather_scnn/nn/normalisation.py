@@ -11,8 +11,9 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
-from weather_scnn.nn.features import Features, Pair, Table, Width, spectral_energy
+from weather_scnn.nn.features import Features, Pair, Table, Width
 from weather_scnn.sphere import Grid
+from weather_scnn.sphere.spectrum import Spectrum
 
 _MEAN_FACTOR = 1.0 / math.sqrt(4.0 * math.pi)  # mean over the sphere of a field with a_00 = 1
 
@@ -80,9 +81,7 @@ class _BatchNorm(nnx.Module):
 class SpectralBatchNorm(_BatchNorm):
     """Scales every channel to unit variance and removes the mean of spin-0 channels, read off the coefficients."""
 
-    def __call__(
-        self, spectrum: Float[Array, "b l m 2 C"], *, training: bool, mask: Float[Array, " b"] | None = None
-    ) -> Float[Array, "b l m 2 C"]:
+    def __call__(self, spectrum: Spectrum, *, training: bool, mask: Float[Array, " b"] | None = None) -> Spectrum:
         """Normalises with the batch's moments while training (and updates the running ones), else the running.
 
         Args:
@@ -92,15 +91,15 @@ class SpectralBatchNorm(_BatchNorm):
         """
         scalars, channels = self.width.scalars, self.width.channels
         if training:
-            energy = self._average(spectral_energy(spectrum), mask) / (4.0 * math.pi)
-            mean = self._average(spectrum[:, 0, 0, 0, :scalars].astype(energy.dtype), mask) * _MEAN_FACTOR
+            energy = self._average(spectrum.energy(), mask) / (4.0 * math.pi)
+            mean = self._average(spectrum.blocks[0][0, 0, 0, :, :scalars].astype(energy.dtype), mask) * _MEAN_FACTOR
             of_pairs = 0.5 * (energy[scalars:channels] + energy[channels:])
             factor, offset = self._factor_and_offset(mean, jnp.concatenate([energy[:scalars], of_pairs]))
         else:
             factor, offset = self._standardising(self.mean[...], self.variance[...])
         of_spectra = jnp.concatenate([factor, factor[scalars:]])
-        scaled = (spectrum * of_spectra).at[:, 0, 0, 0, :scalars].add(offset / _MEAN_FACTOR)
-        return scaled.astype(spectrum.dtype)
+        offsets = jnp.pad(offset / _MEAN_FACTOR, (0, self.width.spectra - scalars))
+        return spectrum.scaled(of_spectra, offsets).astype(spectrum.dtype)
 
 
 class SpatialBatchNorm(_BatchNorm):
@@ -154,6 +153,6 @@ class LayerScale(nnx.Module):
         self.width = width
         self.scale = nnx.Param(jnp.full(width.channels, initial_scale))
 
-    def __call__(self, spectrum: Float[Array, "b l m 2 C"]) -> Float[Array, "b l m 2 C"]:
+    def __call__(self, spectrum: Spectrum) -> Spectrum:
         factor = jnp.concatenate([self.scale[...], self.scale[self.width.scalars :]])
-        return (spectrum * factor).astype(spectrum.dtype)
+        return spectrum.scaled(factor).astype(spectrum.dtype)

@@ -10,11 +10,12 @@ from jaxtyping import Array, Float
 
 from weather_scnn.nn.activation import MagnitudeActivation, PhaseCollapse
 from weather_scnn.nn.convolution import SpectralConvolution
-from weather_scnn.nn.features import Harmonics, Width, resample
+from weather_scnn.nn.features import Harmonics, Width
 from weather_scnn.nn.normalisation import LayerScale, SpatialBatchNorm, SpectralBatchNorm
+from weather_scnn.sphere.spectrum import Spectrum
 
-#: Name under which spectra within a block are known to rematerialisation policies.
-SPECTRUM = "spectrum"
+#: Names under which spectra within a block, and fields before the non-linearity, are known to rematerialisation policies.
+SPECTRUM, FIELDS = "spectrum", "fields"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,21 +103,13 @@ class ResidualBlock(nnx.Module):
         self.projection = convolution(inputs) if options.residual and inputs != outputs else None
         self.last_activation = activation() if options.activate_after_skip else None
 
-    def __call__(
-        self, spectrum: Float[Array, "b l m 2 C"], *, training: bool, mask: Float[Array, " b"] | None = None
-    ) -> Float[Array, "b k n 2 D"]:
+    def __call__(self, spectrum: Spectrum, *, training: bool, mask: Float[Array, " b"] | None = None) -> Spectrum:
         """Spectrum to spectrum; see `SpectralBatchNorm` for the mask."""
-        dtype = jnp.dtype(self.options.dtype)
         options: dict[str, Any] = {"training": training, "mask": mask}
-        given = resample(spectrum, self.harmonics.max_degree, self.harmonics.max_order)
-        branch = checkpoint_name(self.first(given.astype(dtype)), SPECTRUM)
-        if isinstance(self.first_norm, SpectralBatchNorm):
-            branch = self.first_norm(branch, **options)
-        features = self.harmonics.synthesis(branch, self.width).astype(dtype)
-        if isinstance(self.first_norm, SpatialBatchNorm):
-            features = self.first_norm(features, **options)
-        branch = self.harmonics.analysis(self.activation(features)).astype(dtype)
-        branch = checkpoint_name(self.second(checkpoint_name(branch, SPECTRUM)), SPECTRUM)
+        given = spectrum.resampled(self.harmonics.max_degree, self.harmonics.max_order)
+        branch = checkpoint_name(self.first(given.astype(jnp.dtype(self.options.dtype))), SPECTRUM)
+
+        branch = checkpoint_name(self.second(checkpoint_name(self._on_grid(branch, options), SPECTRUM)), SPECTRUM)
         if isinstance(self.second_norm, LayerScale):
             branch = self.second_norm(branch)
         elif isinstance(self.second_norm, SpectralBatchNorm):
@@ -129,6 +122,15 @@ class ResidualBlock(nnx.Module):
             skip = given if self.projection is None else self.projection(given)
             result = skip + result
         if self.last_activation is not None:
-            features = self.harmonics.synthesis(result, self.width).astype(dtype)
+            features = self.harmonics.synthesis(result, self.width).astype(jnp.dtype(self.options.dtype))
             result = self.harmonics.analysis(self.last_activation(features)).astype(spectrum.dtype)
         return result
+
+    def _on_grid(self, branch: Spectrum, options: dict[str, Any]) -> Spectrum:
+        """Norm, synthesis, non-linearity and analysis, in the precision of `branch`."""
+        if isinstance(self.first_norm, SpectralBatchNorm):
+            branch = self.first_norm(branch, **options)
+        features = checkpoint_name(self.harmonics.synthesis(branch, self.width).astype(branch.dtype), FIELDS)
+        if isinstance(self.first_norm, SpatialBatchNorm):
+            features = self.first_norm(features, **options)
+        return self.harmonics.analysis(self.activation(features)).astype(branch.dtype)

@@ -9,17 +9,21 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from weather_scnn.nn.features import Table
-from weather_scnn.nn.residual import SPECTRUM, ResidualBlock
+from weather_scnn.nn.residual import FIELDS, SPECTRUM, ResidualBlock
+from weather_scnn.sphere.spectrum import Spectrum
+
+#: What the forward pass keeps of a block besides its input.
+_KEPT: dict[str, tuple[str, ...]] = {"pointwise": (SPECTRUM, FIELDS), "grid": (SPECTRUM,), "block": ()}
 
 
 def run_blocks(
     blocks: Sequence[ResidualBlock],
-    spectrum: Float[Array, "b l m 2 C"],
+    spectrum: Spectrum,
     *,
     training: bool,
     mask: Float[Array, " b"] | None = None,
     remat: str = "none",
-) -> Float[Array, "b k n 2 D"]:
+) -> Spectrum:
     """The spectrum after all blocks.
 
     Equal blocks in a row are one body of `lax.scan`, so that compiling takes as long for thirty as for one; their
@@ -30,7 +34,8 @@ def run_blocks(
         spectrum: what the first takes.
         training: whether batch statistics are used and updated.
         mask: weight of every sample in the batch statistics.
-        remat: what the backward pass computes again: none; grid, all that is on the grid; block, all within a block.
+        remat: what the backward pass computes again: none; pointwise, the non-linearity; grid, all that is on the grid;
+            block, all within a block.
     """
     parts: list[Any] = [nnx.split(block, nnx.BatchStat, Table, ...) for block in blocks]
     first = 0
@@ -48,8 +53,9 @@ def run_blocks(
             return result, nnx.state(inner, nnx.BatchStat)
 
         if remat != "none":
-            policy = jax.checkpoint_policies.save_only_these_names(SPECTRUM) if remat == "grid" else None
-            body = jax.checkpoint(body, policy=policy)
+            policy = jax.checkpoint_policies.save_only_these_names(*_KEPT[remat])
+            # Within a loop nothing can be merged across the boundary, so no barrier is needed.
+            body = jax.checkpoint(body, policy=policy, prevent_cse=last - first == 1)
         pieces = [(statistics, parameters) for _, statistics, _, parameters in parts[first:last]]
         if last - first == 1:
             spectrum, found = body(spectrum, pieces[0])

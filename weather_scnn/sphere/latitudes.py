@@ -15,6 +15,7 @@ orders in the products; one all-to-all exchange lies between, and no device ever
 import dataclasses
 import functools
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -139,6 +140,9 @@ def analyse(
 def synthesise(layout: Layout, stored: tuple, parts: list[Coefficients]) -> Float[Array, "b y x c"]:
     """The real field of coefficients of the first blocks, as `analyse` returns them."""
     b, c = parts[0][0].shape[-2:]
+    if layout.mesh is not None:  # devices hold whole parts of a block, so blocks are whole
+        whole = [pairs for _, pairs in layout.blocks(layout.max_order + 1)]
+        parts = [tuple(_padded(x, pairs - x.shape[1], 1) for x in part) for part, pairs in zip(parts, whole)]  # type: ignore[misc]
     blocks = [(begin, pairs) for (begin, _), pairs in zip(tables.blocks(layout.max_order), _pairs(parts))]
     used = tuple(
         layout.table(table, pairs, part[0].shape[4], True) for table, (_, pairs), part in zip(stored, blocks, parts)
@@ -147,8 +151,7 @@ def synthesise(layout: Layout, stored: tuple, parts: list[Coefficients]) -> Floa
     for table, (_, pairs), part in zip(used, blocks, parts):
         for x in part:
             x = x.reshape(2 * pairs, 2, -1, b * c)
-            missing = table.shape[0] - x.shape[0]
-            values.append(jnp.pad(x, [(0, missing), (0, 0), (0, 0), (0, 0)]) if missing else x)
+            values.append(_padded(x, table.shape[0] - x.shape[0], 0))
 
     def rows(values: list[jax.Array], used: tuple) -> tuple[jax.Array, jax.Array]:
         found = []
@@ -167,6 +170,13 @@ def synthesise(layout: Layout, stored: tuple, parts: list[Coefficients]) -> Floa
         even, odd = _mapped(layout, rows, (orders, split), (latitudes, latitudes))(values, used)
         even, odd = even[:, : layout.half], odd[:, : layout.half]
     return _unfolded(even, odd, layout.grid)
+
+
+def _padded(values: jax.Array, missing: int, axis: int) -> jax.Array:
+    """With zeros after the last element of an axis."""
+    if not missing:
+        return values
+    return jnp.pad(values, [(0, missing if i == axis else 0) for i in range(values.ndim)])
 
 
 def _pairs(parts: list[Coefficients]) -> list[int]:
@@ -271,33 +281,43 @@ def turned(part: Coefficients, begin: int, grid: Grid, *, back: bool = False) ->
     return cos * real + sin * imaginary, cos * imaginary - sin * real
 
 
-def joined(parts: list[Any], degrees: int, orders: int) -> Float[Array, "b l m *r"]:
-    """Blocks (b, k, g, i, p, …) of functions of the first kind as one array, zero at degrees below each block.
+def by_degree(values: Float[Array, "p i g k *r"]) -> Float[Array, "l m *r"]:
+    """Functions of the first kind of a block by degree l = begin + 2k + g and order m = begin + 2i + p."""
+    values = values.transpose(3, 2, 1, 0, *range(4, values.ndim))
+    return values.reshape(2 * values.shape[0], 2 * values.shape[2], *values.shape[4:])
+
+
+def by_order(values: Float[Array, "l m *r"]) -> Float[Array, "p i g k *r"]:
+    """The inverse of `by_degree`."""
+    degrees, orders = values.shape[:2]
+    values = values.reshape(degrees // 2, 2, orders // 2, 2, *values.shape[2:])
+    return values.transpose(3, 2, 1, 0, *range(4, values.ndim))
+
+
+def joined(blocks: Sequence[Float[Array, "k n *r"]], degrees: int, orders: int) -> Float[Array, "l m *r"]:
+    """Blocks of orders as one array, zero at degrees below each block.
 
     Args:
-        parts: one array a block.
+        blocks: from `by_degree`; the first order of each is the first degree it holds.
         degrees: of the result.
         orders: of the result.
     """
-    flat = [x.reshape(x.shape[0], 2 * x.shape[1], 2 * x.shape[3], *x.shape[5:]) for x in parts]
-    if len(flat) == 1:
-        return flat[0][:, :degrees, :orders]
-    shape = (flat[0].shape[0], degrees, sum(x.shape[2] for x in flat), *flat[0].shape[3:])
-    found, begin = jnp.zeros(shape, flat[0].dtype), 0
-    for x in flat:
-        found = jax.lax.dynamic_update_slice(found, x[:, : degrees - begin], [0, begin, begin] + [0] * (x.ndim - 3))
-        begin += x.shape[2]
-    return found[:, :, :orders]
+    if len(blocks) == 1:
+        return blocks[0][:degrees, :orders]
+    shape = (degrees, sum(x.shape[1] for x in blocks), *blocks[0].shape[2:])
+    found, begin = jnp.zeros(shape, blocks[0].dtype), 0
+    for x in blocks:
+        found = jax.lax.dynamic_update_slice(found, x[: degrees - begin], [begin, begin] + [0] * (x.ndim - 2))
+        begin += x.shape[1]
+    return found[:, :orders]
 
 
-def divided(layout: Layout, spectrum: Float[Array, "b l m *r"]) -> list[tuple[int, Array]]:
-    """First order and values (b, k, g, i, p, …) of every block of a spectrum, padded to whole pairs."""
-    orders = spectrum.shape[2]
+def divided(spectrum: Float[Array, "l m *r"]) -> list[Float[Array, "k n *r"]]:
+    """Blocks of orders of a spectrum, without the degrees below each, padded to even numbers of degrees and orders."""
+    degrees, orders = spectrum.shape[:2]
     found = []
-    for begin, pairs in layout.blocks(orders):
-        values = spectrum[:, begin:, begin : begin + 2 * pairs]
-        missing = [(0, 0), (0, values.shape[1] % 2), (0, 2 * pairs - values.shape[2])]
-        values = jnp.pad(values, missing + [(0, 0)] * (values.ndim - 3))
-        shape = (values.shape[0], values.shape[1] // 2, 2, pairs, 2, *values.shape[3:])
-        found.append((begin, values.reshape(shape)))
+    for begin, end in tables.blocks(min(degrees, orders) - 1):
+        values = spectrum[begin:, begin:end]
+        missing = [(0, values.shape[0] % 2), (0, values.shape[1] % 2)]
+        found.append(jnp.pad(values, missing + [(0, 0)] * (values.ndim - 2)))
     return found

@@ -8,19 +8,54 @@ i^s B = P u − i M q, which follows from sλ_l,−m = (−1)^(m+s) ₋sλ_lm.
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Float
 
 from weather_scnn.sphere.fourier import unstacked
-from weather_scnn.sphere.latitudes import Coefficients
+from weather_scnn.sphere.latitudes import Coefficients, Layout, analyse, synthesise, turned
 
-_Parts = tuple[jax.Array, jax.Array]
+#: Real and imaginary part (p, i, g, k, b, c) of the coefficients of one kind in one block of orders.
+Parts = tuple[jax.Array, jax.Array]
 
 
-def _times_power_of_i(part: _Parts, power: int) -> _Parts:
+def analyse_pair(
+    layout: Layout,
+    tables: tuple,
+    weights: jax.Array | None,
+    real: Float[Array, "b y x c"],
+    imaginary: Float[Array, "b y x c"],
+    spin: int,
+    degrees: int,
+) -> tuple[list[Parts], list[Parts]]:
+    """E and B of every block; the arguments are those of `latitudes.analyse`."""
+    values = jnp.concatenate([real, imaginary])
+    found: tuple[list[Parts], list[Parts]] = ([], [])
+    begin = 0
+    for part in analyse(layout, tables, weights, values, degrees):
+        for into, spectrum in zip(found, _pair_spectra(part, spin)):
+            into.append(turned(spectrum, begin, layout.grid))
+        begin += 2 * part[0].shape[1]
+    return found
+
+
+def synthesise_pair(
+    layout: Layout, tables: tuple, e: list[Parts], b: list[Parts], spin: int
+) -> tuple[Float[Array, "b y x c"], Float[Array, "b y x c"]]:
+    """The components of the fields of E and B, each as `analyse_pair` returns it."""
+    begin, parts = 0, []
+    for each in zip(e, b, strict=True):
+        first, second = (turned(x, begin, layout.grid, back=True) for x in each)
+        parts.append(_pair_fields(first, second, spin))
+        begin += 2 * first[0].shape[1]
+    real, imaginary = jnp.split(synthesise(layout, tables, parts), 2)
+    return real, imaginary
+
+
+def _times_power_of_i(part: Parts, power: int) -> Parts:
     real, imaginary = part
     return ((real, imaginary), (-imaginary, real), (-real, -imaginary), (imaginary, -real))[power % 4]
 
 
-def pair_spectra(part: Coefficients, spin: int) -> tuple[_Parts, _Parts]:
+def _pair_spectra(part: Coefficients, spin: int) -> tuple[Parts, Parts]:
     """E and B, each real and imaginary part (p, i, g, k, b, c), of coefficients (p, i, g, t, k, 2b, c).
 
     Args:
@@ -33,7 +68,7 @@ def pair_spectra(part: Coefficients, spin: int) -> tuple[_Parts, _Parts]:
     return _times_power_of_i(e, -spin), _times_power_of_i(b, -spin)
 
 
-def pair_fields(e: _Parts, b: _Parts, spin: int) -> Coefficients:
+def _pair_fields(e: Parts, b: Parts, spin: int) -> Coefficients:
     """Coefficients (p, i, g, t, k, 2b, c) for the synthesis of q, then u, from E and B (p, i, g, k, b, c)."""
     e, b = _times_power_of_i(e, spin), _times_power_of_i(b, spin)
     first, second = _times_power_of_i(b, 1), _times_power_of_i(e, -1)

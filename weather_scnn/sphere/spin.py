@@ -19,8 +19,19 @@ from weather_scnn.errors import UserError
 from weather_scnn.sphere import stored, tables
 from weather_scnn.sphere.fourier import unstacked
 from weather_scnn.sphere.grid import Grid
-from weather_scnn.sphere.latitudes import Layout, analyse, check_field, divided, joined, synthesise, turned
-from weather_scnn.sphere.pairs import pair_fields, pair_spectra
+from weather_scnn.sphere.latitudes import (
+    Layout,
+    analyse,
+    by_degree,
+    by_order,
+    check_field,
+    divided,
+    joined,
+    synthesise,
+    turned,
+)
+from weather_scnn.sphere.pairs import Parts, analyse_pair, synthesise_pair
+from weather_scnn.sphere.spectrum import Spectrum
 
 _compiled = functools.partial(jax.jit, inline=True)
 _compiled_for_degree = functools.partial(jax.jit, static_argnames=("max_degree",), inline=True)
@@ -148,11 +159,11 @@ class SpinTransform:
                 upper = upper + self._sign * jnp.flip(more_upper[0], 2)
                 lower = lower - self._sign * jnp.flip(more_lower[0], 2)
             lower = jnp.conj(lower)
-            positive.append(upper.transpose(4, 3, 2, 1, 0, 5))
-            negative.append(lower.transpose(4, 3, 2, 1, 0, 5))
+            positive.append(by_degree(upper))
+            negative.append(by_degree(lower))
             begin += 2 * q.shape[1]
         orders = min(degrees, self.max_order + 1)
-        upper, lower = (joined(x, degrees, orders) for x in (positive, negative))
+        upper, lower = (jnp.moveaxis(joined(x, degrees, orders), 2, 0) for x in (positive, negative))
         spectrum = self._ordered(upper, lower * self._parities(orders))
         return spectrum.reshape(*field.shape[:-3], *spectrum.shape[1:])
 
@@ -176,15 +187,16 @@ class SpinTransform:
         values = values.reshape(-1, *values.shape[-3:]).astype(jnp.result_type(self.dtype, jnp.complex64))
         upper, lower = self._sides(values)
         lower = jnp.conj(lower) * self._parities(orders)
-        layout, parts = self._layout, []
-        for (begin, a), (_, c) in zip(divided(layout, upper), divided(layout, lower), strict=True):
-            a, c = (x.transpose(4, 3, 2, 1, 0, 5) for x in (a, c))  # (p, i, g, k, b, c)
+        layout, parts, begin = self._layout, [], 0
+        for blocks in zip(*(divided(jnp.moveaxis(side, 0, 2)) for side in (upper, lower)), strict=True):
+            a, c = map(by_order, blocks)  # (p, i, g, k, b, c)
             same = jnp.concatenate([(a + c) / 2, (a - c) / 2j], -2)
             kinds = [same]
             if self.spin:
                 kinds.append(self._sign * jnp.flip(jnp.concatenate([(a - c) / 2, (a + c) / 2j], -2), 2))
             both = jnp.stack(kinds, 3)
             parts.append(turned((both.real, both.imag), begin, self.grid, back=True))
+            begin += blocks[0].shape[1]
         q, u = jnp.split(synthesise(layout, self.synthesis_tables, parts), 2)
         field = jax.lax.complex(q, u)
         return field.reshape(*batch, *field.shape[1:])
@@ -203,19 +215,12 @@ class SpinTransform:
         Raises:
             UserError: the spin is not positive, a field is not on the grid, or the degree is too large.
         """
-        self._need_positive()
         degrees = self._degrees(max_degree)
         for field in (real, imaginary):
             check_field(field, self.grid)
-        orders = min(degrees, self.max_order + 1)
-        spectra: tuple[list, list] = ([], [])
-        begin = 0
-        for part in self._analyse(real, imaginary, degrees):
-            for blocks, spectrum in zip(spectra, pair_spectra(part, self.spin)):
-                values = jnp.stack(turned(spectrum, begin, self.grid), 5)
-                blocks.append(values.transpose(4, 3, 2, 1, 0, 5, 6))
-            begin += 2 * part[0].shape[1]
-        e, b = (joined(blocks, degrees, orders) for blocks in spectra)
+        values = (jnp.reshape(field, (-1, *field.shape[-3:])) for field in (real, imaginary))
+        top = min(degrees - 1, self.max_order)
+        e, b = (Spectrum.of_parts([parts], degrees - 1, top).array for parts in self.pair_parts(*values, degrees))
         return e.reshape(*real.shape[:-3], *e.shape[1:]), b.reshape(*real.shape[:-3], *b.shape[1:])
 
     @_compiled
@@ -227,23 +232,29 @@ class SpinTransform:
         Raises:
             UserError: the spin is not positive.
         """
-        self._need_positive()
-        degrees = min(e.shape[-4], self.max_degree + 1)
-        orders = min(e.shape[-3], self.max_order + 1, degrees)
-        layout, blocks = self._layout, []
-        for spectrum in (e, b):
-            values = spectrum[..., :degrees, :orders, :, :].astype(self.dtype)
-            blocks.append(divided(layout, values.reshape(-1, *values.shape[-4:])))
         parts = []
-        for (begin, first), (_, second) in zip(*blocks, strict=True):
-            coefficients = []
-            for block in (first, second):
-                real, imaginary = (part.transpose(4, 3, 2, 1, 0, 5) for part in unstacked(block, 5))
-                coefficients.append(turned((real, imaginary), begin, self.grid, back=True))
-            parts.append(pair_fields(coefficients[0], coefficients[1], self.spin))
-        field = synthesise(layout, self.synthesis_tables, parts)
-        real, imaginary = unstacked(field.reshape(2, *e.shape[:-4], *field.shape[1:]), 0)
-        return real, imaginary
+        for spectrum in (e, b):
+            values = spectrum[..., : self.max_degree + 1, : self.max_order + 1, :, :].astype(self.dtype)
+            values = values.reshape(-1, *values.shape[-4:])
+            parts.append(Spectrum.of(values).parts([values.shape[-1]])[0])
+        real, imaginary = self.pair_fields(*parts)
+        batch = e.shape[:-4]
+        return real.reshape(*batch, *real.shape[1:]), imaginary.reshape(*batch, *imaginary.shape[1:])
+
+    def pair_parts(
+        self, real: Float[Array, "b y x c"], imaginary: Float[Array, "b y x c"], degrees: int | None = None
+    ) -> tuple[list[Parts], list[Parts]]:
+        """Coefficients E and B by order, block by block, as `HarmonicTransform.vector_parts` gives those of a wind."""
+        self._need_positive()
+        used = self.synthesis_tables if self.analysis_tables is None else self.analysis_tables
+        degrees = self.max_degree + 1 if degrees is None else degrees
+        real, imaginary = real.astype(self.dtype), imaginary.astype(self.dtype)
+        return analyse_pair(self._layout, used, self.weights, real, imaginary, self.spin, degrees)
+
+    def pair_fields(self, e: list[Parts], b: list[Parts]) -> tuple[Float[Array, "b y x c"], Float[Array, "b y x c"]]:
+        """The inverse of `pair_parts`."""
+        self._need_positive()
+        return synthesise_pair(self._layout, self.synthesis_tables, e, b, self.spin)
 
     @property
     def _layout(self) -> Layout:

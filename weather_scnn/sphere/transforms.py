@@ -14,7 +14,6 @@ copies, so forward and reverse derivatives of any order exist and cost what the 
 
 import dataclasses
 import functools
-from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -24,10 +23,10 @@ from jaxtyping import Array, Float
 
 from weather_scnn.errors import UserError
 from weather_scnn.sphere import stored, tables
-from weather_scnn.sphere.fourier import unstacked
 from weather_scnn.sphere.grid import Grid
-from weather_scnn.sphere.latitudes import Layout, analyse, check_field, divided, joined, synthesise, turned
-from weather_scnn.sphere.pairs import pair_fields, pair_spectra
+from weather_scnn.sphere.latitudes import Layout, analyse, check_field, synthesise, turned
+from weather_scnn.sphere.pairs import Parts, analyse_pair, synthesise_pair
+from weather_scnn.sphere.spectrum import Spectrum
 
 _PRECISION = jax.lax.Precision.HIGHEST
 
@@ -143,21 +142,14 @@ class HarmonicTransform:
         """
         degrees = self._degrees(max_degree)
         check_field(field, self.grid)
-        batch, values = field.shape[:-3], jnp.reshape(field, (-1, *field.shape[-3:])).astype(self.dtype)
-        tables_used = self.scalar_synthesis if self.scalar_analysis is None else self.scalar_analysis
-        parts = analyse(self._layout(1), tables_used, self.scalar_weights, values, degrees)
-        return self._spectrum(parts, lambda part: tuple(jnp.squeeze(x, 3) for x in part), degrees, batch)
+        values = jnp.reshape(field, (-1, *field.shape[-3:]))
+        return self._array([self.scalar_parts(values, degrees)], degrees, field.shape[:-3])
 
     @_compiled
     def synthesis(self, spectrum: Float[Array, "*b l m 2 c"]) -> Float[Array, "*b y x c"]:
         """The field of a spectrum, which may have fewer degrees and orders (upsampling) or more (left out)."""
-        batch, values = self._values(spectrum)
-        parts = []
-        for begin, block in divided(self._layout(1), values):
-            part = turned(_as_coefficients(block), begin, self.grid, back=True)
-            parts.append((part[0][:, :, :, None], part[1][:, :, :, None]))
-        field = synthesise(self._layout(1), self.scalar_synthesis, parts)
-        return field.reshape(*batch, *field.shape[1:])
+        field = self.scalar_field(self._parts(spectrum))
+        return field.reshape(*spectrum.shape[:-4], *field.shape[1:])
 
     @_compiled_for_degree
     def analysis_vector(
@@ -173,16 +165,11 @@ class HarmonicTransform:
         Raises:
             UserError: made without vectors, a field is not on the grid, or the degree is too large.
         """
-        self._need_vectors()
         degrees = self._degrees(max_degree)
         check_field(u, self.grid)
         check_field(v, self.grid)
-        batch = u.shape[:-3]
-        both = jnp.stack([u, v]).astype(self.dtype)
-        tables_used = self.vector_synthesis if self.vector_analysis is None else self.vector_analysis
-        values = both.reshape(-1, *both.shape[-3:])
-        parts = analyse(self._layout(2), tables_used, self.vector_weights, values, degrees)
-        e, b = (self._spectrum(parts, lambda part, i=i: pair_spectra(part, 1)[i], degrees, batch) for i in (0, 1))
+        values = (jnp.reshape(field, (-1, *field.shape[-3:])) for field in (u, v))
+        e, b = (self._array([parts], degrees, u.shape[:-3]) for parts in self.vector_parts(*values, degrees))
         return e, b
 
     @_compiled
@@ -190,17 +177,47 @@ class HarmonicTransform:
         self, divergent: Float[Array, "*b l m 2 c"], rotational: Float[Array, "*b l m 2 c"]
     ) -> tuple[Float[Array, "*b y x c"], Float[Array, "*b y x c"]]:
         """The wind (u, v) of its spectra (E, B), which may have fewer degrees and orders, or more (left out)."""
+        u, v = self.vector_fields(self._parts(divergent), self._parts(rotational))
+        batch = divergent.shape[:-4]
+        return u.reshape(*batch, *u.shape[1:]), v.reshape(*batch, *v.shape[1:])
+
+    # Between fields with one batch axis and coefficients by order, block by block: what several kinds of fields that
+    # share one `Spectrum` are made of.
+
+    def scalar_parts(self, field: Float[Array, "b y x c"], degrees: int | None = None) -> list[Parts]:
+        """Coefficients of a real scalar field."""
+        layout, found, begin = self._layout(1), [], 0
+        used = self.scalar_synthesis if self.scalar_analysis is None else self.scalar_analysis
+        degrees = self.max_degree + 1 if degrees is None else degrees
+        for part in analyse(layout, used, self.scalar_weights, field.astype(self.dtype), degrees):
+            real, imaginary = (jnp.squeeze(x, 3) for x in part)
+            found.append(turned((real, imaginary), begin, self.grid))
+            begin += 2 * real.shape[1]
+        return found
+
+    def scalar_field(self, parts: list[Parts]) -> Float[Array, "b y x c"]:
+        """The inverse of `scalar_parts`."""
+        begin, turned_back = 0, []
+        for part in parts:
+            real, imaginary = turned(part, begin, self.grid, back=True)
+            turned_back.append((real[:, :, :, None], imaginary[:, :, :, None]))
+            begin += 2 * real.shape[1]
+        return synthesise(self._layout(1), self.scalar_synthesis, turned_back)
+
+    def vector_parts(
+        self, u: Float[Array, "b y x c"], v: Float[Array, "b y x c"], degrees: int | None = None
+    ) -> tuple[list[Parts], list[Parts]]:
+        """Coefficients E and B of a wind."""
         self._need_vectors()
-        layout = self._layout(2)
-        batch, e = self._values(divergent)
-        _, b = self._values(rotational)
-        parts = []
-        for (begin, block), (_, other) in zip(divided(layout, e), divided(layout, b), strict=True):
-            first, second = (turned(_as_coefficients(x), begin, self.grid, back=True) for x in (block, other))
-            parts.append(pair_fields(first, second, 1))
-        wind = synthesise(layout, self.vector_synthesis, parts)
-        u, v = unstacked(wind.reshape(2, *batch, *wind.shape[1:]), 0)
-        return u, v
+        used = self.vector_synthesis if self.vector_analysis is None else self.vector_analysis
+        degrees = self.max_degree + 1 if degrees is None else degrees
+        u, v = u.astype(self.dtype), v.astype(self.dtype)
+        return analyse_pair(self._layout(2), used, self.vector_weights, u, v, 1, degrees)
+
+    def vector_fields(self, e: list[Parts], b: list[Parts]) -> tuple[Float[Array, "b y x c"], Float[Array, "b y x c"]]:
+        """The inverse of `vector_parts`."""
+        self._need_vectors()
+        return synthesise_pair(self._layout(2), self.vector_synthesis, e, b, 1)
 
     def _layout(self, kinds: int) -> Layout:
         return Layout(self.grid, self.max_degree, self.max_order, kinds, self.mesh, self.mesh_axis)
@@ -220,32 +237,19 @@ class HarmonicTransform:
             )
         return max_degree + 1
 
-    def _spectrum(self, parts: list, choose: Callable, degrees: int, batch: tuple[int, ...]) -> jax.Array:
-        """The spectrum (…, l, m, 2, c) of chosen coefficients (p, i, g, k, b, c) of every block."""
-        begin, blocks = 0, []
-        for part in parts:
-            values = jnp.stack(turned(choose(part), begin, self.grid), 5)  # (p, i, g, k, b, r, c)
-            blocks.append(values.transpose(4, 3, 2, 1, 0, 5, 6))
-            begin += 2 * values.shape[1]
-        found = joined(blocks, degrees, min(degrees, self.max_order + 1))
+    def _array(self, parts: list[list[Parts]], degrees: int, batch: tuple[int, ...]) -> Float[Array, "*b l m 2 c"]:
+        found = Spectrum.of_parts(parts, degrees - 1, min(degrees - 1, self.max_order)).array
         return found.reshape(*batch, *found.shape[1:])
 
-    def _values(self, spectrum: jax.Array) -> tuple[tuple[int, ...], jax.Array]:
-        """Leading shape, and the spectrum as (b, l, m, 2, c) of at most this transform's size."""
+    def _parts(self, spectrum: Float[Array, "*b l m 2 c"]) -> list[Parts]:
+        """Coefficients by order, of at most this transform's size."""
         if spectrum.ndim < 4 or spectrum.shape[-2] != 2:
             raise UserError(
                 f"a spectrum of shape {spectrum.shape} is not (…, l, m, 2, channel)",
                 remedy="give what `analysis` returns",
             )
-        degrees = min(spectrum.shape[-4], self.max_degree + 1)
-        orders = min(spectrum.shape[-3], self.max_order + 1, degrees)
-        values = spectrum[..., :degrees, :orders, :, :].astype(self.dtype)
-        return spectrum.shape[:-4], jnp.reshape(values, (-1, *values.shape[-4:]))
-
-
-def _as_coefficients(block: Float[Array, "b k g i p 2 c"]) -> tuple[jax.Array, jax.Array]:
-    """Real and imaginary part (p, i, g, k, b, c)."""
-    return tuple(part.transpose(4, 3, 2, 1, 0, 5) for part in unstacked(block, 5))  # type: ignore[return-value]
+        values = spectrum[..., : self.max_degree + 1, : self.max_order + 1, :, :].astype(self.dtype)
+        return Spectrum.of(jnp.reshape(values, (-1, *values.shape[-4:]))).parts([values.shape[-1]])[0]
 
 
 def power_spectrum(spectrum: Float[Array, "*b l m 2 c"]) -> Float[Array, "*b l c"]:
