@@ -208,8 +208,10 @@ def train(
             )
         from pipelines.statistics import compute_statistics
         from weather_scnn.data.channels import Channels
+        from weather_scnn.training.loss import channel_weights
 
         channels = Channels.from_config(settings.data)
+        channel_weights(channels, settings.loss)  # what is wrong with them is said before a long period is read
         folder.mkdir(parents=True, exist_ok=True)
         compute_statistics(
             settings.data.path, statistics, time=settings.data.train or None, step=settings.data.step,

@@ -16,6 +16,8 @@ class Commands(typer.core.TyperGroup):
     def invoke(self, ctx: Any) -> Any:
         try:
             return super().invoke(ctx)
+        except typer.Exit:
+            raise  # a command that has told its end, with a status of its own
         except (Exception, KeyboardInterrupt) as error:
             line = explain(error)
             if line is None or ctx.params.get("debug"):

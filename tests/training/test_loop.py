@@ -152,6 +152,26 @@ def test_sigterm_saves_first(whole_run, small_config, small_statistics, tmp_path
     assert steps_of(tmp_path) == [2, 4, 5, 6, 8, 10]
 
 
+def test_the_command_ends_with_the_status_of_the_signal(small_config, small_statistics, tmp_path, monkeypatch):
+    """143 after SIGTERM tells a scheduler that the run is to be started again; one line says where it stands."""
+    from typer.testing import CliRunner
+
+    from weather_scnn.cli import app
+
+    def stopped(*_, **__):
+        raise Stopped("stopped by SIGTERM at step 7, which is saved", remedy="the same command goes on from there")
+
+    monkeypatch.setattr(loop, "train", stopped)
+    (tmp_path / "c.py").write_text(
+        "from weather_scnn.training.configuration import Config\n"
+        f"def get_config():\n    return Config.from_json({small_config.to_json()!r})\n"
+    )
+    words = "train", "--config", tmp_path / "c.py", "--workdir", tmp_path / "run"
+    done = CliRunner().invoke(app, [*map(str, words), "--set", f"data.statistics={small_statistics}"])
+    assert done.exit_code == 143
+    assert done.stderr == "stopped by SIGTERM at step 7, which is saved; the same command goes on from there\n"
+
+
 def kill_when(condition, start_run, config, workdir, what):
     process = start_run(config, workdir, pause=0.15)
     wait_for(condition, process, what)

@@ -111,7 +111,7 @@ def _plot_by_stage(axis: Any, rows: list[dict[str, str]], column: str, *, label:
 
 def _unit(name: str) -> str:
     variable = lookup(name.partition(" at ")[0])
-    return variable.unit if variable is not None else "m s**-1" if "wind" in name else ""
+    return variable.unit if variable is not None else "m s-1" if "wind" in name else ""
 
 
 def _validation_figure(workdir: epath.Path) -> Any:
