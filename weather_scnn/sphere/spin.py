@@ -218,9 +218,9 @@ class SpinTransform:
         degrees = self._degrees(max_degree)
         for field in (real, imaginary):
             check_field(field, self.grid)
-        values = (jnp.reshape(field, (-1, *field.shape[-3:])) for field in (real, imaginary))
+        first, second = (jnp.reshape(field, (-1, *field.shape[-3:])) for field in (real, imaginary))
         top = min(degrees - 1, self.max_order)
-        e, b = (Spectrum.of_parts([parts], degrees - 1, top).array for parts in self.pair_parts(*values, degrees))
+        e, b = (Spectrum.of_parts([parts], degrees - 1, top).array for parts in self.pair_parts(first, second, degrees))
         return e.reshape(*real.shape[:-3], *e.shape[1:]), b.reshape(*real.shape[:-3], *b.shape[1:])
 
     @_compiled

@@ -168,8 +168,8 @@ class HarmonicTransform:
         degrees = self._degrees(max_degree)
         check_field(u, self.grid)
         check_field(v, self.grid)
-        values = (jnp.reshape(field, (-1, *field.shape[-3:])) for field in (u, v))
-        e, b = (self._array([parts], degrees, u.shape[:-3]) for parts in self.vector_parts(*values, degrees))
+        east, north = (jnp.reshape(field, (-1, *field.shape[-3:])) for field in (u, v))
+        e, b = (self._array([parts], degrees, u.shape[:-3]) for parts in self.vector_parts(east, north, degrees))
         return e, b
 
     @_compiled
