@@ -4,8 +4,9 @@
 
 One nature run is shared by all: two years to train on, half a month left out, one year to test on. The networks see
 the same batches in the same order, with one optimiser and schedule, for the same number of steps. Their sizes are
-chosen so that a step takes the same time; they train in one process and take turns of a few steps, so that other load
-on the machine hits all alike. Forecasts and scores are made by the package's own commands. A run that is stopped goes
+chosen so that a step takes the same time, but for a second planar CNN, which has as many parameters as the spherical
+one and takes over four times as long; they train in one process and take turns of a few steps, so that other load on
+the machine hits all alike. Forecasts and scores are made by the package's own commands. A run that is stopped goes
 on where it was with the same command.
 
 ACC of climatology is zero by definition. Lower RMSE and higher ACC are better.
@@ -56,19 +57,20 @@ HERE = pathlib.Path(__file__).parent
 FIRST, TRAIN_DAYS, GAP_DAYS, TEST_DAYS, LEAD_DAYS = np.datetime64("2000-01-01"), 730, 10, 365, 5
 LEADS = (1, 3, 5)
 FIELDS = (("geopotential", 500), ("temperature", 850), ("u_component_of_wind", 250), ("v_component_of_wind", 250))
-OURS, PAPER, PLANAR = "spherical CNN", "paper-faithful", "planar CNN"
+OURS, PAPER, PLANAR, LARGE_PLANAR = "spherical CNN", "paper-faithful", "planar CNN", "planar CNN of equal parameters"
 UNITS = {"geopotential": "m² s⁻²", "temperature": "K", "u_component_of_wind": "m s⁻¹", "v_component_of_wind": "m s⁻¹"}
 
 
 def systems() -> dict[str, ModelConfig]:
-    """The three networks. The nature run is spectral to degree 21, which bounds the spheres' features too."""
+    """The networks. The nature run is spectral to degree 21, which bounds the spheres' features too."""
     paper = dataclasses.replace(
         paper_flat.get_config().model, scalar_channels=24, vector_channels=24, blocks=2, max_degree=22
     )
     return {
         OURS: ModelConfig(scalar_channels=32, vector_channels=16, blocks=3, filter_parameters=8, max_degree=22),
         PAPER: paper,
-        PLANAR: ModelConfig(kind="planar", scalar_channels=26, blocks=3),
+        PLANAR: ModelConfig(kind="planar", scalar_channels=20, blocks=3),
+        LARGE_PLANAR: ModelConfig(kind="planar", scalar_channels=62, blocks=3),
     }
 
 
@@ -340,7 +342,7 @@ def main() -> None:
         f"on; forecasts start every fifth day at 00. All networks: the same batches of 4, AdamW, {text} "
         "(steps x rollout steps).",
         f"{platform.machine()}, {os.cpu_count()} CPUs, JAX {jax.__version__} on {jax.default_backend()}, "
-        f"Python {platform.python_version()}; other work on the machine hit all three alike, in turns of "
+        f"Python {platform.python_version()}; other work on the machine hit all alike, in turns of "
         f"{arguments.turn} steps.",
     ]
     page = markdown(numbers, training, about)

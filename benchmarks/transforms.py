@@ -35,14 +35,13 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from wigner_delta import wigner_contraction, wigner_deltas
+from wigner_delta import on_our_rows, published
 
 from weather_scnn.sphere import Grid, HarmonicTransform
 from weather_scnn.sphere.fourier import by_product
 from weather_scnn.sphere.tables import block_shape, blocks
 
 CHANNELS = 32
-HIGHEST = jax.lax.Precision.HIGHEST
 PUBLISHED, OWN_ROWS = "Wigner-Δ as published", "Wigner-Δ on our rows"
 DUCC, TORCH = "ducc0", "torch-harmonics"
 
@@ -57,70 +56,6 @@ class System(NamedTuple):
 
 
 Key = tuple[str, int, bool]  # system, spin, with gradient
-
-
-def constants(degrees: int, spin: int) -> dict[str, np.ndarray]:
-    """Δ, Δ at −s and k of the contraction."""
-    m, l = np.arange(-(degrees - 1), degrees), np.arange(degrees)[:, None]
-    delta = wigner_deltas(degrees)
-    factor = (-1.0) ** spin * np.sqrt((2 * l + 1) / (4 * np.pi)) * (1j) ** ((m + spin) % 4)
-    return {"delta": delta, "delta_spin": delta[:, :, degrees - 1 - spin], "factor": factor}
-
-
-def in_single_precision(tables: dict[str, np.ndarray]) -> dict[str, jax.Array]:
-    return {k: jnp.asarray(v.astype(np.float32 if v.dtype.kind == "f" else np.complex64)) for k, v in tables.items()}
-
-
-def to_degrees(t: dict[str, jax.Array], integrals: jax.Array) -> jax.Array:
-    found = jnp.einsum("lpm,lp,mpc->lmc", t["delta"], t["delta_spin"], integrals, precision=HIGHEST)
-    return t["factor"].conj()[..., None] * found
-
-
-def to_waves(t: dict[str, jax.Array], spectrum: jax.Array) -> jax.Array:
-    scaled = t["factor"][..., None] * spectrum
-    return jnp.einsum("lpm,lp,lmc->mpc", t["delta"], t["delta_spin"], scaled, precision=HIGHEST)
-
-
-def published_contraction(degrees: int, spin: int) -> tuple[dict[str, jax.Array], Callable, tuple[int, int]]:
-    """Tables, the round trip of complex fields (y, x, c), and their shape: 2L rows from pole to pole, 2L columns."""
-    count = 2 * degrees
-    m = np.arange(-(degrees - 1), degrees)
-    theta = np.pi / (count - 1) * np.arange(2 * count - 2)  # of the torus
-    phi = 2 * np.pi / count * np.arange(count)
-    # ∫ exp(ikθ) sinθ dθ over [0, π], which the weights have as their Fourier coefficients.
-    k = np.arange(-2 * (degrees - 1), 2 * (degrees - 1) + 1)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        moments = np.where(np.abs(k) == 1, np.sign(k) * 1j * np.pi / 2, (1 + (-1.0) ** k) / (1.0 - k**2))
-    weights = (np.exp(1j * np.outer(theta, k)) @ moments.conj()).real
-    tables = in_single_precision(
-        constants(degrees, spin)
-        | {
-            "weights": weights / theta.size,
-            "rows": np.exp(-1j * np.outer(m, theta)),
-            "longitude": np.exp(-1j * np.outer(m, phi)),
-        }
-    )
-
-    def round_trip(t: dict[str, jax.Array], field: jax.Array) -> jax.Array:
-        mirrored = (-1) ** spin * jnp.roll(field[1:-1][::-1], count // 2, axis=1)
-        torus = jnp.concatenate([field, mirrored]) * t["weights"][:, None, None]
-        half = jnp.einsum("py,yxc->pxc", t["rows"], torus, precision=HIGHEST)
-        integrals = jnp.einsum("mx,pxc->mpc", t["longitude"], half, precision=HIGHEST) * (2 * np.pi / count)
-        modes = to_waves(t, to_degrees(t, integrals))
-        half = jnp.einsum("py,mpc->ymc", t["rows"][:, :count].conj(), modes, precision=HIGHEST)
-        return jnp.einsum("mx,ymc->yxc", t["longitude"].conj(), half, precision=HIGHEST)
-
-    return tables, round_trip, (count, count)
-
-
-def contraction_on_our_rows(grid: Grid, spin: int) -> tuple[dict[str, jax.Array], Callable, tuple[int, int]]:
-    """The same on an equiangular grid, with integrals of the latitude interpolants of this package."""
-    tables, analysis, synthesis = wigner_contraction(grid, spin)
-
-    def round_trip(t: dict[str, jax.Array], field: jax.Array) -> jax.Array:
-        return synthesis(t, analysis(t, field))
-
-    return tables, round_trip, grid.shape
 
 
 def compiled(function: Callable, *arguments: Any) -> tuple[Callable, float, float]:
@@ -165,11 +100,17 @@ def wigner_systems(grid: Grid, gradients: bool) -> dict[Key, System]:
     """Fields are made within the degree, so that the error tells the contraction's correctness."""
     systems: dict[Key, System] = {}
     for name, make in (
-        (PUBLISHED, functools.partial(published_contraction, grid.latitudes)),
-        (OWN_ROWS, functools.partial(contraction_on_our_rows, grid)),
+        (PUBLISHED, functools.partial(published, grid.latitudes)),
+        (OWN_ROWS, functools.partial(on_our_rows, grid)),
     ):
         for spin in (0, 1):
-            tables, round_trip, shape = make(spin)
+            tables, analysis, synthesis, shape = make(spin)
+
+            def round_trip(
+                t: dict, field: jax.Array, analysis: Any = analysis, synthesis: Any = synthesis
+            ) -> jax.Array:
+                return synthesis(t, analysis(t, field))
+
             rng = np.random.default_rng(spin)
             field = jnp.asarray(rng.normal(size=(*shape, CHANNELS)) + 1j * rng.normal(size=(*shape, CHANNELS)))
             field = round_trip(tables, field.astype(jnp.complex64))
