@@ -210,6 +210,12 @@ class FieldReader:
                 self._bytes -= sum(array.nbytes for array in self._fields.popitem(last=False)[1].values())
             return [found[position][name] for position in wanted]
 
+    def forget_before(self, position: int) -> None:
+        """Lets go of fields before a position; they are read again if they are asked for."""
+        with self._lock:
+            for old in [each for each in self._fields if each < position]:
+                self._bytes -= sum(array.nbytes for array in self._fields.pop(old).values())
+
     def _runs(self, missing: list[int]) -> list[tuple[int, int]]:
         """Runs of whole chunks that hold the missing positions, none longer than one read may be."""
         runs: list[tuple[int, int]] = []

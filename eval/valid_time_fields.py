@@ -252,6 +252,10 @@ class ValidTimeFields:
         """Reads what `window` needs at ascending valid times: those that the call before did not read."""
         known = np.zeros(times.size, bool) if self._asked is None else np.isin(times, self._asked)
         self._asked = times
+        if times.size:
+            # Blocks of later lead times come before the next initial times, so the longest lead time is kept.
+            oldest = times[0] - self.comparison.leads.max()
+            self._truth.forget_before(int(np.searchsorted(self.comparison.truth_times, oldest)))
         return ReadFields(times, known, self.truth(times[~known]), self.normal(times[~known]))
 
     def window(self, read: "ReadFields") -> Window:

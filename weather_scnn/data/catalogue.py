@@ -135,7 +135,12 @@ def identify(name: str, attributes: Mapping[str, Any], *, on_levels: bool) -> Va
     level_type = str(attributes.get("GRIB_typeOfLevel", ""))
     # Spelled out it is what it says: WeatherBench 2 calls the height of the ground geopotential_at_surface.
     spelled_out = name.strip().lower() == variable.name
-    if variable.name == "geopotential" and not spelled_out and not on_levels and level_type in ("", "surface", *_ISOBARIC):
+    if (
+        variable.name == "geopotential"
+        and not spelled_out
+        and not on_levels
+        and level_type in ("", "surface", *_ISOBARIC)
+    ):
         return _by_name()["geopotential_at_surface"]
     if not on_levels and level_type and level_type not in _ISOBARIC:
         return None

@@ -104,7 +104,10 @@ class SpectralConvolution(nnx.Module):
         for begin, block in zip(spectrum.first_degrees, spectrum.blocks):
             # Those of each block by themselves: interpolating costs what a slice would, and the gradient has no sum.
             matrices = self.matrices(begin, block.shape[0]).astype(spectrum.dtype)
-            # All orders and samples of a degree are the rows of one product.
+            if spectrum.divided:
+                blocks.append(jnp.einsum("lmrbc,lcd->lmrbd", block, matrices))
+                continue
+            # All orders and samples of a degree are the rows of one product; said so, its gradient needs no copies.
             rows = block.reshape(block.shape[0], -1, block.shape[-1])
             blocks.append(jnp.matmul(rows, matrices).reshape(*block.shape[:-1], matrices.shape[-1]))
         return dataclasses.replace(spectrum, blocks=tuple(blocks))

@@ -163,7 +163,8 @@ class Harmonics(nnx.Module):
             divergent, rotational = self.tensors.get_value().pair_parts(*features.tensor)
             even.append(divergent)
             odd.append(rotational)
-        return Spectrum.of_parts(even + odd, self.max_degree, self.max_order)
+        divided = transform.mesh is not None
+        return Spectrum.of_parts(even + odd, self.max_degree, self.max_order, divided=divided)
 
     def synthesis(self, spectrum: Spectrum, width: Width) -> Features:
         """Spectra to grid, float32; `width` says how the channels divide."""

@@ -28,11 +28,13 @@ class Spectrum:
             beyond the largest degree or order, or at l < m, is zero.
         max_degree: largest degree.
         max_order: largest order.
+        divided: whether orders are divided over devices, so that no axis may be merged with theirs.
     """
 
     blocks: tuple[Float[Array, "k n 2 b C"], ...]
     max_degree: int = dataclasses.field(metadata={"static": True})
     max_order: int = dataclasses.field(metadata={"static": True})
+    divided: bool = dataclasses.field(default=False, metadata={"static": True})
 
     @classmethod
     def of(cls, array: Float[Array, "b l m 2 C"]) -> "Spectrum":
@@ -46,7 +48,9 @@ class Spectrum:
         return jnp.moveaxis(joined(self.blocks, self.max_degree + 1, self.max_order + 1), 3, 0)
 
     @classmethod
-    def of_parts(cls, parts: list[list[Parts]], max_degree: int, max_order: int) -> "Spectrum":
+    def of_parts(
+        cls, parts: list[list[Parts]], max_degree: int, max_order: int, *, divided: bool = False
+    ) -> "Spectrum":
         """From coefficients by order, block by block; parts of one block stand side by side as channels."""
         blocks = []
         for kinds in zip(*parts, strict=True):
@@ -54,7 +58,7 @@ class Spectrum:
                 kinds[0][r] if len(kinds) == 1 else jnp.concatenate([kind[r] for kind in kinds], -1) for r in (0, 1)
             ]
             blocks.append(by_degree(jnp.stack(both, 4)))
-        return cls(tuple(blocks), max_degree, max_order)
+        return cls(tuple(blocks), max_degree, max_order, divided)
 
     def parts(self, widths: list[int]) -> list[list[Parts]]:
         """The inverse of `of_parts`, for these numbers of channels."""
@@ -111,7 +115,7 @@ class Spectrum:
                 blocks.append(jnp.pad(values, missing + [(0, 0)] * 3))
             else:
                 blocks.append(jnp.zeros((*shape, *rest), self.dtype))
-        return Spectrum(tuple(blocks), max_degree, max_order)
+        return Spectrum(tuple(blocks), max_degree, max_order, self.divided)
 
     def energy(self) -> Float[Array, "b C"]:
         """Integral of the squared field over the unit sphere, by Parseval, per sample and channel; in float32 at least."""

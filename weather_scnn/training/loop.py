@@ -20,6 +20,7 @@ from weather_scnn.training.checkpoints import Checkpoints, Cursor, parameter_cou
 from weather_scnn.training.configuration import Config, Stage, differences
 from weather_scnn.training.curves import CurveDrawer
 from weather_scnn.training.divergence import divergence_error
+from weather_scnn.training.leaves import LeafStep
 from weather_scnn.training.log import Display, RunLog, scorecard_lines
 from weather_scnn.training.optimiser import TrainState, learning_rate_schedule
 from weather_scnn.training.placement import place
@@ -136,12 +137,14 @@ class _Loop:
         experiment, training = self.experiment, self.training
         mark = int(state.step)
         self.counted = mark
+        step = LeafStep(experiment.step, state, experiment.tables, experiment.scales)
+        del state  # its arrays are the step's now
         if self.stop.due(mark):
             raise self.stop.stopped(mark, saved=False)
         while mark < training.total_steps:
             first, stage = training.stage_at(mark)
             if mark == first:
-                state = state._replace(watch=state.watch.forget())
+                step.state = step.state._replace(watch=step.state.watch.forget())
             batches = experiment.loader.stream(
                 stage.rollout_steps,
                 batch_size=training.batch_size,
@@ -154,14 +157,14 @@ class _Loop:
             with contextlib.closing(batches):
                 for batch in batches:
                     window, forcings = place(batch, experiment.mesh)
-                    state, report = experiment.step(state, experiment.tables, window, forcings, experiment.scales)
+                    report = step(window, forcings)
                     mark += 1
                     self.pending.append((mark, report))
-                    self.after(mark, first, stage, state)
+                    self.after(mark, first, stage, step)
         self.checkpoints.wait()
-        return state
+        return step.state
 
-    def after(self, mark: int, first: int, stage: Stage, state: TrainState) -> None:
+    def after(self, mark: int, first: int, stage: Stage, step: LeafStep) -> None:
         """What is due after step `mark`: judge, tell, validate, save, stop."""
         training, total = self.training, self.training.total_steps
         stopping = self.stop.due(mark)
@@ -172,10 +175,10 @@ class _Loop:
         report = self.settle(0 if saving or telling or mark == first + 1 else 1)
         self.display.advance(mark)
         if telling:
-            row = self.row(mark, stage, state, report)
+            row = self.row(mark, stage, step.state, report)
             if watching and self.experiment.validation is not None:
                 card = self.experiment.validation(
-                    self.experiment.averaged(state), self.experiment.scales, stage.rollout_steps
+                    self.experiment.averaged(step.state), self.experiment.scales, stage.rollout_steps
                 )
                 row["validation_loss"] = card.loss
                 self.display.say(*scorecard_lines(mark, card))
@@ -186,7 +189,7 @@ class _Loop:
                 self.log.step(row, dict(zip(names, np.asarray(report.channel_errors).tolist())))
             self.display.report(row)
         if saving:
-            self.save(mark, first, stage, state)
+            self.save(mark, first, stage, step.state)
         if self.curves is not None and (saving or watching):
             self.curves.request(last=mark == total or stopping)
         if saving or watching or mark == first + 1:
