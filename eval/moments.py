@@ -7,11 +7,7 @@ follow from Σw e, Σw e², Σw e o′ and the sums of o′, o′², which depen
 memory once, and one product with the weights gives nine moments.
 """
 
-import concurrent.futures
 import dataclasses
-import functools
-import os
-import threading
 
 import numpy as np
 from jaxtyping import Bool, Float
@@ -20,8 +16,6 @@ from eval.metrics import ANOMALY_MOMENTS, BASE_MOMENTS, POOLED_MOMENTS
 
 # Float64 values of one batch: five arrays of this size stay within a core's second-level cache.
 _BATCH_VALUES = 2**15
-# Fewer parts than this, as of small maps, are done before threads would have begun.
-_PARTS_FOR_THREADS = 8
 # A squared anomaly below this part of the terms it is the difference of is rounding.
 _ROUNDING = 1e-13
 
@@ -100,12 +94,6 @@ class TruthSums:
         return TruthSums(*(getattr(self, field.name)[index] for field in dataclasses.fields(self)))
 
 
-@functools.cache
-def _threads() -> concurrent.futures.ThreadPoolExecutor:
-    """Of the inner loop, whose array operations leave the interpreter free."""
-    return concurrent.futures.ThreadPoolExecutor(os.cpu_count())
-
-
 def truth_sums(
     truth: Float[np.ndarray, "t v p"], anomaly: Float[np.ndarray, "t v p"] | None, weights: AreaWeights
 ) -> TruthSums:
@@ -131,17 +119,11 @@ def truth_sums(
 
 
 class Scratch:
-    """Arrays that the inner loop writes into again and again, one a thread: e, e², |e| and e·o′ of some maps."""
+    """An array that the inner loop writes into again and again: e, e², |e| and e·o′ of some maps."""
 
     def __init__(self, points: int):
         self._points = points
-        self._own = threading.local()
-
-    @property
-    def _array(self) -> np.ndarray:
-        if not hasattr(self._own, "array"):
-            self._own.array = np.empty(4 * max(_BATCH_VALUES, self._points))
-        return self._own.array
+        self._array = np.empty(4 * max(_BATCH_VALUES, points))
 
     @property
     def rows(self) -> int:
@@ -185,34 +167,24 @@ def error_sums(
     rows = scratch.rows
     one_level = min(levels, rows)
     some_leads = max(1, rows // levels)
-
-    def add(part: tuple[slice, slice]) -> None:
-        observed = truth[part]
-        batch = scratch.take(observed.shape[:2])
-        difference, square, size, product = batch
-        predicted = forecast[:, part[1]] if forecast.shape[0] == 1 else forecast[part]
-        # Infinities in a faulty forecast are told by their sum; warnings about them would say nothing more.
-        with np.errstate(invalid="ignore", over="ignore"):
-            np.subtract(predicted, observed, out=difference, dtype=np.float64)
-            np.multiply(difference, difference, out=square)
-            np.abs(difference, out=size)
-            if anomaly is not None:
-                np.multiply(difference, anomaly[part], out=product)
-                found[:, *part] = weights.sums(batch)
-            else:
-                found[:3, *part] = weights.sums(batch[:3])
-
-    parts = [
-        (slice(first, min(first + some_leads, leads)), slice(low, min(low + one_level, levels)))
-        for first in range(0, leads, some_leads)
-        for low in range(0, levels, one_level)
-    ]
-    # Each part has its own place in the result, so the order in which threads come to them does not matter.
-    if len(parts) < _PARTS_FOR_THREADS:
-        for part in parts:
-            add(part)
-    else:
-        list(_threads().map(add, parts))
+    for first in range(0, leads, some_leads):
+        lead = slice(first, min(first + some_leads, leads))
+        for low in range(0, levels, one_level):
+            part = (lead, slice(low, min(low + one_level, levels)))
+            observed = truth[part]
+            batch = scratch.take(observed.shape[:2])
+            difference, square, size, product = batch
+            predicted = forecast[:, part[1]] if forecast.shape[0] == 1 else forecast[part]
+            # Infinities in a faulty forecast are told by their sum; warnings about them would say nothing more.
+            with np.errstate(invalid="ignore", over="ignore"):
+                np.subtract(predicted, observed, out=difference, dtype=np.float64)
+                np.multiply(difference, difference, out=square)
+                np.abs(difference, out=size)
+                if anomaly is not None:
+                    np.multiply(difference, anomaly[part], out=product)
+                    found[:, *part] = weights.sums(batch)
+                else:
+                    found[:3, *part] = weights.sums(batch[:3])
     error, squared, absolute, products = found[..., :count]
     result = [np.broadcast_to(weights.total, error.shape), squared, absolute, error]
     if anomalies:
