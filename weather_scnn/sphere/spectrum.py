@@ -86,9 +86,6 @@ class Spectrum:
     def __add__(self, other: "Spectrum") -> "Spectrum":
         return jax.tree.map(jnp.add, self, other)
 
-    def __sub__(self, other: "Spectrum") -> "Spectrum":
-        return jax.tree.map(jnp.subtract, self, other)
-
     def scaled(self, factors: Float[Array, " C"], offsets: Float[Array, " C"] | None = None) -> "Spectrum":
         """Every channel times its factor; an offset is added to the coefficient of l = m = 0."""
         first, *others = (block * factors for block in self.blocks)
