@@ -17,6 +17,7 @@ from eval.forecasts import canonical, open_any
 from pipelines.regridding import WeightedRegridder, regrid_array
 from pipelines.regridding_weights import Weights, make_weights
 from weather_scnn.data.catalogue import WIND_PAIRS, identify, lookup
+from weather_scnn.data.reading_again import read_again
 from weather_scnn.data.units import conversion
 from weather_scnn.errors import UserError
 from weather_scnn.sphere.grid import Grid
@@ -38,6 +39,22 @@ def as_slice(positions: np.ndarray) -> slice | np.ndarray:
     if step > 0 and np.all(np.diff(positions) == step):
         return slice(int(positions[0]), int(positions[-1]) + 1, step)
     return positions
+
+
+def label(array: xr.DataArray, dim: str) -> str:
+    """First and last value of an axis, for messages."""
+    values = np.atleast_1d(array[dim].values) if dim in array.coords else np.arange(array.sizes[dim])
+    times = values.dtype.kind == "M"
+    return ":".join(np.datetime_as_string(value, "h") if times else f"{value}" for value in values[[0, -1]])
+
+
+def read_values(array: xr.DataArray, what: str, where: str) -> np.ndarray:
+    """Values of a lazy array; reading is tried again, as of clouds, before it is given up.
+
+    Raises:
+        UserError: it cannot be read, `what` and `where`.
+    """
+    return read_again(lambda: array.values, what=what, where=where)
 
 
 def chunk_length(array: xr.DataArray, dim: str) -> int:
@@ -168,6 +185,7 @@ class FieldReader:
         arrays: by name, alike, of dims (axis[, level], latitude, longitude); more than one are read together.
         conversion: applied to what was read.
         maximum_bytes: size of the cache.
+        where: the store, for what is said of a damaged chunk.
     """
 
     def __init__(
@@ -176,8 +194,10 @@ class FieldReader:
         conversion: Conversion = Conversion(),
         *,
         maximum_bytes: int = CACHE_BYTES,
+        where: str = "",
     ):
         self._arrays, self._conversion, self._maximum = dict(arrays), conversion, maximum_bytes
+        self._where = where
         first = next(iter(self._arrays.values()))
         self._dim, self._length = str(first.dims[0]), int(first.shape[0])
         each = sum(array.nbytes for array in self._arrays.values()) // max(1, self._length)
@@ -190,16 +210,18 @@ class FieldReader:
         self._lock = threading.Lock()
 
     def fields(self, name: str, positions: Sequence[int] | np.ndarray) -> list[np.ndarray]:
-        """One array of shape ([level,] latitude, longitude) for each position, in any order, with repeats."""
+        """One array of shape ([level,] latitude, longitude) for each position, in any order, with repeats.
+
+        Raises:
+            UserError: a chunk cannot be read.
+        """
         wanted = [int(position) for position in positions]
         with self._lock:
             found = {position: self._fields[position] for position in wanted if position in self._fields}
             for position in found:
                 self._fields.move_to_end(position)
             for start, stop in self._runs(sorted(set(wanted) - set(found))):
-                values = self._conversion(
-                    {key: array.isel({self._dim: slice(start, stop)}).values for key, array in self._arrays.items()}
-                )
+                values = self._conversion({key: self._read(key, start, stop) for key in self._arrays})
                 for position in range(start, stop):
                     if position in self._fields:
                         continue
@@ -209,6 +231,10 @@ class FieldReader:
             while self._bytes > self._maximum and len(self._fields) > 1:
                 self._bytes -= sum(array.nbytes for array in self._fields.popitem(last=False)[1].values())
             return [found[position][name] for position in wanted]
+
+    def _read(self, key: str, start: int, stop: int) -> np.ndarray:
+        part = self._arrays[key].isel({self._dim: slice(start, stop)})
+        return read_values(part, f"{key} cannot be read at {self._dim} {label(part, self._dim)}", self._where)
 
     def forget_before(self, position: int) -> None:
         """Lets go of fields before a position; they are read again if they are asked for."""

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import xarray as xr
 
-from eval.field_reading import Conversion, as_slice, chunk_length
+from eval.field_reading import Conversion, as_slice, chunk_length, label, read_values
 from eval.forecasts import open_any, open_forecast
 from weather_scnn.errors import UserError
 
@@ -88,6 +88,9 @@ class ForecastStore:
 
         Forecasts that the store has not, by `has`, are NaN. There is one member where the store has none, and one
         level where the variable has none.
+
+        Raises:
+            UserError: a chunk cannot be read.
         """
         needed = dict.fromkeys(part for name in names for part in self.conversion.together(name))
         stored = self.conversion({part: self._stored(part, inits, leads) for part in needed})
@@ -140,19 +143,24 @@ class ForecastStore:
         positions = np.array([int(np.flatnonzero(self.leads == lead)[0]) for lead in leads[present]], np.int64)
         if self.by_valid_time:
             parts = [
-                array.isel(
-                    time=np.clip(np.searchsorted(self.times, inits + lead), 0, self.times.size - 1),
-                    prediction_timedelta=position,
-                ).values
+                self._values(
+                    array.isel(
+                        time=np.clip(np.searchsorted(self.times, inits + lead), 0, self.times.size - 1),
+                        prediction_timedelta=position,
+                    )
+                )
                 for lead, position in zip(leads[present], positions)
             ]
             values = np.stack(parts, axis=1)
             values[~self.has(inits, leads[present])] = np.nan
         else:
-            values = array.isel(prediction_timedelta=as_slice(positions)).values
+            values = self._values(array.isel(prediction_timedelta=as_slice(positions)))
         if "number" not in array.dims:
             values = values[:, :, None]
         return values if "level" in array.dims else values[:, :, :, None]
+
+    def _values(self, array: xr.DataArray) -> np.ndarray:
+        return read_values(array, f"{array.name} cannot be read at time {label(array, 'time')}", self.path)
 
 
 def named_forecasts(texts: Sequence[str], model: str) -> list[tuple[str, str]]:

@@ -10,6 +10,7 @@ import pandas as pd
 import xarray as xr
 
 from weather_scnn.data.catalogue import identify
+from weather_scnn.data.stored_fields import open_by_tensorstore
 from weather_scnn.data.units import conversion, parse_unit
 from weather_scnn.data.writing import INCOMPLETE, STATUS
 from weather_scnn.errors import UserError
@@ -42,7 +43,9 @@ def open_any(path: str) -> xr.Dataset:
             warnings.filterwarnings(
                 "ignore", message="Failed to open Zarr store with consolidated", category=RuntimeWarning
             )
-            dataset = xr.open_dataset(path, engine=None if netcdf else "zarr", chunks=None, decode_timedelta=False)
+            dataset = None if netcdf else open_by_tensorstore(path)
+            if dataset is None:
+                dataset = xr.open_dataset(path, engine=None if netcdf else "zarr", chunks=None, decode_timedelta=False)
     except (OSError, ValueError, KeyError) as error:
         raise UserError(
             f"cannot be read as {'netCDF' if netcdf else 'Zarr'} ({str(error).splitlines()[0]})",

@@ -5,7 +5,7 @@ import math
 
 from eval.pairing import Comparison
 
-_BLOCK_BYTES = 16 * 2**20
+_BLOCK_BYTES = 8 * 2**20
 _PIECE_BYTES = 256 * 2**20
 _MOST_PIECES_WITH_MAPS = 16
 

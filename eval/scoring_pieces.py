@@ -6,6 +6,7 @@ Shapes: s systems, i init times, l lead times, n members, v levels, p points, r 
 import concurrent.futures
 import dataclasses
 import functools
+import threading
 from collections.abc import Callable, Iterator
 
 import numpy as np
@@ -54,6 +55,16 @@ def _thread_pools() -> threadpoolctl.ThreadpoolController:
     return threadpoolctl.ThreadpoolController()
 
 
+_LOCAL = threading.local()
+
+
+def _reading_thread() -> concurrent.futures.ThreadPoolExecutor:
+    """The thread that reads ahead for this one, whatever it scores: memory that a thread lets go of stays with it."""
+    if not hasattr(_LOCAL, "reader"):
+        _LOCAL.reader = concurrent.futures.ThreadPoolExecutor(1)
+    return _LOCAL.reader
+
+
 class PieceScorer:
     """Scores pieces of one group of variables; keeps its caches from piece to piece.
 
@@ -84,7 +95,7 @@ class PieceScorer:
             comparison.weights.regions.max(axis=0), (comparison.latitude.size, comparison.longitude.size)
         ).ravel()
         self._by_valid_time: dict[tuple[str, str, int], tuple] = {}
-        self._reader = concurrent.futures.ThreadPoolExecutor(1)
+        self._reader = _reading_thread()
         self._begun: tuple[Piece, concurrent.futures.Future[_ReadBlock]] | None = None
 
     def _members(self, system: str) -> int:

@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import statistics
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
@@ -54,23 +54,6 @@ class Window:
         anomaly = None if self.anomaly is None else self.anomaly[index]
         return Window(self.times[index], self.truth[index], anomaly, self.sums.at(index))
 
-    def joined(self, other: "Window", times: np.ndarray, mine: np.ndarray) -> "Window":
-        """This window and another as one of all `times`, of which `mine` are this one's."""
-
-        def merged(ours: np.ndarray, theirs: np.ndarray) -> np.ndarray:
-            whole = np.empty((times.size, *ours.shape[1:]), ours.dtype)
-            whole[mine], whole[~mine] = ours, theirs
-            return whole
-
-        anomaly = None
-        if self.anomaly is not None and other.anomaly is not None:
-            anomaly = merged(self.anomaly, other.anomaly)
-        sums = {
-            field.name: merged(getattr(self.sums, field.name), getattr(other.sums, field.name))
-            for field in dataclasses.fields(TruthSums)
-        }
-        return Window(times, merged(self.truth, other.truth), anomaly, TruthSums(**sums))
-
 
 @dataclasses.dataclass(frozen=True)
 class ReadFields:
@@ -103,7 +86,7 @@ def prepare_references(
     kinds += [WEEKLY] if WEEKLY in request.baselines else []
     kinds += [_BASELINE_MEAN] if comparison.pooled and CLIMATOLOGY in request.baselines else []
     for name in comparison.names if kinds else []:
-        reader = _reader(comparison.truth, comparison.truth_conversion, name, 0)
+        reader = _reader(comparison.truth, comparison.truth_conversion, name, 0, request.truth)
         for kind in kinds:
             if parts.holds(_reference(kind, name)):
                 continue
@@ -121,12 +104,11 @@ def prepare_references(
             parts.save(_reference(kind, name), {"keys": weeks, "means": means})
 
 
-def _reader(arrays: Mapping, conversion: Conversion, name: str, maximum_bytes: int) -> FieldReader:
+def _reader(arrays: Mapping, conversion: Conversion, name: str, maximum_bytes: int, where: str) -> FieldReader:
     """A reader of a variable, and of what must be read with it."""
     together = conversion.together(name)
-    return FieldReader(
-        {part: arrays[part] for part in together}, conversion, maximum_bytes=maximum_bytes * len(together)
-    )
+    maximum_bytes *= len(together)
+    return FieldReader({part: arrays[part] for part in together}, conversion, maximum_bytes=maximum_bytes, where=where)
 
 
 class References:
@@ -147,7 +129,9 @@ class References:
         comparison = self._comparison
         key = comparison.truth_conversion.together(name)
         if key not in self._truth:
-            self._truth[key] = _reader(comparison.truth, comparison.truth_conversion, name, self._bytes)
+            self._truth[key] = _reader(
+                comparison.truth, comparison.truth_conversion, name, self._bytes, comparison.request.truth
+            )
         return self._truth[key]
 
     def climatology(self, variable: str, position: int) -> FieldReader:
@@ -156,8 +140,8 @@ class References:
         assert store is not None
         key = conversion.together(variable), position
         if key not in self._climatology:
-            share = self._bytes // store.sizes["hour"]
-            self._climatology[key] = _reader(store.isel(hour=position), conversion, variable, share)
+            share, where = self._bytes // store.sizes["hour"], str(self._comparison.request.climatology)
+            self._climatology[key] = _reader(store.isel(hour=position), conversion, variable, share, where)
         return self._climatology[key]
 
 
@@ -222,9 +206,8 @@ class ValidTimeFields:
     def _at_day_and_hour(self, variable: str, times: np.ndarray) -> list[np.ndarray]:
         since_midnight = (times - times.astype("datetime64[D]")) / np.timedelta64(1, "h")
         days = day_numbers(times, self._calendar)
-        found = []
+        readers = self._climatology[variable]
         for hour, day, time in zip(since_midnight.tolist(), days.tolist(), times):
-            readers = self._climatology[variable]
             if hour not in readers:
                 raise UserError(
                     f"the climatology has no hour {hour:g} (it has {', '.join(map(str, readers))}), needed for {time}",
@@ -237,8 +220,13 @@ class ValidTimeFields:
                     where=str(self.comparison.request.climatology),
                     remedy="make a climatology of whole years",
                 )
-            found += readers[int(hour)].fields(variable, [self._days[day]])
-        return self._flat(found)
+        found = np.empty(times.size, object)
+        for hour in np.unique(since_midnight):
+            of_hour = np.flatnonzero(since_midnight == hour)
+            fields = readers[int(hour)].fields(variable, [self._days[day] for day in days[of_hour].tolist()])
+            for position, field in zip(of_hour, fields):
+                found[position] = field
+        return self._flat(list(found))
 
     def normal(self, times: np.ndarray) -> list[np.ndarray] | None:
         """What anomalies are taken from, at valid times; None if there is nothing for this variable."""
@@ -256,7 +244,17 @@ class ValidTimeFields:
             # Blocks of later lead times come before the next initial times, so the longest lead time is kept.
             oldest = times[0] - self.comparison.leads.max()
             self._truth.forget_before(int(np.searchsorted(self.comparison.truth_times, oldest)))
+            self._forget_days(oldest, times[-1])
         return ReadFields(times, known, self.truth(times[~known]), self.normal(times[~known]))
+
+    def _forget_days(self, oldest: np.datetime64, newest: np.datetime64) -> None:
+        """Lets go of the climatology's days before a period that lies in one year."""
+        if not self._climatology:
+            return
+        first, last = day_numbers(np.array([oldest, newest]), self._calendar).tolist()
+        if first < last and first in self._days and newest - oldest < np.timedelta64(365, "D"):
+            for reader in self._climatology[self.name].values() if self.name in self._climatology else ():
+                reader.forget_before(self._days[first])
 
     def window(self, read: "ReadFields") -> Window:
         """Truth and anomalies at the times of `read`; those of the window before are taken from it."""
@@ -265,23 +263,25 @@ class ValidTimeFields:
             # What was read ahead of a piece that failed has never become a window.
             known = np.zeros(read.times.size, bool)
             read = ReadFields(read.times, known, self.truth(read.times), self.normal(read.times))
-        found = self._fresh_window(read)
-        if last is not None and known.any():
-            found = last.at(read.times[known]).joined(found, read.times, known)
-        self._window = found
-        return found
-
-    def _fresh_window(self, read: "ReadFields") -> Window:
-        times = read.times[~read.known]
-        shape = (times.size, self.levels, self.points)
-        truth = np.array(read.truth).reshape(shape)
-        anomaly = None
+        anomalies = None
         if read.normal is not None:
             # Of two float32 fields the difference is rounded once, so float32 holds it to 6e-8 of itself.
-            anomaly = np.empty(shape, np.result_type(truth, *read.normal[:1]))
-            for row, field, usual in zip(anomaly, truth, read.normal):
-                np.subtract(field, usual, out=row)
-        return Window(times, truth, anomaly, truth_sums(truth, anomaly, self.comparison.weights))
+            anomalies = [field - usual for field, usual in zip(read.truth, read.normal)]
+        fresh = truth_sums(read.truth, anomalies, self.comparison.weights)
+        old = None if last is None or not known.any() else last.at(read.times[known])
+        found = Window(
+            read.times,
+            _merged(known, None if old is None else old.truth, read.truth),
+            None if anomalies is None else _merged(known, None if old is None else old.anomaly, anomalies),
+            TruthSums(
+                *(
+                    _merged(known, None if old is None else getattr(old.sums, part.name), getattr(fresh, part.name))
+                    for part in dataclasses.fields(TruthSums)
+                )
+            ),
+        )
+        self._window = found
+        return found
 
     def baseline(self, system: str, times: np.ndarray) -> np.ndarray:
         """A baseline that depends on the valid time alone: shape (time, level, point).
@@ -352,6 +352,17 @@ class ValidTimeFields:
             mean = self.comparison.climatology_conversion.scalar(fraction, mean)
             self._dry_fraction = mean.reshape(self.levels, self.points)
         return self._dry_fraction, self._at_day_and_hour(threshold, times)
+
+
+def _merged(known: np.ndarray, old: np.ndarray | None, fresh: Sequence[np.ndarray] | np.ndarray) -> np.ndarray:
+    """Rows that are known, from `old`, and the others, in the order of both."""
+    if old is None:
+        return np.asarray(fresh)
+    merged = np.empty((known.size, *old.shape[1:]), np.result_type(old, *fresh[:1]))
+    merged[known] = old
+    for row, values in zip(np.flatnonzero(~known), fresh):
+        merged[row] = values
+    return merged
 
 
 def _between(values: np.ndarray, known: np.ndarray) -> np.ndarray:

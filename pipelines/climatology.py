@@ -22,6 +22,7 @@ from pipelines.climatology_windows import samples, smooth_moments, smoothing_mat
 from pipelines.planning import BASE_BYTES, DEFAULT_MEMORY, Estimate, in_words, parse_bytes
 from weather_scnn.data.climatology import CALENDARS, DAYS, MONTH_DAY
 from weather_scnn.data.direct import MapReader, open_maps
+from weather_scnn.data.reading_again import period, read_again
 from weather_scnn.data.writing import StoreInProgress, begin_store, provenance
 from weather_scnn.errors import UserError
 
@@ -96,10 +97,9 @@ def _work(piece: Piece, *, job: str, request: Request, store: StoreInProgress) -
         shape = tuple(part.stop - part.start for part in (*([levels] if levels else []), *inside))
 
         def read(positions: np.ndarray) -> np.ndarray:
-            first, last = (np.datetime_as_string(times[positions[i]], "h") for i in (0, -1))
-            maps = running.read_again(
+            maps = read_again(
                 functools.partial(reader.read, piece.name, positions, levels),
-                what=f"{piece.name} cannot be read in {first}:{last}",
+                what=f"{piece.name} cannot be read in {period(times[positions])}",
                 where=request.input,
             )
             return maps[(..., *inside)]

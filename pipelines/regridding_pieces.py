@@ -23,6 +23,7 @@ from weather_scnn.data.catalogue import lookup
 from weather_scnn.data.derived_maps import open_derived_maps
 from weather_scnn.data.direct import MapReader, open_maps
 from weather_scnn.data.opening import coverage_fault
+from weather_scnn.data.reading_again import period, read_again
 from weather_scnn.data.sources import find_source, open_raw
 from weather_scnn.data.writing import StoreInProgress
 from weather_scnn.errors import UserError
@@ -86,10 +87,9 @@ class Opened:
         """Part of a field; reading is tried again before the part is given up and named."""
         positions = None if self.levels is None else self.levels.read[levels]
         stamps = self.reader.dataset["time"].values[times]
-        first, last = (np.datetime_as_string(stamps[i], "h") for i in (0, -1))
-        return running.read_again(
+        return read_again(
             functools.partial(self.reader.read, name, times, positions),
-            what=f"{name} cannot be read in {first}:{last}",
+            what=f"{name} cannot be read in {period(stamps)}",
             where=where,
         )
 

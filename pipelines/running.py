@@ -8,7 +8,6 @@ import logging
 import os
 import re
 import threading
-import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -16,6 +15,7 @@ from typing import Any
 import rich.progress
 
 from weather_scnn.data.catalogue import nearest_name
+from weather_scnn.data.reading_again import reason
 from weather_scnn.data.writing import Record
 from weather_scnn.errors import UserError
 from weather_scnn.progress import progress_bar
@@ -23,7 +23,6 @@ from weather_scnn.progress import progress_bar
 # Beam knows every runner but this by its short name.
 _DASK_RUNNER = "apache_beam.runners.dask.dask_runner.DaskRunner"
 _POLL_SECONDS = 2.0
-_PAUSES_SECONDS = (0.2, 1.0)
 
 # Threads of this process find here who waits for them.
 _LISTENERS: dict[str, Callable[[], None]] = {}
@@ -215,39 +214,6 @@ def _run_beam(
         client = getattr(getattr(pipeline, "result", None), "client", None)
         if client is not None:
             client.close()
-
-
-def read_again(read: Callable[[], Any], *, what: str, where: str) -> Any:
-    """Reads, twice again after an error; then names what cannot be read.
-
-    Args:
-        read: does the reading.
-        what: the part, with its variable and times.
-        where: the source.
-
-    Raises:
-        UserError: it cannot be read.
-    """
-    for pause in (*_PAUSES_SECONDS, None):
-        try:
-            return read()
-        except Exception as error:  # stores raise nearly any type for a damaged or unreachable chunk
-            if isinstance(error, UserError):
-                raise
-            if pause is None:
-                raise UserError(
-                    f"{what} ({type(error).__name__}: {reason(error)[:160]})",
-                    where=where,
-                    remedy="fetch that part again, then repeat the command: finished pieces are kept",
-                ) from error
-            time.sleep(pause)
-    raise AssertionError
-
-
-def reason(error: BaseException) -> str:
-    """The line of an error's text that says most."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return next((line for line in reversed(lines) if "Error" in line), lines[-1] if lines else type(error).__name__)
 
 
 def explained(error: BaseException, where: str) -> UserError:

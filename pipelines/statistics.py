@@ -17,6 +17,7 @@ from pipelines import running
 from pipelines.moments import Moments
 from pipelines.planning import BASE_BYTES, DEFAULT_MEMORY, Estimate, in_words, parse_bytes
 from weather_scnn.data.direct import MapReader, open_maps
+from weather_scnn.data.reading_again import period, read_again
 from weather_scnn.data.statistics import STATISTICS
 from weather_scnn.data.writing import Record, begin_record, provenance, refuse_to_overwrite, write_netcdf
 from weather_scnn.errors import UserError
@@ -134,9 +135,9 @@ def _work(piece: Piece, *, job: str, request: Request, record: Record) -> None:
         window, first = None, piece.start  # times from `first` on that increments still need
         for begin in range(piece.start, end, piece.times_in_block):
             stop = min(begin + piece.times_in_block, end)
-            block = running.read_again(
+            block = read_again(
                 functools.partial(reader.read, piece.name, slice(begin, stop), levels),
-                what=f"{piece.name} cannot be read in {_stamp(dataset, begin)}:{_stamp(dataset, stop - 1)}",
+                what=f"{piece.name} cannot be read in {period(dataset['time'].values[begin:stop])}",
                 where=request.input,
             )
             if begin < piece.stop:
@@ -155,10 +156,6 @@ def _work(piece: Piece, *, job: str, request: Request, record: Record) -> None:
             increments = _moments(nothing, weights)
         assert states is not None
         record.mark_done(piece.key, _packed(states, increments))
-
-
-def _stamp(dataset: xr.Dataset, index: int) -> str:
-    return np.datetime_as_string(dataset["time"].values[index], "h")
 
 
 def _packed(states: Moments, increments: Moments | None) -> bytes:

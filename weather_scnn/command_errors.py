@@ -1,6 +1,7 @@
 """How the command line tells errors: one line with what, where and the remedy, and exit status 1."""
 
 import errno
+import logging
 import sys
 from typing import Any
 
@@ -22,6 +23,8 @@ class Commands(typer.core.TyperGroup):
             line = explain(error)
             if line is None or ctx.params.get("debug"):
                 raise
+            # What Zarr had begun to read when a read failed, asyncio reports at exit, after all has been said.
+            logging.getLogger("asyncio").setLevel(logging.CRITICAL + 1)
             print(f"error: {line}", file=sys.stderr)
             raise typer.Exit(1) from None
 

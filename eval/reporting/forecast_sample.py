@@ -5,6 +5,7 @@ import dataclasses
 import numpy as np
 import xarray as xr
 
+from eval.field_reading import label, read_values
 from eval.forecasts import open_forecast, require_same_grid
 from eval.reporting.world_map import Globe
 from eval.scorecard import Field
@@ -23,12 +24,14 @@ class ForecastSample:
         truth: dims (time[, level], latitude, longitude).
         members: how many the ensemble has; 1 for a single forecast.
         globe: what maps share.
+        paths: of the forecast and of the truth.
     """
 
     forecast: xr.Dataset
     truth: xr.Dataset
     members: int
     globe: Globe
+    paths: tuple[str, str]
 
     @classmethod
     def open(cls, forecast_path: str, truth_path: str) -> "ForecastSample":
@@ -50,7 +53,7 @@ class ForecastSample:
             raise UserError(
                 "holds no valid time of the forecast", where=truth_path, remedy="give truth of the forecast's period"
             )
-        return cls(forecast, truth, members, Globe.of(truth))
+        return cls(forecast, truth, members, Globe.of(truth), (forecast_path, truth_path))
 
     @property
     def leads(self) -> np.ndarray:
@@ -83,9 +86,13 @@ class ForecastSample:
     def predicted(self, field: Field, init: np.datetime64, positions: int | np.ndarray) -> np.ndarray:
         """The forecast, (y, x) or (lead, y, x), float64."""
         array = field.of(self.forecast).sel(time=init).isel(prediction_timedelta=positions)
-        return array.transpose(..., "latitude", "longitude").values.astype(np.float64)
+        return self._values(array, self.paths[0])
 
     def observed(self, field: Field, times: np.datetime64 | np.ndarray) -> np.ndarray:
         """The truth, (y, x) or (time, y, x), float64."""
-        array = field.of(self.truth).sel(time=times)
-        return array.transpose(..., "latitude", "longitude").values.astype(np.float64)
+        return self._values(field.of(self.truth).sel(time=times), self.paths[1])
+
+    @staticmethod
+    def _values(array: xr.DataArray, where: str) -> np.ndarray:
+        what = f"{array.name} cannot be read at time {label(array, 'time')}"
+        return read_values(array.transpose(..., "latitude", "longitude"), what, where).astype(np.float64)

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from tests.conftest import travelling_waves
+from weather_scnn.data import reading_again
 from weather_scnn.data.audit import audit
 from weather_scnn.data.channels import Channels
 from weather_scnn.data.loader import WindowLoader
@@ -232,3 +233,17 @@ def test_real_analyses_are_read_directly_and_like_the_door(tmp_path):
     for name in names:
         theirs = dataset[name].isel(time=[1, 2]).transpose("time", ..., "latitude", "longitude")
         np.testing.assert_array_equal(values[name], theirs.values)
+
+
+@pytest.mark.parametrize("direct", [False, True])
+def test_a_damaged_chunk_is_told_by_its_times(reader_of, small_grid, tmp_path, monkeypatch, direct):
+    monkeypatch.setattr(reading_again, "_PAUSES_SECONDS", (0.0, 0.0))
+    reader = reader_of(travelling_waves(small_grid, TIMES))
+    for chunk in (tmp_path / "1-3.zarr/geopotential/c/17").rglob("*"):
+        if chunk.is_file():
+            chunk.write_bytes(chunk.read_bytes()[:10])
+    assert reader.direct is not None
+    reader = reader if direct else dataclasses.replace(reader, direct=None)
+    first = np.datetime_as_string(TIMES[17], "h")
+    with pytest.raises(UserError, match=rf"1-3.zarr: states cannot be read in {first}:{first} .*; fetch that part"):
+        reader.read(17, 18)

@@ -1,6 +1,7 @@
 """The scoring job on stores: baselines, layouts other people write, missing values, periods that do not meet."""
 
 import logging
+import shutil
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from eval.forecasts import lead_times, open_forecast
 from eval.metrics import combine_scores
 from eval.scorecard import format_number, pretty_units, summary_table
 from eval.scoring import open_scores, score
+from weather_scnn.data import reading_again
 from weather_scnn.errors import UserError
 
 
@@ -404,3 +406,22 @@ def test_geopotential_without_levels_is_scored(make, tmp_path, caplog, name, sco
         return
     scores = score(*paths, str(tmp_path / "s.nc"), bootstrap=0, progress=False)
     assert list(scores.data_vars) == [scored_as] and "not scored" not in caplog.text
+
+
+@pytest.mark.parametrize("stored", ["forecast", "truth", "climatology"])
+def test_a_damaged_chunk_is_named_and_leaves_no_scores(tmp_path, world, monkeypatch, stored):
+    monkeypatch.setattr(reading_again, "_PAUSES_SECONDS", (0.0, 0.0))
+    paths = dict(world)
+    paths[stored] = str(shutil.copytree(world[stored], tmp_path / "damaged.zarr"))
+    for chunk in (tmp_path / "damaged.zarr/geopotential/c").rglob("*"):
+        if chunk.is_file():
+            chunk.write_bytes(chunk.read_bytes()[:10])
+    with pytest.raises(UserError, match=r"damaged.zarr: geopotential cannot be read at (time|dayofyear) .*; fetch"):
+        score(
+            paths["forecast"],
+            paths["truth"],
+            str(tmp_path / "scores.nc"),
+            climatology=paths["climatology"],
+            progress=False,
+        )
+    assert not (tmp_path / "scores.nc").exists()

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from pipelines import running
 from pipelines.climatology import compute_climatology
 from pipelines.regrid import regrid
 from pipelines.statistics import compute_statistics
+from weather_scnn.data import reading_again
 from weather_scnn.data.checking import check_store
 from weather_scnn.data.opening import open_dataset
 from weather_scnn.data.statistics import read_statistics
@@ -150,7 +150,7 @@ def test_requests_that_fail_once_are_repeated(bucket, remote_store, tmp_path, fa
 
 
 def test_requests_that_go_on_failing_stop_the_job_and_it_resumes(bucket, remote_store, faults, monkeypatch):
-    monkeypatch.setattr(running, "_PAUSES_SECONDS", (0.01, 0.01))
+    monkeypatch.setattr(reading_again, "_PAUSES_SECONDS", (0.01, 0.01))
     output = f"{bucket}/stopped.zarr"
     options = {"variables": ["geopotential"], "no_beam": True, "progress": False}
     # Chunks of 24 to 29, 44: later pieces, read after earlier ones are done.

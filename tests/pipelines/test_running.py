@@ -18,6 +18,7 @@ from pipelines.climatology import compute_climatology
 from pipelines.regrid import regrid
 from pipelines.statistics import compute_statistics
 from weather_scnn.cli import app
+from weather_scnn.data import reading_again
 from weather_scnn.data.direct import MapReader
 from weather_scnn.data.opening import open_dataset
 from weather_scnn.errors import UserError
@@ -199,7 +200,7 @@ def test_statistics_go_on_from_what_was_read(source, whole, tmp_path, monkeypatc
             raise OSError("connection reset")
         return read(self, *arguments)
 
-    monkeypatch.setattr(running, "_PAUSES_SECONDS", ())
+    monkeypatch.setattr(reading_again, "_PAUSES_SECONDS", ())
     with monkeypatch.context() as patch:
         patch.setattr(MapReader, "read", fails_later)
         with pytest.raises(UserError, match="cannot be read in 2020"):
@@ -227,7 +228,7 @@ def test_a_hiccup_of_the_source_passes_unnoticed(source, whole, tmp_path, monkey
         return read(self, *arguments)
 
     monkeypatch.setattr(MapReader, "read", fails_once)
-    monkeypatch.setattr(running, "_PAUSES_SECONDS", (0.0, 0.0))
+    monkeypatch.setattr(reading_again, "_PAUSES_SECONDS", (0.0, 0.0))
     regrid(source, str(tmp_path / "grid.zarr"), TARGET, no_beam=True, progress=False)
     assert failed
     assert_same([open_dataset(str(tmp_path / "grid.zarr")).load()], whole[:1])

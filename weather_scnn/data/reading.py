@@ -1,9 +1,10 @@
 """States in the network's terms: standardised arrays of scalars and winds, and the forcings that are known ahead."""
 
 import dataclasses
+import functools
 import itertools
-from collections.abc import Iterable, Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import xarray as xr
@@ -12,6 +13,7 @@ from jaxtyping import Float
 from weather_scnn.data.channels import Channels, DataConfig
 from weather_scnn.data.normalisation import Normalisation
 from weather_scnn.data.opening import open_dataset
+from weather_scnn.data.reading_again import period, read_again
 from weather_scnn.data.solar import clock_features, toa_incident_solar_radiation
 from weather_scnn.data.stored_fields import StoredFields
 from weather_scnn.errors import UserError
@@ -57,6 +59,7 @@ class StateReader:
         normalisation: moments of the channels.
         grid: the store's grid.
         direct: the stored arrays, where they can be read without xarray.
+        path: of the store, for messages.
     """
 
     dataset: xr.Dataset
@@ -64,6 +67,7 @@ class StateReader:
     normalisation: Normalisation
     grid: Grid
     direct: StoredFields | None = None
+    path: str = ""
 
     @classmethod
     def open(
@@ -99,7 +103,7 @@ class StateReader:
         if "time" not in dataset.dims:
             raise UserError("has no time axis", where=path, remedy="give a store of states over time")
         direct = StoredFields.of(path, dataset, channels.variables, cache_bytes=int(chunk_cache_bytes))
-        return cls(dataset, channels, normalisation, grid, direct)
+        return cls(dataset, channels, normalisation, grid, direct, str(path))
 
     @property
     def times(self) -> np.ndarray:
@@ -132,12 +136,7 @@ class StateReader:
         needed = np.unique(positions)
         runs = np.split(needed, np.flatnonzero(np.diff(needed) > 1) + 1)
         ranges = [(int(run[0]), int(run[-1]) + 1) for run in runs if run.size]
-        if self.direct is not None:
-            blocks: Iterable[Mapping[str, np.ndarray]] = self.direct.read(ranges)
-        else:
-            whole = self.dataset[list(self.channels.variables)].transpose("time", ..., "latitude", "longitude")
-            loaded = (whole.isel(time=slice(*each)).load() for each in ranges)
-            blocks = ({str(name): array.values for name, array in each.data_vars.items()} for each in loaded)
+        blocks = self._blocks(ranges)
         flat = np.ravel(positions)
         order = np.argsort(flat, kind="stable")
         bounds = np.searchsorted(flat[order], [needed, needed + 1])
@@ -156,6 +155,24 @@ class StateReader:
                         target[place] = np.moveaxis(plane, 0, -1)
                 at += 1
         return StateArrays(*(array.reshape(*np.shape(positions), *array.shape[1:]) for array in found))
+
+    def _blocks(self, ranges: list[tuple[int, int]]) -> Iterable[Mapping[str, np.ndarray]]:
+        """Fields by variable of each range of times, (time[, level], latitude, longitude)."""
+        direct, times = self.direct, self.times
+
+        def named(read: Callable[[], Any], start: int, stop: int) -> Any:
+            what = f"states cannot be read in {period(times[start:stop])}"
+            return read_again(read, what=what, where=self.path)
+
+        if direct is not None and ranges:
+            return named(lambda: direct.read(ranges), ranges[0][0], ranges[-1][1])
+        whole = self.dataset[list(self.channels.variables)].transpose("time", ..., "latitude", "longitude")
+
+        def through_the_door(start: int, stop: int) -> dict[str, np.ndarray]:
+            part = whole.isel(time=slice(start, stop)).load()
+            return {str(name): array.values for name, array in part.data_vars.items()}
+
+        return (named(functools.partial(through_the_door, *each), *each) for each in ranges)
 
     def _kinds(self) -> list["_Standardised"]:
         """Scalars and the two components of winds, as they lie in the store."""
@@ -181,7 +198,11 @@ class StateReader:
             array = self.dataset[name]
             if "time" in array.dims:
                 array = array.isel(time=0)
-            values = array.transpose("latitude", "longitude").values
+            values = read_again(
+                lambda array=array: array.transpose("latitude", "longitude").values,  # type: ignore[misc]
+                what=f"{name} cannot be read",
+                where=self.path,
+            )
             if not np.isfinite(values).all():
                 raise UserError(f"the static field {name} has NaNs", remedy="fill them, or leave the field out")
             out[..., index] = (values - moments.static_mean[index]) / moments.static_std[index]

@@ -16,11 +16,30 @@ import fsspec.config
 import numpy as np
 import tensorstore
 import xarray as xr
+import xarray_tensorstore
 import zarr
 
 _logger = logging.getLogger(__name__)
 _SCHEMES = {"file": "file://", "local": "file://", "gs": "gs://", "gcs": "gs://", "s3": "s3://"}
 _AXES = ("time", "level", "latitude", "longitude")
+
+
+def open_by_tensorstore(path: str) -> xr.Dataset | None:
+    """A Zarr store as xarray's own reader gives it, lazily, its fields read by TensorStore in half the time.
+
+    Returns:
+        The dataset; None where TensorStore's numbers would not be the values, as of packed ones, or where it cannot
+        open the store: xarray's reader is then to be tried.
+    """
+    if _scheme_and_root(path) is None:
+        return None
+    try:
+        dataset = xarray_tensorstore.open_zarr(str(path))
+    except (OSError, ValueError, KeyError, TypeError, NotImplementedError) as error:
+        _logger.info("%s is read through xarray (%s)", path, error)
+        return None
+    # What xarray decodes, such as times among the variables, TensorStore gives as stored.
+    return dataset if all(array.dtype.kind == "f" for array in dataset.data_vars.values()) else None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,17 +72,16 @@ class StoredFields:
         try:
             found = cls._open(str(path), dataset, names, cache_bytes)
             return found if found is not None and found._agrees_with(dataset) else None
-        except (OSError, ValueError, KeyError, NotImplementedError) as error:
+        except (OSError, ValueError, KeyError, NotImplementedError, RuntimeError) as error:
             _logger.info("%s is read through xarray (%s)", path, error)
             return None
 
     @classmethod
     def _open(cls, path: str, dataset: xr.Dataset, names: Sequence[str], cache_bytes: int) -> "StoredFields | None":
-        filesystem, root = fsspec.core.url_to_fs(path)
-        protocol = filesystem.protocol if isinstance(filesystem.protocol, str) else filesystem.protocol[0]
-        scheme = _SCHEMES.get(protocol)
-        if scheme is None or not filesystem.isdir(root) or (scheme != "file://" and _needs_fsspec(protocol)):
+        found = _scheme_and_root(path)
+        if found is None:
             return None
+        scheme, root = found
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message=".*consolidated metadata", category=RuntimeWarning)
             raw = xr.open_zarr(path, chunks=None, decode_timedelta=False)
@@ -120,6 +138,16 @@ class StoredFields:
         values = values.transpose([dims.index(axis) for axis in _AXES if axis in dims])
         values = values[..., _as_slice(self.positions["latitude"]), :]
         return values[..., _as_slice(self.positions["longitude"])]
+
+
+def _scheme_and_root(path: str) -> tuple[str, str] | None:
+    """TensorStore's name of the kind of place and where in it the store is; None if it is to be reached by fsspec."""
+    filesystem, root = fsspec.core.url_to_fs(str(path))
+    protocol = filesystem.protocol if isinstance(filesystem.protocol, str) else filesystem.protocol[0]
+    scheme = _SCHEMES.get(protocol)
+    if scheme is None or not filesystem.isdir(root) or (scheme != "file://" and _needs_fsspec(protocol)):
+        return None
+    return scheme, root
 
 
 def _needs_fsspec(protocol: str) -> bool:

@@ -1,0 +1,49 @@
+"""Reading that is tried again before it is given up: clouds fail for a moment, damaged chunks for good."""
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from weather_scnn.errors import UserError
+
+_PAUSES_SECONDS = (0.2, 1.0)
+
+
+def read_again(read: Callable[[], Any], *, what: str, where: str) -> Any:
+    """Reads, twice again after an error; then names what cannot be read.
+
+    Args:
+        read: does the reading.
+        what: the part, with its variable and times.
+        where: the source.
+
+    Raises:
+        UserError: it cannot be read.
+    """
+    for pause in (*_PAUSES_SECONDS, None):
+        try:
+            return read()
+        except Exception as error:  # stores raise nearly any type for a damaged or unreachable chunk
+            if isinstance(error, UserError):
+                raise
+            if pause is None:
+                raise UserError(
+                    f"{what} ({type(error).__name__}: {reason(error)[:160]})",
+                    where=where,
+                    remedy="fetch that part again, then repeat the command: what is finished is kept",
+                ) from error
+            time.sleep(pause)
+    raise AssertionError
+
+
+def reason(error: BaseException) -> str:
+    """The line of an error's text that says most."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return next((line for line in reversed(lines) if "Error" in line), lines[-1] if lines else type(error).__name__)
+
+
+def period(times: np.ndarray) -> str:
+    """First and last of some times, for messages."""
+    return ":".join(np.datetime_as_string(each, "h") for each in (times[0], times[-1]))
