@@ -11,7 +11,7 @@ import numpy as np
 from eval.metrics import ENSEMBLE_MOMENTS, SEEPS_MOMENTS
 from eval.moments import moments_of
 from eval.pairing import Comparison
-from eval.score_maps import MAP_MOMENTS
+from eval.score_maps import MAP_MOMENTS, WIND_MAP_MOMENTS
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,7 +25,7 @@ class PieceArrays:
         ensemble: the same with `ENSEMBLE_MOMENTS`; empty without ensembles.
         seeps: the same with `SEEPS_MOMENTS`.
         missing: by variable, (2, i, l): points left out for the truth, and for the forecast.
-        maps: by variable, (s, moment, map lead, v, p).
+        maps: by field, (s, moment, map lead, v, p); a wind vector's with `WIND_MAP_MOMENTS`.
         zonal: by field, (1 + s, spectrum lead, v, wavenumber), the truth first; sums over init times.
         degree: by field, (1 + s, spectrum lead, v, degree).
         spectrum_count: by field, (spectrum lead, v).
@@ -85,8 +85,9 @@ class PieceArrays:
             seeps=per_init(len(SEEPS_MOMENTS), with_seeps),
             missing={name: np.zeros((2, inits, leads.size), np.int64) for name in names},
             maps={
-                name: np.zeros((len(systems), len(MAP_MOMENTS), comparison.map_leads.size, levels[name], points))
-                for name in (names if comparison.map_leads.size else [])
+                name: np.zeros((len(systems), len(kept), comparison.map_leads.size, levels[name], points))
+                for name, kept in ((each, WIND_MAP_MOMENTS if each == vector else MAP_MOMENTS) for each in fields)
+                if comparison.map_leads.size
             },
             zonal={
                 name: np.zeros((len(systems) + 1, spectrum, levels[name], wavenumbers))

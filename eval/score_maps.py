@@ -1,7 +1,9 @@
 """Scores of every point of the map, from sums over init times.
 
-Shapes: s systems, l lead times, v levels, p points.
+Shapes: s systems, l lead times, v levels, p points, c components: 1, or the 2 of a wind vector.
 """
+
+from collections.abc import Sequence
 
 import numpy as np
 import xarray as xr
@@ -19,6 +21,19 @@ MAP_MOMENTS = (
     "seeps_count",
     "seeps",
 )
+#: Of a wind vector: what has a sign is summed by component.
+WIND_MAP_MOMENTS = (
+    "count",
+    "eastward_error",
+    "northward_error",
+    "squared_error",
+    "absolute_error",
+    "anomaly_product",
+    "forecast_anomaly_squared",
+    "truth_anomaly_squared",
+    "eastward_truth_anomaly",
+    "northward_truth_anomaly",
+)
 MAP_DEFINITIONS = {
     "bias": "mean over init times of f - o",
     "rmse": "root of the mean over init times of (f - o)^2",
@@ -35,62 +50,79 @@ _ROUNDING = 1e-12
 _NO_ANOMALY = 1e-7
 
 
+def _signed(kind: str, moments: Sequence[str]) -> list[str]:
+    """The moments of this kind that have a sign, one for each component."""
+    return [name for name in moments if name in (kind, f"eastward_{kind}", f"northward_{kind}")]
+
+
 def add_to_map_sums(
     sums: Float[np.ndarray, "s moment v p"],
-    fields: list[np.ndarray | None],
-    truth: Float[np.ndarray, "v p"],
-    anomaly: Float[np.ndarray, "v p"] | None,
+    fields: Sequence[Float[np.ndarray, "c v p"] | None],
+    truth: Float[np.ndarray, "c v p"],
+    anomaly: Float[np.ndarray, "c v p"] | None,
 ) -> None:
     """Adds one valid time; points where any of the fields is missing are left out of all systems.
 
     A system that has nothing at a level is left out there itself.
 
     Args:
-        sums: of one lead time, `MAP_MOMENTS` along the second axis.
-        fields: one of shape (level, point) for each system, None where a system has it not.
+        sums: of one lead time, `MAP_MOMENTS` along the second axis, or `WIND_MAP_MOMENTS` of two components.
+        fields: one for each system, None where a system has it not.
         truth: what happened.
         anomaly: truth minus climatology; None leaves the moments of anomalies 0.
     """
+    moments = MAP_MOMENTS if len(truth) == 1 else WIND_MAP_MOMENTS
     errors = [None if field is None else field - truth for field in fields]
-    valid = np.isfinite(truth)
+    valid = np.isfinite(truth).all(axis=0)
     if anomaly is not None:
-        valid &= np.isfinite(anomaly)
-    for error in errors:
-        if error is not None:
-            here = np.isfinite(error)
+        valid &= np.isfinite(anomaly).all(axis=0)
+    finite = [None if error is None else np.isfinite(error).all(axis=0) for error in errors]
+    for here in finite:
+        if here is not None:
             valid &= here | ~here.any(axis=-1, keepdims=True)
-    for target, error in zip(sums, errors):
-        if error is None:
+    for target, error, here in zip(sums, errors, finite):
+        if error is None or here is None:
             continue
-        used = valid & np.isfinite(error).any(axis=-1, keepdims=True)
+        used = valid & here.any(axis=-1, keepdims=True)
         error = np.where(used, error, 0.0)
-        target[0] += used
-        target[1] += error
-        target[2] += error**2
-        target[3] += np.abs(error)
+        size = np.abs(error[0]) if len(error) == 1 else np.hypot(*error)
+        added = {"count": used, "squared_error": (error**2).sum(axis=0), "absolute_error": size}
+        added |= dict(zip(_signed("error", moments), error))
         if anomaly is not None:
             observed = np.where(used, anomaly, 0.0)
             predicted = error + observed
             # Less than the rounding of a float32 anomaly is none: the climatology as a forecast has exactly none.
             predicted[np.abs(predicted) <= _NO_ANOMALY * np.abs(observed)] = 0.0
-            target[4] += predicted * observed
-            target[5] += predicted**2
-            target[6] += observed**2
-            target[7] += observed
+            added["anomaly_product"] = (predicted * observed).sum(axis=0)
+            added["forecast_anomaly_squared"] = (predicted**2).sum(axis=0)
+            added["truth_anomaly_squared"] = (observed**2).sum(axis=0)
+            added |= dict(zip(_signed("truth_anomaly", moments), observed))
+        for name, values in added.items():
+            target[moments.index(name)] += values
 
 
 def map_scores(sums: xr.DataArray) -> xr.DataArray:
-    """Maps of dims (system, metric, lead_time[, level], latitude, longitude) from sums with `moment` for `metric`."""
-    part = {str(name): sums.sel(moment=name, drop=True) for name in sums["moment"].values}
+    """Maps of dims (system, metric, lead_time[, level], latitude, longitude) from sums with moments for `metric`.
+
+    Args:
+        sums: with `moment`, or with `wind_moment` of a wind vector, which has neither bias nor SEEPS: they are NaN.
+    """
+    axis = "moment" if "moment" in sums.dims else "wind_moment"
+    moments = [str(name) for name in sums[axis].values]
+    part = {name: sums.sel({axis: name}, drop=True) for name in moments}
     count = part["count"].where(part["count"] > 0)
     product = part["forecast_anomaly_squared"] * part["truth_anomaly_squared"]
     square = part["truth_anomaly_squared"]
     known = square.where(square > 0)
     mse = part["squared_error"] / count
-    error_variance = (mse - (part["error"] / count) ** 2).clip(min=0.0)
-    variance = square / count - (part["truth_anomaly"] / count) ** 2
+    mean_error, mean_anomaly = (
+        [part[name] / count for name in _signed(kind, moments)] for kind in ("error", "truth_anomaly")
+    )
+    error_variance = (mse - sum(each**2 for each in mean_error)).clip(min=0.0)
+    variance = square / count - sum(each**2 for each in mean_anomaly)
+    none = xr.full_like(mse, np.nan)
     metrics = {
-        "bias": part["error"] / count,
+        "bias": mean_error[0] if axis == "moment" else none,
         "rmse": mse**0.5,
         "mse": mse,
         "mae": part["absolute_error"] / count,
@@ -99,7 +131,7 @@ def map_scores(sums: xr.DataArray) -> xr.DataArray:
         ),
         "activity": (part["forecast_anomaly_squared"] / known) ** 0.5,
         "explained_variance": 1.0 - error_variance / variance.where(variance > _ROUNDING * square / count),
-        "seeps": part["seeps"] / part["seeps_count"].where(part["seeps_count"] > 0),
+        "seeps": part["seeps"] / part["seeps_count"].where(part["seeps_count"] > 0) if axis == "moment" else none,
     }
     maps = xr.concat([metrics[name] for name in MAP_METRICS], dim="metric").assign_coords(metric=list(MAP_METRICS))
     order = ["system", "metric", "lead_time", *(["level"] if "level" in sums.dims else []), "latitude", "longitude"]

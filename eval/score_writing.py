@@ -31,7 +31,7 @@ from eval.moments import moments_of
 from eval.pairing import Comparison
 from eval.parts import Parts
 from eval.piece_sizes import Piece
-from eval.score_maps import MAP_DEFINITIONS, MAP_MOMENTS, map_scores
+from eval.score_maps import MAP_DEFINITIONS, MAP_MOMENTS, WIND_MAP_MOMENTS, map_scores
 from eval.uncertainty import SEED, STATISTICS, block_length, intervals_and_differences
 from weather_scnn.errors import UserError
 
@@ -165,21 +165,23 @@ class ScoreWriter:
         comparison = self.comparison
         shape = (comparison.latitude.size, comparison.longitude.size)
         total = np.sum(found, axis=0)
+        parts = comparison.vectors.get(field, (field,))
+        axis, moments = ("moment", MAP_MOMENTS) if len(parts) == 1 else ("wind_moment", WIND_MAP_MOMENTS)
         coordinates = {
             "system": comparison.systems,
-            "moment": list(MAP_MOMENTS),
+            axis: list(moments),
             "lead_time": comparison.leads[comparison.map_leads],
             "latitude": comparison.latitude,
             "longitude": comparison.longitude,
         }
-        dims = ["system", "moment", "lead_time", "level", "latitude", "longitude"]
+        dims = ["system", axis, "lead_time", "level", "latitude", "longitude"]
         sums = self._array(total.reshape(*total.shape[:-1], *shape), dims, coordinates, field, 3)
         old = self._old_group("map_sums")
         if old is not None:
             sums = sums + old[field].load().values
         sums.attrs = self._attributes(field)
         scores = map_scores(sums)
-        if not comparison.has_normal(field):
+        if not all(comparison.has_normal(part) for part in parts):
             scores = scores.where(~scores["metric"].isin(["acc", "activity"]))
         return {"maps": xr.Dataset({field: scores}), "map_sums": xr.Dataset({field: sums})}
 

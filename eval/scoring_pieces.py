@@ -20,10 +20,10 @@ from eval.moments import Scratch, climatology_sums, error_sums
 from eval.pairing import Comparison
 from eval.parts import Parts
 from eval.piece_arrays import PieceArrays
+from eval.piece_maps import add_maps
 from eval.piece_sizes import Piece, blocks_of
 from eval.piece_spectra import add_spectra
 from eval.precipitation import dry_threshold, seeps
-from eval.score_maps import add_to_map_sums
 from eval.valid_time_fields import ReadFields, References, ValidTimeFields, Window
 from eval.wind_vectors import error_lengths, masked_vector_moments, vector_moments
 from weather_scnn.data.catalogue import lookup
@@ -292,7 +292,7 @@ class PieceScorer:
             self._seeps(block, name, init, leads, arrays, row)
         if self.vector is not None:
             self._vector(self.vector, block, init, masked, arrays, row)
-        self._maps(block, init, arrays)
+        add_maps(self, block, init, arrays)
         add_spectra(self, block, init, arrays)
 
     def _vector(
@@ -365,6 +365,12 @@ class PieceScorer:
         time = self.comparison.inits[init] + self.comparison.leads[lead]
         return window.truth[window.positions(np.array([time]))[0]]
 
+    def anomaly_at(self, block: _Block, name: str, init: int, lead: int) -> np.ndarray | None:
+        """The truth's anomaly, shape (v, p); None without a climatology of the variable."""
+        window = block.windows[name]
+        time = self.comparison.inits[init] + self.comparison.leads[lead]
+        return None if window.anomaly is None else window.anomaly[window.positions(np.array([time]))[0]]
+
     def _seeps(self, block: _Block, name: str, init: int, leads: np.ndarray, arrays: PieceArrays, row: int) -> None:
         if name not in arrays.seeps:
             return
@@ -389,16 +395,3 @@ class PieceScorer:
                 arrays.put_seeps(name, system, row, lead, sums)
                 if int(lead) in map_numbers:
                     arrays.add_seeps_map(name, system, map_numbers[int(lead)], used, score)
-
-    def _maps(self, block: _Block, init: int, arrays: PieceArrays) -> None:
-        comparison = self.comparison
-        for number, lead in enumerate(comparison.map_leads):
-            for name in self.names if block.leads.start <= lead < block.leads.stop else ():
-                if not self.present[name][init, lead]:
-                    continue
-                window = block.windows[name]
-                at = window.positions(np.array([comparison.inits[init] + comparison.leads[lead]]))[0]
-                fields = [self.field(block, system, name, init, lead) for system in comparison.systems]
-                means = [None if field is None else field.mean(axis=0, dtype=np.float64) for field in fields]
-                anomaly = None if window.anomaly is None else window.anomaly[at]
-                add_to_map_sums(arrays.maps[name][:, :, number], means, window.truth[at], anomaly)

@@ -26,7 +26,7 @@ class _ErrorMap:
     limits: tuple[float | None, float | None]
 
 
-# The first three are shown at once, the others on request.
+# The first three of those that a field has are shown at once, the others on request.
 _FIRST = 3
 _ERROR_MAPS = {
     "bias": _ErrorMap("RdBu_r", "both", (None, None)),
@@ -105,18 +105,18 @@ def forecast_section(subject: Subject, sample: ForecastSample) -> str:
     return page.section("maps", "A forecast, the truth and the error", page.paragraph(text, kind="note"), *parts)
 
 
-def _error_map(subject: Subject, globe: Globe, field: Field, metric: str, array: xr.DataArray, lead: str) -> str:
-    """The map of one score; empty where it has no values."""
+def _error_map(
+    subject: Subject, globe: Globe, field: Field, metric: str, array: xr.DataArray, lead: str, *, pixels: int
+) -> str:
+    """The map of one score."""
     style, name = _ERROR_MAPS[metric], score_name(metric, subject.scores.attrs)
     at = array.sel(metric=metric).transpose("latitude", "longitude").values.astype(np.float64)
-    if not np.isfinite(at).any():
-        return ""
     largest = float(np.nanpercentile(np.abs(at), 99.5)) or 1.0
     low, high = (bound if bound is not None else end for bound, end in zip(style.limits, (-largest, largest)))
     units = {"none": "", "field": field.units, "squared": f"({field.units})²" if field.units else ""}[name.units]
     figure = world_map(
         at, globe, title=name.title, units=units, colours=style.colours, limits=(low, high), ends=style.ends,
-        pixels=640 if metric in list(_ERROR_MAPS)[:_FIRST] else 320,
+        pixels=pixels,
     )  # fmt: skip
     shown = subject.output.figure(
         figure,
@@ -138,19 +138,23 @@ def error_section(subject: Subject, globe: Globe) -> str:
     chosen = dict.fromkeys(int(np.abs(leads - np.timedelta64(hours, "h")).argmin()) for hours in MAP_HOURS)
     parts = []
     for position in chosen:
-        for field in headline_fields(subject.scalar_fields, MAP_FIELDS):
+        for field in headline_fields(subject.fields, MAP_FIELDS):
             if field.variable not in group or (field.level is not None and field.level not in group["level"].values):
                 continue
             array, lead = (
                 field.of(group).sel(system=subject.main).isel(lead_time=position),
                 format_lead(leads[position]),
             )
-            drawn = [
-                _error_map(subject, globe, field, metric, array, lead) if metric in array["metric"].values else ""
+            held = [
+                metric
                 for metric in _ERROR_MAPS
+                if metric in array["metric"].values and np.isfinite(array.sel(metric=metric)).any()
             ]
-            first, others = ([each for each in part if each] for part in (drawn[:_FIRST], drawn[_FIRST:]))
-            if first or others:
+            first, others = (
+                [_error_map(subject, globe, field, metric, array, lead, pixels=pixels) for metric in part]
+                for part, pixels in ((held[:_FIRST], 640), (held[_FIRST:], 320))
+            )
+            if first:
                 parts.append(f"<h3>{page.escape(field.label)}, {lead} ahead</h3>")
                 parts.append(page.panels(first, kind="maps"))
             if others:

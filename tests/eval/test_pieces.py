@@ -145,7 +145,7 @@ def test_maps_average_to_the_scores(whole, make):
     maps, scores = open_scores(whole, group="maps"), open_scores(whole)
     area = xr.DataArray(np.diff(np.sin(np.radians(np.linspace(-90, 90, 9)))), dims="latitude")
     assert maps["geopotential"].dims == ("system", "metric", "lead_time", "level", "latitude", "longitude")
-    for name in ("geopotential", "2m_temperature"):
+    for name in ("geopotential", "2m_temperature", "wind_vector"):
         field = maps[name].astype(float)
         mean = (field.sel(metric="rmse") ** 2).weighted(area).mean(["latitude", "longitude"])
         expected = scores[name].sel(metric="mse", region="global", lead_time=maps["lead_time"], system=maps["system"])
@@ -168,6 +168,46 @@ def test_maps_average_to_the_scores(whole, make):
     usual = maps["2m_temperature"].sel(system="climatology", metric="explained_variance")
     np.testing.assert_allclose(usual, 0.0, atol=1e-6)
     assert np.isnan(maps["2m_temperature"].sel(metric="seeps")).all()
+
+
+def test_maps_of_wind_vectors_by_hand(world, make, tmp_path):
+    """A point without one component in one truth is left out there, of the vector alone and of all systems."""
+    truth, forecast, lead = make.truth(), make.forecast(make.truth()), np.timedelta64(24, "h")
+    lead = lead.astype("timedelta64[ns]")
+    valid = forecast["time"].values + lead
+    truth["u_component_of_wind"].loc[{"time": valid[3], "level": 850}][4, 5] = np.nan
+    paths = {name: make.write(each, tmp_path / f"{name}.zarr") for name, each in {"t": truth, "f": forecast}.items()}
+    options = OPTIONS | {"maps": ("24h",), "spectra": (), "baselines": ("climatology",)}
+    options["variables"] = ("u_component_of_wind", "v_component_of_wind")
+    score(paths["f"], paths["t"], str(tmp_path / "s.nc"), climatology=world["climatology"], **options)
+    maps = open_scores(str(tmp_path / "s.nc"), group="maps").sel(level=850)
+    usual = make.climatology().sel(hour=0, dayofyear=1, level=850)
+    predicted, observed, normal = [], [], []
+    for name in ("u_component_of_wind", "v_component_of_wind"):
+        predicted.append(forecast[name].sel(prediction_timedelta=lead, level=850).values.astype(float))
+        observed.append(truth[name].sel(time=valid, level=850).values.astype(float))
+        normal.append(usual[name].values.astype(float))
+    f, o, c = np.stack(predicted), np.stack(observed), np.stack(normal)[:, None]
+    used = np.isfinite(o).all(axis=0)
+    assert used.sum() == used.size - 1
+    count, e, fa, oa = used.sum(axis=0), *(np.where(used, each, 0.0) for each in (f - o, f - c, o - c))
+    mse, square = (e**2).sum(axis=(0, 1)) / count, (oa**2).sum(axis=(0, 1)) / count
+    error_mean, anomaly_mean = (((each.sum(axis=1) / count) ** 2).sum(axis=0) for each in (e, oa))
+    expected = {
+        "mse": mse,
+        "rmse": np.sqrt(mse),
+        "mae": np.sqrt((e**2).sum(axis=0)).sum(axis=0) / count,
+        "acc": (fa * oa).sum(axis=(0, 1)) / np.sqrt((fa**2).sum(axis=(0, 1)) * (oa**2).sum(axis=(0, 1))),
+        "activity": np.sqrt((fa**2).sum(axis=(0, 1)) / (oa**2).sum(axis=(0, 1))),
+        "explained_variance": 1 - (mse - error_mean) / (square - anomaly_mean),
+    }
+    found = maps["wind_vector"].sel(system="model", lead_time=lead)
+    for metric, values in expected.items():
+        np.testing.assert_allclose(found.sel(metric=metric), values, rtol=2e-4, atol=2e-4, err_msg=metric)
+    assert np.isnan(found.sel(metric=["bias", "seeps"])).all()
+    assert np.all(maps["wind_vector"].sel(system="climatology", metric="acc") == 0)
+    at_the_point = maps["v_component_of_wind"].sel(system="model", metric="mse", lead_time=lead).values[4, 5]
+    assert at_the_point == pytest.approx(np.mean((f - o)[1, :, 4, 5] ** 2), rel=1e-4)
 
 
 def test_spectra_hold_the_variance(whole, make):

@@ -22,6 +22,8 @@ import zarr
 _logger = logging.getLogger(__name__)
 _SCHEMES = {"file": "file://", "local": "file://", "gs": "gs://", "gcs": "gs://", "s3": "s3://"}
 _AXES = ("time", "level", "latitude", "longitude")
+# By itself TensorStore asks a cloud that refuses it for a quarter of an hour.
+_PATIENCE = {"gcs_request_retries": {"max_retries": 6}}
 
 
 def open_by_tensorstore(path: str) -> xr.Dataset | None:
@@ -34,7 +36,7 @@ def open_by_tensorstore(path: str) -> xr.Dataset | None:
     if _scheme_and_root(path) is None:
         return None
     try:
-        dataset = xarray_tensorstore.open_zarr(str(path))
+        dataset = xarray_tensorstore.open_zarr(str(path), context=tensorstore.Context(_PATIENCE))
     except (OSError, ValueError, KeyError, TypeError, NotImplementedError) as error:
         _logger.info("%s is read through xarray (%s)", path, error)
         return None
