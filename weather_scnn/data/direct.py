@@ -22,6 +22,7 @@ from weather_scnn.data.canonical import name_axes
 from weather_scnn.data.catalogue import identify, lookup
 from weather_scnn.data.opening import open_with_notes
 from weather_scnn.data.sources import find_source, open_raw
+from weather_scnn.data.stored_fields import open_by_tensorstore
 from weather_scnn.errors import UserError
 
 _AXES = ("time", "level", "latitude", "longitude")
@@ -33,7 +34,7 @@ class _Recipe:
     """How a canonical field lies in the store.
 
     Attributes:
-        array: the stored array: Zarr's where it needs no decoding, else xarray's lazy variable.
+        array: the stored array: where it needs no decoding TensorStore's or else Zarr's, otherwise xarray's lazy variable.
         axes: canonical name of every stored axis.
         indices: position on the stored axis of every entry of the canonical one.
         scale: factor of the units.
@@ -193,7 +194,7 @@ def _recipes(path: str, raw: xr.Dataset, variables: Any, levels: Any, time: str 
     none, some, number = (door(thin("", 2), value) for value in (0.0, _SHOWN, "number"))
     asked = {"time": {"time": time}, "level": {"levels": levels}}
     shown = {role: door(thin(role), dim, **asked.get(role, {})) for dim, role in roles.items()}
-    group = zarr.open_group(path, mode="r")
+    group, fast = zarr.open_group(path, mode="r"), open_by_tensorstore(path)
     recipes = {}
     for name in map(str, none.data_vars):
         offset = _only(none[name].values)
@@ -211,7 +212,9 @@ def _recipes(path: str, raw: xr.Dataset, variables: Any, levels: Any, time: str 
             chunk = raw[stored].encoding.get("chunks") or raw[stored].shape
             sizes[axis] = int(chunk[raw[stored].get_axis_num(dim)])
         variable = raw[stored].variable
-        array = group[stored] if _needs_no_decoding(variable) else variable
+        array: Any = variable
+        if _needs_no_decoding(variable):
+            array = group[stored] if fast is None else fast[stored].variable
         recipes[name] = _Recipe(array, axes, indices, float(np.float32(scale)), offset, sizes)
     return recipes
 
