@@ -3,38 +3,17 @@
 All systems are scored on the same points. Fields without missing values never come here.
 """
 
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
+from eval.field_source import FieldSource
 from eval.moments import moment_sums
-from eval.pairing import Comparison
 from eval.piece_arrays import PieceArrays
-from eval.valid_time_fields import ValidTimeFields
 from weather_scnn.errors import UserError
 
 #: Valid points of the fields that had missing values, by (lead time, level).
 Masked = dict[tuple[int, int], np.ndarray]
-
-
-class FieldSource(Protocol):
-    """What the fields of a piece come from; `eval.scoring_pieces.PieceScorer` is one."""
-
-    comparison: Comparison
-    fields: dict[str, ValidTimeFields]
-    absent: dict[tuple[str, str], np.ndarray]
-    ensembles: list[str]
-
-    def truth_at(self, block: Any, name: str, init: int, lead: int) -> np.ndarray:
-        """The truth of a pair, shape (v, p)."""
-
-    def field(self, block: Any, system: str, name: str, init: int, lead: int) -> np.ndarray | None:
-        """A system's field, shape (n, v, p); None where it has not got it."""
-
-    def ensemble_parts(
-        self, name: str, members: np.ndarray, truth: np.ndarray, valid_time: np.datetime64, valid: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Sums of the ensemble's scores, and ranks of the truth."""
 
 
 def mended_sums(

@@ -1,27 +1,12 @@
 """Power spectra of the fields of a piece."""
 
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
-from eval.pairing import Comparison
+from eval.field_source import FieldSource
 from eval.piece_arrays import PieceArrays
 from eval.spectra import degree_power, kinetic_energy, mean_zonal_energy
-
-
-class FieldSource(Protocol):
-    """What the fields of a piece come from; `eval.scoring_pieces.PieceScorer` is one."""
-
-    comparison: Comparison
-    names: tuple[str, ...]
-    vector: str | None
-    present: dict[str, np.ndarray]
-
-    def truth_at(self, block: Any, name: str, init: int, lead: int) -> np.ndarray:
-        """The truth of a pair, shape (v, p)."""
-
-    def field(self, block: Any, system: str, name: str, init: int, lead: int) -> np.ndarray | None:
-        """A system's field, shape (n, v, p); None where it has not got it."""
 
 
 def add_spectra(scorer: FieldSource, block: Any, init: int, arrays: PieceArrays) -> None:
