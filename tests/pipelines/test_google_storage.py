@@ -5,6 +5,7 @@ import dataclasses
 import http.server
 import logging
 import threading
+import types
 
 import fsspec
 import numpy as np
@@ -75,8 +76,9 @@ def bucket(faults):
         patch.setattr(emulator.RequestHandler, "log_message", lambda *rest: None)
         logging.getLogger("gcp_storage_emulator").setLevel(logging.CRITICAL)  # each absent object is an error to it
         # The emulator's own server takes one request at a time and keeps five waiting; gcsfs sends a hundred.
-        patch.setattr(http.server.ThreadingHTTPServer, "request_queue_size", 512)
-        patch.setattr(http.server, "HTTPServer", http.server.ThreadingHTTPServer)
+        many = type("ManyRequests", (http.server.ThreadingHTTPServer,), {"request_queue_size": 512})
+        # For the emulator alone: what else is imported meanwhile may build on the standard library's server.
+        patch.setattr(emulator, "server", types.SimpleNamespace(HTTPServer=many))
         server = emulator.create_server("127.0.0.1", 0, in_memory=True, default_bucket="weather")
         server.start()
         patch.setenv("STORAGE_EMULATOR_HOST", f"http://127.0.0.1:{server._api._httpd.server_address[1]}")
