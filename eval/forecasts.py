@@ -1,6 +1,7 @@
 """Opening forecasts, ours or others', and making sure that they and the truth speak of the same thing."""
 
 import difflib
+import logging
 import pathlib
 import warnings
 from collections.abc import Iterable, Sequence
@@ -9,12 +10,15 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
+from weather_scnn.data.addresses import unreachable
+from weather_scnn.data.canonical import levels_in_hpa
 from weather_scnn.data.catalogue import identify
 from weather_scnn.data.stored_fields import open_by_tensorstore
 from weather_scnn.data.units import conversion, parse_unit
 from weather_scnn.data.writing import INCOMPLETE, STATUS
 from weather_scnn.errors import UserError
 
+_log = logging.getLogger(__name__)
 _ALIASES = {
     "time": ("init_time", "initial_time", "forecast_reference_time", "init"),
     "prediction_timedelta": ("lead_time", "lead", "leadtime", "step", "forecast_period"),
@@ -25,6 +29,13 @@ _ALIASES = {
 }
 _ORDER = ("time", "prediction_timedelta", "hour", "dayofyear", "number", "level", "latitude", "longitude")
 _COORDINATE_TOLERANCE_DEGREES = 1e-3
+# Numbers beyond this are not hours.
+_LONGEST_LEAD = np.timedelta64(10 * 366, "D")
+
+
+def is_netcdf(path: str) -> bool:
+    """Whether a path is named as a netCDF file."""
+    return path.lower().endswith((".nc", ".nc4", ".netcdf", ".h5"))
 
 
 def open_any(path: str) -> xr.Dataset:
@@ -36,7 +47,7 @@ def open_any(path: str) -> xr.Dataset:
     path = str(path)
     if "://" not in path and not pathlib.Path(path).exists():
         raise UserError("does not exist", where=path, remedy="check the path")
-    netcdf = path.lower().endswith((".nc", ".nc4", ".netcdf", ".h5"))
+    netcdf = is_netcdf(path)
     try:
         with warnings.catch_warnings():
             # Stores of other people's making need not be consolidated.
@@ -47,6 +58,8 @@ def open_any(path: str) -> xr.Dataset:
             if dataset is None:
                 dataset = xr.open_dataset(path, engine=None if netcdf else "zarr", chunks=None, decode_timedelta=False)
     except (OSError, ValueError, KeyError) as error:
+        if "://" in path and not isinstance(error, FileNotFoundError):
+            raise unreachable(path, error) from error
         raise UserError(
             f"cannot be read as {'netCDF' if netcdf else 'Zarr'} ({str(error).splitlines()[0]})",
             where=path,
@@ -75,6 +88,7 @@ def canonical(dataset: xr.Dataset, path: str) -> xr.Dataset:
                 where=path,
                 remedy="give fields on a latitude x longitude grid",
             )
+    dataset = levels_in_hpa(dataset, path, [])
     surplus = [name for name in dataset.dims if name not in _ORDER[:4] + _ORDER[5:] and dataset.sizes[name] == 1]
     dataset = dataset.squeeze(surplus, drop=True)
     latitude = dataset["latitude"].values
@@ -106,15 +120,38 @@ def _in_order(dataset: xr.Dataset) -> xr.Dataset:
     return dataset.transpose(*order, ...)
 
 
+def catalogue_names(dataset: xr.Dataset, names: Iterable[str]) -> xr.Dataset:
+    """The dataset with these fields under their catalogue's names.
+
+    A name that means another quantity, such as gh, a height, gives a field without units those of that quantity.
+    """
+    rename = {}
+    for name in names:
+        array = dataset[name]
+        variable = identify(name, array.attrs, on_levels="level" in array.dims)
+        if variable is None:
+            continue
+        assumed = variable.assumed_units.get(name.lower())
+        if assumed is not None and not str(array.attrs.get("units", "")).strip():
+            dataset = dataset.assign({name: array.assign_attrs(units=assumed)})
+        if variable.name != name and variable.name not in dataset:
+            rename[name] = variable.name
+    return dataset.rename(rename)
+
+
 def lead_times(coordinate: xr.DataArray, path: str) -> np.ndarray:
     """Lead times as timedelta64[ns]; plain numbers without units are hours.
 
     Raises:
-        UserError: units that are not of time.
+        UserError: they are text, have units that are not of time, or are years.
     """
     values = np.atleast_1d(coordinate.values)
     if values.dtype.kind == "m":
         return values.astype("timedelta64[ns]")
+    if values.dtype.kind not in "iuf":
+        raise UserError(
+            f"lead times are text such as {str(values[0])!r}", where=path, remedy="write them as timedelta or in hours"
+        )
     units = str(coordinate.attrs.get("units", "hours")).split(" since")[0].strip()
     try:
         scale = pd.Timedelta(1, unit=units.rstrip("s") if units != "s" else "s")  # type: ignore[arg-type]
@@ -122,7 +159,14 @@ def lead_times(coordinate: xr.DataArray, path: str) -> np.ndarray:
         raise UserError(
             f"lead times have the units {units!r}", where=path, remedy="write them as timedelta or in hours"
         ) from None
-    return np.rint(values.astype(np.float64) * (scale / pd.Timedelta(1, "ns"))).astype("timedelta64[ns]")
+    nanoseconds = values.astype(np.float64) * (scale / pd.Timedelta(1, "ns"))
+    if np.abs(nanoseconds).max(initial=0.0) > _LONGEST_LEAD / np.timedelta64(1, "ns"):
+        raise UserError(
+            f"lead times reach {np.abs(values).max():.4g} {units}",
+            where=path,
+            remedy="write the units that they are in, as timedelta or in hours",
+        )
+    return np.rint(nanoseconds).astype("timedelta64[ns]")
 
 
 def open_forecast(path: str, raw: xr.Dataset | None = None, *, time: str | None = None) -> xr.Dataset:
@@ -153,16 +197,14 @@ def open_forecast(path: str, raw: xr.Dataset | None = None, *, time: str | None 
     leads = lead_times(dataset["prediction_timedelta"], path)
     dataset = dataset.assign_coords(prediction_timedelta=("prediction_timedelta", leads))
     dataset = dataset[[name for name, array in dataset.data_vars.items() if "prediction_timedelta" in array.dims]]
+    for field in map(str, list(dataset.data_vars)):
+        sizes = dataset[field].sizes
+        if further := [f"{dim} ({size})" for dim, size in sizes.items() if dim not in _ORDER]:
+            _log.warning("%s of %s is left out, for its further dimensions: %s", field, path, ", ".join(further))
+            dataset = dataset.drop_vars([field])
     if not dataset.data_vars:
         raise UserError("has no field with lead times", where=path, remedy="give a forecast store")
-    canonical_names = {
-        str(name): variable.name
-        for name, array in dataset.data_vars.items()
-        if (variable := identify(str(name), array.attrs, on_levels="level" in array.dims))
-    }
-    dataset = dataset.rename(
-        {name: target for name, target in canonical_names.items() if target not in dataset and name != target}
-    )
+    dataset = catalogue_names(dataset, list(map(str, dataset.data_vars)))
     dataset = _in_order(dataset)
     times = dataset["time"].values
     if np.any(times[1:] <= times[:-1]):
@@ -236,9 +278,14 @@ def common_variables(
     return shared
 
 
+def level_numbers(dataset: xr.Dataset) -> list[float]:
+    """Levels in hPa."""
+    return dataset["level"].values.tolist()
+
+
 def common_levels(
     forecast: xr.Dataset, truth: xr.Dataset, wanted: Sequence[int] | None, *, where: tuple[str, str]
-) -> list[int] | None:
+) -> list[float] | None:
     """Levels in hPa to score, in the truth's order; None where neither dataset has levels.
 
     Raises:
@@ -246,8 +293,7 @@ def common_levels(
     """
     if "level" not in forecast.dims or "level" not in truth.dims:
         return None
-    ours = [int(level) for level in forecast["level"].values]
-    theirs = [int(level) for level in truth["level"].values]
+    ours, theirs = level_numbers(forecast), level_numbers(truth)
     for level in wanted or ():
         for path, present in zip(where, (ours, theirs)):
             if level not in present:

@@ -11,17 +11,31 @@ import xarray as xr
 from eval.baselines import PERSISTENCE
 from eval.field_reading import Conversion, regridding, same_grid, without_dask
 from eval.forecast_reading import ForecastStore
-from eval.forecasts import canonical, common_levels, common_variables, open_any, units_to_truth
+from eval.forecasts import (
+    canonical,
+    catalogue_names,
+    common_levels,
+    common_variables,
+    level_numbers,
+    open_any,
+    units_to_truth,
+)
 from eval.metrics import WEATHERBENCH1, WEATHERBENCH2, WIND_VECTORS
 from eval.moments import AreaWeights
 from eval.regions import region_weights
-from eval.request import Request, lead_positions, split_init
+from eval.request import Request, lead_positions
 from weather_scnn.data.catalogue import lookup
-from weather_scnn.data.opening import open_dataset, parse_period
+from weather_scnn.data.initial_times import initial_times
+from weather_scnn.data.opening import open_dataset
+from weather_scnn.data.plausibility import extremes_of_one_map, implausible
+from weather_scnn.data.units import parse_unit
 from weather_scnn.errors import UserError
 from weather_scnn.sphere.grid import Grid
 
 _log = logging.getLogger(__name__)
+_HOUR = 3600 * 10**9  # ns
+# What a climatology may hold of a variable beside its mean.
+_OF_A_MEAN = ("_std", "_quantile", "_seeps_threshold", "_seeps_dry_fraction")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,7 +67,7 @@ class Comparison:
     request: Request
     names: list[str]
     systems: list[str]
-    levels: list[int] | None
+    levels: list[float] | None
     inits: np.ndarray
     leads: np.ndarray
     present: np.ndarray
@@ -121,20 +135,6 @@ class Comparison:
         return self.forecasts[system].members if system in self.forecasts else 1
 
 
-def _within(inits: np.ndarray, text: str, where: str) -> np.ndarray:
-    """Init times within A:B, with STEP those on its multiples from 00 UTC of the first day."""
-    period, step = split_init(text)
-    chosen = xr.DataArray(inits, dims="time", coords={"time": inits}).sel(time=parse_period(period)).values
-    if step is not None and chosen.size:
-        first = chosen[0].astype("datetime64[D]").astype("datetime64[ns]")
-        chosen = chosen[(chosen - first) % step == np.timedelta64(0, "ns")]
-    if not chosen.size:
-        raise UserError(
-            f"no forecast starts within {text}; they start {_span(inits)}", where=where, remedy="choose another --init"
-        )
-    return chosen
-
-
 def _span(times: np.ndarray) -> str:
     return f"{np.datetime_as_string(times.min(), 'h')} to {np.datetime_as_string(times.max(), 'h')}"
 
@@ -146,7 +146,7 @@ def _pairs(
     first, leads = forecasts[0], forecasts[0].leads
     inits = first.init_times
     if request.init is not None:
-        inits = _within(inits, request.init, first.path)
+        inits = initial_times(inits, request.init, where=first.path)
     if len(forecasts) > 1:
         counts = {store.system: _within_count(store.init_times, inits) for store in forecasts}
         common = functools.reduce(np.intersect1d, [store.init_times for store in forecasts[1:]], inits)
@@ -225,11 +225,55 @@ def _to_grid(source: xr.Dataset, target: xr.Dataset, label: str, where: str, not
     return weights
 
 
+def _tell_left_out(what: str, values: set[float], units: str) -> None:
+    """A warning with at most a dozen of the values, if there are any."""
+    texts = [f"{value:g}" for value in sorted(values)]
+    if texts:
+        _log.warning("not scored: %s: %s %s", what, ", ".join([*texts[:12], *(["…"] if texts[12:] else [])]), units)
+
+
+def _require_likely_units(
+    name: str, array: xr.DataArray, factors: tuple[float, float], truth: xr.DataArray, where: str, truth_path: str
+) -> None:
+    """Refuses values that cannot be beside others that can, where one of the two does not say its units.
+
+    Raises:
+        UserError: one of them is implausible; see `weather_scnn.data.plausibility`.
+    """
+    texts = [str(each.attrs.get("units", "")).strip() for each in (array, truth)]
+    if all(text and parse_unit(text) is not None for text in texts):
+        return
+    faults = []
+    for each, (scale, offset) in ((array, factors), (truth, (1.0, 0.0))):
+        found = extremes_of_one_map(each, scale, offset)
+        faults.append(implausible(name, found) if found is not None else "")
+    if bool(faults[0]) != bool(faults[1]):
+        raise UserError(
+            f"{name} is implausible: {faults[0] or faults[1]}",
+            where=where if faults[0] else truth_path,
+            remedy="write the units that it is in as its attribute units",
+        )
+
+
+def _in_catalogue_names(climatology: xr.Dataset) -> xr.Dataset:
+    """A climatology with its means, and what goes with them such as `_std`, under the catalogue's names."""
+    means = [str(name) for name in climatology.data_vars if not str(name).endswith(_OF_A_MEAN)]
+    renamed = catalogue_names(climatology, means)
+    new = {old: name for old, name in zip(map(str, climatology.data_vars), map(str, renamed.data_vars)) if old in means}
+    rename = {
+        f"{old}{ending}": f"{name}{ending}"
+        for old, name in new.items()
+        for ending in _OF_A_MEAN
+        if old != name and f"{old}{ending}" in renamed
+    }
+    return renamed.rename(rename)
+
+
 def _open_climatology(
-    request: Request, target: xr.Dataset, levels: list[int] | None, names: list[str], truth: xr.Dataset, notes: dict
+    request: Request, target: xr.Dataset, levels: list[float] | None, names: list[str], truth: xr.Dataset, notes: dict
 ) -> tuple[xr.Dataset, Conversion]:
     path = str(request.climatology)
-    climatology = canonical(open_any(path), path)
+    climatology = _in_catalogue_names(canonical(open_any(path), path))
     if not {"hour", "dayofyear"} <= set(climatology.dims):
         raise UserError(
             "is no climatology by hour and day of the year",
@@ -246,10 +290,10 @@ def _open_climatology(
     if absent:
         _log.warning("no ACC for %s: not in the climatology %s", ", ".join(absent), path)
     if levels is not None and "level" in climatology.dims:
-        lacking = sorted(set(levels) - {int(level) for level in climatology["level"].values})
+        lacking = sorted(set(levels) - set(level_numbers(climatology)))
         if lacking:
             raise UserError(
-                f"lacks the levels {', '.join(map(str, lacking))} hPa",
+                f"lacks the levels {', '.join(f'{level:g}' for level in lacking)} hPa",
                 where=path,
                 remedy="leave them out with --levels, or make the climatology with them",
             )
@@ -260,6 +304,8 @@ def _open_climatology(
         for part in (name, f"{name}_seeps_threshold"):
             if part in climatology.data_vars:
                 factors[part] = units_to_truth(name, climatology[part], truth[name], where=path)
+        if name in climatology.data_vars:
+            _require_likely_units(name, climatology[name], factors[name], truth[name], path, request.truth)
     held = [str(name) for name in climatology.data_vars]
     return climatology, Conversion.of(weights, names, held, factors, label="the climatology")
 
@@ -283,12 +329,19 @@ def open_comparison(request: Request) -> Comparison:
         for system, path in request.forecasts
     ]
     first, observed = stores[0], open_dataset(request.truth)
+    if "prediction_timedelta" in observed.dims:
+        raise UserError(
+            "has lead times: it is a forecast",
+            where=request.truth,
+            remedy="give analyses as --truth, and this as --forecast",
+        )
     where = (first.path, request.truth)
     dynamic = [str(name) for name, array in observed.data_vars.items() if "time" in array.dims]
-    names = common_variables(map(str, first.dataset.data_vars), dynamic, request.variables, where=where)
-    if request.variables is None and (left := sorted(set(map(str, first.dataset.data_vars)) - set(names))):
+    forecast_names = dict.fromkeys(str(name) for store in stores for name in store.dataset.data_vars)
+    names = common_variables(forecast_names, dynamic, request.variables, where=where)
+    if request.variables is None and (left := sorted(set(forecast_names) - set(names))):
         _log.warning("not scored, for they are not in the truth: %s", ", ".join(left))
-    levels: list[int] | None = None
+    levels: list[float] | None = None
     for store in stores:
         shared = [name for name in names if name in store.dataset.data_vars]
         if not shared:
@@ -304,6 +357,13 @@ def open_comparison(request: Request) -> Comparison:
         if not levels:
             raise UserError("the forecasts share no level", remedy="give forecasts of the same levels")
         observed = observed.sel(level=levels)
+        if request.levels is None:
+            lost = {
+                level for store in stores if "level" in store.dataset.dims for level in level_numbers(store.dataset)
+            }
+            _tell_left_out("levels", lost - set(levels), "hPa")
+    hours = {lead for store in stores for lead in store.leads.tolist()} - set(first.leads.tolist())
+    _tell_left_out(f"lead times that {first.system} has not got", {lead / _HOUR for lead in hours}, "h")
     everything, observed = observed, observed[names]
     target = _scoring_grid(request, stores, observed)
     prepared = {}
@@ -313,6 +373,7 @@ def open_comparison(request: Request) -> Comparison:
         for name in names:
             if name in held:
                 factors = units_to_truth(name, store.dataset[name], observed[name], where=store.path)
+                _require_likely_units(name, store.dataset[name], factors, observed[name], store.path, request.truth)
                 if factors != (1.0, 0.0):
                     notes[f"converted_{store.system}_{name}"] = (
                         f"{store.dataset[name].attrs['units']} to {observed[name].attrs['units']}"
@@ -320,7 +381,7 @@ def open_comparison(request: Request) -> Comparison:
                 needed[name] = factors
         positions = None
         if levels is not None and "level" in store.dataset.dims:
-            stored = [int(level) for level in store.dataset["level"].values]
+            stored = level_numbers(store.dataset)
             positions = np.array([stored.index(level) for level in levels])
         conversion = Conversion.of(weights, names, held, needed, label=store.system)
         prepared[store.system] = dataclasses.replace(store, conversion=conversion, level_positions=positions)

@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import re
 from collections.abc import Sequence
 
 import numpy as np
@@ -41,14 +40,6 @@ class Request:
         return json.dumps(
             {**dataclasses.asdict(self), "forecasts": forecasts, "init": None, "skip": None}, sort_keys=True
         )
-
-
-def split_init(text: str) -> tuple[str, np.timedelta64 | None]:
-    """Splits A:B[:STEP] into the period and the step."""
-    head, colon, tail = text.rpartition(":")
-    if colon and re.fullmatch(r"\d+(\.\d+)?\s*(min|[hHdD]|days?|hours?)", tail.strip()):
-        return head, parse_step(tail.strip())
-    return text, None
 
 
 def lead_positions(texts: Sequence[str], leads: np.ndarray, option: str) -> np.ndarray:

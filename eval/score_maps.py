@@ -89,7 +89,7 @@ def add_to_map_sums(
         added = {"count": used, "squared_error": (error**2).sum(axis=0), "absolute_error": size}
         added |= dict(zip(_signed("error", moments), error))
         if anomaly is not None:
-            observed = np.where(used, anomaly, 0.0)
+            observed = np.where(used, anomaly, 0.0).astype(np.float64)
             predicted = error + observed
             # Less than the rounding of a float32 anomaly is none: the climatology as a forecast has exactly none.
             predicted[np.abs(predicted) <= _NO_ANOMALY * np.abs(observed)] = 0.0

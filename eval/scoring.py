@@ -6,6 +6,7 @@ It goes through pieces of some variables and init times and keeps only sums, so 
 import dataclasses
 import json
 import logging
+import pathlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,7 +16,7 @@ import xarray as xr
 
 from eval.baselines import BASELINES, known_baselines
 from eval.forecast_reading import named_forecasts
-from eval.forecasts import open_any
+from eval.forecasts import is_netcdf, open_any
 from eval.metrics import CONVENTIONS, WEATHERBENCH1, WEATHERBENCH2, combine_scores
 from eval.pairing import Comparison, open_comparison
 from eval.parts import Parts
@@ -145,7 +146,7 @@ def score(
         regions: keys of `eval.regions.REGIONS`; `global` if None.
         variables: names to score; all that forecast and truth share if None.
         levels: hPa; all shared if None.
-        init: init times "A:B" or "A:B:STEP", inclusive; all if None.
+        init: init times "A:B" or "A:B:STEP", inclusive, STEP counted from A; all if None.
         grid: LONxLAT without poles, to score on; the coarsest of the stores' if None.
         protocol: a key of `PROTOCOLS`, which fills in what is None here.
         convention: `weatherbench2` or `weatherbench1`.
@@ -188,6 +189,7 @@ def score(
         spectra=tuple(spectra),
         allow_missing=allow_missing,
     )
+    _require_place(str(output))
     existing = None
     if add:
         request, existing = _added_to(request, output)
@@ -195,6 +197,11 @@ def score(
         refuse_to_overwrite(output, overwrite=overwrite)
     open_comparison.cache_clear()  # stores may have changed since the same request
     comparison = open_comparison(request)
+    count = comparison.inits.size + len(request.skip)
+    if bootstrap and block is not None and block >= count > 1:
+        raise UserError(
+            f"blocks of {block} init times leave nothing to draw from {count}", remedy="give a smaller --block"
+        )
     pieces = pieces_of(comparison)
     names = [piece.name for piece in pieces]
     parts = Parts.beside(
@@ -206,9 +213,20 @@ def score(
     with progress_bar(rich.progress.MofNCompleteColumn(), enabled=progress) as bar:
         task = bar.add_task("scores and intervals of fields", total=len(file.fields))
         scores = file.write(output, attributes, lambda: bar.advance(task))
+    if missing := int(scores.attrs["missing_in_truth"]):
+        _log.warning("%d values of the truth are missing: those points are left out of all systems", missing)
     parts.remove()
     open_comparison.cache_clear()
     return scores
+
+
+def _require_place(output: str) -> None:
+    """Raises UserError unless the output is named as netCDF and its folder is there."""
+    if not is_netcdf(output):
+        raise UserError("is no name for scores", where=output, remedy="end it in .nc, for they are a netCDF file")
+    folder = pathlib.Path(output).parent
+    if "://" not in output and not folder.is_dir():
+        raise UserError("is no folder", where=str(folder), remedy="create it first")
 
 
 def _run(

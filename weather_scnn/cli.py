@@ -256,7 +256,7 @@ def forecast(
     workdir: Workdir,
     input: Input,
     output: Output,
-    init: Annotated[str, typer.Option(help="Initial times FIRST:LAST[:STEP], inclusive.")],
+    init: Annotated[str, typer.Option(help="Initial times FIRST:LAST[:STEP], inclusive; STEP counts from FIRST.")],
     lead: Annotated[str, typer.Option(help="Longest lead, such as 10d.")] = "10d",
     members: Annotated[int | None, typer.Option(help="Size of an ensemble; member 0 is not perturbed.")] = None,
     perturbation: Annotated[
@@ -304,7 +304,9 @@ def score(
     regions: Annotated[str, typer.Option(help="Regions separated by commas; global if left out.")] = "",
     variables: Variables = None,
     levels: Annotated[str | None, typer.Option(help="Pressure levels in hPa, separated by commas.")] = None,
-    init: Annotated[str | None, typer.Option(help="Only initial times FIRST:LAST[:STEP].")] = None,
+    init: Annotated[
+        str | None, typer.Option(help="Only initial times FIRST:LAST[:STEP]; STEP counts from FIRST.")
+    ] = None,
     grid: Annotated[str | None, typer.Option(help="LONxLAT to score on; else the coarsest of the stores.")] = None,
     protocol: Annotated[
         str | None, typer.Option(help="weatherbench2: its init times, levels, regions and grid, where not given here.")
@@ -414,6 +416,8 @@ def main() -> None:
     """Entry point."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # the notices of XLA's C++ side are not for users
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s", stream=sys.stderr)
+    # It logs the traceback of every request that fails, though it also raises what it gives up.
+    logging.getLogger("gcsfs").setLevel(logging.CRITICAL)
     app()
 
 

@@ -269,7 +269,7 @@ def test_periods_that_do_not_meet_are_explained(world, tmp_path, make):
     later = make.write(make.truth(start="2022-06-01"), tmp_path / "t.zarr")
     with pytest.raises(UserError, match=r"valid 2021-01-01T06 to 2021-01-08T12.*2022-06-01T00 to 2022-06-20T18"):
         score(world["forecast"], later, str(tmp_path / "s.nc"), progress=False, bootstrap=0)
-    with pytest.raises(UserError, match="no forecast starts within"):
+    with pytest.raises(UserError, match="no initial time in"):
         score(
             world["forecast"],
             world["truth"],

@@ -161,7 +161,12 @@ def _note_preliminary(raw: xr.Dataset, notes: Notes) -> None:
                 note(notes, "preliminary", "", "some times are ERA5T" if "1" in versions else "all times are ERA5T")
 
 
-def _levels_in_hpa(dataset: xr.Dataset, where: str, notes: Notes) -> xr.Dataset:
+def levels_in_hpa(dataset: xr.Dataset, where: str, notes: Notes) -> xr.Dataset:
+    """Levels ascending, each once, in hPa: as integers where all are; fields of levels without values are dropped.
+
+    Raises:
+        UserError: they are not pressures.
+    """
     if "level" not in dataset.variables:
         return dataset.drop_dims("level") if "level" in dataset.dims else dataset
     if "level" not in dataset.dims:
@@ -320,7 +325,7 @@ def canonical_axes(
     canonical = []
     for part in split_steps(dataset, where, notes):
         part = _narrowed(trimmed_to_declared(part, where, notes), period)
-        part = _ordered_map(_levels_in_hpa(part, where, notes), where, notes)
+        part = _ordered_map(levels_in_hpa(part, where, notes), where, notes)
         part = part.assign({name: in_blocks(array.variable, chunks[name]) for name, array in part.data_vars.items()})
         part = _merge_expver(part, notes)
         single = [dim for dim in part.dims if dim not in ORDER and part.sizes[dim] == 1]

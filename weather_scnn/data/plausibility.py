@@ -97,6 +97,30 @@ def implausible(name: str, found: Extremes) -> str:
     return ""
 
 
+def extremes_of_one_map(array: xr.DataArray, scale: float = 1.0, offset: float = 0.0) -> Extremes | None:
+    """Extremes and mean of the first map of a field, at the level nearest 500 hPa; None if it has no finite value.
+
+    Args:
+        array: of any dimensions beside latitude and longitude.
+        scale: brings the values to the catalogue's unit.
+        offset: added after it.
+    """
+    levels: tuple[float, ...] = ()
+    one = array
+    if "level" in one.dims:
+        nearest = int(np.abs(one["level"].values - 500).argmin())
+        levels = (float(one["level"].values[nearest]),)
+        one = one.isel(level=nearest)
+    one = one.isel({dim: 0 for dim in one.dims if dim not in ("latitude", "longitude")})
+    values = np.asarray(one.transpose("latitude", ...).values, np.float64) * scale + offset
+    if not np.isfinite(values).any():
+        return None
+    finite = np.where(np.isfinite(values), values, np.nan)
+    weights = np.cos(np.radians(array["latitude"].values))[:, None] * np.isfinite(values)
+    mean = float(np.nansum(finite * weights) / max(weights.sum(), 1e-300))
+    return Extremes(float(np.nanmin(finite)), float(np.nanmax(finite)), levels, (mean,) if levels else ())
+
+
 def refuse_implausible(dataset: xr.Dataset, where: str) -> None:
     """Reads one map of every field and refuses values that cannot be; see `implausible`.
 
@@ -109,19 +133,9 @@ def refuse_implausible(dataset: xr.Dataset, where: str) -> None:
     for name, array in dataset.data_vars.items():
         if lookup(str(name)) is None:
             continue
-        one = array.isel(time=0) if "time" in array.dims else array
-        levels: tuple[float, ...] = ()
-        if "level" in one.dims:
-            nearest = int(np.abs(one["level"].values - 500).argmin())
-            levels = (float(one["level"].values[nearest]),)
-            one = one.isel(level=nearest)
-        values = np.asarray(one.values, np.float64)
-        if not np.isfinite(values).any():
+        found = extremes_of_one_map(array)
+        if found is None:
             continue
-        finite = np.where(np.isfinite(values), values, np.nan)
-        weights = np.cos(np.radians(dataset["latitude"].values))[:, None] * np.isfinite(values)
-        mean = float(np.nansum(finite * weights) / max(weights.sum(), 1e-300)) if finite.ndim == 2 else float("nan")
-        found = Extremes(float(np.nanmin(finite)), float(np.nanmax(finite)), levels, (mean,) if levels else ())
         if fault := implausible(str(name), found):
             raise UserError(
                 f"{name} is implausible: {fault}",

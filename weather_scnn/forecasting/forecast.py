@@ -1,7 +1,6 @@
 """Forecasts of trained runs, single or ensembles, streamed to a Zarr store in the WeatherBench 2 layout."""
 
 import dataclasses
-import re
 from collections.abc import Iterator
 
 import jax.numpy as jnp
@@ -10,7 +9,7 @@ import rich.progress
 import xarray as xr
 
 from weather_scnn.data.channels import Channels
-from weather_scnn.data.opening import parse_period
+from weather_scnn.data.initial_times import initial_times
 from weather_scnn.data.reading import StateReader
 from weather_scnn.data.windows import parse_step
 from weather_scnn.data.writing import StoreInProgress, begin_store
@@ -30,35 +29,6 @@ from weather_scnn.progress import progress_bar
 from weather_scnn.training.loss import Scales, make_scales
 
 _LEADS_PER_BLOCK = 8
-_DURATION = re.compile(r"\d+(\.\d+)?\s*(min|[hHdD]|days?|hours?)")
-
-
-def split_init(text: str) -> tuple[str, np.timedelta64 | None]:
-    """Splits A:B[:STEP] into the period A:B and the step."""
-    head, colon, tail = text.rpartition(":")
-    if colon and _DURATION.fullmatch(tail.strip()):
-        return head, parse_step(tail.strip())
-    return text, None
-
-
-def initial_times(times: np.ndarray, text: str) -> np.ndarray:
-    """Times of the store that lie in A:B and, counted from the first of them, on multiples of STEP.
-
-    Raises:
-        UserError: there is none.
-    """
-    period, step = split_init(text)
-    index = xr.DataArray(times, dims="time", coords={"time": times}).sortby("time")
-    chosen = index.sel(time=parse_period(period)).values
-    if step is not None and chosen.size:
-        chosen = chosen[(chosen - chosen[0]) % step == np.timedelta64(0, "ns")]
-    if not chosen.size:
-        raise UserError(
-            f"no initial time in {text!r}; the store has {times.min().astype('datetime64[h]')} to "
-            f"{times.max().astype('datetime64[h]')}",
-            remedy="give --init A:B[:STEP] within that period",
-        )
-    return chosen
 
 
 @dataclasses.dataclass(frozen=True)

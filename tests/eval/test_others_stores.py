@@ -1,0 +1,151 @@
+"""Stores of other people's making are read for what they are, or refused in one line; never taken for something else."""
+
+import logging
+
+import numpy as np
+import pytest
+import xarray as xr
+
+from eval.forecasts import lead_times
+from eval.scoring import open_scores, score
+from weather_scnn.data.initial_times import initial_times
+from weather_scnn.data.units import GRAVITY
+from weather_scnn.errors import UserError
+
+OPTIONS = {"progress": False, "bootstrap": 0}
+
+
+@pytest.fixture
+def scored(world, tmp_path):
+    """Scores some stores of the small world, others in the place of its own."""
+
+    def run(**changes):
+        paths = {**world, **{name: changes.pop(name) for name in list(changes) if name in world}}
+        options = OPTIONS | {"climatology": paths["climatology"], "overwrite": True} | changes
+        return score(paths["forecast"], paths["truth"], str(tmp_path / "scores.nc"), **options)
+
+    return run
+
+
+def test_a_name_that_means_another_quantity_has_its_units(scored, make, tmp_path):
+    usual = scored(variables=["geopotential"])
+    forecast, climatology = make.forecast(make.truth()), make.climatology()
+    height = (forecast["geopotential"] / GRAVITY).astype(np.float32).drop_attrs(deep=False)
+    path = make.write(xr.Dataset({"gh": height}), tmp_path / "gh.zarr")
+    normal = (climatology["geopotential"] / GRAVITY).astype(np.float32).drop_attrs(deep=False)
+    held = xr.Dataset({"gh": normal, "gh_std": normal}, attrs=climatology.attrs)
+    found = scored(
+        forecast=path, climatology=make.write(held, tmp_path / "c.zarr"), variables=["geopotential"]
+    )  # fmt: skip
+    for metric in ("rmse", "acc"):
+        a, b = (each["geopotential"].sel(metric=metric) for each in (found, usual))
+        np.testing.assert_allclose(a, b, rtol=1e-4)
+
+
+def test_values_that_cannot_be_in_units_that_are_not_said(scored, make, tmp_path):
+    truth = make.truth()[["2m_temperature"]]
+    truth["2m_temperature"] += 280.0
+    forecast = make.forecast(make.truth())[["2m_temperature"]]
+    climatology = make.climatology()[["2m_temperature"]]
+    climatology["2m_temperature"] += 280.0
+    paths = {"truth": make.write(truth, tmp_path / "t.zarr")}
+    paths["climatology"] = make.write(climatology, tmp_path / "c.zarr")
+    celsius = forecast.copy(deep=True)
+    celsius["2m_temperature"] += 6.85
+    del celsius["2m_temperature"].attrs["units"]
+    path = make.write(celsius, tmp_path / "celsius.zarr")
+    with pytest.raises(
+        UserError, match=r"celsius.zarr: 2m_temperature is implausible: .* it looks like degrees Celsius"
+    ):
+        scored(forecast=path, **paths)
+    celsius["2m_temperature"].attrs["units"] = "degC"
+    found = scored(forecast=make.write(celsius, tmp_path / "said.zarr"), **paths)
+    kelvin = forecast.copy(deep=True)
+    kelvin["2m_temperature"] += 280.0
+    del kelvin["2m_temperature"].attrs["units"]
+    same = scored(forecast=make.write(kelvin, tmp_path / "kelvin.zarr"), **paths)
+    np.testing.assert_allclose(found["2m_temperature"], same["2m_temperature"], rtol=1e-3, atol=1e-4)
+    climatology["2m_temperature"] -= 273.15
+    climatology["2m_temperature"].attrs["units"] = "furlong"
+    paths["climatology"] = make.write(climatology, tmp_path / "furlong.zarr")
+    with pytest.raises(UserError, match=r"furlong.zarr: 2m_temperature is implausible"):
+        scored(forecast=str(tmp_path / "kelvin.zarr"), **paths)
+
+
+def test_a_climatology_in_short_names_and_levels_in_pascals(scored, make, tmp_path):
+    usual = scored()
+    names = {"geopotential": "z", "2m_temperature": "t2m", "u_component_of_wind": "u", "v_component_of_wind": "v"}
+    pascals = ("level", np.array([50000.0, 85000.0]), {"units": "Pa"})
+    climatology = make.climatology().rename(names).assign_coords(level=pascals)
+    forecast = make.forecast(make.truth()).assign_coords(level=pascals).isel(level=[1, 0])
+    found = scored(
+        forecast=make.write(forecast, tmp_path / "f.zarr"), climatology=make.write(climatology, tmp_path / "c.zarr")
+    )
+    xr.testing.assert_allclose(found.drop_attrs(), usual.drop_attrs())
+
+
+def test_no_order_of_forecasts_hides_a_field_and_what_is_left_out_is_told(scored, world, make, tmp_path, caplog):
+    whole = make.forecast(make.truth())
+    less = whole.drop_vars("v_component_of_wind").isel(prediction_timedelta=slice(0, 3), level=[0])
+    path = make.write(less, tmp_path / "less.zarr")
+    found = {}
+    for order in ((f"less={path}", f"whole={world['forecast']}"), (f"whole={world['forecast']}", f"less={path}")):
+        caplog.clear()
+        with caplog.at_level(logging.WARNING):
+            found[order[0][:4]] = scored(forecast=list(order))
+        assert "less has no v_component_of_wind" in caplog.text and "not scored: levels: 850 hPa" in caplog.text
+        told = "not scored: lead times that less has not got: 24, 30, 36, 42, 48 h" in caplog.text
+        assert told == order[0].startswith("less")
+    for name in ("v_component_of_wind", "wind_vector"):
+        assert np.isnan(found["less"][name].sel(system="less")).all()
+        np.testing.assert_array_equal(
+            found["less"][name].sel(system="whole"),
+            found["whol"][name].sel(system="whole").isel(lead_time=slice(0, 3)),
+        )
+
+
+def test_stores_that_are_no_forecast_or_no_truth(scored, world, make, tmp_path):
+    forecast = make.forecast(make.truth())
+    with pytest.raises(UserError, match=r"forecast.zarr: has lead times: it is a forecast"):
+        scored(truth=world["forecast"])
+    two = xr.concat([forecast, forecast], "experiment").transpose(..., "experiment", "latitude", "longitude")
+    with pytest.raises(UserError, match="has no field with lead times"):
+        scored(forecast=make.write(two, tmp_path / "two.zarr"))
+    for values, message in (
+        (np.array(["6h", "12h"]), "lead times are text such as '6h'"),
+        (np.array([6, 12]) * 3600 * 10**9, "lead times reach 4.32e.13 hours"),
+    ):
+        with pytest.raises(UserError, match=message):
+            lead_times(xr.DataArray(values, dims="lead"), "f.zarr")
+
+
+def test_options_that_leave_nothing_to_score_or_to_write(scored, world, tmp_path):
+    with pytest.raises(UserError, match="blocks of 12 init times leave nothing to draw from 12"):
+        scored(bootstrap=10, block=12)
+    (tmp_path / "file").write_text("")
+    for output, message in ((tmp_path / "scores", "end it in .nc"), (tmp_path / "file/s.nc", "is no folder")):
+        with pytest.raises(UserError, match=message):
+            score(world["forecast"], world["truth"], str(output), **OPTIONS)
+
+
+def test_one_init_time_has_no_variance_at_a_place(scored, tmp_path):
+    scored(init="2021-01-02T00:2021-01-02T00", maps=["24h"])
+    maps = open_scores(str(tmp_path / "scores.nc"), group="maps")
+    assert {"geopotential", "wind_vector"} <= set(maps.data_vars)
+    for name in maps.data_vars:
+        assert np.isfinite(maps[name].sel(metric="rmse", system="model")).all()
+        assert np.isnan(maps[name].sel(metric="explained_variance", system="model")).all()
+
+
+@pytest.mark.parametrize(
+    ("text", "positions"),
+    [
+        ("2001-01-01:2001-01-03:12h", [1, 3, 5, 7, 9]),
+        ("2001-01-01T06:2001-01-03:12h", [0, 2, 4, 6, 8, 10]),
+        (":2001-01-02:24h", [0, 4]),
+        ("2001-01-02:2001-01-02", [3, 4, 5, 6]),
+    ],
+)
+def test_steps_of_initial_times_count_from_the_first_asked_for(text, positions):
+    times = np.datetime64("2001-01-01T06", "ns") + np.arange(12) * np.timedelta64(6, "h")
+    np.testing.assert_array_equal(initial_times(times[::-1], text), times[positions])
