@@ -13,6 +13,7 @@ import xarray as xr
 from weather_scnn.data.addresses import unreachable
 from weather_scnn.data.canonical import levels_in_hpa
 from weather_scnn.data.catalogue import identify
+from weather_scnn.data.sources import find_source
 from weather_scnn.data.stored_fields import open_by_tensorstore
 from weather_scnn.data.units import conversion, parse_unit
 from weather_scnn.data.writing import INCOMPLETE, STATUS
@@ -48,6 +49,11 @@ def open_any(path: str) -> xr.Dataset:
     if "://" not in path and not pathlib.Path(path).exists():
         raise UserError("does not exist", where=path, remedy="check the path")
     netcdf = is_netcdf(path)
+    if pathlib.Path(path).is_file() and not netcdf:
+        held = find_source(path).format  # which says so of an archive
+        if held == "grib":
+            raise UserError("is GRIB, not a store", where=path, remedy="convert it to Zarr or netCDF")
+        netcdf = held == "netcdf"
     try:
         with warnings.catch_warnings():
             # Stores of other people's making need not be consolidated.
@@ -88,6 +94,8 @@ def canonical(dataset: xr.Dataset, path: str) -> xr.Dataset:
                 where=path,
                 remedy="give fields on a latitude x longitude grid",
             )
+        if name not in dataset.coords:
+            raise UserError(f"the {name} axis has no coordinate values", where=path, remedy="add them to the store")
     dataset = levels_in_hpa(dataset, path, [])
     surplus = [name for name in dataset.dims if name not in _ORDER[:4] + _ORDER[5:] and dataset.sizes[name] == 1]
     dataset = dataset.squeeze(surplus, drop=True)

@@ -111,6 +111,15 @@ def test_stores_that_are_no_forecast_or_no_truth(scored, world, make, tmp_path):
     two = xr.concat([forecast, forecast], "experiment").transpose(..., "experiment", "latitude", "longitude")
     with pytest.raises(UserError, match="has no field with lead times"):
         scored(forecast=make.write(two, tmp_path / "two.zarr"))
+    with pytest.raises(UserError, match=r"bare.zarr: the latitude axis has no coordinate values"):
+        scored(forecast=make.write(forecast.drop_vars("latitude"), tmp_path / "bare.zarr"))
+    for name, content, message in (
+        ("f.zarr.zip", b"PK\x03\x04", "is a zip archive"),
+        ("f.grib", b"GRIB", "is GRIB, not a store"),
+    ):
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(UserError, match=message):
+            scored(forecast=str(tmp_path / name))
     for values, message in (
         (np.array(["6h", "12h"]), "lead times are text such as '6h'"),
         (np.array([6, 12]) * 3600 * 10**9, "lead times reach 4.32e.13 hours"),

@@ -179,6 +179,8 @@ def _settle(members: int | None, runs: int, perturbation: str | None, amplitude:
     kind = perturbation or ("increments" if count > runs else "none")
     if kind not in KINDS:
         raise UserError(f"the perturbation {kind!r} is not known", remedy="choose from " + ", ".join(KINDS))
+    if count < 1:
+        raise UserError(f"there cannot be {count} members", remedy="give --members 1 or more")
     if count < runs:
         raise UserError(
             f"{count} members cannot come from {runs} checkpoints",
