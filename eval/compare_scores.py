@@ -17,7 +17,7 @@ import xarray as xr
 
 from eval.metrics import convention_of, field_statistics, fields_of, mean_over_init_times, metrics_from_means
 from eval.score_names import score_name
-from eval.scorecard import Field, card_leads, format_lead, headline_fields, list_fields, main_system
+from eval.scorecard import Field, card_leads, format_lead, list_fields, main_system
 from eval.scoring import open_scores
 from eval.uncertainty import CONFIDENCE, FEWEST_INIT_TIMES, STATISTICS, intervals_and_differences
 from weather_scnn.data.windows import parse_step
@@ -26,7 +26,7 @@ from weather_scnn.errors import UserError
 # Best value of metrics that are not errors; an error's is 0, and a correlation has no upper end but 1.
 _BEST = {"acc": 1.0, "explained_variance": 1.0, "activity": 1.0, "spread_skill_ratio": 1.0}
 _WITHOUT_BEST = ("spread",)
-_MOST_LEADS, _MOST_FIELDS = 7, 24
+_MOST_LEADS = 7
 _USUAL_LEADS = np.array([6, 24, 48, 72, 120, 168, 240, 336], "timedelta64[h]")
 
 
@@ -38,7 +38,7 @@ class ScoreDifference:
         names: of first and second.
         metric: compared.
         region: compared.
-        fields: rows.
+        fields: rows: all that are in both files.
         leads: columns, timedelta64[ns].
         scores: (2, field, lead) of first and second.
         gain: (field, lead): how much nearer to the best value the second is; NaN where unknown.
@@ -170,13 +170,12 @@ def compare_scores(
     ]
     if not fields:
         raise UserError("no field is in both", where=where, remedy="score the same variables and levels")
-    shown = headline_fields(fields, _MOST_FIELDS)
-    shape = (len(shown), times.size)
+    shape = (len(fields), times.size)
     scores, lower, upper = np.full((2, *shape), np.nan), np.full(shape, np.nan), np.full(shape, np.nan)
     known: set[str] = set()
-    for variable in dict.fromkeys(field.variable for field in shown):
-        rows = [index for index, field in enumerate(shown) if field.variable == variable]
-        levels = [shown[index].level for index in rows]
+    for variable in dict.fromkeys(field.variable for field in fields):
+        rows = [index for index, field in enumerate(fields) if field.variable == variable]
+        levels = [fields[index].level for index in rows]
         values, bounds, metrics = _of_variable(parts, variable, levels, metric)
         known |= metrics
         if values is not None:
@@ -188,7 +187,7 @@ def compare_scores(
         )
     count = sums[0].sizes["init_time"]
     return ScoreDifference(
-        _names(paths, systems), metric, chosen, shown, times, scores, _gain(metric, scores),
+        _names(paths, systems), metric, chosen, fields, times, scores, _gain(metric, scores),
         (lower > 0) | (upper < 0) if count >= FEWEST_INIT_TIMES else None, count,
     )  # fmt: skip
 
@@ -259,8 +258,11 @@ def _notes(found: ScoreDifference) -> list[str]:
     """What to read from the scorecard."""
     better, worse = found.gain > 0, found.gain < 0
     notes = []
+    without = [field.short for row, field in enumerate(found.fields) if not np.isfinite(found.scores[:, row]).any()]
+    if without:
+        notes.append(f"Left out, as they have no {found.metric}: {', '.join(without)}.")
     if np.isfinite(found.gain).any():
-        text = f"{found.names[1]} is better (green) in {better.sum()} of {np.isfinite(found.gain).sum()}"
+        text = f"{found.names[1]} is better (green) in {better.sum()} of {np.isfinite(found.gain).sum()} cells"
         if found.sure is not None:
             text += f", surely in {(better & found.sure).sum()}; surely worse (red) in {(worse & found.sure).sum()}"
         notes.append(text + ".")

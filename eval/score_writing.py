@@ -33,6 +33,7 @@ from eval.parts import Parts
 from eval.piece_sizes import Piece
 from eval.score_maps import MAP_DEFINITIONS, MAP_MOMENTS, WIND_MAP_MOMENTS, map_scores
 from eval.uncertainty import SEED, STATISTICS, block_length, intervals_and_differences
+from weather_scnn.data.units import squared_units
 from weather_scnn.errors import UserError
 
 _COMPRESSED = {"zlib": True, "complevel": 1, "shuffle": True}
@@ -196,7 +197,9 @@ class ScoreWriter:
         fresh_count = count
         if old is not None:
             count = count + old[f"{field}_count"].load().values
-        variables = {f"{field}_count": count.assign_attrs(long_name="spectra averaged")}
+        count.attrs = {"long_name": "spectra averaged"}
+        variables = {f"{field}_count": count}
+        units = self._attributes(field).get("units")
         for kind, axis in (("zonal", "zonal_wavenumber"), ("degree", "degree")):
             total = np.sum(self._loaded(field, f"{kind}/{field}"), axis=0)
             coordinates = {"system": systems, **leads, axis: np.arange(total.shape[-1])}
@@ -205,7 +208,10 @@ class ScoreWriter:
                 array = array + old[f"{field}_{kind}"].load().fillna(0.0) * (count - fresh_count)
             order = ["system", "lead_time", *self._dims(field)[0], axis]
             array = (array / count.where(count > 0)).transpose(*order)
-            variables[f"{field}_{kind}"] = array.assign_attrs(_SPECTRUM_ATTRIBUTES[kind])
+            array.attrs = dict(_SPECTRUM_ATTRIBUTES[kind])
+            if units is not None:
+                array.attrs["units"] = squared_units(units, times_metres=kind == "zonal")
+            variables[f"{field}_{kind}"] = array
         return {"spectra": xr.Dataset(variables)}
 
     def _ranks(self, field: str) -> dict[str, xr.Dataset]:
@@ -225,7 +231,9 @@ class ScoreWriter:
         if old is not None:
             area = area + old[field].load().values * old[f"{field}_area"].load().values[..., None]
         total = area.sum("rank")
-        share = (area / total.where(total > 0)).assign_attrs(long_name="share of the area whose truth has this rank")
+        share = area / total.where(total > 0)
+        share.attrs = {"long_name": "share of the area whose truth has this rank", "units": "1"}
+        total.attrs = {"long_name": "area weights, summed over the init times"}
         return {"rank_histogram": xr.Dataset({field: share, f"{field}_area": total})}
 
     def write(self, output: str, attributes: dict[str, Any], tick=lambda: None) -> xr.Dataset:
@@ -348,15 +356,18 @@ class ScoreWriter:
         dataset.drop_encoding().to_netcdf(path, mode="w" if first else "a", group=group, encoding=large)
 
 
+_FIRST_MEMBER = "of an ensemble this is the spectrum of its first member, not of its mean, which is smooth"
 _SPECTRUM_ATTRIBUTES = {
     "zonal": {
         "long_name": "zonal energy spectrum, mean over latitudes by area",
         "formula": "F = rfft(f)/N, C = 2 pi R cos(latitude); S_0 = C |F_0|^2, S_k = 2 C |F_k|^2, the Nyquist wavenumber not "
         "doubled; of a wind vector half the sum of both components",
+        "comment": _FIRST_MEMBER,
     },
     "degree": {
         "long_name": "power per degree of the spherical harmonics",
         "formula": "sum over m of |a_lm|^2 / 4 pi, whose sum over l is the mean square; of a wind vector the kinetic energy "
         "per unit mass, whose sum over l is the mean of (u^2 + v^2)/2",
+        "comment": _FIRST_MEMBER,
     },
 }

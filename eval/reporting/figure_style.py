@@ -41,11 +41,17 @@ _LINES: tuple[tuple[Any, float], ...] = (
     ((0, (8, 2)), 1.6),
     ((0, (3, 1, 1, 1, 1, 1)), 1.6),
 )
+# A second score's line beside a system's own, which is then solid: the colour alone names the system.
+_SECOND: tuple[Any, float] = ((0, (2.5, 1.5)), 1.3)
+# The line of an earlier lead time, in the system's own pattern.
+EARLIER_WIDTH, EARLIER_OPACITY = 1.1, 0.75
 STYLE: Any = {
     "font.family": "sans-serif",
     "font.size": 9.5,
     "svg.fonttype": "none",
     "svg.hashsalt": "weather-scnn",
+    # The ground of the figure shows through, in dark PNGs too.
+    "axes.facecolor": "none",
     "axes.edgecolor": MUTED,
     "axes.labelcolor": MUTED,
     "axes.titlecolor": INK,
@@ -79,16 +85,34 @@ def system_variable(index: int) -> str:
     return f"--system-{index % len(_LINES)}"
 
 
-def system_line(index: int) -> dict[str, Any]:
-    """matplotlib's arguments for the line of the system at this position."""
+def system_line(index: int, *, solid: bool = False) -> dict[str, Any]:
+    """matplotlib's arguments for the line of the system at this position, in its own pattern or solid."""
     pattern, width = _LINES[index % len(_LINES)]
-    return {"color": COLOURS[system_variable(index)][0], "linestyle": pattern, "linewidth": width}
+    return {"color": COLOURS[system_variable(index)][0], "linestyle": "-" if solid else pattern, "linewidth": width}
+
+
+def second_line(index: int) -> dict[str, Any]:
+    """The same for the system's second score, thin and dashed whichever system it is."""
+    return system_line(index) | {"linestyle": _SECOND[0], "linewidth": _SECOND[1]}
+
+
+def earlier_line(index: int) -> dict[str, Any]:
+    """The same for the system at an earlier lead time, thin and pale in the system's own pattern."""
+    return system_line(index) | {"linewidth": EARLIER_WIDTH, "alpha": EARLIER_OPACITY}
+
+
+def _dashes(pattern: Any) -> str:
+    return "" if isinstance(pattern, str) else " ".join(f"{2 * length:g}" for length in pattern[1])
 
 
 def system_dashes(index: int) -> str:
     """The SVG dash pattern of the system's line, for the key."""
-    pattern = _LINES[index % len(_LINES)][0]
-    return "" if isinstance(pattern, str) else " ".join(f"{2 * length:g}" for length in pattern[1])
+    return _dashes(_LINES[index % len(_LINES)][0])
+
+
+def second_dashes() -> str:
+    """The SVG dash pattern of second lines, for the key."""
+    return _dashes(_SECOND[0])
 
 
 def to_svg(figure: Figure, *, prefix: str, description: str, coast_is_defined: bool = False) -> str:

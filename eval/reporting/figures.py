@@ -10,10 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, MultipleLocator, NullFormatter
 
-from eval.reporting.figure_style import COLOURS, INK, MUTED, STYLE, system_line
-
-# A second line of a system, beside its own.
-_THIN = {"linestyle": (0, (2.5, 1.5)), "linewidth": 1.3}
+from eval.reporting.figure_style import COLOURS, INK, MUTED, STYLE, earlier_line, second_line, system_line
 
 
 class Curve(NamedTuple):
@@ -85,7 +82,8 @@ def curves(
         lines: values to mark by a thin horizontal line.
         least_span: the axis reaches at least this far to both sides of 0, so that rounding does not look like a bias.
         crossing: hours, value and text of a point to mark, such as where the ACC falls below 0.6.
-        beside: a second score of the same systems, thin and dashed in the same colours; the first is then not dashed.
+        beside: a second score of the same systems, thin and dashed in the same colours; the first is then solid.
+            Empty where this field has no second score but others of the section have, None where none has.
     """
     with matplotlib.rc_context(STYLE):
         figure, axes = _panel(title, units)
@@ -93,7 +91,7 @@ def curves(
             axes.axhline(value, color=MUTED, linewidth=0.9, zorder=1)
         for index, curve in sorted(series.items(), reverse=True):
             shown = np.isfinite(curve.values)
-            line = system_line(index) | ({"linestyle": "-"} if beside else {})
+            line = system_line(index, solid=beside is not None)
             if curve.lower is not None and curve.upper is not None:
                 axes.fill_between(
                     hours[shown], curve.lower[shown], curve.upper[shown], color=line["color"], alpha=0.16, linewidth=0
@@ -102,7 +100,7 @@ def curves(
             axes.plot(hours[shown], curve.values[shown], marker="o" if dots else "", markersize=3.4, **line)
         for index, curve in (beside or {}).items():
             shown = np.isfinite(curve.values)
-            axes.plot(hours[shown], curve.values[shown], **{**system_line(index), **_THIN})
+            axes.plot(hours[shown], curve.values[shown], **second_line(index))
         _lead_axis(axes, hours)
         _value_axis(axes)
         if least_span > 0:
@@ -135,7 +133,7 @@ def spectrum(
     Args:
         wavenumber: zonal wavenumbers or degrees; 0 is left out.
         truth: power of the truth, drawn broad and grey beneath the others.
-        series: power by position of the system.
+        series: power by position of the system, which fixes colour and dashes.
         title: what is shown.
         axis: what the wavenumber is.
     """
@@ -147,7 +145,8 @@ def spectrum(
             shown = positive & (truth > 0)
             axes.plot(wavenumber[shown], truth[shown], color=MUTED, linewidth=4.5, alpha=0.45, solid_capstyle="round")
             everything.append(truth[shown])
-        for index, power in sorted(series.items(), reverse=True):
+        # The first, which is solid, lies beneath: where systems agree, dashes on it show both.
+        for index, power in sorted(series.items()):
             shown = positive & (power > 0)
             axes.plot(wavenumber[shown], power[shown], **system_line(index))
             everything.append(power[shown])
@@ -175,8 +174,8 @@ def power_ratio(
 
     Args:
         wavenumber: zonal wavenumbers or degrees; 0 is left out.
-        series: ratios by position of the system; NaN where the truth has no power.
-        before: the same at an earlier lead time, drawn thin and dashed.
+        series: ratios by position of the system, which fixes colour and dashes; NaN where the truth has no power.
+        before: the same at an earlier lead time, drawn thin and pale.
         title: what is shown.
         axis: what the wavenumber is.
     """
@@ -184,13 +183,13 @@ def power_ratio(
         figure, axes = _panel(title)
         axes.axhline(1.0, color=MUTED, linewidth=0.9, zorder=1)
         values = [np.ones(1)]
-        for index, ratio in sorted(series.items(), reverse=True):
+        for index, ratio in sorted(before.items()):
+            shown = (wavenumber > 0) & np.isfinite(ratio)
+            axes.plot(wavenumber[shown], ratio[shown], **earlier_line(index))
+        for index, ratio in sorted(series.items()):
             shown = (wavenumber > 0) & np.isfinite(ratio)
             axes.plot(wavenumber[shown], ratio[shown], **system_line(index))
             values.append(ratio[shown])
-        for index, ratio in before.items():
-            shown = (wavenumber > 0) & np.isfinite(ratio)
-            axes.plot(wavenumber[shown], ratio[shown], **{**system_line(index), **_THIN})
         _wavenumber_axis(axes, wavenumber, axis)
         joined = np.concatenate(values)
         axes.set_ylim(0, min(4.0, 1.1 * float(joined.max())))

@@ -5,8 +5,9 @@ One file with nothing fetched: it opens from a mail, a memory stick or an archiv
 
 import html
 from collections.abc import Iterable, Sequence
+from typing import Literal
 
-from eval.reporting.figure_style import COLOURS, system_dashes, system_variable
+from eval.reporting.figure_style import COLOURS, EARLIER_OPACITY, second_dashes, system_dashes, system_variable
 
 _STYLE_SHEET = """
 :root {
@@ -139,23 +140,35 @@ def tile(value: str, text: str, *, kind: str = "") -> str:
     return f'<div class="tile"><b class="{kind}">{escape(value)}</b><span>{escape(text)}</span></div>'
 
 
-def key(systems: Iterable[tuple[int, str]], *, extra: tuple[str, str] | None = None) -> str:
+def key(
+    systems: Iterable[tuple[int, str]],
+    *,
+    extra: tuple[str, str] | None = None,
+    colours_only: bool = False,
+    styles: Iterable[tuple[str, Literal["solid", "dashed", "pale"]]] = (),
+) -> str:
     """Which line is which system.
 
     Args:
         systems: position, which fixes colour and dashes, and name.
         extra: name and colour variable of a broad line before them, such as the truth's.
+        colours_only: whether systems differ by colour alone, as dashes have a meaning of their own.
+        styles: what lines of a style show, in any colour.
     """
     entries = []
     if extra is not None:
-        entries.append(_key_entry(extra[0], extra[1], "", 6))
+        entries.append(_key_entry(extra[0], extra[1], "", 6, opacity=0.45))
     for index, system in systems:
-        entries.append(_key_entry(system, system_variable(index), system_dashes(index), 3))
+        dashes = "" if colours_only else system_dashes(index)
+        entries.append(_key_entry(system, system_variable(index), dashes, 3))
+    for name, style in styles:
+        dashes, width = second_dashes() if style == "dashed" else "", 3 if style == "solid" else 2
+        entries.append(_key_entry(name, "--ink", dashes, width, opacity=EARLIER_OPACITY if style == "pale" else 1.0))
     return f'<div class="key">{"".join(entries)}</div>'
 
 
-def _key_entry(name: str, variable: str, dashes: str, width: int) -> str:
-    faint = " stroke-opacity='.45'" if width > 3 else ""
+def _key_entry(name: str, variable: str, dashes: str, width: int, *, opacity: float = 1.0) -> str:
+    faint = f" stroke-opacity='{opacity:g}'" if opacity < 1 else ""
     line = (
         f'<svg viewBox="0 0 34 10" aria-hidden="true"><line x1="1" y1="5" x2="33" y2="5" stroke-width="{width}" '
         f'style="stroke: var({variable})"{faint}{f" stroke-dasharray={dashes!r}" if dashes else ""}/></svg>'

@@ -153,11 +153,13 @@ def write_report(
     with tempfile.TemporaryDirectory(dir=target.absolute().parent, prefix=f".{target.name}.") as temporary:
         folder = pathlib.Path(temporary) / "report"
         folder.mkdir()
-        with progress_bar(rich.progress.MofNCompleteColumn(), "figures", enabled=progress) as bar:
-            task = bar.add_task("drawing the report", total=None)
-            subject = Subject.create(
-                file, ReportFolder(folder), lambda: bar.advance(task), reference=reference, region=region
-            )
+        bar = progress_bar(rich.progress.MofNCompleteColumn(), "figures", enabled=progress)
+        task = bar.add_task("drawing the report", total=None)
+        # Checks the choices, so it comes before the bar is seen.
+        subject = Subject.create(
+            file, ReportFolder(folder), lambda: bar.advance(task), reference=reference, region=region
+        )
+        with bar:
             bar.update(task, total=_figure_count(subject, sample))
             paths = {name: path for name, path in (("forecast", forecast), ("truth", truth)) if path is not None}
             text = _page(subject, sample, globe, paths)

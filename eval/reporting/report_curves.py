@@ -99,7 +99,7 @@ def _section(subject: Subject, metric: str) -> str:
         if not series:
             continue
         used |= set(series)
-        beside = _series(subject, field, "ensemble_mean_rmse") if metric == "spread" else {}
+        beside = _series(subject, field, "ensemble_mean_rmse") if metric == "spread" else None
         main = subject.systems.index(subject.main)
         crossing = None
         if metric == "acc" and main in series and (limit := useful_hours(subject.hours, series[main].values)):
@@ -115,7 +115,7 @@ def _section(subject: Subject, metric: str) -> str:
             crossing=crossing,
             beside=beside,
         )
-        rows = _rows(subject, series, metric) + _rows(subject, beside, "ensemble_mean_rmse")
+        rows = _rows(subject, series, metric) + _rows(subject, beside or {}, "ensemble_mean_rmse")
         head = ["system", "metric", "lead_hours", "value", "lower", "upper"]
         description = f"{name.title} of {field.label} against lead time"
         drawn.append(subject.output.figure(figure, f"{metric}_{field.slug}", description, head, rows))
@@ -125,7 +125,7 @@ def _section(subject: Subject, metric: str) -> str:
     if metric == "acc":
         text += " The thin line marks 0.6, the dot where the forecast falls below it."
     if metric == "spread":
-        text += " Solid the spread, dashed the RMSE of the ensemble mean."
+        text += " Colours tell the systems; solid lines are the spread, dashed ones the RMSE of the ensemble mean."
     if any(
         bound is not None for bound in subject.file.interval(subject.fields[0], metric, subject.main, subject.region)
     ):
@@ -136,7 +136,11 @@ def _section(subject: Subject, metric: str) -> str:
         metric,
         f"{name.title} against lead time",
         page.paragraph(text, kind="note"),
-        page.key([(index, subject.systems[index]) for index in sorted(used)]),
+        page.key(
+            [(index, subject.systems[index]) for index in sorted(used)],
+            colours_only=metric == "spread",
+            styles=[("spread", "solid"), ("RMSE of the ensemble mean", "dashed")] if metric == "spread" else (),
+        ),
         page.panels(drawn),
         _useful_table(subject) if metric == "acc" else "",
     )

@@ -1,5 +1,7 @@
 """Power spectra of forecasts beside the truth: a forecast that loses power at large wavenumbers is blurred."""
 
+from typing import Literal
+
 import numpy as np
 import xarray as xr
 
@@ -85,6 +87,13 @@ def _field_figures(subject: Subject, group: xr.Dataset, field: Field, used: set[
     return drawn
 
 
+def _ensembles(subject: Subject, used: set[int]) -> list[str]:
+    """Names of the drawn systems that have members: those with rank histograms."""
+    group = subject.file.groups.get("rank_histogram")
+    known = [] if group is None else [str(name) for name in group["system"].values]
+    return [subject.systems[index] for index in sorted(used) if subject.systems[index] in known]
+
+
 def spectra_section(subject: Subject) -> str:
     """The section, empty where the file has no spectra."""
     group = subject.file.groups.get("spectra")
@@ -103,9 +112,20 @@ def spectra_section(subject: Subject) -> str:
     text += (
         "right. The broad grey line is the truth. Where the ratio of forecast to truth falls below 1 the forecast is "
     )
-    text += "too smooth, above it too noisy"
-    text += f"; the thin dashed line is the ratio at {format_lead(leads[0])}." if len(leads) > 1 else "."
+    text += "too smooth, above it too noisy."
+    styles: list[tuple[str, Literal["solid", "dashed", "pale"]]] = []
+    if len(leads) > 1:
+        early, late = format_lead(leads[0]), format_lead(leads[-1])
+        text += f" Lines are at {late}; the thin pale ones beside the ratio are the ratio at {early}."
+        styles = [(f"ratio at {early}", "pale")]
+    ensembles = _ensembles(subject, used)
+    if ensembles:
+        text += f" Of an ensemble ({', '.join(ensembles)}) the first member is shown, as the mean of members is smooth."
     if any("wind_vector" in field.variable for field in subject.fields):
         text += " Wind vectors are shown by their kinetic energy."
-    key = page.key([(index, subject.systems[index]) for index in sorted(used)], extra=("truth", "--muted"))
+    key = page.key(
+        [(index, subject.systems[index]) for index in sorted(used)],
+        extra=("truth", "--muted"),
+        styles=styles,
+    )
     return page.section("spectra", "Spectra", page.paragraph(text, kind="note"), key, page.panels(drawn))

@@ -60,6 +60,25 @@ def test_a_file_against_itself_differs_by_nothing(pair):
     assert np.all(np.sign(other.gain[other.sure]) == np.sign((other.scores[1] - other.scores[0])[other.sure]))
 
 
+def test_no_field_is_left_out_unsaid(make, tmp_path):
+    levels = list(range(100, 1000, 50))
+    truth = make.truth()
+    many = truth[["geopotential", "u_component_of_wind", "v_component_of_wind"]].sel(level=500, drop=True)
+    truth = truth.drop_dims("level").merge(many.expand_dims(level=levels).transpose("time", "level", ...))
+    stores = [make.write(data, tmp_path / name) for data, name in ((truth, "t.zarr"), (make.forecast(truth), "f.zarr"))]
+    path = str(tmp_path / "scores.nc")
+    score(stores[1], stores[0], path, baselines=("persistence",), progress=False)
+    found = compare_scores(path, path, system="persistence,model", leads=["24h"])
+    # Three variables and the wind vector on every level, and the temperature at 2 m.
+    rows = 4 * len(levels) + 1
+    text = printed(found)
+    assert len(found.fields) == rows and f"of {rows} cells" in text
+    assert all(f"\n {field.short} " in text for field in found.fields) and "Left out" not in text
+    # A vector has no bias: the components have.
+    text = " ".join(printed(compare_scores(path, path, metric="bias", leads=["24h"])).split())
+    assert "Left out, as they have no bias: Wind100, Wind150," in text and f"of {rows - len(levels)} cells" in text
+
+
 def test_the_scorecard_fits_80_columns(pair):
     text = printed(compare_scores(*pair))
     assert max(map(len, text.splitlines())) <= 80 and "…" not in text

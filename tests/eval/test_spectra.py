@@ -3,7 +3,9 @@
 import numpy as np
 import pytest
 
+from eval.scoring import open_scores, score
 from eval.spectra import EARTH_RADIUS, degree_power, kinetic_energy, mean_zonal_energy, zonal_energy
+from weather_scnn.data.units import squared_units
 from weather_scnn.sphere.grid import Grid
 
 GRID = Grid.equiangular(32, 16)
@@ -53,3 +55,40 @@ def test_solid_rotation_has_kinetic_energy_at_degree_one():
     energy = kinetic_energy(u[None], np.zeros((1, *GRID.shape)), GRID)
     # The mean of cos² over the sphere is ⅔, half of it is the energy.
     np.testing.assert_allclose(energy[0, :4], [0, 1 / 3, 0, 0], atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("units", "squared", "times_metres"),
+    [
+        ("K", "K2", "K2 m"),
+        ("m s-1", "m2 s-2", "m3 s-2"),
+        ("m**2 s**-2", "m4 s-4", "m5 s-4"),
+        ("Pa s^-1", "Pa2 s-2", "Pa2 s-2 m"),
+        ("g kg-1", "g2 kg-2", "g2 kg-2 m"),
+        ("kg kg**-1", "1", "m"),
+        ("(0 - 1)", "1", "m"),
+        # What is not understood, or has no square by powers, as degrees above a zero and fractions have not.
+        ("BU", "(BU)2", "(BU)2 m"),
+        ("degC", "(degC)2", "(degC)2 m"),
+        ("J/kg", "(J/kg)2", "(J/kg)2 m"),
+    ],
+)
+def test_units_are_squared(units, squared, times_metres):
+    assert squared_units(units) == squared
+    assert squared_units(units, times_metres=True) == times_metres
+
+
+def test_the_file_tells_the_units_of_power_and_whose_it_is(world, tmp_path):
+    path = str(tmp_path / "scores.nc")
+    variables = ["2m_temperature", "u_component_of_wind", "v_component_of_wind"]
+    options = {"variables": variables, "levels": [500], "spectra": ["24h"], "bootstrap": 0, "progress": False}
+    # Added to, the file says the same.
+    for choice in ({"init": "2021-01-01:2021-01-02"}, {"init": "2021-01-01:2021-01-03", "add": True}):
+        score(world["forecast"], world["truth"], path, **choice, **options)
+        spectra = open_scores(path, group="spectra")
+        units = {name: array.attrs.get("units") for name, array in spectra.data_vars.items()}
+        assert units["2m_temperature_zonal"] == "K2 m" and units["2m_temperature_degree"] == "K2"
+        assert units["wind_vector_zonal"] == "m3 s-2" and units["wind_vector_degree"] == "m2 s-2"
+        assert units["2m_temperature_count"] is None and spectra["level"].attrs["units"] == "hPa"
+        assert "first member" in spectra["2m_temperature_degree"].attrs["comment"]
+        spectra.close()

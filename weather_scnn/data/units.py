@@ -1,6 +1,7 @@
 """Reading `units` attributes and converting to the catalogue's SI units."""
 
 import functools
+import math
 import re
 from collections import Counter
 
@@ -97,3 +98,29 @@ def conversion(source: str, target: str) -> tuple[float, float] | None:
         if dimensions == before_read[0] and wanted[0] == after_read[0]:
             return scale * factor / wanted[1], 0.0
     return None
+
+
+def squared_units(units: str, *, times_metres: bool = False) -> str:
+    """Units of a field's square, as `m s-1` gives `m2 s-2`; what does not read as a unit is put in brackets: `(BU)2`.
+
+    Args:
+        units: of the field.
+        times_metres: whether the square is multiplied by a length, as of a circle of latitude.
+    """
+    parsed = parse_unit(units)
+    if parsed == ((), 1.0, 0.0):
+        return "m" if times_metres else "1"
+    powers = Counter[str]()
+    for name, power in re.findall(r"([A-Za-z_%]+)[*^]*(-?\d+)?", units):
+        powers[name] += 2 * int(power or 1)
+    # The square is read again, so that a spelling that is not foreseen here gives brackets, not wrong units.
+    again = parse_unit(_unit_text(powers))
+    wanted = parsed and tuple((base, 2 * power) for base, power in parsed[0])
+    if parsed is None or again is None or again[0] != wanted or not math.isclose(again[1], parsed[1] ** 2):
+        return f"({units})2 m" if times_metres else f"({units})2"
+    powers["m"] += times_metres
+    return _unit_text(powers)
+
+
+def _unit_text(powers: Counter[str]) -> str:
+    return " ".join(name if power == 1 else f"{name}{power}" for name, power in powers.items() if power)

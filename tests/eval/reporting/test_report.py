@@ -2,13 +2,17 @@
 
 import csv
 import html.parser
+import io
 import re
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import xarray as xr
 
+import eval.reporting.figures as figures
 from eval.reporting import page
+from eval.reporting.figure_style import to_png
 from eval.reporting.projection import project
 from eval.reporting.report import write_report
 from eval.reporting.report_curves import useful_hours
@@ -166,7 +170,7 @@ def test_projection_keeps_areas_and_places():
     assert extent[1] / extent[3] == pytest.approx(2.05, abs=0.01)
 
 
-def test_curves_carry_their_intervals_and_the_region_asked_for(scores_path, tmp_path):
+def test_curves_carry_their_intervals_and_the_region_asked_for(scores_path, tmp_path, capsys):
     index = write_report(
         scores_path, str(tmp_path / "tropics"), region="tropics", reference="climatology", progress=False
     )
@@ -186,6 +190,11 @@ def test_curves_carry_their_intervals_and_the_region_asked_for(scores_path, tmp_
         write_report(scores_path, str(tmp_path / "other"), reference="hres", progress=False)
     with pytest.raises(UserError, match="no region 'europe'"):
         write_report(scores_path, str(tmp_path / "other"), region="europe", progress=False)
+    # Nothing is drawn before the choices are checked, not even a bar.
+    capsys.readouterr()
+    with pytest.raises(UserError, match="no system 'hres'"):
+        write_report(scores_path, str(tmp_path / "other"), reference="hres")
+    assert capsys.readouterr().err == ""
     assert [path.name for path in tmp_path.iterdir()] == ["tropics"]
 
 
@@ -205,6 +214,25 @@ def test_brackets_mark_differences_that_may_be_chance(scores_path):
     assert "<small>0 %</small>" in page.scorecard_cell("1.0", -0.001, unsure=False)
 
 
+def test_a_dark_picture_is_dark_between_its_lines():
+    hours = np.arange(5.0)
+    figure = figures.curves(hours, {0: figures.Curve(hours)}, title="", units="")
+    pixels = plt.imread(io.BytesIO(to_png(figure, dark=True)))[..., :3]
+    assert np.median(pixels) < 0.2
+
+
+def test_earlier_ratios_keep_their_system_and_second_scores_do_not():
+    """A dashed line of a spectrum is a system; beside a spread it is the RMSE of any."""
+    wavenumber, hours = np.arange(1.0, 5.0), np.arange(4.0)
+    ratio = dict.fromkeys((0, 1), np.ones(4))
+    axes = figures.power_ratio(wavenumber, ratio, ratio, title="", axis="").axes[0]
+    styles = [(line.get_linestyle(), line.get_alpha() is None) for line in axes.lines[1:]]
+    assert styles == [("-", False), ("--", False), ("-", True), ("--", True)]
+    curve = dict.fromkeys((0, 1), figures.Curve(hours))
+    axes = figures.curves(hours, curve, title="", units="", beside=curve).axes[0]
+    assert [line.get_linestyle() for line in axes.lines] == ["-", "-", "--", "--"]
+
+
 def test_the_lead_at_which_a_forecast_stops_being_useful():
     hours = np.array([24.0, 48, 72, 96])
     assert useful_hours(hours, np.array([0.9, 0.7, 0.5, 0.3])) == pytest.approx(60)
@@ -222,11 +250,23 @@ def test_the_page_of_an_ensemble(make, world, tmp_path):
     ensemble.chunk({"time": 1}).to_zarr(store, consolidated=False)
     scores = str(tmp_path / "scores.nc")
     score([world["forecast"], f"ensemble={store}"], world["truth"], scores, climatology=world["climatology"],
-          variables=["geopotential"], levels=[500], maps=["24h"], spectra=["24h"], progress=False)  # fmt: skip
+          variables=["geopotential"], levels=[500], maps=["24h"], spectra=["12h", "24h"], progress=False)  # fmt: skip
     index = write_report(scores, str(tmp_path / "report"), forecast=store, truth=world["truth"], progress=False)
     text = index.read_text(encoding="utf-8")
     for part in ("CRPS", "Ensemble spread", "Rank histograms", "Spectra", "Where the errors are", "first of 4 members"):
         assert part in text
+    keys = {}
+    for section in ("spread", "spectra"):
+        keys[section] = re.search(rf'<section id="{section}">.*?<div class="key">(.*?)</div>', text, re.DOTALL)[1]
+    # Dashes are the RMSE, never a system; of spectra they are a system, and paleness is the earlier lead time.
+    lines = re.findall(r"<line ([^>]*)/></svg>([^<]*)</span>", keys["spread"])
+    assert [name for style, name in lines if "dasharray" in style] == ["RMSE of the ensemble mean"]
+    lines = re.findall(r"<line ([^>]*)/></svg>([^<]*)</span>", keys["spectra"])
+    assert [name for style, name in lines if "dasharray" in style] == ["ensemble"]
+    assert [name for style, name in lines if "opacity" in style] == ["truth", "ratio at 12 h"]
+    assert "Of an ensemble (ensemble) the first member is shown" in text
+    with xr.open_dataset(scores, group="rank_histogram") as ranks:
+        assert ranks["geopotential"].attrs["units"] == "1" and "units" not in ranks["geopotential_area"].attrs
     tables = {path.stem for path in (index.parent / "tables").glob("*.csv")}
     assert {"spread_geopotential_500", "spectrum_ratio_geopotential_500", "bias_map_geopotential_500_24h"} <= tables
     # Every score has its map.
