@@ -92,7 +92,7 @@ footer { margin-top: 56px; padding-top: 14px; border-top: 1px solid var(--rule);
   main { max-width: none; padding: 0; } nav { display: none; }
   .scroll { overflow: visible; } .tiles { grid-template-columns: repeat(4, 1fr); gap: 8px; }
   .panels, .maps { grid-template-columns: repeat(3, 1fr); gap: 8px; }
-  h2, h3, .note { break-after: avoid; } tr { break-inside: avoid; } details:not([open]) { display: none; }
+  h2, h3, .note, .key { break-after: avoid; break-inside: avoid; } tr { break-inside: avoid; } details:not([open]) { display: none; }
   .motion img { width: 70%; margin: 0 auto; }
 }
 """
