@@ -6,7 +6,6 @@ import itertools
 import logging
 import math
 import sys
-import threading
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -35,7 +34,6 @@ _BYTES_PER_CHUNK = 2 * 2**20
 _BYTES_PER_READ = 16 * 2**20
 _MOST_MAPS_PER_READ = 64
 _SOME_DAYS = 60
-_OPENING = threading.Lock()
 
 _FORMULA = (
     "Weighted mean and standard deviation (of the population) over all years and over a window of {window} days of the "
@@ -73,16 +71,10 @@ class Piece(NamedTuple):
         return next(slice(start, stop) for each, start, stop in self.region if each == dim)
 
 
-@functools.lru_cache(maxsize=2)
-def _open(job: str, request: Request) -> MapReader:
+@running.OncePerJob
+def _opened(job: str, request: Request) -> MapReader:
     names = None if request.variables is None else list(request.variables)
     return open_maps(request.input, variables=names, time=request.time)
-
-
-def _opened(job: str, request: Request) -> MapReader:
-    """The source, opened once a job and process whatever the number of threads."""
-    with _OPENING:
-        return _open(job, request)
 
 
 def _work(piece: Piece, *, job: str, request: Request, store: StoreInProgress) -> None:
@@ -381,4 +373,4 @@ def compute_climatology(
         )
         store.finish()
     finally:
-        _open.cache_clear()
+        _opened.forget()

@@ -7,7 +7,6 @@ so writing it twice is harmless.
 import dataclasses
 import functools
 import logging
-import threading
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -33,7 +32,6 @@ from weather_scnn.sphere.grid import Grid
 SEA_FIELDS = ("sea_surface_temperature", "sea_ice_cover")
 
 _LOG = logging.getLogger(__name__)
-_OPENING = threading.Lock()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -100,8 +98,9 @@ class Opened:
         return [self.regridder.scalars(fields[0], self.sea if names[0] in SEA_FIELDS else None)]
 
 
-@functools.lru_cache(maxsize=2)
-def _open(job: str, request: Request) -> Opened:
+@running.OncePerJob
+def open_once(job: str, request: Request) -> Opened:
+    """The source and what it needs to be regridded."""
     levels = None if request.interpolate_levels else request.levels
     raw = open_raw(find_source(request.input))
     if any(model_level_axis(dataset) for _, dataset in raw):
@@ -134,12 +133,6 @@ def _open(job: str, request: Request) -> Opened:
         regridder = WeightedRegridder(weights, request.coverage)
     sea = _sea(request) if request.method != "spectral" and set(SEA_FIELDS) & set(dataset.data_vars) else None
     return Opened(reader, regridder, plan, sea)
-
-
-def open_once(job: str, request: Request) -> Opened:
-    """The source, opened once a job and process whatever the number of threads."""
-    with _OPENING:
-        return _open(job, request)
 
 
 def _sea(request: Request) -> np.ndarray | None:
@@ -205,5 +198,5 @@ def _write(path: str, name: str, piece: Piece, values: np.ndarray) -> None:
 
 def close() -> None:
     """Forgets what was opened, so that a later job sees the files as they are then."""
-    _open.cache_clear()
+    open_once.forget()
     _open_for_writing.cache_clear()

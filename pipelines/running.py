@@ -3,6 +3,7 @@
 import concurrent.futures
 import contextlib
 import errno
+import functools
 import io
 import logging
 import os
@@ -10,7 +11,7 @@ import re
 import threading
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import rich.progress
 
@@ -29,11 +30,29 @@ _LISTENERS: dict[str, Callable[[], None]] = {}
 _FAILURES: dict[str, BaseException] = {}
 
 Work = Callable[[Any], None]
+R = TypeVar("R")
+T = TypeVar("T")
 
 
 def new_job() -> str:
     """A name for one run of a job, passed to its workers for `piece`."""
     return uuid.uuid4().hex
+
+
+class OncePerJob(Generic[R, T]):
+    """Makes a function that opens a job's source open it once in every process, whatever the number of threads."""
+
+    def __init__(self, open_source: Callable[[str, R], T]):
+        self._open = functools.lru_cache(maxsize=2)(open_source)
+        self._lock = threading.Lock()
+
+    def __call__(self, job: str, request: R) -> T:
+        with self._lock:
+            return self._open(job, request)
+
+    def forget(self) -> None:
+        """Closes what was opened, so that a later job sees the files as they are then."""
+        self._open.cache_clear()
 
 
 @contextlib.contextmanager

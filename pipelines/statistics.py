@@ -5,7 +5,6 @@ import functools
 import io
 import math
 import sys
-import threading
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -32,7 +31,6 @@ _VALUES_AT_ONCE = 2**20
 _COPIES = 6
 # A piece reads on for one step beyond its end; so many steps make that an eighth of the reading.
 _STEPS_PER_PIECE = 8
-_OPENING = threading.Lock()
 
 _FORMULA = (
     "Area-weighted (cell areas of mean 1) over all times and points of the period, NaNs left out. mean = sum(w x)/sum(w)"
@@ -66,16 +64,10 @@ class Piece(NamedTuple):
         return f"{self.name}-{self.first_level:04d}-{self.start:08d}"
 
 
-@functools.lru_cache(maxsize=2)
-def _open(job: str, request: Request) -> MapReader:
+@running.OncePerJob
+def _opened(job: str, request: Request) -> MapReader:
     names = None if request.variables is None else list(request.variables)
     return open_maps(request.input, variables=names, time=request.time)
-
-
-def _opened(job: str, request: Request) -> MapReader:
-    """The source, opened once a job and process whatever the number of threads."""
-    with _OPENING:
-        return _open(job, request)
 
 
 def partners(times: np.ndarray, step: np.timedelta64) -> np.ndarray:
@@ -388,4 +380,4 @@ def compute_statistics(
         write_netcdf(table, output, overwrite=True)
         record.clear()
     finally:
-        _open.cache_clear()
+        _opened.forget()

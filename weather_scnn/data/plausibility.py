@@ -106,12 +106,12 @@ def extremes_of_one_map(array: xr.DataArray, scale: float = 1.0, offset: float =
         offset: added after it.
     """
     levels: tuple[float, ...] = ()
-    one = array
-    if "level" in one.dims:
-        nearest = int(np.abs(one["level"].values - 500).argmin())
-        levels = (float(one["level"].values[nearest]),)
-        one = one.isel(level=nearest)
-    one = one.isel({dim: 0 for dim in one.dims if dim not in ("latitude", "longitude")})
+    first = {dim: 0 for dim in array.dims if dim not in ("latitude", "longitude")}
+    if "level" in array.dims:
+        first["level"] = int(np.abs(array["level"].values - 500).argmin())
+        levels = (float(array["level"].values[first["level"]]),)
+    # In one step, so that dask reads the chunk of this map alone.
+    one = array.isel(first)
     values = np.asarray(one.transpose("latitude", ...).values, np.float64) * scale + offset
     if not np.isfinite(values).any():
         return None
