@@ -187,7 +187,8 @@ def _plan(reader: MapReader, request: Request, max_memory: int) -> tuple[dict[st
         lag = int((partner - np.arange(times))[partner >= 0].max())
         chunk, chunk_levels = min(chunks["time"], times), chunks.get("level", 1)
         working = _COPIES * 8 * max(_VALUES_AT_ONCE, points)
-        decoded = 4 * chunk * chunk_levels * chunks["latitude"] * chunks["longitude"]
+        # A block may lie in two chunks, which are decoded side by side.
+        decoded = 2 * 4 * chunk * chunk_levels * chunks["latitude"] * chunks["longitude"]
         room = max_memory - BASE_BYTES - working - decoded
 
         def held(block: int, count: int, points: int = points, lag: int = lag) -> int:

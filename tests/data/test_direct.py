@@ -75,6 +75,22 @@ def test_times_out_of_order_and_repeated(tmp_path):
     np.testing.assert_array_equal(reader.read("geopotential"), open_dataset(path)["geopotential"].values)
 
 
+@pytest.mark.parametrize("everywhere", [False, True])
+def test_axes_of_length_one_that_the_door_drops(tmp_path, everywhere):
+    """A single member or version, on all fields or on some, wherever the axis stands."""
+    raw = xr.open_zarr(store(tmp_path), decode_timedelta=False).load().drop_encoding()
+    for field in [name for name in raw.data_vars if "time" in raw[name].dims][: None if everywhere else 1]:
+        raw[field] = raw[field].expand_dims(expver=1, axis=1).expand_dims(number=1, axis=-1)
+    path = str(tmp_path / "single.zarr")
+    raw.to_zarr(path)
+    reader, dataset = open_maps(path), open_dataset(path)
+    assert set(reader.recipes) == set(dataset.data_vars)
+    for name, array in dataset.data_vars.items():
+        np.testing.assert_allclose(reader.read(name), array.values, rtol=2e-7)
+        if "time" in array.dims:
+            np.testing.assert_allclose(reader.read(name, np.array([4, 1])), array[[4, 1]].values, rtol=2e-7)
+
+
 def test_other_sources_go_through_dask(tmp_path):
     dataset = open_dataset(store(tmp_path))
     dataset.to_netcdf(tmp_path / "file.nc")

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from weather_scnn.data.stored_fields import open_by_tensorstore
+from weather_scnn.data.opening import open_dataset
+from weather_scnn.data.stored_fields import StoredFields, open_by_tensorstore
 
 
 @pytest.fixture
@@ -93,3 +94,22 @@ def test_a_path_from_here_and_one_with_a_scheme(tmp_path, fields, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for path in ("a.zarr", f"file://{tmp_path}/a.zarr", f"{tmp_path}/a.zarr/"):
         xr.testing.assert_equal(open_by_tensorstore(path).load(), fields)
+
+
+def test_of_repeated_times_the_first_is_read_as_by_the_door(tmp_path, fields):
+    repeated = (
+        fields[["temperature"]]
+        .isel(hour=0, drop=True)
+        .drop_vars("temperature")
+        .assign({"2m_temperature": fields["temperature"].isel(hour=0, drop=True) + 280.0})
+    )
+    times = repeated["time"].values.copy()
+    times[5] = times[2]
+    repeated = repeated.assign_coords(time=times, latitude=np.linspace(72, -72, 5))
+    repeated.to_zarr(tmp_path / "a.zarr", encoding={"2m_temperature": {"chunks": (1, 5, 8)}})
+    dataset = open_dataset(str(tmp_path / "a.zarr"))
+    assert dataset.sizes["time"] == 6
+    found = StoredFields.of(str(tmp_path / "a.zarr"), dataset, ["2m_temperature"])
+    values = found.read([(0, 6)])[0]["2m_temperature"]
+    expected = dataset["2m_temperature"].transpose("time", "latitude", "longitude").values
+    np.testing.assert_array_equal(values, expected)

@@ -96,8 +96,10 @@ class MapReader:
         for position, order in enumerate(after[1:], 1):
             if not (isinstance(order, slice) and order == slice(None)):
                 values = values[(slice(None),) * position + (order,)]
-        present = [axis for axis in _AXES if axis in recipe.axes]
-        values = values.transpose([recipe.axes.index(axis) for axis in present])
+        axes = [axis for axis in recipe.axes if axis in _AXES]
+        values = values.squeeze(tuple(place for place, axis in enumerate(recipe.axes) if axis not in _AXES))
+        present = [axis for axis in _AXES if axis in axes]
+        values = values.transpose([axes.index(axis) for axis in present])
         # Axes that the door drops, such as a single member, are of length one.
         values = values.reshape([size for axis, size in zip(present, values.shape) if axis in array.dims])
         values = values if values.dtype == np.float32 else values.astype(np.float32)
@@ -176,7 +178,7 @@ def _recipes(path: str, raw: xr.Dataset, variables: Any, levels: Any, time: str 
         roles.update(zip(map(str, raw[name].dims), map(str, renamed[name].dims[-raw[name].ndim :])))
     if any(role not in _AXES and raw.sizes[dim] > 1 for dim, role in roles.items()):
         return {}
-    dims = {role: dim for dim, role in roles.items()}
+    dims = {role: dim for dim, role in roles.items() if role in _AXES}
 
     def thin(kept: str, ends: int = 1) -> xr.Dataset:
         """One axis whole, of the others an end: ARCO-ERA5 has 273 fields over 1.3 million times."""
@@ -193,7 +195,7 @@ def _recipes(path: str, raw: xr.Dataset, variables: Any, levels: Any, time: str 
 
     none, some, number = (door(thin("", 2), value) for value in (0.0, _SHOWN, "number"))
     asked = {"time": {"time": time}, "level": {"levels": levels}}
-    shown = {role: door(thin(role), dim, **asked.get(role, {})) for dim, role in roles.items()}
+    shown = {role: door(thin(role), dim, **asked.get(role, {})) for role, dim in dims.items()}
     group, fast = zarr.open_group(path, mode="r"), open_by_tensorstore(path)
     recipes = {}
     for name in map(str, none.data_vars):
@@ -204,6 +206,9 @@ def _recipes(path: str, raw: xr.Dataset, variables: Any, levels: Any, time: str 
         axes = tuple(roles[str(dim)] for dim in raw[stored].dims)
         indices, sizes = {}, {}
         for dim, axis in zip(raw[stored].dims, axes):
+            if axis not in _AXES:  # of length one
+                indices[axis], sizes[axis] = np.zeros(1, np.int64), 1
+                continue
             positions = (shown[axis][name].astype(np.float64) - offset) / scale
             line = positions.isel({other: 0 for other in positions.dims if other != axis})
             if np.abs(positions - line).max() > 0.2:

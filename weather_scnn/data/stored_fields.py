@@ -170,7 +170,9 @@ def _positions(raw: xr.Dataset, axis: str, dataset: xr.Dataset) -> np.ndarray:
     """Where the dataset's coordinate values stand in the store."""
     stored, wanted = raw[axis].values, np.atleast_1d(dataset[axis].values)
     if axis == "time":
-        lookup = {value: index for index, value in enumerate(stored.astype("datetime64[ns]").astype(np.int64).tolist())}
+        lookup: dict[int, int] = {}
+        for index, value in enumerate(stored.astype("datetime64[ns]").astype(np.int64).tolist()):
+            lookup.setdefault(value, index)  # of repeated times the first, as the door reads them
         return np.array([lookup[value] for value in wanted.astype("datetime64[ns]").astype(np.int64).tolist()])
     stored = np.mod(stored, 360.0) if axis == "longitude" else stored
     distance = np.abs(stored[None, :].astype(np.float64) - wanted[:, None].astype(np.float64))
