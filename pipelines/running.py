@@ -107,6 +107,22 @@ def check_options(arguments: Sequence[str]) -> None:
         raise UserError(f"Beam refuses the options {' '.join(arguments)}", remedy="check their values") from error
 
 
+@contextlib.contextmanager
+def _said_once() -> Iterator[None]:
+    """Leaves a worker's error to the line that the command ends with: Beam logs its traceback, prints it and raises it.
+
+    Bars and loggers keep the standard error that they have begun with.
+    """
+    logger = logging.getLogger("apache_beam")
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        with contextlib.redirect_stderr(io.StringIO()):
+            yield
+    finally:
+        logger.setLevel(level)
+
+
 def runner_and_options(arguments: Sequence[str] | None) -> tuple[Any, Any, bool]:
     """Beam's runner (None where Beam finds it by the options), its options, and whether work is in this process.
 
@@ -225,7 +241,7 @@ def _run_beam(
         watcher.start()
     pipeline = beam.Pipeline(runner=runner, options=options)
     try:
-        with pipeline:
+        with _said_once(), pipeline:
             _ = pipeline | "Pieces" >> beam.Create(list(pieces), reshuffle=True) | "Work" >> beam.Map(work)
     finally:
         stop.set()

@@ -1,5 +1,7 @@
 """The progress bar of long work: on standard error, so that results on standard output stay clean."""
 
+import sys
+
 import rich.console
 import rich.progress
 
@@ -11,6 +13,7 @@ def progress_bar(*columns: rich.progress.ProgressColumn | str, enabled: bool = T
         rich.progress.BarColumn(),
         *columns,
         rich.progress.TimeRemainingColumn(),
-        console=rich.console.Console(stderr=True),
+        # The stream of now: jobs turn away what else is printed while they run.
+        console=rich.console.Console(file=sys.stderr),
         disable=not enabled,
     )

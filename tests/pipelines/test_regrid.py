@@ -100,7 +100,7 @@ def test_an_interrupted_run_is_continued_without_repeating_finished_times(tmp_pa
 
 
 @pytest.mark.parametrize("no_beam", [True, False])
-def test_a_damaged_chunk_stops_the_run_and_leaves_no_whole_looking_store(tmp_path, source, no_beam):
+def test_a_damaged_chunk_stops_the_run_and_leaves_no_whole_looking_store(tmp_path, source, no_beam, capfd):
     for chunk in (pathlib.Path(source) / "temperature" / "c" / "1").rglob("*"):
         if chunk.is_file():
             chunk.write_bytes(chunk.read_bytes()[:10])
@@ -109,6 +109,8 @@ def test_a_damaged_chunk_stops_the_run_and_leaves_no_whole_looking_store(tmp_pat
         UserError, match=r"temperature cannot be read in 2020-01-01T12:2020-01-02T00.*repeat the command"
     ):
         regrid(source, output, TARGET, no_beam=no_beam, progress=False)
+    # Beam prints and logs the traceback of a worker, beside raising it.
+    assert "Traceback" not in capfd.readouterr().err
     with pytest.raises(UserError, match="unfinished"):
         open_dataset(output)
 
