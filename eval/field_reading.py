@@ -17,7 +17,7 @@ from eval.forecasts import canonical, open_any
 from pipelines.regridding import WeightedRegridder, regrid_array
 from pipelines.regridding_weights import Weights, make_weights
 from weather_scnn.data.catalogue import WIND_PAIRS, identify, lookup
-from weather_scnn.data.reading_again import read_again
+from weather_scnn.data.reading_again import period, read_again
 from weather_scnn.data.units import conversion
 from weather_scnn.errors import UserError
 from weather_scnn.sphere.grid import Grid
@@ -41,19 +41,23 @@ def as_slice(positions: np.ndarray) -> slice | np.ndarray:
     return positions
 
 
-def label(array: xr.DataArray, dim: str) -> str:
-    """First and last value of an axis, for messages."""
-    values = np.atleast_1d(array[dim].values) if dim in array.coords else np.arange(array.sizes[dim])
-    times = values.dtype.kind == "M"
-    return ":".join(np.datetime_as_string(value, "h") if times else f"{value}" for value in values[[0, -1]])
-
-
-def read_values(array: xr.DataArray, what: str, where: str) -> np.ndarray:
+def read_values(array: xr.DataArray, name: str, dim: str, where: str) -> np.ndarray:
     """Values of a lazy array; reading is tried again, as of clouds, before it is given up.
 
+    Args:
+        array: to read.
+        name: of the variable, for the message.
+        dim: an axis, whose first and last value tell the part.
+        where: the store.
+
     Raises:
-        UserError: it cannot be read, `what` and `where`.
+        UserError: it cannot be read.
     """
+
+    def what() -> str:
+        # An axis without coordinates is numbered.
+        return f"{name} cannot be read at {dim} {period(np.atleast_1d(array[dim].values))}"
+
     return read_again(lambda: array.values, what=what, where=where)
 
 
@@ -234,7 +238,7 @@ class FieldReader:
 
     def _read(self, key: str, start: int, stop: int) -> np.ndarray:
         part = self._arrays[key].isel({self._dim: slice(start, stop)})
-        return read_values(part, f"{key} cannot be read at {self._dim} {label(part, self._dim)}", self._where)
+        return read_values(part, key, self._dim, self._where)
 
     def forget_before(self, position: int) -> None:
         """Lets go of fields before a position; they are read again if they are asked for."""

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import xarray as xr
 
-from eval.field_reading import Conversion, as_slice, chunk_length, label, read_values
+from eval.field_reading import Conversion, as_slice, chunk_length, read_values
 from eval.forecasts import open_any, open_forecast
 from weather_scnn.errors import UserError
 
@@ -160,7 +160,7 @@ class ForecastStore:
         return values if "level" in array.dims else values[:, :, :, None]
 
     def _values(self, array: xr.DataArray) -> np.ndarray:
-        return read_values(array, f"{array.name} cannot be read at time {label(array, 'time')}", self.path)
+        return read_values(array, str(array.name), "time", self.path)
 
 
 def named_forecasts(texts: Sequence[str], model: str) -> list[tuple[str, str]]:

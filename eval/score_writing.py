@@ -34,7 +34,6 @@ from eval.piece_sizes import Piece
 from eval.score_maps import MAP_DEFINITIONS, MAP_MOMENTS, WIND_MAP_MOMENTS, map_scores
 from eval.uncertainty import SEED, STATISTICS, block_length, intervals_and_differences
 from weather_scnn.data.units import squared_units
-from weather_scnn.errors import UserError
 
 _COMPRESSED = {"zlib": True, "complevel": 1, "shuffle": True}
 
@@ -237,16 +236,8 @@ class ScoreWriter:
         return {"rank_histogram": xr.Dataset({field: share, f"{field}_area": total})}
 
     def write(self, output: str, attributes: dict[str, Any], tick=lambda: None) -> xr.Dataset:
-        """Writes the file, which appears under its name only when whole; gives the scores of its root.
-
-        Raises:
-            UserError: the folder of the output does not exist.
-        """
-        folder = None
-        if "://" not in output:
-            folder = pathlib.Path(output).parent
-            if not folder.is_dir():
-                raise UserError("the folder does not exist", where=str(folder), remedy="create it first")
+        """Writes the file, which appears under its name only when whole; gives the scores of its root."""
+        folder = None if "://" in output else pathlib.Path(output).parent
         handle, temporary = tempfile.mkstemp(dir=folder, prefix=".scores.", suffix=".part")
         os.close(handle)
         try:

@@ -253,7 +253,7 @@ class ValidTimeFields:
             return
         first, last = day_numbers(np.array([oldest, newest]), self._calendar).tolist()
         if first < last and first in self._days and newest - oldest < np.timedelta64(365, "D"):
-            for reader in self._climatology[self.name].values() if self.name in self._climatology else ():
+            for reader in self._climatology.get(self.name, {}).values():
                 reader.forget_before(self._days[first])
 
     def window(self, read: "ReadFields") -> Window:

@@ -91,7 +91,7 @@ def _work(piece: Piece, *, job: str, request: Request, store: StoreInProgress) -
         def read(positions: np.ndarray) -> np.ndarray:
             maps = read_again(
                 functools.partial(reader.read, piece.name, positions, levels),
-                what=f"{piece.name} cannot be read in {period(times[positions])}",
+                what=lambda: f"{piece.name} cannot be read in {period(times[positions])}",
                 where=request.input,
             )
             return maps[(..., *inside)]

@@ -87,7 +87,7 @@ class Opened:
         stamps = self.reader.dataset["time"].values[times]
         return read_again(
             functools.partial(self.reader.read, name, times, positions),
-            what=f"{name} cannot be read in {period(stamps)}",
+            what=lambda: f"{name} cannot be read in {period(stamps)}",
             where=where,
         )
 

@@ -129,7 +129,9 @@ def _work(piece: Piece, *, job: str, request: Request, record: Record) -> None:
             stop = min(begin + piece.times_in_block, end)
             block = read_again(
                 functools.partial(reader.read, piece.name, slice(begin, stop), levels),
-                what=f"{piece.name} cannot be read in {period(dataset['time'].values[begin:stop])}",
+                what=lambda part=slice(begin, stop): (  # type: ignore[misc]
+                    f"{piece.name} cannot be read in {period(dataset['time'].values[part])}"
+                ),
                 where=request.input,
             )
             if begin < piece.stop:

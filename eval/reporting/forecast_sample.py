@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import xarray as xr
 
-from eval.field_reading import label, read_values
+from eval.field_reading import read_values
 from eval.forecasts import open_forecast, require_same_grid
 from eval.reporting.world_map import Globe
 from eval.scorecard import Field
@@ -94,5 +94,5 @@ class ForecastSample:
 
     @staticmethod
     def _values(array: xr.DataArray, where: str) -> np.ndarray:
-        what = f"{array.name} cannot be read at time {label(array, 'time')}"
-        return read_values(array.transpose(..., "latitude", "longitude"), what, where).astype(np.float64)
+        array = array.transpose(..., "latitude", "longitude")
+        return read_values(array, str(array.name), "time", where).astype(np.float64)

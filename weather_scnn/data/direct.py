@@ -196,7 +196,8 @@ def _recipes(path: str, raw: xr.Dataset, variables: Any, levels: Any, time: str 
     none, some, number = (door(thin("", 2), value) for value in (0.0, _SHOWN, "number"))
     asked = {"time": {"time": time}, "level": {"levels": levels}}
     shown = {role: door(thin(role), dim, **asked.get(role, {})) for role, dim in dims.items()}
-    group, fast = zarr.open_group(path, mode="r"), open_by_tensorstore(path)
+    fast = open_by_tensorstore(path)
+    plain: Any = zarr.open_group(path, mode="r") if fast is None else fast.variables
     recipes = {}
     for name in map(str, none.data_vars):
         offset = _only(none[name].values)
@@ -217,9 +218,7 @@ def _recipes(path: str, raw: xr.Dataset, variables: Any, levels: Any, time: str 
             chunk = raw[stored].encoding.get("chunks") or raw[stored].shape
             sizes[axis] = int(chunk[raw[stored].get_axis_num(dim)])
         variable = raw[stored].variable
-        array: Any = variable
-        if _needs_no_decoding(variable):
-            array = group[stored] if fast is None else fast[stored].variable
+        array = plain[stored] if _needs_no_decoding(variable) else variable
         recipes[name] = _Recipe(array, axes, indices, float(np.float32(scale)), offset, sizes)
     return recipes
 

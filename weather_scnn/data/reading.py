@@ -158,10 +158,12 @@ class StateReader:
 
     def _blocks(self, ranges: list[tuple[int, int]]) -> Iterable[Mapping[str, np.ndarray]]:
         """Fields by variable of each range of times, (time[, level], latitude, longitude)."""
-        direct, times = self.direct, self.times
+        direct = self.direct
 
         def named(read: Callable[[], Any], start: int, stop: int) -> Any:
-            what = f"states cannot be read in {period(times[start:stop])}"
+            def what() -> str:
+                return f"states cannot be read in {period(self.times[start:stop])}"
+
             return read_again(read, what=what, where=self.path)
 
         if direct is not None and ranges:
@@ -200,7 +202,7 @@ class StateReader:
                 array = array.isel(time=0)
             values = read_again(
                 lambda array=array: array.transpose("latitude", "longitude").values,  # type: ignore[misc]
-                what=f"{name} cannot be read",
+                what=lambda name=name: f"{name} cannot be read",  # type: ignore[misc]
                 where=self.path,
             )
             if not np.isfinite(values).all():

@@ -11,12 +11,12 @@ from weather_scnn.errors import UserError
 _PAUSES_SECONDS = (0.2, 1.0)
 
 
-def read_again(read: Callable[[], Any], *, what: str, where: str) -> Any:
+def read_again(read: Callable[[], Any], *, what: Callable[[], str], where: str) -> Any:
     """Reads, twice again after an error; then names what cannot be read.
 
     Args:
         read: does the reading.
-        what: the part, with its variable and times.
+        what: says which part could not be read, with its variable and times; asked after a failure alone.
         where: the source.
 
     Raises:
@@ -30,7 +30,7 @@ def read_again(read: Callable[[], Any], *, what: str, where: str) -> Any:
                 raise
             if pause is None:
                 raise UserError(
-                    f"{what} ({type(error).__name__}: {reason(error)[:160]})",
+                    f"{what()} ({type(error).__name__}: {reason(error)[:160]})",
                     where=where,
                     remedy="fetch that part again, then repeat the command: what is finished is kept",
                 ) from error
@@ -44,6 +44,7 @@ def reason(error: BaseException) -> str:
     return next((line for line in reversed(lines) if "Error" in line), lines[-1] if lines else type(error).__name__)
 
 
-def period(times: np.ndarray) -> str:
-    """First and last of some times, for messages."""
-    return ":".join(np.datetime_as_string(each, "h") for each in (times[0], times[-1]))
+def period(values: np.ndarray) -> str:
+    """First and last of some times, or of other values of an axis, for messages."""
+    times = values.dtype.kind == "M"
+    return ":".join(np.datetime_as_string(each, "h") if times else f"{each}" for each in (values[0], values[-1]))

@@ -74,7 +74,7 @@ class StoredFields:
         try:
             found = cls._open(str(path), dataset, names, cache_bytes)
             return found if found is not None and found._agrees_with(dataset) else None
-        except (OSError, ValueError, KeyError, NotImplementedError, RuntimeError) as error:
+        except (OSError, ValueError, KeyError, RuntimeError) as error:
             _logger.info("%s is read through xarray (%s)", path, error)
             return None
 
