@@ -159,4 +159,4 @@ def on_pressure_levels(
     result = result.assign_coords(
         level=("level", np.asarray(levels, np.int64 if whole else np.float64), {"units": "hPa", "positive": "down"})
     )
-    return MapReader(result, {})
+    return MapReader(result, {}, path)

@@ -125,4 +125,4 @@ def open_derived_maps(
     base = open_maps(path, variables=made.inputs, levels=made.levels, time=made.time, member=member, raw=raw)
     if not made.derived and step is None:
         return base
-    return DerivedMaps(made.result(base.dataset, step, str(path)), {}, base, made)
+    return DerivedMaps(made.result(base.dataset, step, str(path)), {}, str(path), base, made)

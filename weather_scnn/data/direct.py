@@ -7,6 +7,7 @@ fields, and what it makes of them is repeated on the stored arrays.
 """
 
 import dataclasses
+import functools
 import logging
 import re
 import warnings
@@ -20,7 +21,9 @@ import zarr
 
 from weather_scnn.data.canonical import name_axes
 from weather_scnn.data.catalogue import identify, lookup
+from weather_scnn.data.missing_values import declared_range, within, without_range
 from weather_scnn.data.opening import open_with_notes
+from weather_scnn.data.plausibility import Judge
 from weather_scnn.data.sources import find_source, open_raw
 from weather_scnn.data.stored_fields import open_by_tensorstore
 from weather_scnn.errors import UserError
@@ -40,6 +43,7 @@ class _Recipe:
         scale: factor of the units.
         offset: added after it.
         chunks: size of the stored chunks along every canonical axis.
+        limits: beyond which stored values are missing.
     """
 
     array: Any
@@ -48,6 +52,7 @@ class _Recipe:
     scale: float
     offset: float
     chunks: dict[str, int]
+    limits: tuple[float, float] | None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,10 +62,17 @@ class MapReader:
     Attributes:
         dataset: as `open_dataset` gives it.
         recipes: of the fields that can be read directly; the others go through dask.
+        path: of the source, for messages.
     """
 
     dataset: xr.Dataset
     recipes: dict[str, _Recipe]
+    path: str
+
+    @functools.cached_property
+    def judge(self) -> Judge:
+        """What holds every map read against what its field can be."""
+        return Judge.of(self.dataset, self.path)
 
     def chunks(self, name: str) -> dict[str, int]:
         """Size of the stored chunks along every axis of a field: what is decoded at once."""
@@ -71,13 +83,24 @@ class MapReader:
         return {str(dim): sizes.get(str(dim), array.sizes[dim]) for dim in array.dims}
 
     def read(self, name: str, times: slice | np.ndarray | None = None, levels: Any = None) -> np.ndarray:
-        """Part of a field as float32, dimensions in canonical order.
+        """Part of a field as float32, dimensions in canonical order, judged (see `plausibility.Judge`).
 
         Args:
             name: canonical name.
             times: positions on the time axis; default all.
             levels: positions on the level axis; default all.
+
+        Raises:
+            UserError: values that cannot be.
         """
+        array = self.dataset[name]
+        stamps = array["time"].values[slice(None) if times is None else times] if "time" in array.dims else None
+        held = None
+        if "level" in array.dims:
+            held = np.atleast_1d(array["level"].values[slice(None) if levels is None else levels])
+        return self.judge(name, self._read(name, times, levels), stamps, held)
+
+    def _read(self, name: str, times: Any, levels: Any) -> np.ndarray:
         wanted = {"time": slice(None) if times is None else times, "level": slice(None) if levels is None else levels}
         array = self.dataset[name]
         wanted = {axis: positions for axis, positions in wanted.items() if axis in array.dims}
@@ -103,6 +126,8 @@ class MapReader:
         # Axes that the door drops, such as a single member, are of length one.
         values = values.reshape([size for axis, size in zip(present, values.shape) if axis in array.dims])
         values = values if values.dtype == np.float32 else values.astype(np.float32)
+        if recipe.limits is not None:
+            values = within(values, recipe.limits)
         if recipe.scale != 1.0:
             values = values * np.float32(recipe.scale)
         return values + np.float32(recipe.offset) if recipe.offset else values
@@ -154,7 +179,8 @@ def _shown(raw: xr.Dataset, fields: Sequence[str], value: Any) -> xr.Dataset:
             positions = np.arange(variable.sizes.get(value, 1), dtype=np.float32)
             data = np.broadcast_to(positions.reshape(along) if value in variable.dims else positions, variable.shape)
         # One chunk: the door then adds none of its own, and the graph stays a few tasks.
-        arrays[name] = (variable.dims, dask.array.from_array(np.ascontiguousarray(data), chunks=-1), variable.attrs)
+        lazy = dask.array.from_array(np.ascontiguousarray(data), chunks=-1)
+        arrays[name] = (variable.dims, lazy, without_range(variable.attrs))
     return raw.assign(arrays)
 
 
@@ -219,7 +245,7 @@ def _recipes(path: str, raw: xr.Dataset, variables: Any, levels: Any, time: str 
             sizes[axis] = int(chunk[raw[stored].get_axis_num(dim)])
         variable = raw[stored].variable
         array = plain[stored] if _needs_no_decoding(variable) else variable
-        recipes[name] = _Recipe(array, axes, indices, float(np.float32(scale)), offset, sizes)
+        recipes[name] = _Recipe(array, axes, indices, float(np.float32(scale)), offset, sizes, declared_range(variable))
     return recipes
 
 
@@ -249,7 +275,7 @@ def open_maps(
     raw = open_raw(source) if raw is None else raw
     dataset, _ = open_with_notes(path, variables=variables, levels=levels, time=time, member=member, raw=raw)
     if source.format != "zarr" or len(source.paths) > 1:
-        return MapReader(dataset, {})
+        return MapReader(dataset, {}, path)
     logger = logging.getLogger("weather_scnn.data")
     level = logger.level
     logger.setLevel(logging.CRITICAL)  # what the door has to say of this source, it has said
@@ -262,4 +288,5 @@ def open_maps(
         recipes = {}
     finally:
         logger.setLevel(level)
-    return MapReader(dataset, {name: recipe for name, recipe in recipes.items() if name in dataset.data_vars})
+    recipes = {name: recipe for name, recipe in recipes.items() if name in dataset.data_vars}
+    return MapReader(dataset, recipes, path)

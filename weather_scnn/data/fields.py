@@ -8,6 +8,7 @@ import xarray as xr
 
 from weather_scnn.data.catalogue import Variable, identify, lookup, window_name
 from weather_scnn.data.grib import WINDOW
+from weather_scnn.data.missing_values import declared_range, within, without_range
 from weather_scnn.data.notes import Notes, logger, note
 from weather_scnn.data.units import amount_in_window, conversion
 from weather_scnn.errors import UserError
@@ -99,6 +100,7 @@ def named_fields(piece: xr.Dataset, where: str, notes: Notes, wanted: Sequence[s
     names = sorted(map(str, piece.data_vars), key=lambda name: lookup(name) is None or lookup(name).name != name)  # type: ignore[union-attr]
     for source_name in names:
         array = piece[source_name]
+        stored = array.encoding.get("preferred_chunks", {})
         variable = identify(source_name, array.attrs, on_levels="level" in array.dims)
         level_type = str(array.attrs.get("GRIB_typeOfLevel", ""))
         if variable is None and lookup(source_name) is not None and "level" not in array.dims:
@@ -123,10 +125,16 @@ def named_fields(piece: xr.Dataset, where: str, notes: Notes, wanted: Sequence[s
             note(notes, "half_precision", name, "stored as float16")
         if array.dtype != np.float32:
             array = array.astype(np.float32, keep_attrs=True)
+        limits = declared_range(array)
+        if limits is not None:
+            note(notes, "valid_range", name, "values outside the declared valid range are missing")
+            array = xr.apply_ufunc(
+                within, array, kwargs={"limits": limits}, dask="parallelized", output_dtypes=[np.float32], keep_attrs=True
+            )
         attributes = {key: value for key, value in array.attrs.items() if not str(key).startswith("GRIB_")}
+        attributes = without_range(attributes)
         attributes.pop("accumulation_windows", None)
         variant = tuple(str(array.attrs.get(key, "")) for key in ("GRIB_typeOfLevel", "GRIB_stepType"))
-        stored = array.encoding.get("preferred_chunks", {})
         if variable is not None:
             array = _converted(array, source_name, variable, where, notes)
             attributes.update(variable.attributes)

@@ -14,6 +14,7 @@ import xarray as xr
 import zarr
 
 from weather_scnn.data.addresses import GLOB_MARKS, ZARR_MARKS, fetched, is_remote, list_remote, unreachable
+from weather_scnn.data.missing_values import decoded
 from weather_scnn.data.writing import INCOMPLETE, STATUS
 from weather_scnn.errors import UserError
 from weather_scnn.progress import progress_bar
@@ -147,7 +148,7 @@ def _open_zarr(path: str) -> xr.Dataset:
             warnings.filterwarnings("ignore", message=".*consolidated.*", category=RuntimeWarning)
             # Without dask: blocks of many chunks are made where the axes are known.
             dataset = xr.open_zarr(path, chunks=None, decode_cf=False)
-            dataset = xr.decode_cf(_zero_is_a_value(dataset), decode_timedelta=True)
+            dataset = decoded(_zero_is_a_value(dataset), netcdf=False, decode_timedelta=True)
     except Exception as error:
         if is_remote(path):
             raise unreachable(path, error) from error
@@ -180,11 +181,15 @@ def _zero_is_a_value(dataset: xr.Dataset) -> xr.Dataset:
 
 def _open_netcdf(path: str) -> xr.Dataset:
     try:
-        return xr.open_dataset(path, chunks=None, cache=False, decode_timedelta=True)
-    except ValueError as error:
-        if "unable to decode time" in str(error):
+        raw = xr.open_dataset(path, chunks=None, cache=False, decode_cf=False)
+        try:
+            return decoded(raw, netcdf=True, decode_timedelta=True)
+        except ValueError as error:
+            if "unable to decode time" not in str(error):
+                raise
             # Left as numbers, so that the axis is refused or understood where axes are named.
-            return xr.open_dataset(path, chunks=None, cache=False, decode_times=False)
+            return decoded(raw, netcdf=True, decode_times=False)
+    except ValueError as error:
         raise UserError(f"cannot be read as netCDF ({error})", where=path, remedy="check the file") from error
     except OSError as error:
         raise UserError(

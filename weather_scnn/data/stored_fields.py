@@ -19,6 +19,8 @@ import xarray as xr
 import xarray_tensorstore
 import zarr
 
+from weather_scnn.data.missing_values import RANGES
+
 _logger = logging.getLogger(__name__)
 _SCHEMES = {"file": "file://", "local": "file://", "gs": "gs://", "gcs": "gs://", "s3": "s3://"}
 _AXES = ("time", "level", "latitude", "longitude")
@@ -163,6 +165,8 @@ def _is_plain(stored: xr.DataArray) -> bool:
     fill = stored.encoding.get("_FillValue")
     packed = {"scale_factor", "add_offset", "missing_value"} & stored.encoding.keys()
     axes = set(stored.dims) <= set(_AXES) and {"time", "latitude", "longitude"} <= set(stored.dims)
+    if set(RANGES) & stored.attrs.keys():
+        return False
     return stored.dtype == np.float32 and not packed and (fill is None or bool(np.isnan(fill))) and axes
 
 
