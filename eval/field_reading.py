@@ -17,6 +17,7 @@ from eval.forecasts import canonical, open_any
 from pipelines.regridding import WeightedRegridder, regrid_array
 from pipelines.regridding_weights import Weights, make_weights
 from weather_scnn.data.catalogue import WIND_PAIRS, identify, lookup
+from weather_scnn.data.plausibility import Judge
 from weather_scnn.data.reading_again import period, read_again
 from weather_scnn.data.units import conversion
 from weather_scnn.errors import UserError
@@ -190,6 +191,7 @@ class FieldReader:
         conversion: applied to what was read.
         maximum_bytes: size of the cache.
         where: the store, for what is said of a damaged chunk.
+        judge: holds what was read against what its field can be; only for fields in the catalogue's units.
     """
 
     def __init__(
@@ -199,7 +201,9 @@ class FieldReader:
         *,
         maximum_bytes: int = CACHE_BYTES,
         where: str = "",
+        judge: Judge | None = None,
     ):
+        self._judge = judge
         self._arrays, self._conversion, self._maximum = dict(arrays), conversion, maximum_bytes
         self._where = where
         first = next(iter(self._arrays.values()))
@@ -238,7 +242,11 @@ class FieldReader:
 
     def _read(self, key: str, start: int, stop: int) -> np.ndarray:
         part = self._arrays[key].isel({self._dim: slice(start, stop)})
-        return read_values(part, key, self._dim, self._where)
+        values = read_values(part, key, self._dim, self._where)
+        if self._judge is None:
+            return values
+        levels = np.atleast_1d(part["level"].values) if "level" in part.dims else None
+        return self._judge(key, values, part[self._dim].values, levels)
 
     def forget_before(self, position: int) -> None:
         """Lets go of fields before a position; they are read again if they are asked for."""

@@ -2,10 +2,12 @@
 
 import dataclasses
 import functools
+import logging
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
+import xarray as xr
 
 from eval.baselines import (
     CLIMATOLOGY,
@@ -23,8 +25,10 @@ from eval.moments import TruthSums, truth_sums
 from eval.pairing import Comparison
 from eval.parts import Parts
 from weather_scnn.data.climatology import DAY_OF_YEAR, day_numbers
+from weather_scnn.data.plausibility import Judge, extremes_of_one_map, implausible
 from weather_scnn.errors import UserError
 
+_log = logging.getLogger(__name__)
 _TIME_MEAN, _BASELINE_MEAN = "time-mean", "baseline-mean"
 
 
@@ -104,11 +108,35 @@ def prepare_references(
             parts.save(_reference(kind, name), {"keys": weeks, "means": means})
 
 
-def _reader(arrays: Mapping, conversion: Conversion, name: str, maximum_bytes: int, where: str) -> FieldReader:
+def _reader(
+    arrays: Mapping, conversion: Conversion, name: str, maximum_bytes: int, where: str, *, judged: bool = False
+) -> FieldReader:
     """A reader of a variable, and of what must be read with it."""
     together = conversion.together(name)
     maximum_bytes *= len(together)
-    return FieldReader({part: arrays[part] for part in together}, conversion, maximum_bytes=maximum_bytes, where=where)
+    return FieldReader(
+        {part: arrays[part] for part in together},
+        conversion,
+        maximum_bytes=maximum_bytes,
+        where=where,
+        judge=_judge({part: arrays[part] for part in together}, where) if judged else None,
+    )
+
+
+def _judge(arrays: Mapping[str, xr.DataArray], where: str) -> Judge | None:
+    """What refuses implausible values among plausible ones; None where a field is implausible from its first map on.
+
+    Such a field, of anomalies for example, is scored as it is, and told.
+    """
+    for name, array in arrays.items():
+        try:
+            found = extremes_of_one_map(array)
+        except Exception:  # stores raise nearly any type for a damaged chunk, which is named when it is scored
+            continue
+        if found is not None and (fault := implausible(name, found)):
+            _log.warning("%s of %s is implausible from the first time on and is scored as it is: %s", name, where, fault)
+            return None
+    return Judge.of(next(iter(arrays.values())).to_dataset(name="field"), where)
 
 
 class References:
@@ -130,7 +158,7 @@ class References:
         key = comparison.truth_conversion.together(name)
         if key not in self._truth:
             self._truth[key] = _reader(
-                comparison.truth, comparison.truth_conversion, name, self._bytes, comparison.request.truth
+                comparison.truth, comparison.truth_conversion, name, self._bytes, comparison.request.truth, judged=True
             )
         return self._truth[key]
 

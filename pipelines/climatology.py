@@ -334,6 +334,7 @@ def compute_climatology(
             raise UserError("holds no field over time", where=where, remedy="name other variables")
         if dataset.sizes["time"] == 0:
             raise UserError("the period holds no data", where=where, remedy="choose a period inside the data")
+        reader.judge_first()
         times = dataset["time"].values
         hours = _hours(times, where)
         matrix = smoothing_matrix(np.arange(1, DAYS + 1), window)

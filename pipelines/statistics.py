@@ -349,6 +349,7 @@ def compute_statistics(
                     where=f"{input}, {name}",
                     remedy="name other --variables",
                 )
+        reader.judge_first()
         pieces, estimate = _plan(reader, request, parse_bytes(max_memory))
         facts = dataclasses.asdict(request) | {
             "command": "stats",

@@ -95,5 +95,5 @@ def tell(flags: Bool[np.ndarray, "t c+d"], usable: Bool[np.ndarray, " t"], reade
 def _fingerprint(reader: StateReader) -> str:
     """Changes with the times and the fields read."""
     digest = hashlib.sha256(reader.times.astype(np.int64).tobytes())
-    digest.update(repr((reader.channels.describe(), reader.channels.masked, reader.grid.name)).encode())
+    digest.update(repr(("judged", reader.channels.describe(), reader.channels.masked, reader.grid.name)).encode())
     return digest.hexdigest()

@@ -6,6 +6,8 @@ import math
 import numpy as np
 import xarray as xr
 
+from weather_scnn.data.missing_values import UNWRITTEN
+
 _AXES = ("time", "level", "latitude", "longitude")
 
 
@@ -56,6 +58,8 @@ class Tally:
         rows = weights[slices["latitude"]]
         self.count += values.size
         low, high = float(values.min()), float(values.max())
+        if high >= UNWRITTEN:
+            values, high = np.where(values >= UNWRITTEN, np.float32(np.nan), values), math.nan
         if math.isfinite(low) and math.isfinite(high):
             # Nothing is missing, as is usual: half the passes over memory.
             self.weighted[level] += np.einsum("tlyx,y->l", values, rows, dtype=np.float64)

@@ -24,6 +24,7 @@ from weather_scnn.data.catalogue import identify, lookup
 from weather_scnn.data.missing_values import declared_range, within, without_range
 from weather_scnn.data.opening import open_with_notes
 from weather_scnn.data.plausibility import Judge
+from weather_scnn.data.reading_again import read_again
 from weather_scnn.data.sources import find_source, open_raw
 from weather_scnn.data.stored_fields import open_by_tensorstore
 from weather_scnn.errors import UserError
@@ -73,6 +74,20 @@ class MapReader:
     def judge(self) -> Judge:
         """What holds every map read against what its field can be."""
         return Judge.of(self.dataset, self.path)
+
+    def judge_first(self) -> None:
+        """Reads the first time of every field, so that a job refuses what cannot be before it writes anything.
+
+        Raises:
+            UserError: values that cannot be, or that cannot be read.
+        """
+        for name in map(str, self.dataset.data_vars):
+            if "time" in self.dataset[name].dims:
+                read_again(
+                    functools.partial(self.read, name, slice(0, 1)),
+                    what=functools.partial(str.format, "{} cannot be read at its first time", name),
+                    where=self.path,
+                )
 
     def chunks(self, name: str) -> dict[str, int]:
         """Size of the stored chunks along every axis of a field: what is decoded at once."""

@@ -155,7 +155,7 @@ class WindowLoader:
             return Batch(*self._cached.take(rows), self._forcings[steps])
         times = np.unique(steps)
         forcing = self.reader.forcings(self.reader.times[times])
-        return Batch(*self.reader.read_at(rows), forcing[np.searchsorted(times, steps)])
+        return Batch(*self.reader.read_at(rows, judged=True), forcing[np.searchsorted(times, steps)])
 
     def indices(self, windows: np.ndarray | int, position: int, batch_size: int) -> np.ndarray:
         """Rows of the batch that starts at sample `position` of an endless stream of shuffled epochs.

@@ -224,7 +224,9 @@ class Judge:
             if not math.isfinite(low[index]):
                 continue
             found = Extremes(float(low[index]), float(high[index]))
-            fault = _outside(variable, found) or (_too_little(variable, found) if self.globe else "")
+            fault = _outside(variable, found)
+            if not fault and self.globe and variable.kind != "static":
+                fault = _too_little(variable, found)
             if not fault and self.globe and means is not None and levels is not None and 50 <= levels[index[-1]] <= 925:
                 mean, level = float(means[index]), float(levels[index[-1]])
                 if guess := _as_height(level, mean):
@@ -250,7 +252,7 @@ class Judge:
 
 
 def _needs_more_than_limits(variable: Variable) -> bool:
-    return variable.name in ("geopotential", "geopotential_at_surface") or variable.unit == "J m-2"
+    return variable.name == "geopotential" or variable.unit == "J m-2"
 
 
 def _sampled_means(values: np.ndarray, latitude: np.ndarray) -> np.ndarray:

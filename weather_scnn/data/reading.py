@@ -13,6 +13,7 @@ from jaxtyping import Float
 from weather_scnn.data.channels import Channels, DataConfig
 from weather_scnn.data.normalisation import Normalisation
 from weather_scnn.data.opening import open_dataset
+from weather_scnn.data.plausibility import Judge
 from weather_scnn.data.reading_again import period, read_again
 from weather_scnn.data.solar import clock_features, toa_incident_solar_radiation
 from weather_scnn.data.stored_fields import StoredFields
@@ -128,10 +129,17 @@ class StateReader:
         """Standardised states start … stop − 1 of the time axis."""
         return self.read_at(np.arange(start, stop))
 
-    def read_at(self, positions: np.ndarray) -> StateArrays:
+    def read_at(self, positions: np.ndarray, *, judged: bool = False) -> StateArrays:
         """Standardised states at these positions of the time axis, of any shape, each (*shape, y, x, channels).
 
         Each time is read once however often it occurs, neighbours together, and all are asked for at once.
+
+        Args:
+            positions: on the time axis.
+            judged: whether these times have been read before, and so held against what their fields can be.
+
+        Raises:
+            UserError: they cannot be read, or hold values that cannot be; see `plausibility.Judge`.
         """
         needed = np.unique(positions)
         runs = np.split(needed, np.flatnonzero(np.diff(needed) > 1) + 1)
@@ -147,6 +155,8 @@ class StateReader:
         planes = [np.empty((kind.mean.size, y, x), np.float32) for kind in kinds]
         at = 0
         for block, (start, stop) in zip(blocks, ranges):
+            if not judged:
+                block = {name: self._judged(name, values, start, stop) for name, values in block.items()}
             for time in range(stop - start):
                 places = order[bounds[0, at] : bounds[1, at]]
                 for kind, plane, target in zip(kinds, planes, found):
@@ -155,6 +165,14 @@ class StateReader:
                         target[place] = np.moveaxis(plane, 0, -1)
                 at += 1
         return StateArrays(*(array.reshape(*np.shape(positions), *array.shape[1:]) for array in found))
+
+    @functools.cached_property
+    def _judge(self) -> Judge:
+        return Judge.of(self.dataset, self.path)
+
+    def _judged(self, name: str, values: np.ndarray, start: int, stop: int) -> np.ndarray:
+        levels = self.dataset["level"].values if "level" in self.dataset[name].dims else None
+        return self._judge(name, values, self.times[start:stop], levels)
 
     def _blocks(self, ranges: list[tuple[int, int]]) -> Iterable[Mapping[str, np.ndarray]]:
         """Fields by variable of each range of times, (time[, level], latitude, longitude)."""
