@@ -37,6 +37,16 @@ def _clip(values: np.ndarray, name: str) -> np.ndarray:
     return values
 
 
+def clipped(array: xr.DataArray, name: str) -> xr.DataArray:
+    """The array, lazily, with negative values set to zero and counted for `take_clipped_counts`."""
+    attributes = array.attrs
+    array = xr.apply_ufunc(
+        _clip, array, kwargs={"name": name}, dask="parallelized", output_dtypes=[array.dtype], keep_attrs=True
+    )
+    array.attrs = attributes
+    return array
+
+
 def summable(name: str, held: list[str]) -> str | None:
     """Which of the variables held has totals that add up to `name`: the longest window that divides its own."""
     wanted = lookup(name)
@@ -72,11 +82,7 @@ def total(array: xr.DataArray, *, name: str, hours: int, window_hours: int) -> x
         )
     variable = lookup(name)
     if variable is not None and variable.never_negative:
-        attributes = array.attrs
-        array = xr.apply_ufunc(
-            _clip, array, kwargs={"name": name}, dask="parallelized", output_dtypes=[array.dtype], keep_attrs=True
-        )
-        array.attrs = attributes
+        array = clipped(array, name)
     index = pd.DatetimeIndex(array["time"].values)
     offsets = [pd.Timedelta(hours=window_hours * part) for part in range(hours // window_hours)]
     positions = np.stack([index.get_indexer(index - offset) for offset in offsets])

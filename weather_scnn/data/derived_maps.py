@@ -125,4 +125,5 @@ def open_derived_maps(
     base = open_maps(path, variables=made.inputs, levels=made.levels, time=made.time, member=member, raw=raw)
     if not made.derived and step is None:
         return base
+    made = made.of_what_is_there(base.dataset)
     return DerivedMaps(made.result(base.dataset, step, str(path)), {}, str(path), base, made)

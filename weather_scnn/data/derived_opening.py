@@ -63,9 +63,17 @@ class Plan:
         """How far back totals reach."""
         return max((each.hours_before for each in self.derived.values()), default=0)
 
+    def of_what_is_there(self, opened: xr.Dataset) -> "Plan":
+        """The plan with recipes for what has been opened: totals may have come with another window than their label."""
+        held = [str(name) for name in opened.data_vars]
+        found = {name: recipe(name, held) for name in self.derived if name not in held}
+        return dataclasses.replace(self, derived={name: each for name, each in found.items() if each is not None})
+
     def result(self, opened: xr.Dataset, step: str | None, where: str) -> xr.Dataset:
         """The fields asked for, of a dataset opened by this plan."""
-        dataset = derive(opened, self.names) if self.derived and self.names is not None else opened
+        dataset = opened
+        if self.names is not None and (self.derived or not set(self.names) >= set(map(str, opened.data_vars))):
+            dataset = derive(opened, self.names)
         if self.kept_levels is not None and "level" in dataset.dims:
             held = dataset["level"].values
             kept = np.flatnonzero(np.isclose(held[:, None], np.asarray(self.kept_levels)).any(axis=1))
@@ -160,6 +168,7 @@ def open_derived(
     raw = open_raw(find_source(str(path)))
     made = plan(raw, path, variables, levels, time, member)
     opened = open_with_notes(path, variables=made.inputs, levels=made.levels, time=made.time, member=member, raw=raw)[0]
+    made = made.of_what_is_there(opened)
     return made.result(opened, step, str(path))
 
 

@@ -230,9 +230,8 @@ def _recipes(path: str, raw: xr.Dataset, variables: Any, levels: Any, time: str 
         return part
 
     def door(part: xr.Dataset, value: Any, **options: Any) -> xr.Dataset:
-        return open_with_notes(path, raw=[(path, _shown(part, fields, value))], variables=variables, **options)[
-            0
-        ].compute()
+        shown = [(path, _shown(part, fields, value))]
+        return open_with_notes(path, raw=shown, variables=variables, judge=False, **options)[0].compute()
 
     none, some, number = (door(thin("", 2), value) for value in (0.0, _SHOWN, "number"))
     asked = {"time": {"time": time}, "level": {"levels": levels}}
@@ -303,5 +302,10 @@ def open_maps(
         recipes = {}
     finally:
         logger.setLevel(level)
-    recipes = {name: recipe for name, recipe in recipes.items() if name in dataset.data_vars}
+    # A field that was made of stored ones is none of them.
+    recipes = {
+        name: recipe
+        for name, recipe in recipes.items()
+        if name in dataset.data_vars and not dataset[name].encoding.get("remade")
+    }
     return MapReader(dataset, recipes, path)

@@ -7,7 +7,7 @@ import numpy as np
 import xarray as xr
 
 from weather_scnn.data.catalogue import Variable, identify, lookup, window_name
-from weather_scnn.data.grib import WINDOW
+from weather_scnn.data.grib import RUNNING, WINDOW
 from weather_scnn.data.missing_values import declared_range, within, without_range
 from weather_scnn.data.notes import Notes, logger, note
 from weather_scnn.data.units import amount_in_window, conversion
@@ -18,6 +18,8 @@ _LEVEL_TYPES: tuple[str, ...] = (
     "isobaricInhPa", "isobaricInPa", "surface", "meanSea", "heightAboveGround", "entireAtmosphere", "atmosphere",
     "atmosphereSingleLayer", "nominalTop",
 )  # fmt: skip
+#: Key of a field's encoding: RUNNING for a total since the start of its forecast, "said" where a file says its window.
+TOTAL = "total"
 _STEP_TYPES = ("instant", "accum", "avg", "max", "min")
 
 
@@ -125,11 +127,19 @@ def named_fields(piece: xr.Dataset, where: str, notes: Notes, wanted: Sequence[s
             note(notes, "half_precision", name, "stored as float16")
         if array.dtype != np.float32:
             array = array.astype(np.float32, keep_attrs=True)
+        window = array.attrs.get(WINDOW)
+        # A label of GRIB may be wrong; what other files say of themselves is taken.
+        total = RUNNING if window == RUNNING else "said" if window and "GRIB_paramId" not in array.attrs else ""
         limits = declared_range(array)
         if limits is not None:
             note(notes, "valid_range", name, "values outside the declared valid range are missing")
             array = xr.apply_ufunc(
-                within, array, kwargs={"limits": limits}, dask="parallelized", output_dtypes=[np.float32], keep_attrs=True
+                within,
+                array,
+                kwargs={"limits": limits},
+                dask="parallelized",
+                output_dtypes=[np.float32],
+                keep_attrs=True,
             )
         attributes = {key: value for key, value in array.attrs.items() if not str(key).startswith("GRIB_")}
         attributes = without_range(attributes)
@@ -142,7 +152,7 @@ def named_fields(piece: xr.Dataset, where: str, notes: Notes, wanted: Sequence[s
                 array = array.squeeze("level", drop=True)
         array = array.drop_vars(["step"], errors="ignore") if "time" not in array.dims else array
         array.attrs = attributes
-        array.encoding = {"preferred_chunks": stored, "variant": variant}
+        array.encoding = {"preferred_chunks": stored, "variant": variant, "masked": limits is not None, TOTAL: total}
         fields[name] = array
     return fields
 

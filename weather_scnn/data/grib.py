@@ -12,6 +12,8 @@ from weather_scnn.errors import UserError
 _OPTIONS: dict[str, Any] = {"indexpath": "", "squeeze": False, "errors": "raise"}
 _TOTALS = ("accum",)
 WINDOW = "accumulation_hours"
+#: Value of it for totals that all run since the start of their forecast; see `running_totals`.
+RUNNING = "since the start"
 _HOURS_A_UNIT = {0: 1 / 60, 1: 1.0, 2: 24.0, 10: 3.0, 11: 6.0, 12: 12.0, 13: 1 / 3600}
 
 
@@ -58,8 +60,8 @@ def open_grib(path: str) -> list[xr.Dataset]:
     return datasets
 
 
-def _windows(path: str) -> Iterator[tuple[int, float]]:
-    """(paramId, hours) of every message that is a total."""
+def _windows(path: str) -> Iterator[tuple[int, float, float]]:
+    """(paramId, step at which it begins, hours) of every message that is a total."""
     import eccodes
 
     with open(path, "rb") as file:
@@ -68,7 +70,7 @@ def _windows(path: str) -> Iterator[tuple[int, float]]:
                 if eccodes.codes_get(message, "stepType") in _TOTALS:
                     begin, end = (eccodes.codes_get_long(message, key) for key in ("startStep", "endStep"))
                     unit = _HOURS_A_UNIT.get(eccodes.codes_get_long(message, "stepUnits"), 1.0)
-                    yield eccodes.codes_get_long(message, "paramId"), (end - begin) * unit
+                    yield eccodes.codes_get_long(message, "paramId"), begin * unit, (end - begin) * unit
             finally:
                 eccodes.codes_release(message)
 
@@ -76,15 +78,19 @@ def _windows(path: str) -> Iterator[tuple[int, float]]:
 def _declare_windows(path: str, datasets: list[xr.Dataset]) -> None:
     """Writes the length of each total into its attributes: ERA5 has hours, forecasts often all since their start."""
     lengths: dict[int, set[float]] = {}
-    for param_id, hours in _windows(path):
+    begins: dict[int, set[float]] = {}
+    for param_id, begin, hours in _windows(path):
         if hours > 0:  # the empty total of step 0
             lengths.setdefault(param_id, set()).add(hours)
+            begins.setdefault(param_id, set()).add(begin)
     for dataset in datasets:
         for array in dataset.values():
             if array.attrs.get("GRIB_stepType") in _TOTALS and "GRIB_paramId" in array.attrs:
                 found = lengths.get(int(array.attrs["GRIB_paramId"]), set())
                 if len(found) == 1:
                     array.attrs[WINDOW] = next(iter(found))
+                elif found and begins[int(array.attrs["GRIB_paramId"])] == {0}:
+                    array.attrs[WINDOW] = RUNNING
                 elif found:
                     array.attrs[WINDOW] = "mixed"
                     array.attrs["accumulation_windows"] = ", ".join(f"{each:g}" for each in sorted(found))

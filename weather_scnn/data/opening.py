@@ -14,10 +14,12 @@ import xarray as xr
 
 from weather_scnn.data.canonical import canonical_axes, take
 from weather_scnn.data.catalogue import catalogue_order, find, identify, lookup, nearest_name
-from weather_scnn.data.fields import named_fields, one_variant, windowed
+from weather_scnn.data.fields import TOTAL, named_fields, one_variant, windowed
+from weather_scnn.data.grib import RUNNING
 from weather_scnn.data.joining import assembled, joined, unique_times
 from weather_scnn.data.level_names import gathered_levels, level_of_path
 from weather_scnn.data.notes import Adjustment, Notes, logger, note
+from weather_scnn.data.running_totals import RunningTotal, declared, decumulated, told_by_pattern
 from weather_scnn.data.sources import find_source, open_raw
 from weather_scnn.data.writing import REQUEST, STATUS
 from weather_scnn.errors import UserError
@@ -102,8 +104,15 @@ def open_with_notes(
     time: str | None = None,
     member: int | None = None,
     raw: list[tuple[str, xr.Dataset]] | None = None,
+    judge: bool = True,
 ) -> tuple[xr.Dataset, list[Adjustment]]:
-    """As `open_dataset`, with what was changed on the way; `raw` are the lazy files, where they are open already."""
+    """As `open_dataset`, with what was changed on the way.
+
+    Args:
+        path, variables, levels, time, member: see `open_dataset`.
+        raw: the lazy files, where they are open already.
+        judge: whether values may be read where only they tell what a field is.
+    """
     path = str(path)
     period = parse_period(time) if time else None
     if isinstance(variables, str):
@@ -112,7 +121,10 @@ def open_with_notes(
     raw = open_raw(find_source(path)) if raw is None else raw
     notes: Notes = []
     pieces = _one_member(
-        _pieces(_restricted(raw, variables), notes, tuple(variables or ()), member, period), path, notes, member
+        _pieces(_restricted(raw, variables), notes, tuple(variables or ()), member, _day_earlier(period)),
+        path,
+        notes,
+        member,
     )
     present = _present(pieces)
     wanted = None if variables is None else _wanted(variables, present, path)
@@ -131,6 +143,14 @@ def open_with_notes(
         each = one_variant(name, each, notes)
         fields[name] = unique_times(name, joined(name, each, notes), notes)
         fields[name].encoding = {"preferred_chunks": dict(each[0][1].encoding.get("preferred_chunks", {}))}
+        masked, remade = any(array.encoding.get("masked") for _, array in each), False
+        kinds = {str(array.encoding.get(TOTAL, "")) for _, array in each}
+        if judge and (running := _running(name, fields[name], kinds)) is not None:
+            made = decumulated(name, fields.pop(name), running, each[0][0], notes)
+            fields[str(made.name)], remade = made, True
+            wanted = wanted and [str(made.name) if asked == name else asked for asked in wanted]
+            name = str(made.name)
+        fields[name].encoding |= {"masked": masked, "remade": remade}
     if wanted is not None and (lost := [name for name in wanted if name not in fields]):
         raise UserError(
             f"{', '.join(lost)} cannot be read from there",
@@ -147,10 +167,10 @@ def open_with_notes(
         variable = lookup(name)
         if variable is not None and variable.kind == "static" and "time" in array.dims:
             fields[name] = array.isel(time=0, drop=True).drop_vars("step", errors="ignore")
-    chunks = {name: array.encoding.get("preferred_chunks") for name, array in fields.items()}
+    encodings = {name: {key: value for key, value in array.encoding.items() if value} for name, array in fields.items()}
     dataset = assembled(fields, path, notes)
     for key, array in dataset.data_vars.items():
-        array.encoding = {"preferred_chunks": chunks[str(key)]} if chunks[str(key)] else {}
+        array.encoding = encodings[str(key)]
     attributes = {
         key: value
         for key, value in raw[0][1].attrs.items()
@@ -163,6 +183,25 @@ def open_with_notes(
         dataset["time"].attrs = {"standard_name": "time", "long_name": "time"}
         dataset["time"].encoding = {}
     return dataset, notes
+
+
+def _running(name: str, array: xr.DataArray, kinds: set[str]) -> RunningTotal | None:
+    """How totals run since the start of a day or a forecast, where they do; see `running_totals`."""
+    variable = lookup(name)
+    if variable is None or variable.window_hours is None or "time" not in array.dims:
+        return None
+    if RUNNING in kinds:
+        return declared(array)
+    if "said" in kinds or re.search(r"_\d+hr$", name):
+        return None
+    return told_by_pattern(name, array)
+
+
+def _day_earlier(period: slice | None) -> slice | None:
+    """The period from a day before its beginning, where running totals have what is to be taken off."""
+    if period is None or period.start is None:
+        return period
+    return slice(f"{pd.Timestamp(period.start) - pd.Timedelta(days=1):%Y-%m-%dT%H:%M}", period.stop)
 
 
 def _restricted(raw: list[tuple[str, xr.Dataset]], variables: Sequence[str] | None) -> list[tuple[str, xr.Dataset]]:

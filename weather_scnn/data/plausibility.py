@@ -106,7 +106,9 @@ def implausible(name: str, found: Extremes) -> str:
         for level, mean in zip(found.levels, found.means):
             expected = standard_geopotential(level)
             if 50 <= level <= 925 and math.isfinite(mean) and not 0.6 < mean / expected < 1.5:
-                return f"mean {mean:.5g} m2 s-2 at {level:g} hPa, where {expected:.3g} is usual{_as_height(level, mean)}"
+                return (
+                    f"mean {mean:.5g} m2 s-2 at {level:g} hPa, where {expected:.3g} is usual{_as_height(level, mean)}"
+                )
     return ""
 
 

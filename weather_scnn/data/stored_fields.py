@@ -74,6 +74,8 @@ class StoredFields:
             cache_bytes: memory for decoded chunks, for stores whose chunks hold more than one time.
         """
         try:
+            if any(dataset[name].encoding.get("remade") or dataset[name].encoding.get("masked") for name in names):
+                return None
             found = cls._open(str(path), dataset, names, cache_bytes)
             return found if found is not None and found._agrees_with(dataset) else None
         except (OSError, ValueError, KeyError, RuntimeError) as error:
