@@ -134,7 +134,9 @@ def _judge(arrays: Mapping[str, xr.DataArray], where: str) -> Judge | None:
         except Exception:  # stores raise nearly any type for a damaged chunk, which is named when it is scored
             continue
         if found is not None and (fault := implausible(name, found)):
-            _log.warning("%s of %s is implausible from the first time on and is scored as it is: %s", name, where, fault)
+            _log.warning(
+                "%s of %s is implausible from the first time on and is scored as it is: %s", name, where, fault
+            )
             return None
     return Judge.of(next(iter(arrays.values())).to_dataset(name="field"), where)
 

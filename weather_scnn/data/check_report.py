@@ -28,6 +28,7 @@ REMEDIES = {
     "preliminary": "fetch the period again once ERA5 is final, if the difference matters",
     "converted_units": "none needed: converted on reading",
     "no_units": "set the units attribute",
+    "rounded_times": "none needed: rounded on reading",
     "running_totals": "none needed: made totals of one interval on reading",
     "valid_range": "none needed: masked on reading, as the NetCDF Users' Guide says",
     "half_precision": "store it as float32: float16 ends at 65504 and keeps three digits",

@@ -5,10 +5,15 @@ two rules more: what was never written holds the default fill value of its type 
 what lies outside `valid_min`, `valid_max` or `valid_range` is missing.
 """
 
+import warnings
 from typing import Any
 
 import numpy as np
 import xarray as xr
+
+# How times were decoded is looked at where axes are named. Once for the process: filters of a block are not safe in threads.
+for _message in ("Unable to decode time axis", "Can't decode floating point datetimes", "Ambiguous reference date"):
+    warnings.filterwarnings("ignore", message=f".*{_message}", category=xr.SerializationWarning)
 
 # Of bytes every value may be data, by the same guide.
 _DEFAULTS: dict[str, Any] = {
@@ -51,7 +56,8 @@ def decoded(raw: xr.Dataset, *, netcdf: bool, **options: Any) -> xr.Dataset:
             attributes.pop(key, None)
         if found is not None:
             attributes["valid_min"], attributes["valid_max"] = found
-    return xr.decode_cf(raw, **options)
+    # In microseconds years before 1678 are read without a warning, for the time axis to refuse.
+    return xr.decode_cf(raw, **{"decode_times": xr.coders.CFDatetimeCoder(time_unit="us"), **options})
 
 
 def _valid_range(variable: xr.Variable) -> tuple[float, float] | None:

@@ -180,7 +180,8 @@ def _look(
         return False, None
     starts = sorted(set(falls))
     cycle = 24 // len(starts)
-    if 24 % len(starts) or any((start - starts[0]) % cycle for start in starts) or cycle <= interval:
+    # Forecasts start once or twice a day; shorter cycles are as likely weather.
+    if len(starts) > 2 or any((start - starts[0]) % cycle for start in starts) or cycle <= interval:
         return True, None
     expected = {int(start) for start in (starts[0] + np.arange(len(starts)) * cycle) % 24}
     if expected != set(starts):
