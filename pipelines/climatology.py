@@ -21,6 +21,7 @@ from pipelines.climatology_windows import samples, smooth_moments, smoothing_mat
 from pipelines.planning import BASE_BYTES, DEFAULT_MEMORY, Estimate, in_words, parse_bytes
 from weather_scnn.data.climatology import CALENDARS, DAYS, MONTH_DAY
 from weather_scnn.data.direct import MapReader, open_maps
+from weather_scnn.data.opening import missing_lines
 from weather_scnn.data.reading_again import period, read_again
 from weather_scnn.data.writing import StoreInProgress, begin_store, provenance
 from weather_scnn.errors import UserError
@@ -334,6 +335,8 @@ def compute_climatology(
             raise UserError("holds no field over time", where=where, remedy="name other variables")
         if dataset.sizes["time"] == 0:
             raise UserError("the period holds no data", where=where, remedy="choose a period inside the data")
+        if fault := missing_lines(dataset["latitude"].values, dataset["longitude"].values):
+            raise UserError(f"a part of the grid is missing: {fault}", where=where, remedy="fetch the whole grid")
         reader.judge_first()
         times = dataset["time"].values
         hours = _hours(times, where)

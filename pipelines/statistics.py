@@ -16,6 +16,7 @@ from pipelines import running
 from pipelines.moments import Moments
 from pipelines.planning import BASE_BYTES, DEFAULT_MEMORY, Estimate, in_words, parse_bytes
 from weather_scnn.data.direct import MapReader, open_maps
+from weather_scnn.data.opening import missing_lines
 from weather_scnn.data.reading_again import period, read_again
 from weather_scnn.data.statistics import STATISTICS
 from weather_scnn.data.writing import Record, begin_record, provenance, refuse_to_overwrite, write_netcdf
@@ -349,6 +350,8 @@ def compute_statistics(
                     where=f"{input}, {name}",
                     remedy="name other --variables",
                 )
+        if fault := missing_lines(dataset["latitude"].values, dataset["longitude"].values):
+            raise UserError(f"a part of the grid is missing: {fault}", where=where, remedy="fetch the whole grid")
         reader.judge_first()
         pieces, estimate = _plan(reader, request, parse_bytes(max_memory))
         facts = dataclasses.asdict(request) | {

@@ -28,6 +28,7 @@ REMEDIES = {
     "preliminary": "fetch the period again once ERA5 is final, if the difference matters",
     "converted_units": "none needed: converted on reading",
     "no_units": "set the units attribute",
+    "empty_file": "fetch or write it again",
     "rounded_times": "none needed: rounded on reading",
     "running_totals": "none needed: made totals of one interval on reading",
     "valid_range": "none needed: masked on reading, as the NetCDF Users' Guide says",

@@ -18,7 +18,7 @@ from weather_scnn.data.catalogue import lookup
 from weather_scnn.data.check_layout import chunk_problems, missing_chunks, stamp, time_axis, window_problems
 from weather_scnn.data.check_report import REMEDIES, CheckReport
 from weather_scnn.data.check_tally import Tally
-from weather_scnn.data.opening import coverage_fault, open_with_notes
+from weather_scnn.data.opening import coverage_fault, missing_lines, open_with_notes
 from weather_scnn.data.plausibility import Extremes, implausible
 from weather_scnn.data.sources import UnfinishedStore, find_source
 from weather_scnn.errors import UserError
@@ -130,8 +130,9 @@ def _value_problems(name: str, array: xr.DataArray, tally: Tally, report: CheckR
         report.add(
             "implausible", variable=name, where=fault, remedy="correct the units attribute, or the values", fatal=True
         )
-    elif name in ("2m_temperature", "temperature", "mean_sea_level_pressure") and tally.low == tally.high:
-        report.add("constant", variable=name, where=f"{tally.low:g} everywhere", remedy="check the source")
+    elif tally.low == tally.high and tally.count > 1 and variable.kind != "static":
+        always = " and always" if array.sizes.get("time", 1) > 1 else ""
+        report.add("constant", variable=name, where=f"{tally.low:g} everywhere{always}", remedy="check the source")
 
 
 def _nan_problems(name: str, array: xr.DataArray, tally: Tally, report: CheckReport) -> None:
@@ -208,6 +209,9 @@ def check_store(
     latitude, longitude = dataset["latitude"].values, dataset["longitude"].values
     if fault := coverage_fault(latitude, longitude):
         report.add("not_global", where=fault, remedy="give data of the whole globe", fatal=True)
+        lines = missing_lines(latitude, longitude)
+        if lines and lines != fault:
+            report.add("missing_lines", where=lines, remedy="fetch the whole grid", fatal=True)
     weights = latitude_weights(latitude) if latitude.size > 1 else np.ones(latitude.size)
     step, gaps = ("", 0)
     if "time" in dataset.dims:

@@ -75,6 +75,11 @@ def _windows(path: str) -> Iterator[tuple[int, float, float]]:
                 eccodes.codes_release(message)
 
 
+def _is_series(hours: set[float]) -> bool:
+    """Whether windows are those of a total read off at equal intervals, as ERA5-Land's are from 1 to 24 hours."""
+    return len(hours) > 2 and sorted(hours) == [min(hours) * count for count in range(1, len(hours) + 1)]
+
+
 def _declare_windows(path: str, datasets: list[xr.Dataset]) -> None:
     """Writes the length of each total into its attributes: ERA5 has hours, forecasts often all since their start."""
     lengths: dict[int, set[float]] = {}
@@ -89,7 +94,7 @@ def _declare_windows(path: str, datasets: list[xr.Dataset]) -> None:
                 found = lengths.get(int(array.attrs["GRIB_paramId"]), set())
                 if len(found) == 1:
                     array.attrs[WINDOW] = next(iter(found))
-                elif found and begins[int(array.attrs["GRIB_paramId"])] == {0}:
+                elif begins.get(int(array.attrs["GRIB_paramId"])) == {0.0} and _is_series(found):
                     array.attrs[WINDOW] = RUNNING
                 elif found:
                     array.attrs[WINDOW] = "mixed"

@@ -50,6 +50,30 @@ def parse_period(period: str) -> slice:
     return slice(begin, end)
 
 
+def missing_lines(latitude: np.ndarray, longitude: np.ndarray) -> str:
+    """Which rows or columns are missing inside a grid with ascending coordinates in degrees; empty if none is.
+
+    Their neighbours' cells would be averaged as if they were larger. Spacings may change smoothly, as on Gaussian
+    grids; one that is half as wide again as the next is a gap.
+    """
+    for axis, values in (("latitude", latitude), ("longitude", longitude)):
+        gaps = np.diff(np.asarray(values, np.float64))
+        bands = np.diff(np.sin(np.radians(values)))
+        if gaps.size < 2 or (axis == "latitude" and np.ptp(bands) < 1e-3 * bands.max()):
+            continue  # rows of equal area are further apart towards the poles
+        nearest = np.minimum(np.append(gaps[1:], gaps[-2]), np.append(gaps[1], gaps[:-1]))
+        # At the ends the only neighbour may be a pole row, which stands half a cell away.
+        nearest[0], nearest[-1] = np.median(gaps[:5]), np.median(gaps[-5:])
+        wide = np.flatnonzero((gaps > 1.5 * nearest) & (gaps > 1.25 * np.median(gaps)))
+        if wide.size:
+            at = int(wide[0])
+            more = f", and {wide.size - 1} more" if wide.size > 1 else ""
+            return (
+                f"no {axis}s between {values[at]:g}° and {values[at + 1]:g}°, {gaps[at] / nearest[at]:.2g} cells{more}"
+            )
+    return ""
+
+
 def coverage_fault(latitude: np.ndarray, longitude: np.ndarray) -> str:
     """What keeps ascending coordinates in degrees from covering the globe; empty if they do."""
     if latitude.size < 2 or longitude.size < 2:
@@ -62,7 +86,7 @@ def coverage_fault(latitude: np.ndarray, longitude: np.ndarray) -> str:
     if gaps.max() > 1.5 * np.median(gaps):
         at = int(gaps.argmax())
         return f"no longitudes between {longitude[at]:g}° and {longitude[(at + 1) % longitude.size]:g}°"
-    return ""
+    return missing_lines(latitude, longitude)
 
 
 def longitudes_from(dataset: xr.Dataset, west: float = -180.0) -> xr.Dataset:
@@ -120,6 +144,7 @@ def open_with_notes(
     chosen_levels = None if levels is None else [float(level) for level in levels]
     raw = open_raw(find_source(path)) if raw is None else raw
     notes: Notes = []
+    raw = with_times(raw, path, notes)
     pieces = _one_member(
         _pieces(_restricted(raw, variables), notes, tuple(variables or ()), member, _day_earlier(period)),
         path,
@@ -256,6 +281,34 @@ def _present(pieces: list[tuple[str, xr.Dataset]]) -> set[str]:
     return present
 
 
+def with_times(raw: list[tuple[str, xr.Dataset]], path: str, notes: Notes) -> list[tuple[str, xr.Dataset]]:
+    """The files without those that hold no time, which an interrupted writer or a request without data leaves behind.
+
+    Raises:
+        UserError: all of them, or a grid without points.
+    """
+    kept, empty = [], []
+    for where, dataset in raw:
+        none = [str(dim) for dim, size in dataset.sizes.items() if size == 0]
+        grid = [dim for dim in none if dim.lower() not in ("time", "valid_time", "step", "forecast_reference_time")]
+        fields = [array for array in dataset.data_vars.values() if array.size]
+        if none and any(array.ndim > 1 for array in fields):
+            dataset = dataset.drop_vars([name for name, array in dataset.data_vars.items() if not array.size])
+            none = []
+        if none:
+            if grid:
+                raise UserError(f"has nothing along {grid[0]}", where=where, remedy="fetch or write it again")
+            empty.append(where)
+        else:
+            kept.append((where, dataset))
+    for where in empty:
+        if not kept:
+            raise UserError("holds no times", where=where, remedy="fetch or write it again")
+        logger.warning("%s holds no times and is left out", where)
+        note(notes, "empty_file", "", f"{where} holds no times")
+    return kept
+
+
 def _first_time(dataset: xr.Dataset) -> xr.Dataset:
     """One time of a file, which is enough to tell names and does not have to lie in the period declared filled."""
     axes = [dim for dim in dataset.dims if str(dim).lower() in ("time", "valid_time")]
@@ -269,7 +322,7 @@ def held_names(raw: list[tuple[str, xr.Dataset]], path: str, *, member: int | No
     level = logger.level
     logger.setLevel(logging.ERROR)  # what there is to say of the source is said when it is opened
     try:
-        first = [(where, _first_time(dataset)) for where, dataset in raw]
+        first = [(where, _first_time(dataset)) for where, dataset in with_times(raw, path, [])]
         return _present(_one_member(_pieces(first, [], (), member), path, [], member))
     finally:
         logger.setLevel(level)
