@@ -20,7 +20,8 @@ from pipelines.climatology_quantiles import SEEPS_DRY, smooth_quantiles, smooth_
 from pipelines.climatology_windows import samples, smooth_moments, smoothing_matrix, window_weights
 from pipelines.planning import BASE_BYTES, DEFAULT_MEMORY, Estimate, in_words, parse_bytes
 from weather_scnn.data.climatology import CALENDARS, DAYS, MONTH_DAY
-from weather_scnn.data.direct import MapReader, open_maps
+from weather_scnn.data.derived_maps import open_derived_maps
+from weather_scnn.data.direct import MapReader
 from weather_scnn.data.opening import missing_lines
 from weather_scnn.data.reading_again import period, read_again
 from weather_scnn.data.writing import StoreInProgress, begin_store, provenance
@@ -75,7 +76,7 @@ class Piece(NamedTuple):
 @running.OncePerJob
 def _opened(job: str, request: Request) -> MapReader:
     names = None if request.variables is None else list(request.variables)
-    return open_maps(request.input, variables=names, time=request.time)
+    return open_derived_maps(request.input, variables=names, time=request.time)
 
 
 def _work(piece: Piece, *, job: str, request: Request, store: StoreInProgress) -> None:

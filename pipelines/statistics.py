@@ -15,7 +15,8 @@ import xarray as xr
 from pipelines import running
 from pipelines.moments import Moments
 from pipelines.planning import BASE_BYTES, DEFAULT_MEMORY, Estimate, in_words, parse_bytes
-from weather_scnn.data.direct import MapReader, open_maps
+from weather_scnn.data.derived_maps import open_derived_maps
+from weather_scnn.data.direct import MapReader
 from weather_scnn.data.opening import missing_lines
 from weather_scnn.data.reading_again import period, read_again
 from weather_scnn.data.statistics import STATISTICS
@@ -68,7 +69,7 @@ class Piece(NamedTuple):
 @running.OncePerJob
 def _opened(job: str, request: Request) -> MapReader:
     names = None if request.variables is None else list(request.variables)
-    return open_maps(request.input, variables=names, time=request.time)
+    return open_derived_maps(request.input, variables=names, time=request.time)
 
 
 def partners(times: np.ndarray, step: np.timedelta64) -> np.ndarray:

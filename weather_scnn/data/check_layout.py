@@ -31,6 +31,12 @@ def _step_text(step: pd.Timedelta) -> str:
     return f"{hours:g}h" if hours >= 1 else f"{hours * 60:g}min"
 
 
+def step_of(dataset: xr.Dataset) -> str:
+    """The commonest interval of a dataset's times."""
+    lengths, counts = np.unique(np.diff(dataset["time"].values), return_counts=True)
+    return _step_text(pd.Timedelta(lengths[counts.argmax()]))
+
+
 def time_axis(times: pd.DatetimeIndex, report: CheckReport) -> tuple[str, int]:
     """(step, number of gaps); the step is the commonest interval."""
     if len(times) < 2:

@@ -15,12 +15,13 @@ import rich.progress
 import xarray as xr
 
 from weather_scnn.data.catalogue import lookup
-from weather_scnn.data.check_layout import chunk_problems, missing_chunks, stamp, time_axis, window_problems
+from weather_scnn.data.check_layout import chunk_problems, missing_chunks, stamp, step_of, time_axis, window_problems
 from weather_scnn.data.check_report import REMEDIES, CheckReport
 from weather_scnn.data.check_tally import Tally
+from weather_scnn.data.notes import Adjustment
 from weather_scnn.data.opening import coverage_fault, missing_lines, open_with_notes
 from weather_scnn.data.plausibility import Extremes, implausible
-from weather_scnn.data.sources import UnfinishedStore, find_source
+from weather_scnn.data.sources import UnfinishedStore, find_source, open_raw
 from weather_scnn.errors import UserError
 from weather_scnn.progress import progress_bar
 from weather_scnn.sphere.grid import latitude_weights
@@ -194,7 +195,12 @@ def check_store(
     report = CheckReport(str(path))
     try:
         source = find_source(path)
-        dataset, notes = open_with_notes(path, variables=variables, levels=levels, time=time, member=member)
+        raw = open_raw(source)
+        selection: dict[str, Any] = {"levels": levels, "time": time, "member": member, "raw": raw}
+        dataset, notes = open_with_notes(path, variables=variables, **selection)
+        datasets = [dataset]
+        if any(each.kind == "unshared_times" for each in notes):
+            datasets, notes = _by_times(path, dataset, notes, selection)
     except UserError as error:
         selected = variables is not None or levels is not None or time is not None or member is not None
         if selected or error.what.startswith(("there is no", "no file matches", "cannot be read (")):
@@ -213,25 +219,50 @@ def check_store(
         if lines and lines != fault:
             report.add("missing_lines", where=lines, remedy="fetch the whole grid", fatal=True)
     weights = latitude_weights(latitude) if latitude.size > 1 else np.ones(latitude.size)
-    step, gaps = ("", 0)
-    if "time" in dataset.dims:
-        step, gaps = time_axis(pd.DatetimeIndex(dataset["time"].values), report)
-    window_problems(dataset, step, report)
-    chunk_problems(dataset, report)
     missing_chunks(source, report)
     columns = (rich.progress.DownloadColumn(), rich.progress.TransferSpeedColumn())
     with progress_bar(*columns, enabled=progress) as bar:
-        task = bar.add_task("check", total=dataset.nbytes)
-        for key, array in dataset.data_vars.items():
-            name, tally = str(key), Tally.of(array)
-            bar.update(task, description=f"check {name}")
-            for batch in _batches(array):
-                for slices, block in _read(name, array, batch, report):
-                    tally.add(block, slices, weights)
-                    bar.advance(task, block.nbytes)
-            _value_problems(name, array, tally, report)
-            report.variables.append(_row(name, array, tally, step, gaps))
+        task = bar.add_task("check", total=sum(each.nbytes for each in datasets))
+        for each in datasets:
+            step, gaps = ("", 0)
+            if "time" in each.dims:
+                step, gaps = time_axis(pd.DatetimeIndex(each["time"].values), report)
+            window_problems(each, step, report)
+            chunk_problems(each, report)
+            for key, array in each.data_vars.items():
+                name, tally = str(key), Tally.of(array)
+                bar.update(task, description=f"check {name}")
+                for batch in _batches(array):
+                    for slices, block in _read(name, array, batch, report):
+                        tally.add(block, slices, weights)
+                        bar.advance(task, block.nbytes)
+                _value_problems(name, array, tally, report)
+                report.variables.append(_row(name, array, tally, step, gaps))
     return report
+
+
+def _by_times(
+    path: str, dataset: xr.Dataset, notes: list[Adjustment], selection: dict[str, Any]
+) -> tuple[list[xr.Dataset], list[Adjustment]]:
+    """Fields that share their times together, where hourly ones lie beside six-hourly ones for example."""
+    groups: dict[bytes, list[xr.Dataset]] = {}
+    for name in map(str, dataset.data_vars):
+        single, found = open_with_notes(path, variables=[name], **selection)
+        notes = notes + [each for each in found if each not in notes]
+        groups.setdefault(single["time"].values.tobytes() if "time" in single.dims else b"", []).append(single)
+    datasets = [xr.merge(each, combine_attrs="override", compat="override", join="outer") for each in groups.values()]
+    for each, parts in zip(datasets, groups.values()):
+        for part in parts:
+            for key, array in part.data_vars.items():
+                each[key].encoding = array.encoding
+    steps = {step_of(each): list(map(str, each.data_vars)) for each in datasets if each.sizes.get("time", 0) > 1}
+    if len(steps) > 1:
+        notes = [each for each in notes if each.kind != "unshared_times"]
+        every = "; ".join(
+            f"every {step}: {', '.join(names[:3])}{' …' * (len(names) > 3)}" for step, names in steps.items()
+        )
+        notes.append(Adjustment("own_steps", "", every))
+    return datasets, notes
 
 
 def _row(name: str, array: xr.DataArray, tally: Tally, step: str, gaps: int) -> dict[str, Any]:

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from weather_scnn.data.derived_opening import Plan, plan
+from weather_scnn.data.derived_opening import Plan, of_shared_times, plan
 from weather_scnn.data.direct import MapReader, open_maps
 from weather_scnn.data.sources import find_source, open_raw
 
@@ -105,6 +105,49 @@ class DerivedMaps(MapReader):
         return np.asarray(made.transpose(*dims).values, np.float32)
 
 
+@dataclasses.dataclass(frozen=True)
+class JoinedMaps(MapReader):
+    """Several readers of one source with times of their own, as one of the times that they share.
+
+    Attributes:
+        parts: reader of every field.
+    """
+
+    parts: dict[str, MapReader]
+
+    @classmethod
+    def of(cls, path: str, readers: Sequence[MapReader], names: Sequence[str]) -> "JoinedMaps":
+        """Joins readers.
+
+        Args:
+            path: of the source.
+            readers: at least one.
+            names: of their fields, in the order wanted.
+
+        Raises:
+            UserError: they share no time.
+        """
+        dataset = of_shared_times([reader.dataset for reader in readers], path)
+        held = {str(name): reader for reader in readers for name in reader.dataset.data_vars}
+        order = [name for name in names if name in held] + [name for name in held if name not in names]
+        return cls(dataset[order], {}, path, held)
+
+    def chunks(self, name: str) -> dict[str, int]:
+        """See `MapReader.chunks`."""
+        sizes = self.parts[name].chunks(name)
+        return {dim: min(size, self.dataset[name].sizes[dim]) for dim, size in sizes.items()}
+
+    def read(self, name: str, times: slice | np.ndarray | None = None, levels: Any = None) -> np.ndarray:
+        """See `MapReader.read`."""
+        if "time" not in self.dataset[name].dims:
+            return self.parts[name].read(name, None, levels)
+        wanted = self.dataset["time"].to_index()[slice(None) if times is None else times]
+        positions = self.parts[name].dataset["time"].to_index().get_indexer(wanted)
+        if len(positions) and np.array_equal(positions, np.arange(positions[0], positions[0] + len(positions))):
+            return self.parts[name].read(name, slice(int(positions[0]), int(positions[-1]) + 1), levels)
+        return self.parts[name].read(name, positions, levels)
+
+
 def open_derived_maps(
     path: str,
     *,
@@ -122,6 +165,18 @@ def open_derived_maps(
     raw = open_raw(find_source(str(path)))
     levels = None if levels is None else list(levels)
     made = plan(raw, path, variables, levels, time, member)
+    if made.names is not None and len(parts := made.parts()) > 1:
+        # Hourly totals may lie beside six-hourly fields: each part is opened on its own times.
+        opened = [
+            _open_planned(path, plan(raw, path, names, levels, time, member), step, member, raw) for names in parts
+        ]
+        return JoinedMaps.of(str(path), opened, made.names)
+    return _open_planned(path, made, step, member, raw)
+
+
+def _open_planned(
+    path: str, made: Plan, step: str | None, member: int | None, raw: list[tuple[str, xr.Dataset]]
+) -> MapReader:
     base = open_maps(path, variables=made.inputs, levels=made.levels, time=made.time, member=member, raw=raw)
     if not made.derived and step is None:
         return base

@@ -1,6 +1,7 @@
 """Opening a source with derived fields among those asked for: what inputs they need, and the result."""
 
 import dataclasses
+import functools
 import re
 from collections.abc import Iterable, Sequence
 
@@ -57,6 +58,12 @@ class Plan:
     kept_levels: tuple[float, ...] | None
     time: str | None
     period: str | None
+
+    def parts(self) -> list[tuple[str, ...]]:
+        """The names, parted into totals that are made and what else is over time; one part where there is one kind."""
+        totals = tuple(name for name, each in self.derived.items() if each.hours_before)
+        others = tuple(name for name in self.names or () if name not in totals)
+        return [part for part in (others, totals) if part]
 
     @property
     def hours_before(self) -> int:
@@ -167,6 +174,38 @@ def open_derived(
     """
     raw = open_raw(find_source(str(path)))
     made = plan(raw, path, variables, levels, time, member)
+    if made.names is not None and len(parts := made.parts()) > 1:
+        plans = [plan(raw, path, names, levels, time, member) for names in parts]
+        return of_shared_times([_opened(path, each, step, member, raw) for each in plans], str(path))[list(made.names)]
+    return _opened(path, made, step, member, raw)
+
+
+def of_shared_times(datasets: Sequence[xr.Dataset], where: str) -> xr.Dataset:
+    """Fields of several datasets at the times that all have.
+
+    Raises:
+        UserError: there is none.
+    """
+    timed = [dataset["time"].to_index() for dataset in datasets if "time" in dataset.dims]
+    common = functools.reduce(lambda one, other: one if one.equals(other) else one.intersection(other), timed)
+    if len(common) == 0:
+        raise UserError(
+            "the fields asked for share no time", where=where, remedy="ask for fields of one period with --variables"
+        )
+    parts = []
+    for dataset in datasets:
+        if "time" in dataset.dims and dataset.sizes["time"] != len(common):
+            order = dataset["time"].to_index().get_indexer(common)
+            dataset = take(dataset, "time", order)
+        parts.append(dataset)
+    joined = xr.merge(parts, join="override", compat="override", combine_attrs="drop_conflicts")
+    adjusted = dict.fromkeys(text for part in parts for text in str(part.attrs.get("adjusted", "")).split("; ") if text)
+    return joined.assign_attrs({"adjusted": "; ".join(adjusted)} if adjusted else {})
+
+
+def _opened(
+    path: str, made: Plan, step: str | None, member: int | None, raw: list[tuple[str, xr.Dataset]]
+) -> xr.Dataset:
     opened = open_with_notes(path, variables=made.inputs, levels=made.levels, time=made.time, member=member, raw=raw)[0]
     made = made.of_what_is_there(opened)
     return made.result(opened, step, str(path))
