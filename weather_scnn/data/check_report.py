@@ -27,7 +27,6 @@ REMEDIES = {
     "expver": "fetch the period again once ERA5 is final, if the difference matters",
     "preliminary": "fetch the period again once ERA5 is final, if the difference matters",
     "converted_units": "none needed: converted on reading",
-    "unknown_units": "correct the units attribute",
     "no_units": "set the units attribute",
     "half_precision": "store it as float32: float16 ends at 65504 and keeps three digits",
     "skipped": "select one entry of that dimension and write the file again, if the field is needed",

@@ -1,5 +1,6 @@
 """Fields under their canonical names, in SI units and float32."""
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -8,7 +9,7 @@ import xarray as xr
 from weather_scnn.data.catalogue import Variable, identify, lookup, window_name
 from weather_scnn.data.grib import WINDOW
 from weather_scnn.data.notes import Notes, logger, note
-from weather_scnn.data.units import conversion
+from weather_scnn.data.units import amount_in_window, conversion
 from weather_scnn.errors import UserError
 
 # Where a GRIB file has one variable on several kinds of level or step, the first of these is it.
@@ -30,14 +31,18 @@ def _converted(array: xr.DataArray, source_name: str, variable: Variable, where:
     if not units:
         note(notes, "no_units", variable.name, f"taken to be {variable.unit}")
         return array
+    amount = amount_in_window(units) if variable.window_hours is not None else None
+    if amount is not None and not amount[2]:
+        _require_totals(array, source_name, units, amount[1], where)
     try:
-        factors = conversion(units, variable.unit)
+        factors = conversion(amount[0] if amount is not None else units, variable.unit)
     except ValueError:
-        logger.warning(
-            "%s: the unit %r of %s is not understood; taken to be %s", where, units, source_name, variable.unit
-        )
-        note(notes, "unknown_units", variable.name, f"{units!r} taken to be {variable.unit}")
-        return array
+        raise UserError(
+            f"the unit {units!r} of {source_name} is not understood",
+            where=where,
+            remedy=f"correct its units attribute ({variable.name} is in {variable.unit}), or leave the variable out "
+            "with --variables",
+        ) from None
     if factors is None:
         raise UserError(
             f"{source_name} has the unit {units!r}, but {variable.name} is in {variable.unit}",
@@ -51,9 +56,25 @@ def _converted(array: xr.DataArray, source_name: str, variable: Variable, where:
     return array * np.float32(scale) + np.float32(offset) if offset else array * np.float32(scale)
 
 
+def _require_totals(array: xr.DataArray, source_name: str, units: str, hours: float, where: str) -> None:
+    """Refuses an amount an hour or a day that may be a rate, unless there is one every hour or every day."""
+    intervals = np.diff(np.sort(array["time"].values)) if "time" in array.dims else np.array([])
+    spacing = intervals.min() / np.timedelta64(1, "h") if intervals.size else math.nan
+    if spacing != hours:
+        every = f"every {spacing:g} h" if intervals.size else "at a single time"
+        raise UserError(
+            f"{source_name} has the unit {units!r} {every}: a rate, or a total over {hours:g} h",
+            where=where,
+            remedy="give totals in the unit of an amount, or with their hours, as in 'mm/6h'",
+        )
+
+
 def windowed(variable: Variable, array: xr.DataArray) -> Variable:
-    """The variable of the window that a total declares, as GRIB does: total_precipitation_6hr for six hours."""
+    """The variable of the window that a total declares, in GRIB or its unit: total_precipitation_6hr for six hours."""
     window = array.attrs.get(WINDOW)
+    if window is None and variable.window_hours is not None:
+        amount = amount_in_window(str(array.attrs.get("units", "")))
+        window = amount[1] if amount is not None else None
     if variable.window_hours is None or not isinstance(window, int | float | np.number):
         return variable
     return lookup(window_name(variable.name, float(window))) or variable
