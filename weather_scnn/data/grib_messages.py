@@ -36,7 +36,9 @@ class MessageGrid:
     alternating: bool
 
     @classmethod
-    def of(cls, latitude: np.ndarray, longitude: np.ndarray, shape: tuple[int, int], alternating: bool) -> "MessageGrid":
+    def of(
+        cls, latitude: np.ndarray, longitude: np.ndarray, shape: tuple[int, int], alternating: bool
+    ) -> "MessageGrid":
         """The grid of points in the order of a message.
 
         Args:
@@ -114,7 +116,9 @@ class Messages(BackendArray):
         return found[dropped]
 
 
-def message_grid(variables: Mapping[str, Variable], attributes: Mapping[str, Any], alternating: bool) -> MessageGrid | None:
+def message_grid(
+    variables: Mapping[str, Variable], attributes: Mapping[str, Any], alternating: bool
+) -> MessageGrid | None:
     """The grid of a hypercube opened with its points in a row; None where it is no regular one.
 
     Args:
@@ -136,7 +140,9 @@ def message_grid(variables: Mapping[str, Variable], attributes: Mapping[str, Any
     return MessageGrid.of(variables["latitude"].data, variables["longitude"].data, (rows, columns), alternating)
 
 
-def as_dataset(variables: Mapping[str, Variable], attributes: Mapping[str, Any], grid: MessageGrid | None) -> xr.Dataset:
+def as_dataset(
+    variables: Mapping[str, Variable], attributes: Mapping[str, Any], grid: MessageGrid | None
+) -> xr.Dataset:
     """A lazy dataset of what cfgrib found, decoded."""
     decoded = {}
     for name, variable in variables.items():

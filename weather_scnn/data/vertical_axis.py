@@ -101,7 +101,8 @@ def _by_units(attributes: Any) -> Kind | None:
     read = parse_unit(units)
     dimensions = dict(read[0]) if read is not None else {}
     if dimensions == {"m": 1}:
-        down = str(attributes.get("positive", "")).lower() == "down" or "depth" in str(attributes).lower()
+        down = str(attributes.get("positive", "")).lower() == "down"
+        down = down or "depth" in str(attributes.get("long_name", "")).lower()
         return "depth" if down else "height"
     if dimensions == {"K": 1}:
         return "isentropic"
