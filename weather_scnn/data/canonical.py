@@ -174,7 +174,8 @@ def name_axes(dataset: xr.Dataset, where: str) -> xr.Dataset:
                 where=where,
                 remedy="give data on a latitude x longitude grid, with axes named latitude and longitude",
             )
-    coordinates = [name for name in ("latitude", "longitude", "level", "time", "step", "number") if name in dataset]
+    known = ("latitude", "longitude", "level", "time", "step", "prediction_timedelta", "number")
+    coordinates = [name for name in known if name in dataset]
     return dataset.set_coords(coordinates)
 
 
@@ -389,11 +390,11 @@ def canonical_axes(
     if not fields:
         raise _no_fields(dataset, where)
     left_out = _left_out_for_their_axis(dataset, fields, wanted, where)
+    if left_out and len(left_out) == len(fields):
+        raise next(iter(left_out.values()))
     for name, error in left_out.items():
         logger.warning("%s is left out: %s", name, error)
         note(notes, "other_vertical_axis", str(name), error.what)
-    if left_out and len(left_out) == len(fields):
-        raise next(iter(left_out.values()))
     fields = [name for name in fields if name not in left_out]
     dataset = dataset[fields]
     chunks = {name: stored_chunks(dataset[name].variable) for name in fields}

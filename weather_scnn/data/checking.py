@@ -18,10 +18,10 @@ from weather_scnn.data.catalogue import lookup
 from weather_scnn.data.check_layout import chunk_problems, missing_chunks, stamp, time_axis, window_problems
 from weather_scnn.data.check_report import REMEDIES, CheckReport
 from weather_scnn.data.check_tally import Tally
-from weather_scnn.data.opening import coverage_fault, open_with_notes
+from weather_scnn.data.opening import coverage_fault, open_with_notes, refuse_forecasts
 from weather_scnn.data.plausibility import Extremes, implausible
 from weather_scnn.data.sources import UnfinishedStore, find_source
-from weather_scnn.errors import UserError
+from weather_scnn.errors import NothingThere, UserError
 from weather_scnn.progress import progress_bar
 from weather_scnn.sphere.grid import latitude_weights
 
@@ -194,9 +194,10 @@ def check_store(
     try:
         source = find_source(path)
         dataset, notes = open_with_notes(path, variables=variables, levels=levels, time=time, member=member)
+        refuse_forecasts(dataset, str(path))
     except UserError as error:
         selected = variables is not None or levels is not None or time is not None or member is not None
-        if selected or error.what.startswith(("there is no", "no file matches", "cannot be read (")):
+        if selected or isinstance(error, NothingThere):
             raise
         kind = "unfinished" if isinstance(error, UnfinishedStore) else "unreadable"
         report.add(kind, where=f"{error.where}: {error.what}".strip(": "), remedy=error.remedy, fatal=True)

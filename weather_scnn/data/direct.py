@@ -20,7 +20,7 @@ import zarr
 
 from weather_scnn.data.canonical import name_axes
 from weather_scnn.data.catalogue import identify, lookup
-from weather_scnn.data.opening import open_with_notes
+from weather_scnn.data.opening import open_with_notes, refuse_forecasts
 from weather_scnn.data.sources import find_source, open_raw
 from weather_scnn.data.stored_fields import open_by_tensorstore
 from weather_scnn.errors import UserError
@@ -189,9 +189,9 @@ def _recipes(path: str, raw: xr.Dataset, variables: Any, levels: Any, time: str 
         return part
 
     def door(part: xr.Dataset, value: Any, **options: Any) -> xr.Dataset:
-        return open_with_notes(path, raw=[(path, _shown(part, fields, value))], variables=variables, **options)[
-            0
-        ].compute()
+        return open_with_notes(
+            path, raw=[(path, _shown(part, fields, value))], variables=variables, judge=False, **options
+        )[0].compute()
 
     none, some, number = (door(thin("", 2), value) for value in (0.0, _SHOWN, "number"))
     asked = {"time": {"time": time}, "level": {"levels": levels}}
@@ -248,6 +248,7 @@ def open_maps(
     source = find_source(path)
     raw = open_raw(source) if raw is None else raw
     dataset, _ = open_with_notes(path, variables=variables, levels=levels, time=time, member=member, raw=raw)
+    refuse_forecasts(dataset, path)
     if source.format != "zarr" or len(source.paths) > 1:
         return MapReader(dataset, {})
     logger = logging.getLogger("weather_scnn.data")

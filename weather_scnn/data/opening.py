@@ -14,9 +14,9 @@ import xarray as xr
 
 from weather_scnn.data.canonical import canonical_axes, take
 from weather_scnn.data.catalogue import catalogue_order, find, identify, lookup, nearest_name
-from weather_scnn.data.fields import named_fields, one_variant, windowed
+from weather_scnn.data.fields import UNSAID, named_fields, one_variant, refuse_false_ground, windowed
 from weather_scnn.data.joining import assembled, joined, unique_times
-from weather_scnn.data.level_names import gathered_levels, level_of_path
+from weather_scnn.data.level_names import gathered_levels, level_of_attributes, level_of_path
 from weather_scnn.data.notes import Adjustment, Notes, logger, note
 from weather_scnn.data.sources import find_source, open_raw
 from weather_scnn.data.writing import REQUEST, STATUS
@@ -63,6 +63,24 @@ def coverage_fault(latitude: np.ndarray, longitude: np.ndarray) -> str:
     return ""
 
 
+def refuse_forecasts(dataset: xr.Dataset, where: str) -> None:
+    """Refuses a store of forecasts where states are asked for, one a time.
+
+    Raises:
+        UserError: it has an axis of lead times.
+    """
+    if "prediction_timedelta" not in dataset.dims:
+        return
+    leads = np.asarray(dataset["prediction_timedelta"].values)
+    hours = leads / np.timedelta64(1, "h") if leads.dtype.kind == "m" else leads
+    raise UserError(
+        f"holds forecasts up to {np.max(hours):g} h ahead, not one state a time",
+        where=where,
+        remedy="give analyses, or extract one lead a valid time; forecasts are scored with `weather-scnn score`, which "
+        "regrids them",
+    )
+
+
 def longitudes_from(dataset: xr.Dataset, west: float = -180.0) -> xr.Dataset:
     """A canonical dataset with longitudes ascending in [west, west + 360), for programs that want −180 … 180."""
     longitude = (dataset["longitude"].values - west) % 360.0 + west
@@ -102,8 +120,15 @@ def open_with_notes(
     time: str | None = None,
     member: int | None = None,
     raw: list[tuple[str, xr.Dataset]] | None = None,
+    judge: bool = True,
 ) -> tuple[xr.Dataset, list[Adjustment]]:
-    """As `open_dataset`, with what was changed on the way; `raw` are the lazy files, where they are open already."""
+    """As `open_dataset`, with what was changed on the way.
+
+    Args:
+        path, variables, levels, time, member: see `open_dataset`.
+        raw: the lazy files, where they are open already.
+        judge: whether values may be read where only they tell what a field is.
+    """
     path = str(path)
     period = parse_period(time) if time else None
     if isinstance(variables, str):
@@ -129,8 +154,11 @@ def open_with_notes(
     fields = {}
     for name, each in parts.items():
         each = one_variant(name, each, notes)
+        unsaid = next((array.encoding[UNSAID] for _, array in each if UNSAID in array.encoding), None)
         fields[name] = unique_times(name, joined(name, each, notes), notes)
         fields[name].encoding = {"preferred_chunks": dict(each[0][1].encoding.get("preferred_chunks", {}))}
+        if unsaid is not None and judge:
+            refuse_false_ground(fields[name], unsaid, each[0][0])
     if wanted is not None and (lost := [name for name in wanted if name not in fields]):
         raise UserError(
             f"{', '.join(lost)} cannot be read from there",
@@ -203,7 +231,7 @@ def _pieces(
         (where, piece)
         for where, dataset in raw
         for whole in canonical_axes(dataset, where, notes, wanted=wanted, member=member, period=period)
-        for piece in gathered_levels(level_of_path(whole, where, notes), notes)
+        for piece in gathered_levels(level_of_path(level_of_attributes(whole, notes), where, notes), notes)
     ]
 
 

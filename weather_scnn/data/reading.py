@@ -12,7 +12,7 @@ from jaxtyping import Float
 
 from weather_scnn.data.channels import Channels, DataConfig
 from weather_scnn.data.normalisation import Normalisation
-from weather_scnn.data.opening import open_dataset
+from weather_scnn.data.opening import open_dataset, refuse_forecasts
 from weather_scnn.data.reading_again import period, read_again
 from weather_scnn.data.solar import clock_features, toa_incident_solar_radiation
 from weather_scnn.data.stored_fields import StoredFields
@@ -93,6 +93,7 @@ class StateReader:
         """
         wanted = [*channels.variables, *channels.statics]
         dataset = open_dataset(path, variables=wanted, levels=list(channels.levels) or None, time=time or None)
+        refuse_forecasts(dataset, path)
         found = Grid.from_coordinates(dataset["longitude"].values, dataset["latitude"].values)
         if found.shape != grid.shape or found.kind != grid.kind or found.first_longitude != grid.first_longitude:
             raise UserError(

@@ -14,8 +14,9 @@ import xarray as xr
 import zarr
 
 from weather_scnn.data.addresses import GLOB_MARKS, ZARR_MARKS, fetched, is_remote, list_remote, unreachable
+from weather_scnn.data.groups import explain_zarr, file_and_group, open_group, require_fields
 from weather_scnn.data.writing import INCOMPLETE, STATUS
-from weather_scnn.errors import UserError
+from weather_scnn.errors import NothingThere, UserError
 from weather_scnn.progress import progress_bar
 
 _NETCDF_ENDINGS = (".nc", ".nc4", ".cdf", ".netcdf", ".h5", ".hdf5")
@@ -52,7 +53,7 @@ def _file_format(path: str) -> Format | None:
         with open(path, "rb") as file:
             start = file.read(64)
     except OSError as error:
-        raise UserError(f"cannot be read ({error.strerror})", where=path, remedy="check its permissions") from error
+        raise NothingThere(f"cannot be read ({error.strerror})", where=path, remedy="check its permissions") from error
     if start.startswith(b"GRIB"):
         return "grib"
     if start.startswith((b"CDF", b"\x89HDF")):
@@ -75,15 +76,15 @@ def _file_format(path: str) -> Format | None:
 def _format_of(path: str) -> Format | None:
     if os.path.isdir(path):
         return "zarr" if _is_zarr(pathlib.Path(path)) else None
-    return _file_format(path)
+    return _file_format(file_and_group(path)[0])
 
 
-def _missing(path: str) -> UserError:
+def _missing(path: str) -> NothingThere:
     target = pathlib.Path(path)
     siblings = os.listdir(target.parent) if target.parent.is_dir() else []
     close = difflib.get_close_matches(target.name, siblings, n=1)
     remedy = f"did you mean {target.parent / close[0]}?" if close else "check the path"
-    return UserError("there is no such file or folder", where=path, remedy=remedy)
+    return NothingThere("there is no such file or folder", where=path, remedy=remedy)
 
 
 def _local_names(path: str) -> list[str]:
@@ -91,9 +92,9 @@ def _local_names(path: str) -> list[str]:
     if any(mark in path for mark in GLOB_MARKS) and not os.path.exists(path):
         names = sorted(glob.glob(path, recursive=True))
         if not names:
-            raise UserError("no file matches", where=path, remedy="check the pattern, and quote it for the shell")
+            raise NothingThere("no file matches", where=path, remedy="check the pattern, and quote it for the shell")
         return names
-    if not os.path.exists(path):
+    if not os.path.exists(file_and_group(path)[0]):
         raise _missing(path)
     folder = pathlib.Path(path)
     if folder.is_dir() and not _is_zarr(folder):
@@ -117,10 +118,11 @@ def find_source(path: str) -> Source:
     """
     path = str(path)
     if is_remote(path):
-        kind, addresses = list_remote(path, _NETCDF_ENDINGS + _GRIB_ENDINGS)
+        file, group = file_and_group(path)
+        kind, addresses = list_remote(file, _NETCDF_ENDINGS + _GRIB_ENDINGS)
         if kind == "zarr":
             return Source("zarr", tuple(addresses))
-        names = fetched(addresses)
+        names = [f"{name}/{group}" if group else name for name in fetched(addresses)]
     else:
         names = _local_names(path)
     formats: dict[Format, list[str]] = {}
@@ -153,7 +155,7 @@ def _open_zarr(path: str) -> xr.Dataset:
             raise unreachable(path, error) from error
         if not isinstance(error, OSError | KeyError | ValueError | TypeError | ImportError):
             raise
-        raise UserError(
+        raise explain_zarr(path) or UserError(
             f"cannot be opened as Zarr ({type(error).__name__}: {error})", where=path, remedy="check the store"
         ) from error
     if dataset.attrs.get(STATUS) == INCOMPLETE:
@@ -162,7 +164,7 @@ def _open_zarr(path: str) -> xr.Dataset:
             where=path,
             remedy="repeat that command to finish it, or delete the store",
         )
-    return dataset
+    return require_fields(dataset, path, "zarr")
 
 
 def _zero_is_a_value(dataset: xr.Dataset) -> xr.Dataset:
@@ -179,12 +181,13 @@ def _zero_is_a_value(dataset: xr.Dataset) -> xr.Dataset:
 
 
 def _open_netcdf(path: str) -> xr.Dataset:
+    file, group = file_and_group(path)
     try:
-        return xr.open_dataset(path, chunks=None, cache=False, decode_timedelta=True)
+        return open_group(file, group, chunks=None, cache=False, decode_timedelta=True)
     except ValueError as error:
         if "unable to decode time" in str(error):
             # Left as numbers, so that the axis is refused or understood where axes are named.
-            return xr.open_dataset(path, chunks=None, cache=False, decode_times=False)
+            return open_group(file, group, chunks=None, cache=False, decode_times=False)
         raise UserError(f"cannot be read as netCDF ({error})", where=path, remedy="check the file") from error
     except OSError as error:
         raise UserError(
@@ -207,7 +210,7 @@ def open_raw(source: Source) -> list[tuple[str, xr.Dataset]]:
             if source.format == "zarr":
                 pieces.append((path, _open_zarr(path)))
             elif source.format == "netcdf":
-                pieces.append((path, _open_netcdf(path)))
+                pieces.append((path, require_fields(_open_netcdf(path), path, "netcdf")))
             else:
                 from weather_scnn.data.grib import open_grib
 
