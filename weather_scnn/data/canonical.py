@@ -12,6 +12,7 @@ import xarray as xr
 
 from weather_scnn.data.blocks import in_blocks, stored_chunks
 from weather_scnn.data.catalogue import identify, lookup
+from weather_scnn.data.level_numbers import level_axis
 from weather_scnn.data.notes import ORDER, Notes, logger, note
 from weather_scnn.data.time_axis import split_steps, trimmed_to_declared
 from weather_scnn.data.versions import PRELIMINARY, along_time, final_first, merged_versions
@@ -215,11 +216,8 @@ def levels_in_hpa(dataset: xr.Dataset, where: str, notes: Notes) -> xr.Dataset:
     order = np.unique(levels, return_index=True)[1]
     if len(order) < len(levels):
         note(notes, "repeated_levels", "level", "the first of each kept")
-    ordered = levels[order]
-    dataset = take(dataset, "level", order)
-    whole = np.all(ordered == np.round(ordered))
     attributes = {"units": "hPa", "long_name": "pressure level", "positive": "down"}
-    return dataset.assign_coords(level=("level", ordered.astype(np.int64) if whole else ordered, attributes))
+    return take(dataset, "level", order).assign_coords(level=("level", level_axis(levels[order]), attributes))
 
 
 def _on_one_level(dataset: xr.Dataset) -> xr.Dataset:

@@ -9,7 +9,6 @@ fields, and what it makes of them is repeated on the stored arrays.
 import dataclasses
 import logging
 import re
-import warnings
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -20,6 +19,7 @@ import zarr
 
 from weather_scnn.data.canonical import name_axes
 from weather_scnn.data.catalogue import identify, lookup
+from weather_scnn.data.notes import said_before
 from weather_scnn.data.opening import open_with_notes, refuse_forecasts
 from weather_scnn.data.sources import find_source, open_raw
 from weather_scnn.data.stored_fields import open_by_tensorstore
@@ -251,16 +251,10 @@ def open_maps(
     refuse_forecasts(dataset, path)
     if source.format != "zarr" or len(source.paths) > 1:
         return MapReader(dataset, {})
-    logger = logging.getLogger("weather_scnn.data")
-    level = logger.level
-    logger.setLevel(logging.CRITICAL)  # what the door has to say of this source, it has said
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of consolidated metadata; `open_raw` has said what matters
+        with said_before():
             recipes = _recipes(source.paths[0], raw[0][1], variables, levels, time)
     except (UserError, ValueError, KeyError, IndexError, TypeError) as error:
         logging.getLogger(__name__).debug("%s is read through dask: %s", path, error)
         recipes = {}
-    finally:
-        logger.setLevel(level)
     return MapReader(dataset, {name: recipe for name, recipe in recipes.items() if name in dataset.data_vars})

@@ -2,9 +2,11 @@
 
 import pathlib
 import re
+from typing import Any
 
 import xarray as xr
 import zarr
+from xarray.backends import ZarrStore
 
 from weather_scnn.errors import UserError
 
@@ -21,16 +23,16 @@ def file_and_group(path: str) -> tuple[str, str | None]:
     return match["file"], match["group"].strip("/") or None
 
 
-def open_group(path: str, group: str | None, **options: object) -> xr.Dataset:
+def open_group(path: str, group: str | None, **options: Any) -> xr.Dataset:
     """A netCDF file, or a group of it with those coordinates of the file that its fields need.
 
     Raises:
         UserError: there is no such group.
     """
     if group is None:
-        return xr.open_dataset(path, **options)  # type: ignore[arg-type]
+        return xr.open_dataset(path, **options)
     try:
-        dataset = xr.open_dataset(path, group=group, **options)  # type: ignore[arg-type]
+        dataset = xr.open_dataset(path, group=group, **options)
     except (OSError, KeyError) as error:
         held = _netcdf_groups(path)
         if group in held:
@@ -38,9 +40,24 @@ def open_group(path: str, group: str | None, **options: object) -> xr.Dataset:
         raise UserError(
             f"has no group {group} with fields", where=path, remedy=_choose(path, held) or "leave the group out"
         ) from error
-    root = xr.open_dataset(path, **options)  # type: ignore[arg-type]
+    root = xr.open_dataset(path, **options)
     shared = {name: root[name] for name in dataset.dims if name in root.variables and name not in dataset.variables}
     return dataset.assign_coords({name: array.variable for name, array in shared.items()})
+
+
+def open_store(path: str, **options: Any) -> xr.Dataset:
+    """A Zarr store by its consolidated metadata, where it has any.
+
+    xarray warns where there are none, and a warning cannot be hushed in one thread alone (Python 3.11).
+
+    Args:
+        path: local or an fsspec address.
+        options: of `xarray.open_dataset`.
+    """
+    group = zarr.open_group(str(path), mode="r")
+    # Format 2 marks what is missing by the fill value alone.
+    store = ZarrStore(group, mode="r", use_zarr_fill_value_as_mask=group.metadata.zarr_format == 2)
+    return xr.open_dataset(store, **options)
 
 
 def _netcdf_groups(path: str) -> list[str]:

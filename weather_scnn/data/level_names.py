@@ -9,6 +9,7 @@ import numpy as np
 import xarray as xr
 
 from weather_scnn.data.catalogue import Variable, identify, lookup
+from weather_scnn.data.level_numbers import level_number
 from weather_scnn.data.notes import ORDER, Notes, note
 from weather_scnn.data.vertical_axis import kind_of_axis, pressures
 
@@ -116,14 +117,9 @@ def _told(attributes: Mapping[Any, Any]) -> tuple[str, float] | None:
 
 def _with_level(dataset: xr.Dataset, name: str, level: float) -> xr.Dataset:
     """A dataset with a field on one level of its own."""
-    array = dataset[name].assign_coords(level=_whole(level)).expand_dims("level")
+    array = dataset[name].assign_coords(level=level_number(level)).expand_dims("level")
     order = [dim for dim in ORDER if dim in array.dims]
     return dataset.drop_vars([name]).assign({name: array.transpose(*order)})
-
-
-def _whole(level: float) -> float:
-    """An int where it is whole, as axes of levels are ints where all levels are."""
-    return int(level) if level == round(level) else level
 
 
 def level_of_path(dataset: xr.Dataset, where: str, notes: Notes) -> xr.Dataset:

@@ -4,7 +4,6 @@ Canonical: dimensions (time[, level], latitude, longitude), latitude ascending, 
 ascending without repeats, level in hPa, float32, SI units, WeatherBench 2 long names. A gap in time stays a gap.
 """
 
-import logging
 import re
 from collections.abc import Iterable, Sequence
 
@@ -17,7 +16,7 @@ from weather_scnn.data.catalogue import catalogue_order, find, identify, lookup,
 from weather_scnn.data.fields import UNSAID, named_fields, one_variant, refuse_false_ground, windowed
 from weather_scnn.data.joining import assembled, joined, unique_times
 from weather_scnn.data.level_names import gathered_levels, level_of_attributes, level_of_path
-from weather_scnn.data.notes import Adjustment, Notes, logger, note
+from weather_scnn.data.notes import Adjustment, Notes, logger, note, said_before
 from weather_scnn.data.sources import find_source, open_raw
 from weather_scnn.data.writing import REQUEST, STATUS
 from weather_scnn.errors import UserError
@@ -255,13 +254,9 @@ def _first_time(dataset: xr.Dataset) -> xr.Dataset:
 
 def held_names(raw: list[tuple[str, xr.Dataset]], path: str, *, member: int | None = None) -> set[str]:
     """Canonical names of the fields in files that are open; see `open_raw`."""
-    level = logger.level
-    logger.setLevel(logging.ERROR)  # what there is to say of the source is said when it is opened
-    try:
+    with said_before():
         first = [(where, _first_time(dataset)) for where, dataset in raw]
         return _present(_one_member(_pieces(first, [], (), member), path, [], member))
-    finally:
-        logger.setLevel(level)
 
 
 def _one_member(

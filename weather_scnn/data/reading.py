@@ -11,6 +11,7 @@ import xarray as xr
 from jaxtyping import Float
 
 from weather_scnn.data.channels import Channels, DataConfig
+from weather_scnn.data.level_numbers import Level, level_number
 from weather_scnn.data.normalisation import Normalisation
 from weather_scnn.data.opening import open_dataset, refuse_forecasts
 from weather_scnn.data.reading_again import period, read_again
@@ -189,8 +190,8 @@ class StateReader:
             _Standardised.of([(v, level) for _, v, level in winds], none, moments.wind_std),
         ]
 
-    def _levels(self) -> list[int]:
-        return [round(float(level)) for level in self.dataset["level"].values] if "level" in self.dataset.coords else []
+    def _levels(self) -> list[Level]:
+        return [level_number(level) for level in self.dataset["level"].values] if "level" in self.dataset.coords else []
 
     def statics(self) -> Float[np.ndarray, "y x s"]:
         """Standardised static fields and the coordinates asked for."""

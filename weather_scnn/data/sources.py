@@ -5,16 +5,14 @@ import difflib
 import glob
 import os
 import pathlib
-import warnings
 from typing import Any, Literal
 
 import numpy as np
 import rich.progress
 import xarray as xr
-import zarr
 
 from weather_scnn.data.addresses import GLOB_MARKS, ZARR_MARKS, fetched, is_remote, list_remote, unreachable
-from weather_scnn.data.groups import explain_zarr, file_and_group, open_group, require_fields
+from weather_scnn.data.groups import explain_zarr, file_and_group, open_group, open_store, require_fields
 from weather_scnn.data.writing import INCOMPLETE, STATUS
 from weather_scnn.errors import NothingThere, UserError
 from weather_scnn.progress import progress_bar
@@ -143,13 +141,9 @@ def find_source(path: str) -> Source:
 
 def _open_zarr(path: str) -> xr.Dataset:
     try:
-        with warnings.catch_warnings():
-            # Foreign files inside a store and missing consolidated metadata harm no reading.
-            warnings.filterwarnings("ignore", category=zarr.errors.ZarrUserWarning)
-            warnings.filterwarnings("ignore", message=".*consolidated.*", category=RuntimeWarning)
-            # Without dask: blocks of many chunks are made where the axes are known.
-            dataset = xr.open_zarr(path, chunks=None, decode_cf=False)
-            dataset = xr.decode_cf(_zero_is_a_value(dataset), decode_timedelta=True)
+        # Without dask: blocks of many chunks are made where the axes are known.
+        dataset = open_store(path, chunks=None, decode_cf=False)
+        dataset = xr.decode_cf(_zero_is_a_value(dataset), decode_timedelta=True)
     except Exception as error:
         if is_remote(path):
             raise unreachable(path, error) from error
