@@ -84,7 +84,7 @@ def _pressures_as_axis(dataset: xr.Dataset) -> xr.Dataset:
         if dim.lower() not in UNCLEAR_NAMES or dim == name or kind_of_axis(str(name), variable) != "pressure":
             continue
         if not {"units", "standard_name", "long_name"} & set(dataset[dim].attrs):
-            dataset = dataset.drop_vars(dim, errors="ignore").rename({name: dim}).set_coords(dim)
+            dataset = dataset.drop_vars(dim, errors="ignore").swap_dims({dim: name}).rename({name: dim})
             dataset[dim].attrs.setdefault("standard_name", "air_pressure")
             return dataset
     return dataset

@@ -177,7 +177,7 @@ def kind_of_axis(name: str, variable: xr.Variable | None) -> Kind | None:
         return "unknown"
     by_units = _by_units({**attributes, "units": units})
     if by_units is not None:
-        return by_units
+        return "depth" if by_units == "height" and named == "depth" else by_units
     said = standard or words or named
     if said is not None:
         return said
