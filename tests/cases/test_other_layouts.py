@@ -106,7 +106,7 @@ def test_points_in_a_row_with_axes_of_their_own(tmp_path):
         {"time": TIMES, "latitude": ("latitude", latitude), "longitude": ("longitude", longitude)},
     )
     dataset.to_netcdf(tmp_path / "a.nc")
-    with pytest.raises(UserError, match="as long as values, 84 points: an unstructured grid; .*regular grid"):
+    with pytest.raises(UserError, match=r"as long as values, 84 points: an unstructured grid; .*regular grid"):
         open_dataset(str(tmp_path / "a.nc"))
 
 

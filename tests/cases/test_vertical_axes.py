@@ -221,3 +221,23 @@ def test_numbers_of_levels_are_whole_where_they_can_be():
     for each in ("nan", "-1", "0", "inf", "all"):
         with pytest.raises(ValueError):
             level_number(each)
+
+
+def test_other_kinds_of_level_of_a_grib_file_do_no_harm(tmp_path, grib, caplog):
+    """A GFS file has winds and temperatures at several heights and sigma levels beside those on pressure levels."""
+    with open(tmp_path / "gfs.grib2", "wb") as file:
+        for level in (500, 850):
+            grib(file, "t", np.full((7, 12), 250.0), level=level)
+        for height in (80, 100):
+            grib(file, "t", np.full((7, 12), 290.0), typeOfLevel="heightAboveGround", level=height)
+            grib(file, "u", np.full((7, 12), 9.0), typeOfLevel="heightAboveGround", level=height)
+        for level in (60, 137):
+            grib(file, "t", np.full((7, 12), 270.0), typeOfLevel="hybrid", level=level)
+    path = str(tmp_path / "gfs.grib2")
+    for options in ({}, {"variables": "temperature"}):
+        opened = open_dataset(path, **options)
+        assert list(opened.data_vars) == ["temperature"] and float(opened["temperature"].mean()) == 250
+        np.testing.assert_array_equal(opened["level"], [500, 850])
+    assert [record.message.split(":")[0] for record in caplog.records] == ["u is left out"]
+    with pytest.raises(UserError, match=r"m of heightAboveGround are heights"):
+        open_dataset(path, variables="u")

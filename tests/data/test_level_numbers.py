@@ -68,13 +68,13 @@ def test_configurations_and_losses_name_them():
     assert split_levels("temperature@0.4/500") == ("temperature", (0.4, 500))
     assert split_levels("geopotential@500") == ("geopotential", (500,))
     for text in ("geopotential@", "geopotential@low", "geopotential@0", "geopotential@nan"):
-        with pytest.raises(UserError, match="name}@500|@500/850"):
+        with pytest.raises(UserError, match=r"write it as geopotential@500"):
             split_levels(text)
     config = with_overrides(Config(), ["data.level_variables=temperature", "data.levels=0.4,500,1000.0"])
     assert config.data.levels == (0.4, 500, 1000) and [type(each) for each in config.data.levels] == [float, int, int]
     again = Config.from_json(json.loads(json.dumps(config.to_json())))
     assert again == config and [type(each) for each in again.data.levels] == [float, int, int]
-    with pytest.raises(UserError, match="no value for data.levels; give pressures in hPa"):
+    with pytest.raises(UserError, match=r"no value for data\.levels; give pressures in hPa"):
         with_overrides(Config(), ["data.levels=top"])
     channels = Channels.from_config(DataConfig(level_variables=("temperature",), levels=(0.4, 500.0)))
     assert channels.describe() == ["temperature at 0.4 hPa", "temperature at 500 hPa"]

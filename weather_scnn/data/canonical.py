@@ -11,7 +11,7 @@ import numpy as np
 import xarray as xr
 
 from weather_scnn.data.blocks import in_blocks, stored_chunks
-from weather_scnn.data.catalogue import identify, lookup
+from weather_scnn.data.catalogue import identify
 from weather_scnn.data.level_numbers import level_axis
 from weather_scnn.data.notes import ORDER, Notes, logger, note
 from weather_scnn.data.time_axis import split_steps, trimmed_to_declared
@@ -310,31 +310,16 @@ def _no_fields(dataset: xr.Dataset, where: str) -> UserError:
     return UserError("holds no field on latitude and longitude", where=where, remedy="check what the file holds")
 
 
-def _left_out_for_their_axis(
-    dataset: xr.Dataset, fields: list[Hashable], wanted: Iterable[str], where: str
-) -> dict[Hashable, UserError]:
-    """Why fields cannot be read that lie on several levels of a vertical axis that is no pressure.
-
-    Raises:
-        UserError: one of them is asked for.
-    """
-    errors: dict[Hashable, UserError] = {}
-    wanted = tuple(wanted)
+def _on_other_axes(dataset: xr.Dataset, fields: Iterable[Hashable], where: str) -> dict[str, UserError]:
+    """Why fields cannot be read that lie on several levels of a vertical axis that is no pressure."""
+    errors = {}
     for name in fields:
         for dim in map(str, dataset[name].dims):
             if _KIND_MARK in dim and dataset.sizes[dim] > 1:
                 kind, _, axis = dim.partition(_KIND_MARK)
                 values = dataset[dim].variable if dim in dataset.variables else None
-                errors[name] = not_pressures(cast(Kind, kind), axis, values, where)
-                known = identify(str(name), dataset[name].attrs, on_levels=True)
-                if str(name) in wanted or (known is not None and known.name in map(_canonical_name, wanted)):
-                    raise errors[name]
+                errors[str(name)] = not_pressures(cast(Kind, kind), axis, values, where)
     return errors
-
-
-def _canonical_name(name: str) -> str:
-    known = lookup(name)
-    return name if known is None else known.name
 
 
 def _marked_by_kind_of_level(part: xr.Dataset) -> xr.Dataset:
@@ -363,6 +348,7 @@ def canonical_axes(
     wanted: Iterable[str] = (),
     member: int | None = None,
     period: slice | None = None,
+    left_out: dict[str, UserError] | None = None,
 ) -> list[xr.Dataset]:
     """Datasets of lazy fields on canonical axes; several where one file holds several forecast steps.
 
@@ -373,6 +359,7 @@ def canonical_axes(
         wanted: names of fields that may not be left out for an odd dimension.
         member: number of the ensemble member to read; default the first, with a note.
         period: of the times that will be kept, so that blocks are made of those alone.
+        left_out: fields on a vertical axis that is no pressure are added here, with what is to be said of them.
 
     Raises:
         UserError: axes that cannot be understood.
@@ -387,13 +374,14 @@ def canonical_axes(
     ]
     if not fields:
         raise _no_fields(dataset, where)
-    left_out = _left_out_for_their_axis(dataset, fields, wanted, where)
-    if left_out and len(left_out) == len(fields):
-        raise next(iter(left_out.values()))
-    for name, error in left_out.items():
-        logger.warning("%s is left out: %s", name, error)
-        note(notes, "other_vertical_axis", str(name), error.what)
-    fields = [name for name in fields if name not in left_out]
+    others = _on_other_axes(dataset, fields, where)
+    for name, error in others.items():
+        note(notes, "other_vertical_axis", name, error.what)
+    if left_out is not None:
+        left_out.update(others)
+    fields = [name for name in fields if name not in others]
+    if not fields:
+        return []
     dataset = dataset[fields]
     chunks = {name: stored_chunks(dataset[name].variable) for name in fields}
     for name in fields:

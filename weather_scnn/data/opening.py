@@ -6,6 +6,7 @@ ascending without repeats, level in hPa, float32, SI units, WeatherBench 2 long 
 
 import re
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -135,10 +136,15 @@ def open_with_notes(
     chosen_levels = None if levels is None else [float(level) for level in levels]
     raw = open_raw(find_source(path)) if raw is None else raw
     notes: Notes = []
+    left_out: dict[str, UserError] = {}
     pieces = _one_member(
-        _pieces(_restricted(raw, variables), notes, tuple(variables or ()), member, period), path, notes, member
+        _pieces(_restricted(raw, variables), notes, tuple(variables or ()), member, period, left_out),
+        path,
+        notes,
+        member,
     )
     present = _present(pieces)
+    _tell_left_out(left_out, present, variables)
     wanted = None if variables is None else _wanted(variables, present, path)
     parts: dict[str, list[tuple[str, xr.DataArray]]] = {}
     held: dict[str, set[float]] = {}
@@ -225,13 +231,35 @@ def _pieces(
     wanted: tuple[str, ...],
     member: int | None,
     period: slice | None = None,
+    left_out: dict[str, UserError] | None = None,
 ) -> list[tuple[str, xr.Dataset]]:
+    options: dict[str, Any] = {"wanted": wanted, "member": member, "period": period, "left_out": left_out}
     return [
         (where, piece)
         for where, dataset in raw
-        for whole in canonical_axes(dataset, where, notes, wanted=wanted, member=member, period=period)
+        for whole in canonical_axes(dataset, where, notes, **options)
         for piece in gathered_levels(level_of_path(level_of_attributes(whole, notes), where, notes), notes)
     ]
+
+
+def _tell_left_out(left_out: dict[str, UserError], present: set[str], variables: Sequence[str] | None) -> None:
+    """Says which fields are on a vertical axis that is no pressure, and nowhere on pressure levels.
+
+    Raises:
+        UserError: there are no others, or one of them is asked for.
+    """
+    lacking = {name: error for name, error in left_out.items() if _canonical_name(name) not in present}
+    wanted = None if variables is None else {_canonical_name(name) for name in variables}
+    for name, error in lacking.items():
+        if not present or (wanted is not None and {name, _canonical_name(name)} & wanted):
+            raise error
+        if wanted is None:
+            logger.warning("%s is left out: %s", name, error)
+
+
+def _canonical_name(name: str) -> str:
+    known = lookup(name)
+    return name if known is None else known.name
 
 
 def _present(pieces: list[tuple[str, xr.Dataset]]) -> set[str]:
