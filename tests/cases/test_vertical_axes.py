@@ -241,3 +241,12 @@ def test_other_kinds_of_level_of_a_grib_file_do_no_harm(tmp_path, grib, caplog):
     assert [record.message.split(":")[0] for record in caplog.records] == ["u is left out"]
     with pytest.raises(UserError, match=r"m of heightAboveGround are heights"):
         open_dataset(path, variables="u")
+
+
+def test_of_several_pressure_axes_the_one_that_is_named_so_is_read(tmp_path):
+    """THREDDS gives GFS fields on isobaric and isobaric1, of other lengths."""
+    dataset = source("isobaric", [50000.0, 85000.0], {"units": "Pa", "axis": "Z"}).merge(
+        source("isobaric1", [10000.0, 50000.0, 85000.0], {"units": "Pa", "axis": "Z"}, name="o3", units="kg kg-1")
+    )
+    opened = open_dataset(stored(tmp_path, dataset))
+    assert list(opened.data_vars) == ["temperature"] and "o3" in opened.attrs["adjusted"]

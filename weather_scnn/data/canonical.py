@@ -23,6 +23,7 @@ from weather_scnn.data.vertical_axis import (
     kind_of_axis,
     not_pressures,
     pressures,
+    says_pressure,
 )
 from weather_scnn.errors import UserError
 
@@ -141,6 +142,8 @@ def name_axes(dataset: xr.Dataset, where: str) -> xr.Dataset:
         claimants = [name for name, each in rename.items() if each == role]
         if len(claimants) > 1:
             axes = [name for name in claimants if name in dataset.dims]
+            if role == "level" and len(axes) > 1:
+                axes = [name for name in axes if says_pressure(name, dataset[name].attrs)] or axes
             if len(axes) > 1:
                 raise UserError(
                     f"{' and '.join(axes)} are both a {role} axis", where=where, remedy="keep one of them in the file"

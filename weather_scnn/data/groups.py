@@ -18,7 +18,10 @@ _ANEMOI = {"data", "dates", "latitudes", "longitudes"}
 def file_and_group(path: str) -> tuple[str, str | None]:
     """The file and the group in it that PATH/GROUP or PATH#GROUP names; the group is None where a file is named."""
     match = _NETCDF_IN_PATH.fullmatch(path.rstrip("/"))
-    if match is None or pathlib.Path(path).exists() or pathlib.Path(match["file"]).is_dir():
+    in_folder = match is not None and match["group"].lower().endswith(
+        (".nc", ".nc4", ".cdf", ".netcdf", ".h5", ".hdf5")
+    )
+    if match is None or in_folder or pathlib.Path(path).exists() or pathlib.Path(match["file"]).is_dir():
         return path, None
     return match["file"], match["group"].strip("/") or None
 

@@ -145,11 +145,13 @@ def _open_zarr(path: str) -> xr.Dataset:
         dataset = open_store(path, chunks=None, decode_cf=False)
         dataset = xr.decode_cf(_zero_is_a_value(dataset), decode_timedelta=True)
     except Exception as error:
+        if "dimension" in str(error).lower() and (explained := explain_zarr(path)) is not None:
+            raise explained from error
         if is_remote(path):
             raise unreachable(path, error) from error
         if not isinstance(error, OSError | KeyError | ValueError | TypeError | ImportError):
             raise
-        raise explain_zarr(path) or UserError(
+        raise UserError(
             f"cannot be opened as Zarr ({type(error).__name__}: {error})", where=path, remedy="check the store"
         ) from error
     if dataset.attrs.get(STATUS) == INCOMPLETE:

@@ -5,6 +5,7 @@ standard name decides, then its units, long name, name and direction, and where 
 """
 
 import re
+from collections.abc import Mapping
 from typing import Any, Literal
 
 import numpy as np
@@ -90,7 +91,7 @@ def as_pressure(units: str) -> float | None:
     return None
 
 
-def _by_units(attributes: Any) -> Kind | None:
+def _by_units(attributes: Mapping[str, Any]) -> Kind | None:
     units = str(attributes.get("units", "")).strip()
     if not units:
         return None
@@ -144,6 +145,12 @@ def _numbers(variable: xr.Variable) -> tuple[np.ndarray | None, str]:
         return None, units
     numbers = np.array([float(match["number"]) for match in matches if match is not None])
     return numbers, next(iter(found)) or units or ("hPa" if named else "")
+
+
+def says_pressure(name: str, attributes: Mapping[str, Any]) -> bool:
+    """Whether an axis is named as the levels of a file are, or declared a pressure, beyond having its unit."""
+    standard = _STANDARD.get(str(attributes.get("standard_name", "")).lower())
+    return standard == "pressure" or name.lower() in UNCLEAR_NAMES or _NAMES.get(name.lower()) == "pressure"
 
 
 def kind_of_axis(name: str, variable: xr.Variable | None) -> Kind | None:
