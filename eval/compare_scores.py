@@ -20,6 +20,7 @@ from eval.score_names import score_name
 from eval.scorecard import Field, card_leads, format_lead, list_fields, main_system
 from eval.scoring import open_scores
 from eval.uncertainty import CONFIDENCE, FEWEST_INIT_TIMES, STATISTICS, intervals_and_differences
+from weather_scnn.data.level_numbers import Level
 from weather_scnn.data.windows import parse_step
 from weather_scnn.errors import UserError
 
@@ -193,7 +194,7 @@ def compare_scores(
 
 
 def _of_variable(
-    parts: Sequence[xr.Dataset], variable: str, levels: Sequence[int | None], metric: str
+    parts: Sequence[xr.Dataset], variable: str, levels: Sequence[Level | None], metric: str
 ) -> tuple[np.ndarray | None, tuple[np.ndarray, np.ndarray], set[str]]:
     """Scores (2, level, lead), bounds of second minus first (level, lead), and the metrics that there are."""
     statistics = []

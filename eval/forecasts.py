@@ -292,7 +292,7 @@ def level_numbers(dataset: xr.Dataset) -> list[float]:
 
 
 def common_levels(
-    forecast: xr.Dataset, truth: xr.Dataset, wanted: Sequence[int] | None, *, where: tuple[str, str]
+    forecast: xr.Dataset, truth: xr.Dataset, wanted: Sequence[float] | None, *, where: tuple[str, str]
 ) -> list[float] | None:
     """Levels in hPa to score, in the truth's order; None where neither dataset has levels.
 
@@ -306,7 +306,9 @@ def common_levels(
         for path, present in zip(where, (ours, theirs)):
             if level not in present:
                 raise UserError(
-                    f"has no level {level} hPa", where=path, remedy="choose from " + ", ".join(map(str, present))
+                    f"has no level {level:g} hPa",
+                    where=path,
+                    remedy="choose from " + ", ".join(f"{each:g}" for each in present),
                 )
     shared = [level for level in theirs if level in ours and (wanted is None or level in wanted)]
     if not shared:

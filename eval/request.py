@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from eval.metrics import WEATHERBENCH2
+from weather_scnn.data.level_numbers import Level
 from weather_scnn.data.windows import parse_step
 from weather_scnn.errors import UserError
 
@@ -25,7 +26,7 @@ class Request:
     by_valid_time: tuple[str, ...] = ()
     regions: tuple[str, ...] = ("global",)
     variables: tuple[str, ...] | None = None
-    levels: tuple[int, ...] | None = None
+    levels: tuple[Level, ...] | None = None
     init: str | None = None
     grid: str | None = None
     convention: str = WEATHERBENCH2

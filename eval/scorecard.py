@@ -10,6 +10,7 @@ import rich.table
 import xarray as xr
 
 from eval.baselines import BASELINES
+from weather_scnn.data.level_numbers import Level, level_number
 from weather_scnn.errors import UserError
 
 # The order in which forecasters look at fields; others follow by name.
@@ -63,7 +64,7 @@ class Field:
     """One scored field: a variable, on one level if it has levels."""
 
     variable: str
-    level: int | None
+    level: Level | None
     units: str = ""
 
     @property
@@ -112,8 +113,8 @@ def list_fields(scores: xr.Dataset) -> list[Field]:
     fields = []
     for name in sorted(map(str, scores.data_vars), key=order):
         units = pretty_units(str(scores[name].attrs.get("units", "")))
-        levels: Sequence[int | None] = (
-            sorted(map(int, scores["level"].values)) if "level" in scores[name].dims else (None,)
+        levels: Sequence[Level | None] = (
+            sorted(map(level_number, scores["level"].values)) if "level" in scores[name].dims else (None,)
         )
         fields += [Field(name, level, units) for level in levels]
     return fields

@@ -27,6 +27,7 @@ from eval.score_writing import Bootstrap, ScoreWriter
 from eval.scorecard import summary_table
 from eval.scoring_pieces import PieceScorer
 from eval.valid_time_fields import prepare_references
+from weather_scnn.data.level_numbers import Level
 from weather_scnn.data.writing import provenance, refuse_to_overwrite
 from weather_scnn.errors import UserError
 from weather_scnn.progress import progress_bar
@@ -65,7 +66,7 @@ def _request(
     forecast: str | Sequence[str],
     protocol: str | None,
     convention: str | None,
-    levels: Sequence[int] | None,
+    levels: Sequence[Level] | None,
     regions: Sequence[str] | None,
     init: str | None,
     grid: str | None,
@@ -111,7 +112,7 @@ def score(
     by_valid_time: Sequence[str] = (),
     regions: Sequence[str] | None = None,
     variables: Sequence[str] | None = None,
-    levels: Sequence[int] | None = None,
+    levels: Sequence[Level] | None = None,
     init: str | None = None,
     grid: str | None = None,
     protocol: str | None = None,

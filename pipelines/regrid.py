@@ -21,6 +21,7 @@ from pipelines.regridding_pieces import SEA_FIELDS, Opened, Piece, Request, clos
 from pipelines.regridding_weights import METHODS as WEIGHTED
 from weather_scnn.data.accumulations import take_clipped_counts
 from weather_scnn.data.catalogue import nearest_name
+from weather_scnn.data.level_numbers import level_axis
 from weather_scnn.data.plausibility import refuse_implausible
 from weather_scnn.data.writing import begin_store, provenance
 from weather_scnn.errors import UserError
@@ -47,9 +48,7 @@ def _template(opened: Opened, request: Request, attributes: dict[str, Any]) -> x
     if "time" in source.dims:
         coords["time"] = source["time"].variable
     if opened.levels is not None:
-        levels = opened.levels.levels
-        whole = np.all(levels == np.round(levels))
-        coords["level"] = ("level", levels.astype(np.int64) if whole else levels, dict(source["level"].attrs))
+        coords["level"] = ("level", level_axis(opened.levels.levels), dict(source["level"].attrs))
     template = xr.Dataset(coords=coords, attrs={**source.attrs, **attributes})
     for name, array in source.data_vars.items():
         name = str(name)

@@ -7,21 +7,16 @@ import numpy as np
 import xarray as xr
 from jaxtyping import Float
 
+from weather_scnn.data.vertical_axis import kind_of_axis
 from weather_scnn.errors import UserError
-
-_HYBRID = ("hybrid", "model_level", "model_level_number", "ml", "hybrid_level")
-_SIGMA = ("sigma", "sigma_level")
-_STANDARD = {"atmosphere_hybrid_sigma_pressure_coordinate": "hybrid", "atmosphere_sigma_coordinate": "sigma"}
 
 
 def model_level_axis(dataset: xr.Dataset) -> tuple[str, str] | None:
-    """Name and kind ("hybrid" or "sigma") of the axis of model levels; None if there is none."""
+    """Name and kind ("hybrid" or "sigma") of the axis of model levels; None if there is none of more than one level."""
     for dim in map(str, dataset.dims):
-        standard = str(dataset[dim].attrs.get("standard_name", "")) if dim in dataset.variables else ""
-        if dim.lower() in _HYBRID or _STANDARD.get(standard) == "hybrid":
-            return dim, "hybrid"
-        if dim.lower() in _SIGMA or _STANDARD.get(standard) == "sigma":
-            return dim, "sigma"
+        kind = kind_of_axis(dim, dataset[dim].variable if dim in dataset.variables else None)
+        if kind in ("model", "sigma") and dataset.sizes[dim] > 1:
+            return dim, "hybrid" if kind == "model" else "sigma"
     return None
 
 

@@ -6,6 +6,7 @@ import logging
 import os
 import pathlib
 import sys
+import warnings
 from collections.abc import Callable
 from typing import Annotated
 
@@ -30,7 +31,7 @@ from weather_scnn.command_options import (
     Workdir,
     fractions,
     names,
-    whole_numbers,
+    pressure_levels,
 )
 from weather_scnn.errors import UserError
 from weather_scnn.version import __version__
@@ -73,7 +74,12 @@ def check(
     from weather_scnn.data.checking import check_store
 
     report = check_store(
-        input, variables=names(variables), levels=whole_numbers(levels), time=time, member=member, progress=not as_json
+        input,
+        variables=names(variables),
+        levels=pressure_levels(levels),
+        time=time,
+        member=member,
+        progress=not as_json,
     )
     if as_json:
         print(report.to_json())
@@ -117,7 +123,7 @@ def regrid(
 
     job(
         input, output, Grid.from_name(grid, poles=poles, gaussian=gaussian), method=method,
-        variables=names(variables), levels=whole_numbers(levels), interpolate_levels=interpolate_levels, time=time, step=step,
+        variables=names(variables), levels=pressure_levels(levels), interpolate_levels=interpolate_levels, time=time, step=step,
         member=member,
         coverage=coverage, winds=winds, chunks=chunks, shards=shards, max_memory=max_memory, overwrite=overwrite,
         beam_options=beam_options, no_beam=no_beam,
@@ -330,7 +336,7 @@ def score(
     scores = run(
         forecast, truth, output, climatology=climatology, baselines=names(baselines) or [],
         baseline_years=baseline_years, by_valid_time=names(by_valid_time) or [], regions=names(regions),
-        variables=names(variables), levels=whole_numbers(levels), init=init, grid=grid, protocol=protocol,
+        variables=names(variables), levels=pressure_levels(levels), init=init, grid=grid, protocol=protocol,
         convention=convention, maps=names(maps) or [], spectra=names(spectra) or [], bootstrap=bootstrap, block=block,
         confidence=confidence, allow_missing=allow_missing, add=add, overwrite=overwrite, beam_options=beam_options,
     )  # fmt: skip
@@ -416,6 +422,8 @@ def main() -> None:
     """Entry point."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # the notices of XLA's C++ side are not for users
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s", stream=sys.stderr)
+    # Files of other programs in a Zarr store harm no reading.
+    warnings.filterwarnings("ignore", message="Object at .* is not recognized as a component of a Zarr hierarchy")
     # It logs the traceback of every request that fails, though it also raises what it gives up.
     logging.getLogger("gcsfs").setLevel(logging.CRITICAL)
     app()

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from weather_scnn.data.level_numbers import Level, level_number
 from weather_scnn.errors import UserError
 
 
@@ -46,13 +47,13 @@ def names(text: str | None) -> list[str] | None:
     return [part.strip() for part in text.split(",") if part.strip()] if text else None
 
 
-def whole_numbers(text: str | None) -> list[int] | None:
+def pressure_levels(text: str | None) -> list[Level] | None:
     """Pressure levels in hPa."""
     try:
-        return [int(part) for part in names(text) or []] or None
+        return [level_number(part) for part in names(text) or []] or None
     except ValueError as error:
         raise UserError(
-            f"the levels {text!r} are not whole numbers", remedy="write --levels 500,850, in hPa"
+            f"the levels {text!r} are not pressures", remedy="write --levels 0.5,500,850, in hPa"
         ) from error
 
 

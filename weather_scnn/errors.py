@@ -25,3 +25,7 @@ class UserError(Exception):
     def __str__(self) -> str:
         place = f"{self.where}: " if self.where else ""
         return " ".join(f"{place}{self.what}; {self.remedy}".split())
+
+
+class NothingThere(UserError):
+    """Nothing lies at an address, or it cannot be reached: there is nothing to report on."""

@@ -13,7 +13,7 @@ from typing import Any
 import fsspec
 import fsspec.config
 
-from weather_scnn.errors import UserError
+from weather_scnn.errors import NothingThere, UserError
 
 # gcsfs would first ask a bucket's kind by gRPC, for a feature still called experimental, and wait a minute where only
 # the JSON API answers: behind a proxy, at an emulator.
@@ -58,7 +58,7 @@ def set_storage_options(assignments: Iterable[str]) -> None:
             os.environ[f"FSSPEC_{name.upper()}"] = json.dumps(options)
 
 
-def unreachable(path: str, error: BaseException) -> UserError:
+def unreachable(path: str, error: BaseException) -> NothingThere:
     """The error for an address that cannot be read, with the likely remedy."""
     words = " ".join(str(error).split()) or type(error).__name__
     lower = f"{type(error).__name__} {words}".lower()
@@ -71,7 +71,7 @@ def unreachable(path: str, error: BaseException) -> UserError:
         remedy = "log in (gcloud auth application-default login), or for public data add --storage-option token=anon"
     elif isinstance(error, ImportError):
         remedy = "install the fsspec package that serves this protocol, such as s3fs for s3://"
-    return UserError(f"cannot be read ({type(error).__name__}: {words[:200]})", where=path, remedy=remedy)
+    return NothingThere(f"cannot be read ({type(error).__name__}: {words[:200]})", where=path, remedy=remedy)
 
 
 def _full_names(filesystem: Any, names: Sequence[str]) -> list[str]:
@@ -102,7 +102,9 @@ def list_remote(path: str, endings: tuple[str, ...]) -> tuple[str, list[str]]:
         if is_glob:
             names = filesystem.glob(root)
             if not names:
-                raise UserError("no file matches", where=path, remedy="check the pattern, and quote it for the shell")
+                raise NothingThere(
+                    "no file matches", where=path, remedy="check the pattern, and quote it for the shell"
+                )
             files = [name for name in names if str(name).lower().endswith(endings)]
             if files:
                 return "files", _full_names(filesystem, files)
@@ -112,7 +114,7 @@ def list_remote(path: str, endings: tuple[str, ...]) -> tuple[str, list[str]]:
             raise UserError("no Zarr, netCDF or GRIB matches", where=path, remedy="check the pattern")
         if root.lower().endswith(endings):
             if not filesystem.exists(root):
-                raise UserError("there is nothing at this address", where=path, remedy="check its spelling")
+                raise NothingThere("there is nothing at this address", where=path, remedy="check its spelling")
             return "files", [path]
         if is_zarr(root):
             return "zarr", [path.rstrip("/")]
@@ -126,7 +128,7 @@ def list_remote(path: str, endings: tuple[str, ...]) -> tuple[str, list[str]]:
         raise
     except Exception as error:  # every protocol has errors of its own
         raise unreachable(path, error) from error
-    raise UserError(
+    raise NothingThere(
         "there is no Zarr store, netCDF or GRIB file at this address",
         where=path,
         remedy="check its spelling, and that it names the store itself",

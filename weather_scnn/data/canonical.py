@@ -4,30 +4,32 @@ Names decide, never positions (makani's converter: some WeatherBench 2 stores ar
 here moves indices only; no field is read.
 """
 
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable, Mapping
+from typing import cast
 
 import numpy as np
 import xarray as xr
 
 from weather_scnn.data.blocks import in_blocks, stored_chunks
+from weather_scnn.data.catalogue import identify
+from weather_scnn.data.level_numbers import level_axis
 from weather_scnn.data.notes import ORDER, Notes, logger, note
 from weather_scnn.data.time_axis import split_steps, trimmed_to_declared
+from weather_scnn.data.versions import PRELIMINARY, along_time, final_first, merged_versions
+from weather_scnn.data.vertical_axis import (
+    GRIB_LEVEL_TYPES,
+    UNCLEAR_NAMES,
+    Kind,
+    kind_of_axis,
+    not_pressures,
+    pressures,
+    says_pressure,
+)
 from weather_scnn.errors import UserError
 
 _ROLES = {
     "latitude": {"latitude", "lat", "nav_lat", "ylat", "g0_lat_1"},
     "longitude": {"longitude", "lon", "long", "nav_lon", "xlon", "g0_lon_2"},
-    "level": {
-        "level",
-        "pressure_level",
-        "plev",
-        "isobaricinhpa",
-        "isobaricinpa",
-        "isobaric",
-        "lev",
-        "pressure",
-        "levels",
-    },
     "valid_time": {"valid_time"},
     "time": {"time", "time_index", "date", "datetime", "forecast_reference_time", "init_time"},
     "step": {"step", "forecast_period"},
@@ -35,7 +37,7 @@ _ROLES = {
     "number": {"number", "member", "realization", "ensemble"},
 }
 _BY_LOWER = {name: role for role, names in _ROLES.items() for name in names}
-_STANDARD = {"latitude": "latitude", "longitude": "longitude", "air_pressure": "level", "realization": "number"}
+_STANDARD = {"latitude": "latitude", "longitude": "longitude", "realization": "number"}
 _UNITS = {
     "degrees_north": "latitude",
     "degree_north": "latitude",
@@ -46,13 +48,47 @@ _UNITS = {
 # Maps of the coordinates themselves, as in WeatherBench's file of constants.
 _COORDINATE_MAPS = {"lat2d", "lon2d", "latitude2d", "longitude2d", "xlat", "xlong"}
 
+# Grids of GRIB that are no rows and columns of latitude and longitude.
+_GRID_TYPES = {
+    "reduced_gg": "a reduced Gaussian grid",
+    "reduced_ll": "a reduced latitude x longitude grid",
+    "rotated_ll": "a rotated latitude x longitude grid",
+    "rotated_gg": "a rotated Gaussian grid",
+    "lambert": "a Lambert projection",
+    "lambert_azimuthal_equal_area": "a Lambert projection",
+    "polar_stereographic": "a polar stereographic projection",
+    "mercator": "a Mercator projection",
+    "healpix": "a HEALPix grid",
+    "unstructured_grid": "an unstructured grid",
+}
+_REGULAR_FIRST = (
+    "bring the file to a latitude x longitude grid first, for example with `cdo setgridtype,regular` or by asking the "
+    "archive for a regular grid"
+)
+# Vertical axes that are no pressures carry their kind in their name.
+_KIND_MARK = "|"
+
 
 def _role(name: str, variable: xr.Variable) -> str | None:
     role = _BY_LOWER.get(name.lower()) or _STANDARD.get(str(variable.attrs.get("standard_name", "")).lower())
     role = role or _UNITS.get(str(variable.attrs.get("units", "")).lower())
-    if role == "level" and name.lower() == "lev" and variable.ndim == 0:
-        return None  # cdo's generic level of surface fields
-    return role
+    if role is not None or (name.lower() == "lev" and variable.ndim == 0):
+        return role  # a single lev is cdo's generic level of surface fields
+    kind = kind_of_axis(name, variable)
+    return "level" if kind == "pressure" else f"{kind}{_KIND_MARK}{name}" if kind is not None else None
+
+
+def _pressures_as_axis(dataset: xr.Dataset) -> xr.Dataset:
+    """Pressures that a file gives beside an axis called `level`, of which it says nothing, as the values of that axis."""
+    for name, variable in dataset.variables.items():
+        dim = str(variable.dims[0]) if variable.ndim == 1 else ""
+        if dim.lower() not in UNCLEAR_NAMES or dim == name or kind_of_axis(str(name), variable) != "pressure":
+            continue
+        if not {"units", "standard_name", "long_name"} & set(dataset[dim].attrs):
+            dataset = dataset.drop_vars(dim, errors="ignore").swap_dims({dim: name}).rename({name: dim})
+            dataset[dim].attrs.setdefault("standard_name", "air_pressure")
+            return dataset
+    return dataset
 
 
 def name_axes(dataset: xr.Dataset, where: str) -> xr.Dataset:
@@ -62,12 +98,15 @@ def name_axes(dataset: xr.Dataset, where: str) -> xr.Dataset:
         UserError: latitudes and longitudes are two-dimensional, or two axes claim one name.
     """
     rename: dict[str, str] = {}
+    dataset = _pressures_as_axis(dataset)
     for name, variable in dataset.variables.items():
         name = str(name)
-        if name not in dataset.coords and name not in dataset.dims:
+        role = _role(name, variable)
+        if role is not None and (role == "level" or _KIND_MARK in role) and variable.dims not in ((), (name,)):
+            continue  # says more of another axis
+        if name not in dataset.coords and name not in dataset.dims and not (role == "level" and variable.ndim == 0):
             if name.lower() not in _BY_LOWER or variable.ndim == 0:
                 continue
-        role = _role(name, variable)
         if role in ("latitude", "longitude") and variable.ndim == 2:
             if {"latitude", "longitude"} <= {_BY_LOWER.get(str(dim).lower()) for dim in variable.dims}:
                 continue  # a map of coordinates that the axes have as well
@@ -81,22 +120,30 @@ def name_axes(dataset: xr.Dataset, where: str) -> xr.Dataset:
             others = {str(dim) for each, other in dataset.variables.items() for dim in other.dims if each != name
                       and _role(str(each), other) in ("latitude", "longitude")}  # fmt: skip
             if along in others:
+                types = {str(each.attrs.get("GRIB_gridType")) for each in dataset.values()} & set(_GRID_TYPES)
+                grid = " and ".join(_GRID_TYPES[each] for each in sorted(types))
                 raise UserError(
-                    f"{name} runs along {along} with the other coordinate: a reduced Gaussian or unstructured grid",
+                    f"{name} runs along {along} with the other coordinate: "
+                    f"{grid or 'a reduced Gaussian or unstructured grid'}",
                     where=where,
-                    remedy="bring the file to a latitude x longitude grid first, for example with "
-                    "`cdo setgridtype,regular` or by asking the archive for a regular grid",
+                    remedy=_REGULAR_FIRST,
                 )
         if (role is not None and variable.ndim <= 1) or role == "valid_time":
             rename[name] = str(role)
     for dim in dataset.dims:
-        role = _BY_LOWER.get(str(dim).lower())
-        if role is not None and dim not in dataset.variables:
-            rename.setdefault(str(dim), role)
+        if dim not in dataset.variables:
+            kind = kind_of_axis(str(dim), None)
+            role = _BY_LOWER.get(str(dim).lower()) or ("level" if kind == "pressure" else None)
+            if role is not None:
+                rename.setdefault(str(dim), role)
+            elif kind is not None or str(dim).lower() in UNCLEAR_NAMES:
+                rename.setdefault(str(dim), f"{kind or 'unknown'}{_KIND_MARK}{dim}")
     for role in set(rename.values()):
         claimants = [name for name, each in rename.items() if each == role]
         if len(claimants) > 1:
             axes = [name for name in claimants if name in dataset.dims]
+            if role == "level" and len(axes) > 1:
+                axes = [name for name in axes if says_pressure(name, dataset[name].attrs)] or axes
             if len(axes) > 1:
                 raise UserError(
                     f"{' and '.join(axes)} are both a {role} axis", where=where, remedy="keep one of them in the file"
@@ -104,8 +151,11 @@ def name_axes(dataset: xr.Dataset, where: str) -> xr.Dataset:
             for name in claimants:
                 if name not in (axes or claimants[:1]):
                     del rename[name]
-    dataset = dataset.drop_vars([name for name in dataset.coords if name not in rename])
+    dataset = dataset.drop_vars([name for name in dataset.coords if name not in rename and name != PRELIMINARY])
     dataset = dataset.rename({name: role for name, role in rename.items() if name != role})
+    if "level" in dataset.variables:
+        # What the axis was called may have told that it is a pressure; its new name does not.
+        dataset["level"].attrs.setdefault("standard_name", "air_pressure")
     if "valid_time" in dataset.dims:
         # A CDS file of today: valid_time is the axis, and time, if there, something else.
         dataset = dataset.drop_vars("time", errors="ignore").rename({"valid_time": "time"})
@@ -128,7 +178,8 @@ def name_axes(dataset: xr.Dataset, where: str) -> xr.Dataset:
                 where=where,
                 remedy="give data on a latitude x longitude grid, with axes named latitude and longitude",
             )
-    coordinates = [name for name in ("latitude", "longitude", "level", "time", "step", "number") if name in dataset]
+    known = ("latitude", "longitude", "level", "time", "step", "prediction_timedelta", "number")
+    coordinates = [name for name in known if name in dataset]
     return dataset.set_coords(coordinates)
 
 
@@ -152,45 +203,37 @@ def _one_member(dataset: xr.Dataset, where: str, notes: Notes, member: int | Non
     return dataset.isel(number=chosen)
 
 
-def _note_preliminary(raw: xr.Dataset, notes: Notes) -> None:
-    """A CDS file of today names the version of each time in a coordinate: 0001 is ERA5, 0005 is ERA5T."""
-    for name, variable in raw.variables.items():
-        if str(name).lower() == "expver" and str(name) not in raw.dims and variable.size:
-            versions = {str(value).strip().lstrip("0") for value in np.atleast_1d(variable.values).ravel()}
-            if "5" in versions:
-                note(notes, "preliminary", "", "some times are ERA5T" if "1" in versions else "all times are ERA5T")
-
-
 def levels_in_hpa(dataset: xr.Dataset, where: str, notes: Notes) -> xr.Dataset:
-    """Levels ascending, each once, in hPa: as integers where all are; fields of levels without values are dropped.
+    """Levels ascending, each once, in hPa: as integers where all are. A single one that is no axis is made one.
 
     Raises:
         UserError: they are not pressures.
     """
     if "level" not in dataset.variables:
         return dataset.drop_dims("level") if "level" in dataset.dims else dataset
+    levels, converted = pressures("level", dataset["level"].variable, where)
+    if converted:
+        note(notes, "levels_in_pa", "level", f"{levels.min():g} … {levels.max():g} hPa")
     if "level" not in dataset.dims:
-        dataset = dataset.expand_dims("level")
-    levels = dataset["level"].values.astype(np.float64)
-    units = str(dataset["level"].attrs.get("units", "")).lower()
-    if units == "pa" or (units not in ("hpa", "millibars", "mb", "mbar") and levels.max() > 1200):
-        note(notes, "levels_in_pa", "level", "divided by 100")
-        levels = levels / 100.0
-    if levels.min() <= 0 or levels.max() > 1200:
-        raise UserError(
-            f"levels {levels.min():g} … {levels.max():g} are not pressures in hPa or Pa",
-            where=where,
-            remedy="interpolate to pressure levels first",
-        )
-    levels = np.round(levels, 6)
+        dataset = _on_one_level(dataset)
     order = np.unique(levels, return_index=True)[1]
     if len(order) < len(levels):
         note(notes, "repeated_levels", "level", "the first of each kept")
-    ordered = levels[order]
-    dataset = take(dataset, "level", order)
-    whole = np.all(ordered == np.round(ordered))
     attributes = {"units": "hPa", "long_name": "pressure level", "positive": "down"}
-    return dataset.assign_coords(level=("level", ordered.astype(np.int64) if whole else ordered, attributes))
+    return take(dataset, "level", order).assign_coords(level=("level", level_axis(levels[order]), attributes))
+
+
+def _on_one_level(dataset: xr.Dataset) -> xr.Dataset:
+    """A dataset whose scalar level is an axis of its fields, but for those that are known to have no level."""
+    surface = [
+        name
+        for name, array in dataset.data_vars.items()
+        if (known := identify(str(name), array.attrs, on_levels=True)) is not None and not known.on_levels
+    ]
+    if len(surface) == len(dataset.data_vars):
+        return dataset.drop_vars("level").assign_coords(level=("level", np.atleast_1d(dataset["level"].values)))
+    without = dataset[surface].drop_vars("level")
+    return dataset.drop_vars(surface).expand_dims("level").merge(without)
 
 
 def take(dataset: xr.Dataset, dim: str, order: np.ndarray) -> xr.Dataset:
@@ -249,34 +292,55 @@ def _ordered_map(dataset: xr.Dataset, where: str, notes: Notes) -> xr.Dataset:
     )
 
 
-def _merge_expver(dataset: xr.Dataset, notes: Notes) -> xr.Dataset:
-    """Final ERA5 (expver 1) where it is there, preliminary ERA5T (expver 5) elsewhere."""
-    dims = [dim for dim in dataset.dims if str(dim).lower() == "expver"]
-    for dim in dims:
-        if dataset.sizes[dim] > 1:
-            note(notes, "expver", "", "ERA5 where given, else ERA5T")
-        merged = dataset.isel({dim: 0})
-        for position in range(1, dataset.sizes[dim]):
-            other = dataset.isel({dim: position})
-            merged = merged.assign(
-                {
-                    name: array.where(array.notnull(), other[name])
-                    for name, array in merged.data_vars.items()
-                    if dim in dataset[name].dims
-                }
-            )
-        for name in merged.data_vars:
-            merged[name].attrs.update(dataset[name].attrs)
-        dataset = merged
-    return dataset
-
-
 def _narrowed(dataset: xr.Dataset, period: slice | None) -> xr.Dataset:
     """The times of a period, where they are in order and some lie in it; the rest is for the reader to select."""
     if period is None or "time" not in dataset.dims or not dataset["time"].to_index().is_monotonic_increasing:
         return dataset
     chosen = dataset["time"].to_index().slice_indexer(period.start, period.stop)
     return dataset.isel(time=chosen) if chosen.stop > chosen.start else dataset
+
+
+def _no_fields(dataset: xr.Dataset, where: str) -> UserError:
+    points = {dataset.sizes[axis] for axis in ("latitude", "longitude")}
+    for array in dataset.data_vars.values():
+        for dim, size in array.sizes.items():
+            if points == {size} and size > 1 and dim not in ("latitude", "longitude"):
+                return UserError(
+                    f"latitude and longitude are as long as {dim}, {size} points: an unstructured grid",
+                    where=where,
+                    remedy=_REGULAR_FIRST,
+                )
+    return UserError("holds no field on latitude and longitude", where=where, remedy="check what the file holds")
+
+
+def _on_other_axes(dataset: xr.Dataset, fields: Iterable[Hashable], where: str) -> dict[str, UserError]:
+    """Why fields cannot be read that lie on several levels of a vertical axis that is no pressure."""
+    errors = {}
+    for name in fields:
+        for dim in map(str, dataset[name].dims):
+            if _KIND_MARK in dim and dataset.sizes[dim] > 1:
+                kind, _, axis = dim.partition(_KIND_MARK)
+                values = dataset[dim].variable if dim in dataset.variables else None
+                errors[str(name)] = not_pressures(cast(Kind, kind), axis, values, where)
+    return errors
+
+
+def _marked_by_kind_of_level(part: xr.Dataset) -> xr.Dataset:
+    """GRIB's name of the kind of level for fields on a single one that is no pressure, where GRIB did not tell."""
+    axes = [
+        name for name in map(str, [*part.sizes, *part.coords]) if _KIND_MARK in name and part.sizes.get(name, 1) == 1
+    ]
+    for array in part.data_vars.values():
+        for axis in axes:
+            kind = cast(Kind, axis.partition(_KIND_MARK)[0])
+            # A single height is that of a field near the ground, whose name says so.
+            if kind != "height" and (axis in array.dims or axis in array.coords):
+                array.attrs.setdefault("GRIB_typeOfLevel", GRIB_LEVEL_TYPES[kind])
+    return part
+
+
+def _blocked(part: xr.Dataset, chunks: Mapping[Hashable, Mapping[str, int]]) -> xr.Dataset:
+    return part.assign({name: in_blocks(array.variable, chunks[name]) for name, array in part.data_vars.items()})
 
 
 def canonical_axes(
@@ -287,6 +351,7 @@ def canonical_axes(
     wanted: Iterable[str] = (),
     member: int | None = None,
     period: slice | None = None,
+    left_out: dict[str, UserError] | None = None,
 ) -> list[xr.Dataset]:
     """Datasets of lazy fields on canonical axes; several where one file holds several forecast steps.
 
@@ -297,12 +362,12 @@ def canonical_axes(
         wanted: names of fields that may not be left out for an odd dimension.
         member: number of the ensemble member to read; default the first, with a note.
         period: of the times that will be kept, so that blocks are made of those alone.
+        left_out: fields on a vertical axis that is no pressure are added here, with what is to be said of them.
 
     Raises:
         UserError: axes that cannot be understood.
     """
-    _note_preliminary(raw, notes)
-    dataset = name_axes(raw, where)
+    dataset = name_axes(final_first(raw, notes), where)
     fields = [
         name
         for name, array in dataset.data_vars.items()
@@ -311,7 +376,15 @@ def canonical_axes(
         and str(name).lower() not in _COORDINATE_MAPS
     ]
     if not fields:
-        raise UserError("holds no field on latitude and longitude", where=where, remedy="check what the file holds")
+        raise _no_fields(dataset, where)
+    others = _on_other_axes(dataset, fields, where)
+    for name, error in others.items():
+        note(notes, "other_vertical_axis", name, error.what)
+    if left_out is not None:
+        left_out.update(others)
+    fields = [name for name in fields if name not in others]
+    if not fields:
+        return []
     dataset = dataset[fields]
     chunks = {name: stored_chunks(dataset[name].variable) for name in fields}
     for name in fields:
@@ -325,9 +398,12 @@ def canonical_axes(
     canonical = []
     for part in split_steps(dataset, where, notes):
         part = _narrowed(trimmed_to_declared(part, where, notes), period)
+        if "level" in part.coords and "level" not in part.dims:
+            part = _blocked(part, chunks)  # an axis added to what is lazy otherwise would load it
         part = _ordered_map(levels_in_hpa(part, where, notes), where, notes)
-        part = part.assign({name: in_blocks(array.variable, chunks[name]) for name, array in part.data_vars.items()})
-        part = _merge_expver(part, notes)
+        part = _blocked(part, chunks)
+        part = along_time(merged_versions(part, notes))
+        part = _marked_by_kind_of_level(part)
         single = [dim for dim in part.dims if dim not in ORDER and part.sizes[dim] == 1]
         part = part.squeeze(single, drop=True)
         for name, array in list(part.data_vars.items()):
@@ -342,7 +418,7 @@ def canonical_axes(
                 note(notes, "skipped", str(name), f"dimension {odd[0]} is not understood")
                 part = part.drop_vars([name])
         number = part.coords.get("number")
-        keep = [*ORDER, "step"]
+        keep = [*ORDER, "step", PRELIMINARY]
         part = part.drop_vars([name for name in part.coords if name not in keep])
         if number is not None and number.ndim == 0:
             part.attrs["number"] = int(number)

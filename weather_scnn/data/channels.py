@@ -3,6 +3,7 @@
 import dataclasses
 
 from weather_scnn.data.catalogue import WIND_PAIRS
+from weather_scnn.data.level_numbers import Level, level_number
 from weather_scnn.errors import UserError
 
 #: Static inputs that need no data.
@@ -45,7 +46,7 @@ class DataConfig:
     grid: str = "64x32"
     poles: bool = False
     level_variables: tuple[str, ...] = ()
-    levels: tuple[int, ...] = ()
+    levels: tuple[Level, ...] = ()
     surface_variables: tuple[str, ...] = ()
     static_variables: tuple[str, ...] = ()
     masked_variables: tuple[str, ...] = ()
@@ -78,8 +79,8 @@ class Channels:
         forcing_times: times of a step whose forcings are given.
     """
 
-    scalars: tuple[tuple[str, int | None], ...]
-    winds: tuple[tuple[str, str, int | None], ...]
+    scalars: tuple[tuple[str, Level | None], ...]
+    winds: tuple[tuple[str, str, Level | None], ...]
     statics: tuple[str, ...]
     solar: bool
     clock: bool
@@ -94,14 +95,15 @@ class Channels:
         Raises:
             UserError: no field at all, or one component of a wind without the other.
         """
-        scalars: list[tuple[str, int | None]] = []
-        winds: list[tuple[str, str, int | None]] = []
+        scalars: list[tuple[str, Level | None]] = []
+        winds: list[tuple[str, str, Level | None]] = []
         northward = set(WIND_PAIRS.values())
         on_levels = {name: levels for name, levels in map(split_levels, config.level_variables)}
         if any(levels is None for levels in on_levels.values()) and not config.levels:
             raise UserError("data.level_variables are given but data.levels is empty", remedy="set data.levels")
-        groups: list[dict[str, tuple[int | None, ...]]] = [
-            {name: config.levels if levels is None else levels for name, levels in on_levels.items()},
+        common = tuple(map(level_number, config.levels))
+        groups: list[dict[str, tuple[Level | None, ...]]] = [
+            {name: common if levels is None else levels for name, levels in on_levels.items()},
             dict.fromkeys(config.surface_variables, (None,)),
         ]
         for variables in groups:
@@ -153,7 +155,7 @@ class Channels:
         return tuple(dict.fromkeys(names))
 
     @property
-    def levels(self) -> tuple[int, ...]:
+    def levels(self) -> tuple[Level, ...]:
         """Levels in use, in hPa."""
         found = [level for _, level in self.scalars] + [level for _, _, level in self.winds]
         return tuple(dict.fromkeys(level for level in found if level is not None))
@@ -182,10 +184,10 @@ class Channels:
         return names
 
 
-def split_levels(text: str, setting: str = "data.level_variables") -> tuple[str, tuple[int, ...] | None]:
+def split_levels(text: str, setting: str = "data.level_variables") -> tuple[str, tuple[Level, ...] | None]:
     """A variable and its own levels, written name@500/850; None without."""
     name, at, levels = text.partition("@")
     try:
-        return name, tuple(int(level) for level in levels.split("/")) if at else None
+        return name, tuple(level_number(level) for level in levels.split("/")) if at else None
     except ValueError as error:
-        raise UserError(f"{text!r} in {setting}", remedy=f"write it as {name}@500 or {name}@500/850") from error
+        raise UserError(f"{text!r} in {setting}", remedy=f"write it as {name}@500 or {name}@500/850, in hPa") from error

@@ -41,6 +41,10 @@ REMEDIES = {
     "mixed_windows": "take differences of consecutive steps first, so that every total spans the same time",
     "window": "check the label against the publisher's documentation: some are wrong",
     "unshared_times": "fetch the missing times, or give fields one at a time with --variables",
+    "kinds_of_level": "none needed: joined on reading",
+    "other_vertical_axis": "give pressure levels, if the field is needed",
+    "no_level": "name the level: call the field t500, or give it a scalar coordinate level",
+    "level_in_attributes": "none needed: made an axis on reading",
     "second_field": "rename or delete one of the two",
     "repeated_static": "none needed: the first file's map is read",
 }

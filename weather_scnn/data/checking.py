@@ -19,10 +19,10 @@ from weather_scnn.data.check_layout import chunk_problems, missing_chunks, stamp
 from weather_scnn.data.check_report import REMEDIES, CheckReport
 from weather_scnn.data.check_tally import Tally
 from weather_scnn.data.notes import Adjustment
-from weather_scnn.data.opening import coverage_fault, missing_lines, open_with_notes
+from weather_scnn.data.opening import coverage_fault, missing_lines, open_with_notes, refuse_forecasts
 from weather_scnn.data.plausibility import Extremes, implausible
 from weather_scnn.data.sources import UnfinishedStore, find_source, open_raw
-from weather_scnn.errors import UserError
+from weather_scnn.errors import NothingThere, UserError
 from weather_scnn.progress import progress_bar
 from weather_scnn.sphere.grid import latitude_weights
 
@@ -198,12 +198,13 @@ def check_store(
         raw = open_raw(source)
         selection: dict[str, Any] = {"levels": levels, "time": time, "member": member, "raw": raw}
         dataset, notes = open_with_notes(path, variables=variables, **selection)
+        refuse_forecasts(dataset, str(path))
         datasets = [dataset]
         if any(each.kind == "unshared_times" for each in notes):
             datasets, notes = _by_times(path, dataset, notes, selection)
     except UserError as error:
         selected = variables is not None or levels is not None or time is not None or member is not None
-        if selected or error.what.startswith(("there is no", "no file matches", "cannot be read (")):
+        if selected or isinstance(error, NothingThere):
             raise
         kind = "unfinished" if isinstance(error, UnfinishedStore) else "unreadable"
         report.add(kind, where=f"{error.where}: {error.what}".strip(": "), remedy=error.remedy, fatal=True)

@@ -5,11 +5,10 @@ With the attribute `calendar` = "month-day", `dayofyear` counts the calendar day
 61 in every year. Otherwise it is the plain day of the year, as in WeatherBench 2's own stores.
 """
 
-import warnings
-
 import numpy as np
 import xarray as xr
 
+from weather_scnn.data.groups import open_store
 from weather_scnn.data.writing import INCOMPLETE, STATUS
 from weather_scnn.errors import UserError
 
@@ -41,12 +40,7 @@ def open_climatology(path: str) -> xr.Dataset:
         UserError: no such store, unfinished, or without `hour` and `dayofyear`.
     """
     try:
-        with warnings.catch_warnings():
-            # Only unfinished stores and some foreign ones lack consolidated metadata; the former are refused below.
-            warnings.filterwarnings(
-                "ignore", message="Failed to open Zarr store with consolidated", category=RuntimeWarning
-            )
-            dataset = xr.open_zarr(path, chunks={}, decode_timedelta=True)
+        dataset = open_store(path, chunks={}, decode_timedelta=True)
     except (OSError, ValueError, KeyError) as error:
         raise UserError(
             f"cannot be read as a Zarr store ({type(error).__name__})",

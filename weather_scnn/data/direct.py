@@ -10,7 +10,6 @@ import dataclasses
 import functools
 import logging
 import re
-import warnings
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -22,7 +21,8 @@ import zarr
 from weather_scnn.data.canonical import name_axes
 from weather_scnn.data.catalogue import identify, lookup
 from weather_scnn.data.missing_values import declared_range, within, without_range
-from weather_scnn.data.opening import open_with_notes
+from weather_scnn.data.notes import said_before
+from weather_scnn.data.opening import open_with_notes, refuse_forecasts
 from weather_scnn.data.plausibility import Judge
 from weather_scnn.data.reading_again import read_again
 from weather_scnn.data.sources import find_source, open_raw
@@ -288,20 +288,15 @@ def open_maps(
     source = find_source(path)
     raw = open_raw(source) if raw is None else raw
     dataset, _ = open_with_notes(path, variables=variables, levels=levels, time=time, member=member, raw=raw)
+    refuse_forecasts(dataset, path)
     if source.format != "zarr" or len(source.paths) > 1:
         return MapReader(dataset, {}, path)
-    logger = logging.getLogger("weather_scnn.data")
-    level = logger.level
-    logger.setLevel(logging.CRITICAL)  # what the door has to say of this source, it has said
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of consolidated metadata; `open_raw` has said what matters
+        with said_before():
             recipes = _recipes(source.paths[0], raw[0][1], variables, levels, time)
     except (UserError, ValueError, KeyError, IndexError, TypeError) as error:
         logging.getLogger(__name__).debug("%s is read through dask: %s", path, error)
         recipes = {}
-    finally:
-        logger.setLevel(level)
     # A field that was made of stored ones is none of them.
     recipes = {
         name: recipe

@@ -20,6 +20,32 @@ _LEVEL_TYPES: tuple[str, ...] = (
 )  # fmt: skip
 #: Key of a field's encoding: RUNNING for a total since the start of its forecast, "said" where a file says its window.
 TOTAL = "total"
+# A field of one of these is never that of the surface or of the whole air, though its parameter may be the same.
+_OTHER_THINGS = (
+    "heightAboveGroundLayer",
+    "heightAboveSeaLayer",
+    "pressureFromGroundLayer",
+    "isobaricLayer",
+    "sigmaLayer",
+    "hybridLayer",
+    "thetaLayer",
+    "tropopause",
+    "maxWind",
+    "isothermZero",
+    "cloudBase",
+    "cloudTop",
+    "hybrid",
+    "sigma",
+    "theta",
+    "potentialVorticity",
+    "highestTroposphericFreezing",
+    "mixedLayer",
+    "planetaryBoundaryLayer",
+)
+#: Encoding of a geopotential that is taken for that of the ground because it has no level: the name in the file.
+UNSAID = "taken_for_the_ground"
+# No global grid is as coarse as to have no ground below this, m2 s-2, and packing changes no height by a metre.
+_LOWEST_GROUND, _PACKING, _HIGHEST_METRES = 3000.0, 10.0, 8900.0
 _STEP_TYPES = ("instant", "accum", "avg", "max", "min")
 
 
@@ -144,7 +170,8 @@ def named_fields(piece: xr.Dataset, where: str, notes: Notes, wanted: Sequence[s
         attributes = {key: value for key, value in array.attrs.items() if not str(key).startswith("GRIB_")}
         attributes = without_range(attributes)
         attributes.pop("accumulation_windows", None)
-        variant = tuple(str(array.attrs.get(key, "")) for key in ("GRIB_typeOfLevel", "GRIB_stepType"))
+        # GRIB has pressures below 1 hPa in pascals: the same axis.
+        variant = (level_type.replace("isobaricInPa", "isobaricInhPa"), str(array.attrs.get("GRIB_stepType", "")))
         if variable is not None:
             array = _converted(array, source_name, variable, where, notes)
             attributes.update(variable.attributes)
@@ -153,12 +180,20 @@ def named_fields(piece: xr.Dataset, where: str, notes: Notes, wanted: Sequence[s
         array = array.drop_vars(["step"], errors="ignore") if "time" not in array.dims else array
         array.attrs = attributes
         array.encoding = {"preferred_chunks": stored, "variant": variant, "masked": limits is not None, TOTAL: total}
+        if name == "geopotential_at_surface" and level_type != "surface" and lookup(source_name) is not variable:
+            array.encoding[UNSAID] = source_name
+        if variable is not None and variable.on_levels and "level" not in array.dims:
+            note(notes, "no_level", name, "has no level")
         fields[name] = array
     return fields
 
 
 def one_variant(name: str, parts: list[tuple[str, xr.DataArray]], notes: Notes) -> list[tuple[str, xr.DataArray]]:
-    """The parts of one kind of level and step, where GRIB files give a variable on several, cloud cover for example."""
+    """The parts of one kind of level and step, where GRIB files give a variable on several, cloud cover for example.
+
+    Editions and archives call the level of one thing by different names: 2 m above ground, or the surface. Of another
+    kind the times are added that the first lacks.
+    """
 
     def rank(variant: tuple[str, str]) -> tuple[int, int, int]:
         level_type, step_type = variant
@@ -170,9 +205,73 @@ def one_variant(name: str, parts: list[tuple[str, xr.DataArray]], notes: Notes) 
             _STEP_TYPES.index(step_type) if step_type in _STEP_TYPES else len(_STEP_TYPES),
         )
 
-    variants = {array.encoding.get("variant", ("", "")) for _, array in parts}
-    if len(variants) < 2:
+    by_variant: dict[tuple[str, str], list[tuple[str, xr.DataArray]]] = {}
+    for where, array in parts:
+        by_variant.setdefault(array.encoding.get("variant", ("", "")), []).append((where, array))
+    if len(by_variant) < 2:
         return parts
-    kept, *others = sorted(variants, key=rank)
-    note(notes, "second_field", name, f"also on {', '.join(' '.join(each).strip() for each in others)}, left out")
-    return [(where, array) for where, array in parts if array.encoding.get("variant", ("", "")) == kept]
+    kept, *others = sorted(by_variant, key=rank)
+    found = by_variant[kept]
+    for other in others:
+        added = _times_lacking(found, by_variant[other]) if _same_thing(name, kept, other) else []
+        words = " ".join(other).strip() or "no kind of level"
+        if added:
+            note(notes, "kinds_of_level", name, f"{' '.join(kept).strip()} and {words}, joined along time")
+            found = found + added
+        if sum(map(_count_times, added)) < sum(map(_count_times, by_variant[other])):
+            note(notes, "second_field", name, f"also on {words}, left out")
+    return found
+
+
+def _same_thing(name: str, kept: tuple[str, str], other: tuple[str, str]) -> bool:
+    """Whether two kinds of level can be names of one."""
+    variable = lookup(name)
+    if variable is None or variable.on_levels or (kept[1] and other[1] and kept[1] != other[1]):
+        return False
+    return kept[0] not in _OTHER_THINGS and other[0] not in _OTHER_THINGS
+
+
+def _count_times(part: tuple[str, xr.DataArray]) -> int:
+    return part[1].sizes.get("time", 1)
+
+
+def _times_lacking(
+    found: list[tuple[str, xr.DataArray]], more: list[tuple[str, xr.DataArray]]
+) -> list[tuple[str, xr.DataArray]]:
+    """Parts of `more` at the times that `found` does not have."""
+    if not all("time" in array.dims for _, array in (*found, *more)):
+        return []
+    held = np.unique(np.concatenate([array["time"].values for _, array in found]))
+    parts = []
+    for where, array in more:
+        lacking = np.flatnonzero(~np.isin(array["time"].values, held))
+        if len(lacking):
+            parts.append((where, array if len(lacking) == array.sizes["time"] else array.isel(time=lacking)))
+    return parts
+
+
+def refuse_false_ground(array: xr.DataArray, source_name: str, where: str) -> None:
+    """Reads the first and the last map of a geopotential without a level, which may be that of the ground.
+
+    A download of one pressure level has no level axis either (contrailcirrus/pycontrails#276).
+
+    Raises:
+        UserError: the ground is nowhere low, or changes.
+    """
+    ends = sorted({0, array.sizes.get("time", 1) - 1})
+    maps = [np.asarray(array.isel(time=end) if "time" in array.dims else array, np.float64) for end in ends]
+    found = []
+    least, most = (float(end(maps[0])) if np.isfinite(maps[0]).any() else 0.0 for end in (np.nanmin, np.nanmax))
+    # A constant may be anything; what cannot be the ground at all is told where values are judged.
+    if least > _LOWEST_GROUND and (most > least or least > _HIGHEST_METRES):
+        found.append(f"is nowhere below {least:.5g} m2 s-2, and no ground is that high all over")
+    change = np.abs(maps[-1] - maps[0])
+    if np.isfinite(change).any() and np.nanmax(change) > _PACKING:
+        found.append(f"changes with time by {float(np.nanmax(change)):.4g} m2 s-2, and the ground does not")
+    if found:
+        raise UserError(
+            f"{source_name} has no level, so that it would be the geopotential of the ground, but it "
+            f"{' and '.join(found)}",
+            where=where,
+            remedy="name the level: call the variable z500, or give the file a scalar coordinate level in hPa",
+        )

@@ -9,6 +9,7 @@ import xarray as xr
 from weather_scnn.data.canonical import take
 from weather_scnn.data.catalogue import lookup
 from weather_scnn.data.notes import Notes, logger, note
+from weather_scnn.data.versions import PRELIMINARY
 from weather_scnn.errors import UserError
 
 
@@ -47,8 +48,9 @@ def joined(name: str, parts: list[tuple[str, xr.DataArray]], notes: Notes) -> xr
     stacks = []
     for group in by_levels.values():
         group.sort(key=lambda array: array["time"].values[0])
-        if any("step" in array.coords for array in group):
-            group = [_with_step(array) for array in group]
+        for facts in ("step", PRELIMINARY):
+            if any(facts in array.coords for array in group):
+                group = [_with_zeros(array, facts) for array in group]
         whole = group[0]
         if len(group) > 1:
             whole = xr.concat(
@@ -66,36 +68,39 @@ def joined(name: str, parts: list[tuple[str, xr.DataArray]], notes: Notes) -> xr
         )
     stacks = [unique_times(name, array, notes) for array in stacks]
     times = common_times([array["time"].to_index() for array in stacks], name, notes)
-    stacks = [array.sel(time=times).drop_vars("step", errors="ignore") for array in stacks]
+    stacks = [array.sel(time=times).drop_vars(["step", PRELIMINARY], errors="ignore") for array in stacks]
     return xr.concat(
         stacks, "level", coords="minimal", compat="override", join="exact", combine_attrs="override"
     ).sortby("level")
 
 
-def _with_step(array: xr.DataArray) -> xr.DataArray:
-    return array if "step" in array.coords else array.assign_coords(step=("time", np.zeros(array.sizes["time"])))
+def _with_zeros(array: xr.DataArray, coordinate: str) -> xr.DataArray:
+    zeros = ("time", np.zeros(array.sizes["time"]))
+    return array if coordinate in array.coords else array.assign_coords({coordinate: zeros})
 
 
 def unique_times(name: str, array: xr.DataArray, notes: Notes) -> xr.DataArray:
-    """Times ascending without repeats; of two values for one time the shorter forecast is kept, then the first."""
+    """Times ascending without repeats: of two values for one time the final one, the shorter forecast, the first."""
     if "time" not in array.dims:
         return array
     index = array["time"].to_index()
     if "step" in array.coords:
         array = _one_kind_of_step(name, array, notes)
         index = array["time"].to_index()
-        order = np.lexsort((array["step"].values, index.values))
-    else:
-        order = np.argsort(index.values, kind="stable")
+    keys = [array[facts].values for facts in ("step", PRELIMINARY) if facts in array.coords]
+    order = np.lexsort((*keys, index.values))
     if not index.is_monotonic_increasing:
         note(notes, "unsorted_times", "", "sorted")
     repeats = np.concatenate([[False], np.diff(index.values[order]) == np.timedelta64(0)])
     if repeats.any():
         stamp = pd.Timestamp(index.values[order][repeats][0])
-        note(notes, "repeated_times", "", f"{int(repeats.sum())} dropped, the first {stamp:%Y-%m-%dT%H:%M}")
+        if PRELIMINARY in array.coords and array[PRELIMINARY].values[order][repeats].all():
+            note(notes, "expver", "", f"ERA5 at {int(repeats.sum())} times that are given as ERA5T too")
+        else:
+            note(notes, "repeated_times", "", f"{int(repeats.sum())} dropped, the first {stamp:%Y-%m-%dT%H:%M}")
         order = order[~repeats]
     dataset = take(array.to_dataset(name="field"), "time", order)
-    return dataset["field"].rename(name)
+    return dataset["field"].drop_vars(PRELIMINARY, errors="ignore").rename(name)
 
 
 def _one_kind_of_step(name: str, array: xr.DataArray, notes: Notes) -> xr.DataArray:
@@ -135,6 +140,8 @@ def assembled(fields: dict[str, xr.DataArray], where: str, notes: Notes) -> xr.D
     Raises:
         UserError: they do not.
     """
+    if not fields:
+        raise UserError("holds no field that can be read", where=where, remedy="see what `weather-scnn check` tells")
     timed = [array for array in fields.values() if "time" in array.dims]
     if timed:
         common = common_times([array["time"].to_index() for array in timed], where, notes)

@@ -1,15 +1,21 @@
-"""Levels that a source keeps in names: variables such as z500 or t_850, and folders such as geopotential_500."""
+"""Levels that a source keeps in names, such as z500, t_850 or a folder geopotential_500, or in attributes alone."""
 
 import pathlib
 import re
+from collections.abc import Mapping
+from typing import Any
 
+import numpy as np
 import xarray as xr
 
-from weather_scnn.data.catalogue import Variable, lookup
+from weather_scnn.data.catalogue import Variable, identify, lookup
+from weather_scnn.data.level_numbers import level_number
 from weather_scnn.data.notes import ORDER, Notes, note
+from weather_scnn.data.vertical_axis import kind_of_axis, pressures
 
 _NAME = re.compile(r"(?P<base>[A-Za-z][A-Za-z_]*?)_?(?P<level>\d{1,4})(?:_?hpa)?", re.IGNORECASE)
 _HIGHEST_HPA = 1100
+_ATTRIBUTES = ("level", "pressure_level", "pressure", "plev", "isobaricinhpa", "isobaricinpa")
 
 
 def _split(name: str) -> tuple[Variable, int] | None:
@@ -70,6 +76,52 @@ def gathered_levels(dataset: xr.Dataset, notes: Notes) -> list[xr.Dataset]:
     return [dataset, *pieces] if dataset.data_vars else pieces
 
 
+def level_of_attributes(dataset: xr.Dataset, notes: Notes) -> xr.Dataset:
+    """Gives fields without a level the one that their attributes, or those of the file, name in hPa.
+
+    A download of one level often keeps nothing else of it (contrailcirrus/pycontrails#276).
+    """
+    for name in list(dataset.data_vars):
+        array = dataset[name]
+        known = identify(str(name), array.attrs, on_levels=True)
+        if known is None or not known.on_levels or "level" in array.dims:
+            continue
+        found = next((level for each in (array, dataset) if (level := _told(each.attrs)) is not None), None)
+        if found is not None:
+            key, level = found
+            note(notes, "level_in_attributes", known.name, f"{level:g} hPa from the attribute {key}")
+            dataset = _with_level(dataset, str(name), level)
+    return dataset
+
+
+def _told(attributes: Mapping[Any, Any]) -> tuple[str, float] | None:
+    """(attribute, hPa) of a pressure level that attributes name; None without one."""
+    kind = str(attributes.get("GRIB_typeOfLevel", "")).lower()
+    if kind and not kind.startswith("isobaric"):
+        return None
+    for key, value in attributes.items():
+        lower, values = str(key).lower(), np.asarray(value)
+        if lower not in (_ATTRIBUTES if not kind else (*_ATTRIBUTES, "grib_level")) or values.size != 1:
+            continue
+        pascals = "inpa" in (kind if lower == "grib_level" else lower)
+        axis = xr.Variable(("level",), values.reshape(1), {"units": "Pa"} if pascals else {})
+        name = "level" if lower == "level" else "pressure"
+        if values.dtype.kind not in "iufUS" or kind_of_axis(name, axis) != "pressure":
+            continue
+        level = float(pressures(name, axis, "")[0][0])
+        # A bare level of 1 may count anything.
+        if level >= 10 or lower != "level":
+            return str(key), level
+    return None
+
+
+def _with_level(dataset: xr.Dataset, name: str, level: float) -> xr.Dataset:
+    """A dataset with a field on one level of its own."""
+    array = dataset[name].assign_coords(level=level_number(level)).expand_dims("level")
+    order = [dim for dim in ORDER if dim in array.dims]
+    return dataset.drop_vars([name]).assign({name: array.transpose(*order)})
+
+
 def level_of_path(dataset: xr.Dataset, where: str, notes: Notes) -> xr.Dataset:
     """Gives fields without a level the one in the name of their file or folder, as WeatherBench 1 stores them.
 
@@ -86,8 +138,6 @@ def level_of_path(dataset: xr.Dataset, where: str, notes: Notes) -> xr.Dataset:
             if variable is not None and variable.name == named.name and "level" not in dataset[name].dims:
                 level = int(match["level"])
                 note(notes, "level_in_path", named.name, f"{level} hPa from {part}")
-                array = dataset[name].assign_coords(level=level).expand_dims("level")
-                order = [dim for dim in ORDER if dim in array.dims]
-                dataset = dataset.drop_vars([name]).assign({name: array.transpose(*order)})
+                dataset = _with_level(dataset, str(name), level)
         return dataset
     return dataset

@@ -8,6 +8,7 @@ import xarray as xr
 from jaxtyping import Float
 
 from weather_scnn.data.channels import Channels
+from weather_scnn.data.level_numbers import Level
 from weather_scnn.errors import UserError
 
 
@@ -39,7 +40,7 @@ class Normalisation:
             UserError: a variable, level or statistic is missing, or a channel never changes.
         """
 
-        def pick(name: str, level: int | None, statistic: str) -> float:
+        def pick(name: str, level: Level | None, statistic: str) -> float:
             if name not in statistics:
                 raise UserError(f"has no {name}", where=where, remedy="compute statistics with these variables")
             array = statistics[name].sel(statistic=statistic)

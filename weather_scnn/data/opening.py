@@ -4,9 +4,9 @@ Canonical: dimensions (time[, level], latitude, longitude), latitude ascending, 
 ascending without repeats, level in hPa, float32, SI units, WeatherBench 2 long names. A gap in time stays a gap.
 """
 
-import logging
 import re
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -14,11 +14,11 @@ import xarray as xr
 
 from weather_scnn.data.canonical import canonical_axes, take
 from weather_scnn.data.catalogue import catalogue_order, find, identify, lookup, nearest_name
-from weather_scnn.data.fields import TOTAL, named_fields, one_variant, windowed
+from weather_scnn.data.fields import TOTAL, UNSAID, named_fields, one_variant, refuse_false_ground, windowed
 from weather_scnn.data.grib import RUNNING
 from weather_scnn.data.joining import assembled, joined, unique_times
-from weather_scnn.data.level_names import gathered_levels, level_of_path
-from weather_scnn.data.notes import Adjustment, Notes, logger, note
+from weather_scnn.data.level_names import gathered_levels, level_of_attributes, level_of_path
+from weather_scnn.data.notes import Adjustment, Notes, logger, note, said_before
 from weather_scnn.data.running_totals import RunningTotal, declared, decumulated, told_by_pattern
 from weather_scnn.data.sources import find_source, open_raw
 from weather_scnn.data.writing import REQUEST, STATUS
@@ -89,6 +89,24 @@ def coverage_fault(latitude: np.ndarray, longitude: np.ndarray) -> str:
     return missing_lines(latitude, longitude)
 
 
+def refuse_forecasts(dataset: xr.Dataset, where: str) -> None:
+    """Refuses a store of forecasts where states are asked for, one a time.
+
+    Raises:
+        UserError: it has an axis of lead times.
+    """
+    if "prediction_timedelta" not in dataset.dims:
+        return
+    leads = np.asarray(dataset["prediction_timedelta"].values)
+    hours = leads / np.timedelta64(1, "h") if leads.dtype.kind == "m" else leads
+    raise UserError(
+        f"holds forecasts up to {np.max(hours):g} h ahead, not one state a time",
+        where=where,
+        remedy="give analyses, or extract one lead a valid time; forecasts are scored with `weather-scnn score`, which "
+        "regrids them",
+    )
+
+
 def longitudes_from(dataset: xr.Dataset, west: float = -180.0) -> xr.Dataset:
     """A canonical dataset with longitudes ascending in [west, west + 360), for programs that want −180 … 180."""
     longitude = (dataset["longitude"].values - west) % 360.0 + west
@@ -145,13 +163,15 @@ def open_with_notes(
     raw = open_raw(find_source(path)) if raw is None else raw
     notes: Notes = []
     raw = with_times(raw, path, notes)
+    left_out: dict[str, UserError] = {}
     pieces = _one_member(
-        _pieces(_restricted(raw, variables), notes, tuple(variables or ()), member, _day_earlier(period)),
+        _pieces(_restricted(raw, variables), notes, tuple(variables or ()), member, _day_earlier(period), left_out),
         path,
         notes,
         member,
     )
     present = _present(pieces)
+    _tell_left_out(left_out, present, variables)
     wanted = None if variables is None else _wanted(variables, present, path)
     parts: dict[str, list[tuple[str, xr.DataArray]]] = {}
     held: dict[str, set[float]] = {}
@@ -166,9 +186,12 @@ def open_with_notes(
     fields = {}
     for name, each in parts.items():
         each = one_variant(name, each, notes)
+        unsaid = next((array.encoding[UNSAID] for _, array in each if UNSAID in array.encoding), None)
         fields[name] = unique_times(name, joined(name, each, notes), notes)
         fields[name].encoding = {"preferred_chunks": dict(each[0][1].encoding.get("preferred_chunks", {}))}
         masked, remade = any(array.encoding.get("masked") for _, array in each), False
+        if unsaid is not None and judge:
+            refuse_false_ground(fields[name], unsaid, each[0][0])
         kinds = {str(array.encoding.get(TOTAL, "")) for _, array in each}
         if judge and (running := _running(name, fields[name], kinds)) is not None:
             made = decumulated(name, fields.pop(name), running, each[0][0], notes)
@@ -262,13 +285,35 @@ def _pieces(
     wanted: tuple[str, ...],
     member: int | None,
     period: slice | None = None,
+    left_out: dict[str, UserError] | None = None,
 ) -> list[tuple[str, xr.Dataset]]:
+    options: dict[str, Any] = {"wanted": wanted, "member": member, "period": period, "left_out": left_out}
     return [
         (where, piece)
         for where, dataset in raw
-        for whole in canonical_axes(dataset, where, notes, wanted=wanted, member=member, period=period)
-        for piece in gathered_levels(level_of_path(whole, where, notes), notes)
+        for whole in canonical_axes(dataset, where, notes, **options)
+        for piece in gathered_levels(level_of_path(level_of_attributes(whole, notes), where, notes), notes)
     ]
+
+
+def _tell_left_out(left_out: dict[str, UserError], present: set[str], variables: Sequence[str] | None) -> None:
+    """Says which fields are on a vertical axis that is no pressure, and nowhere on pressure levels.
+
+    Raises:
+        UserError: there are no others, or one of them is asked for.
+    """
+    lacking = {name: error for name, error in left_out.items() if _canonical_name(name) not in present}
+    wanted = None if variables is None else {_canonical_name(name) for name in variables}
+    for name, error in lacking.items():
+        if not present or (wanted is not None and {name, _canonical_name(name)} & wanted):
+            raise error
+        if wanted is None:
+            logger.warning("%s is left out: %s", name, error)
+
+
+def _canonical_name(name: str) -> str:
+    known = lookup(name)
+    return name if known is None else known.name
 
 
 def _present(pieces: list[tuple[str, xr.Dataset]]) -> set[str]:
@@ -319,13 +364,9 @@ def _first_time(dataset: xr.Dataset) -> xr.Dataset:
 
 def held_names(raw: list[tuple[str, xr.Dataset]], path: str, *, member: int | None = None) -> set[str]:
     """Canonical names of the fields in files that are open; see `open_raw`."""
-    level = logger.level
-    logger.setLevel(logging.ERROR)  # what there is to say of the source is said when it is opened
-    try:
+    with said_before():
         first = [(where, _first_time(dataset)) for where, dataset in with_times(raw, path, [])]
         return _present(_one_member(_pieces(first, [], (), member), path, [], member))
-    finally:
-        logger.setLevel(level)
 
 
 def _one_member(

@@ -11,8 +11,9 @@ import xarray as xr
 from jaxtyping import Float
 
 from weather_scnn.data.channels import Channels, DataConfig
+from weather_scnn.data.level_numbers import Level, level_number
 from weather_scnn.data.normalisation import Normalisation
-from weather_scnn.data.opening import open_dataset
+from weather_scnn.data.opening import open_dataset, refuse_forecasts
 from weather_scnn.data.plausibility import Judge
 from weather_scnn.data.reading_again import period, read_again
 from weather_scnn.data.solar import clock_features, toa_incident_solar_radiation
@@ -94,6 +95,7 @@ class StateReader:
         """
         wanted = [*channels.variables, *channels.statics]
         dataset = open_dataset(path, variables=wanted, levels=list(channels.levels) or None, time=time or None)
+        refuse_forecasts(dataset, path)
         found = Grid.from_coordinates(dataset["longitude"].values, dataset["latitude"].values)
         if found.shape != grid.shape or found.kind != grid.kind or found.first_longitude != grid.first_longitude:
             raise UserError(
@@ -206,8 +208,8 @@ class StateReader:
             _Standardised.of([(v, level) for _, v, level in winds], none, moments.wind_std),
         ]
 
-    def _levels(self) -> list[int]:
-        return [round(float(level)) for level in self.dataset["level"].values] if "level" in self.dataset.coords else []
+    def _levels(self) -> list[Level]:
+        return [level_number(level) for level in self.dataset["level"].values] if "level" in self.dataset.coords else []
 
     def statics(self) -> Float[np.ndarray, "y x s"]:
         """Standardised static fields and the coordinates asked for."""

@@ -5,18 +5,17 @@ import difflib
 import glob
 import os
 import pathlib
-import warnings
 from typing import Any, Literal
 
 import numpy as np
 import rich.progress
 import xarray as xr
-import zarr
 
 from weather_scnn.data.addresses import GLOB_MARKS, ZARR_MARKS, fetched, is_remote, list_remote, unreachable
 from weather_scnn.data.missing_values import decoded
+from weather_scnn.data.groups import explain_zarr, file_and_group, open_group, open_store, require_fields
 from weather_scnn.data.writing import INCOMPLETE, STATUS
-from weather_scnn.errors import UserError
+from weather_scnn.errors import NothingThere, UserError
 from weather_scnn.progress import progress_bar
 
 _NETCDF_ENDINGS = (".nc", ".nc4", ".cdf", ".netcdf", ".h5", ".hdf5")
@@ -53,7 +52,7 @@ def _file_format(path: str) -> Format | None:
         with open(path, "rb") as file:
             start = file.read(64)
     except OSError as error:
-        raise UserError(f"cannot be read ({error.strerror})", where=path, remedy="check its permissions") from error
+        raise NothingThere(f"cannot be read ({error.strerror})", where=path, remedy="check its permissions") from error
     if start.startswith(b"GRIB"):
         return "grib"
     if start.startswith((b"CDF", b"\x89HDF")):
@@ -76,15 +75,15 @@ def _file_format(path: str) -> Format | None:
 def _format_of(path: str) -> Format | None:
     if os.path.isdir(path):
         return "zarr" if _is_zarr(pathlib.Path(path)) else None
-    return _file_format(path)
+    return _file_format(file_and_group(path)[0])
 
 
-def _missing(path: str) -> UserError:
+def _missing(path: str) -> NothingThere:
     target = pathlib.Path(path)
     siblings = os.listdir(target.parent) if target.parent.is_dir() else []
     close = difflib.get_close_matches(target.name, siblings, n=1)
     remedy = f"did you mean {target.parent / close[0]}?" if close else "check the path"
-    return UserError("there is no such file or folder", where=path, remedy=remedy)
+    return NothingThere("there is no such file or folder", where=path, remedy=remedy)
 
 
 def _local_names(path: str) -> list[str]:
@@ -92,9 +91,9 @@ def _local_names(path: str) -> list[str]:
     if any(mark in path for mark in GLOB_MARKS) and not os.path.exists(path):
         names = sorted(glob.glob(path, recursive=True))
         if not names:
-            raise UserError("no file matches", where=path, remedy="check the pattern, and quote it for the shell")
+            raise NothingThere("no file matches", where=path, remedy="check the pattern, and quote it for the shell")
         return names
-    if not os.path.exists(path):
+    if not os.path.exists(file_and_group(path)[0]):
         raise _missing(path)
     folder = pathlib.Path(path)
     if folder.is_dir() and not _is_zarr(folder):
@@ -118,10 +117,11 @@ def find_source(path: str) -> Source:
     """
     path = str(path)
     if is_remote(path):
-        kind, addresses = list_remote(path, _NETCDF_ENDINGS + _GRIB_ENDINGS)
+        file, group = file_and_group(path)
+        kind, addresses = list_remote(file, _NETCDF_ENDINGS + _GRIB_ENDINGS)
         if kind == "zarr":
             return Source("zarr", tuple(addresses))
-        names = fetched(addresses)
+        names = [f"{name}/{group}" if group else name for name in fetched(addresses)]
     else:
         names = _local_names(path)
     formats: dict[Format, list[str]] = {}
@@ -142,14 +142,12 @@ def find_source(path: str) -> Source:
 
 def _open_zarr(path: str) -> xr.Dataset:
     try:
-        with warnings.catch_warnings():
-            # Foreign files inside a store and missing consolidated metadata harm no reading.
-            warnings.filterwarnings("ignore", category=zarr.errors.ZarrUserWarning)
-            warnings.filterwarnings("ignore", message=".*consolidated.*", category=RuntimeWarning)
-            # Without dask: blocks of many chunks are made where the axes are known.
-            dataset = xr.open_zarr(path, chunks=None, decode_cf=False)
-            dataset = decoded(_zero_is_a_value(dataset), netcdf=False, decode_timedelta=True)
+        # Without dask: blocks of many chunks are made where the axes are known.
+        dataset = open_store(path, chunks=None, decode_cf=False)
+        dataset = decoded(_zero_is_a_value(dataset), netcdf=False, decode_timedelta=True)
     except Exception as error:
+        if "dimension" in str(error).lower() and (explained := explain_zarr(path)) is not None:
+            raise explained from error
         if is_remote(path):
             raise unreachable(path, error) from error
         if not isinstance(error, OSError | KeyError | ValueError | TypeError | ImportError):
@@ -163,7 +161,7 @@ def _open_zarr(path: str) -> xr.Dataset:
             where=path,
             remedy="repeat that command to finish it, or delete the store",
         )
-    return dataset
+    return require_fields(dataset, path, "zarr")
 
 
 def _zero_is_a_value(dataset: xr.Dataset) -> xr.Dataset:
@@ -180,8 +178,9 @@ def _zero_is_a_value(dataset: xr.Dataset) -> xr.Dataset:
 
 
 def _open_netcdf(path: str) -> xr.Dataset:
+    file, group = file_and_group(path)
     try:
-        raw = xr.open_dataset(path, chunks=None, cache=False, decode_cf=False)
+        raw = open_group(file, group, chunks=None, cache=False, decode_cf=False)
         try:
             return decoded(raw, netcdf=True, decode_timedelta=True)
         except ValueError as error:
@@ -212,7 +211,7 @@ def open_raw(source: Source) -> list[tuple[str, xr.Dataset]]:
             if source.format == "zarr":
                 pieces.append((path, _open_zarr(path)))
             elif source.format == "netcdf":
-                pieces.append((path, _open_netcdf(path)))
+                pieces.append((path, require_fields(_open_netcdf(path), path, "netcdf")))
             else:
                 from weather_scnn.data.grib import open_grib
 

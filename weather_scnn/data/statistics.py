@@ -20,7 +20,7 @@ STATISTICS = ("mean", "std", "increment_mean", "increment_std", "count", "increm
 
 
 def read_statistics(
-    path: str, *, variables: Sequence[str] | None = None, levels: Sequence[int] | None = None
+    path: str, *, variables: Sequence[str] | None = None, levels: Sequence[float] | None = None
 ) -> xr.Dataset:
     """Reads and checks a statistics file.
 
@@ -69,7 +69,7 @@ def read_statistics(
             if level not in known_levels:
                 nearest = known_levels[np.abs(known_levels - level).argmin()]
                 raise UserError(
-                    f"has no statistics of {level} hPa; the nearest level is {nearest} hPa",
+                    f"has no statistics of {level:g} hPa; the nearest level is {nearest:g} hPa",
                     where=str(path),
                     remedy="run `weather-scnn stats` on data that holds it",
                 )

@@ -7,7 +7,6 @@ millisecond a chunk, most of it Python; TensorStore decodes in C++ threads.
 import dataclasses
 import logging
 import os
-import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -19,6 +18,7 @@ import xarray as xr
 import xarray_tensorstore
 import zarr
 
+from weather_scnn.data.groups import open_store
 from weather_scnn.data.missing_values import RANGES
 
 _logger = logging.getLogger(__name__)
@@ -88,9 +88,7 @@ class StoredFields:
         if found is None:
             return None
         scheme, root = found
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message=".*consolidated metadata", category=RuntimeWarning)
-            raw = xr.open_zarr(path, chunks=None, decode_timedelta=False)
+        raw = open_store(path, chunks=None, decode_timedelta=False)
         group = zarr.open_group(path, mode="r")
         context = tensorstore.Context({"cache_pool": {"total_bytes_limit": int(cache_bytes)}})
         arrays, dimensions = {}, {}

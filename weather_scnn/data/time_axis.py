@@ -147,6 +147,10 @@ def _resolution(time: xr.DataArray) -> np.timedelta64:
 def split_steps(dataset: xr.Dataset, where: str, notes: Notes) -> list[xr.Dataset]:
     """One dataset a forecast step, each on its valid time; `step` (hours) then runs along time."""
     steps: list[float] = [0.0]
+    lead = dataset.variables.get("prediction_timedelta")
+    if lead is not None and lead.size == 1 and "step" not in dataset.variables:
+        # One lead time, picked from a forecast store: the time beside it is the initial one.
+        dataset = dataset.rename({"prediction_timedelta": "step"})
     if "step" in dataset.variables:
         raw = np.atleast_1d(dataset["step"].values)
         if raw.dtype.kind == "m":

@@ -7,6 +7,7 @@ import dask.array
 import numpy as np
 import xarray as xr
 
+from weather_scnn.data.level_numbers import level_axis
 from weather_scnn.data.reading import StateReader
 from weather_scnn.data.writing import provenance
 from weather_scnn.nn import Fields
@@ -69,7 +70,7 @@ def forecast_template(
         coordinates["realization"] = ("realization", np.arange(count), about)
         coordinates |= {name: ("realization", values) for name, values in about_members.items()}
     if levels:
-        coordinates["level"] = ("level", levels, {"units": "hPa", "positive": "down"})
+        coordinates["level"] = ("level", level_axis(levels), {"units": "hPa", "positive": "down"})
     attributes = provenance(source=source, grid=grid.name, initial_times=len(starts), **details)
     return xr.Dataset(variables, coordinates, attributes), encoding
 

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 from weather_scnn.data.channels import DataConfig
+from weather_scnn.data.level_numbers import Level, level_number
 from weather_scnn.errors import UserError
 from weather_scnn.models import ModelConfig
 from weather_scnn.training.setting_types import ill_typed
@@ -308,6 +309,8 @@ def _parse(kind: Any, text: str, key: str) -> Any:
             return text
         if kind in (int, float, str):
             return kind(text)
+        if kind == Level:
+            return level_number(text)
         if typing.get_origin(kind) is tuple:
             return tuple(
                 _parse(typing.get_args(kind)[0], part.strip(), key) for part in text.split(",") if part.strip()
@@ -330,6 +333,8 @@ def _parse(kind: Any, text: str, key: str) -> Any:
         expected = "levels such as 1:1:32+16:8,2:4:64+32:6"
     if "VariableWeight" in str(kind):
         expected = "weights such as geopotential:2,2m_temperature:0.5"
+    if kind == Level:
+        expected = "pressures in hPa such as 500,850"
     if typing.get_origin(kind) is Literal:
         expected = " or ".join(typing.get_args(kind))
     raise UserError(f"{text!r} is no value for {key}", remedy=f"give {expected}")
