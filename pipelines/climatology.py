@@ -21,6 +21,8 @@ from pipelines.climatology_windows import samples, smooth_moments, smoothing_mat
 from pipelines.planning import BASE_BYTES, DEFAULT_MEMORY, Estimate, in_words, parse_bytes
 from weather_scnn.data.climatology import CALENDARS, DAYS, MONTH_DAY
 from weather_scnn.data.direct import MapReader, open_maps
+from weather_scnn.data.marks import Kind
+from weather_scnn.data.outputs import check_output
 from weather_scnn.data.reading_again import period, read_again
 from weather_scnn.data.writing import StoreInProgress, begin_store, provenance
 from weather_scnn.errors import UserError
@@ -316,6 +318,7 @@ def compute_climatology(
     Raises:
         UserError: the output exists, the period holds no data, or an option is out of range.
     """
+    check_output(output, Kind.STORE, sources={"--input": input}, overwrite=overwrite)
     window_weights(window)
     if calendar not in CALENDARS:
         raise UserError(f"there is no calendar {calendar!r}", remedy=f"choose one of {', '.join(CALENDARS)}")

@@ -21,12 +21,13 @@ from dinosaur import primitive_equations
 
 from pipelines.nature_model import OUTPUT_SECONDS, NatureModel, warmest_latitude
 from pipelines.nature_output import LEVEL_FIELDS, SURFACE_FIELDS, Diagnosis, attributes
+from weather_scnn.data.marks import MADE_BY, Kind
+from weather_scnn.data.outputs import check_output
 from weather_scnn.data.solar import toa_incident_solar_radiation
 from weather_scnn.data.writing import StoreInProgress, begin_store
 from weather_scnn.errors import UserError
 from weather_scnn.progress import progress_bar
 from weather_scnn.sphere.grid import Grid
-from weather_scnn.version import __version__
 
 _SOLAR = "toa_incident_solar_radiation"
 _STEP = np.timedelta64(OUTPUT_SECONDS, "s")
@@ -87,7 +88,7 @@ def _template(diagnosis: Diagnosis, times: np.ndarray, seed: int, spinup_days: f
         Conventions="CF-1.8",
         title="Idealised nature run",
         source="dry primitive equations at T21 with 10 sigma layers (dinosaur), seasonal Held-Suarez forcing",
-        created_by=f"weather-scnn {__version__}",
+        created_by=MADE_BY,
         seed=seed,
         spinup_days=float(spinup_days),
         grid=grid.name,
@@ -184,6 +185,7 @@ def simulate(
     Raises:
         UserError: an argument is out of range, the output exists, or the integration became unstable.
     """
+    check_output(output, Kind.STORE, overwrite=overwrite)
     levels = tuple(int(level) for level in levels)
     _refuse_bad_requests(days, grid, start, levels, spinup_days)
     times = np.datetime64(start, "s") + _STEP * np.arange(int(days * _OUTPUTS_PER_DAY + 1e-9))
@@ -231,7 +233,9 @@ def simulate(
             fields = {name: np.asarray(values)[: end - begin] for name, values in frames.items()}
             if not all(np.isfinite(values).all() for values in fields.values()):
                 raise UserError(
-                    f"the integration became unstable by {times[end - 1]}", where=store.path, remedy="try another seed"
+                    f"the integration became unstable by {times[end - 1]}",
+                    where=store.output,
+                    remedy="try another seed",
                 )
             solar = toa_incident_solar_radiation(times[begin:end], grid.latitude, grid.longitude)
             fields[_SOLAR] = solar.astype(np.float32)

@@ -3,7 +3,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from weather_scnn.data.windows import parse_step, window_indices
+from weather_scnn.data.durations import parse_duration
+from weather_scnn.data.windows import window_indices
 from weather_scnn.errors import UserError
 
 SIX = np.timedelta64(6, "h")
@@ -30,7 +31,7 @@ def test_a_time_with_nans_is_in_no_window():
 @pytest.mark.parametrize("text", ["", "six hours", "-6h", "0h"])
 def test_a_step_that_is_none_is_refused(text):
     with pytest.raises(UserError, match="6h"):
-        parse_step(text)
+        parse_duration(text)
 
 
 def test_inputs_of_a_direct_forecast_lie_closer_than_its_lead():

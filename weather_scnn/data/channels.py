@@ -2,7 +2,9 @@
 
 import dataclasses
 
+from weather_scnn.data.addresses import expanded
 from weather_scnn.data.catalogue import WIND_PAIRS
+from weather_scnn.data.durations import parse_duration
 from weather_scnn.errors import UserError
 
 #: Static inputs that need no data.
@@ -62,6 +64,19 @@ class DataConfig:
     shuffle_windows: int = 0
     prefetch: int = 4
     readers: int = 2
+
+    def __post_init__(self) -> None:
+        for name in ("path", "statistics"):
+            object.__setattr__(self, name, expanded(getattr(self, name)))
+        parse_duration(self.step, "data.step", likely=("h",))
+        if self.input_step:
+            parse_duration(self.input_step, "data.input_step", likely=("h",))
+        if self.forcing_times not in (1, 2):
+            raise UserError(f"data.forcing_times is {self.forcing_times}", remedy="set it to 1 or 2")
+        least = {"input_steps": 1, "readers": 1, "prefetch": 1, "cache_gigabytes": 0, "shuffle_windows": 0}
+        for name, limit in least.items():
+            if not getattr(self, name) >= limit:
+                raise UserError(f"data.{name} is {getattr(self, name)}", remedy=f"set it to {limit} or more")
 
 
 @dataclasses.dataclass(frozen=True)

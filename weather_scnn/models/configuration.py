@@ -5,7 +5,7 @@ import itertools
 from typing import Literal, get_args
 
 from weather_scnn.errors import UserError
-from weather_scnn.nn import Width
+from weather_scnn.nn.width import Width
 
 Kind = Literal["spherical", "planar"]
 Nonlinearity = Literal["phase_collapse", "magnitude"]

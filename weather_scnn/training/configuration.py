@@ -132,6 +132,24 @@ class OptimiserConfig:
     clip_norm: float = 1.0
     average_decay: float = 0.99
 
+    def __post_init__(self) -> None:
+        for name in ("learning_rate", "clip_norm"):
+            if not getattr(self, name) > 0:
+                raise UserError(f"optimiser.{name} is {getattr(self, name)}", remedy="set it to more than 0")
+        for name in ("warmup_steps", "weight_decay"):
+            if not getattr(self, name) >= 0:
+                raise UserError(f"optimiser.{name} is {getattr(self, name)}", remedy="set it to 0 or more")
+        if not 0 <= self.average_decay < 1:
+            raise UserError(
+                f"optimiser.average_decay is {self.average_decay}", remedy="set it to at least 0 and less than 1"
+            )
+
+
+_LEAST = {
+    "batch_size": 1, "accumulation": 1, "push_forward": 0, "input_noise": 0, "log_every": 1, "checkpoint_every": 1,
+    "keep_checkpoints": 1, "validate_every": 0, "validation_windows": 1, "explosion_factor": 0,
+}  # fmt: skip
+
 
 @dataclasses.dataclass(frozen=True)
 class TrainingConfig:
@@ -179,7 +197,7 @@ class TrainingConfig:
 
     def __post_init__(self) -> None:
         _check_choice(self, "training", "remat")
-        for name, least in (("batch_size", 1), ("accumulation", 1), ("push_forward", 0), ("input_noise", 0)):
+        for name, least in _LEAST.items():
             if not getattr(self, name) >= least:
                 raise UserError(f"training.{name} is {getattr(self, name)}", remedy=f"set it to {least} or more")
         if self.batch_size % self.accumulation:
