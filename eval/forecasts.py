@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from weather_scnn.data.addresses import NETCDF_ENDINGS, unreachable
+from weather_scnn.data.addresses import NETCDF_ENDINGS, require_there, unreachable
 from weather_scnn.data.canonical import levels_in_hpa
 from weather_scnn.data.catalogue import identify
 from weather_scnn.data.marks import INCOMPLETE, STATUS
@@ -41,8 +41,7 @@ def open_any(path: str) -> xr.Dataset:
         UserError: nothing there, not readable, or the unfinished output of an interrupted command.
     """
     path = str(path)
-    if "://" not in path and not pathlib.Path(path).exists():
-        raise UserError("does not exist", where=path, remedy="check the path")
+    require_there(path)
     netcdf = path.lower().endswith(NETCDF_ENDINGS)
     if pathlib.Path(path).is_file() and not netcdf:
         held = find_source(path).format  # which says so of an archive

@@ -38,14 +38,21 @@ _BLOCK = 4
 _BLOCKS_PER_RESTART = 30
 _RESTART_FILE = "state.npz"
 _STATE_FIELDS = ("vorticity", "divergence", "temperature_variation", "log_surface_pressure")
+_MOST_DAYS = 90_000  # within the 292 years that timestamps of nanoseconds reach
 _LOWEST_LEVEL, _HIGHEST_LEVEL = 1000, 50
 
 
-def _refuse_bad_requests(days: float, grid: Grid, start: str, levels: Sequence[int], spinup_days: float) -> None:
+def _refuse_bad_requests(
+    days: float, grid: Grid, seed: int, start: str, levels: Sequence[int], spinup_days: float
+) -> None:
+    if days > _MOST_DAYS:
+        raise UserError(f"{days:g} days are more than times can count", remedy=f"give at most {_MOST_DAYS}")
+    if seed < 0:
+        raise UserError(f"the seed {seed} is negative", remedy="give --seed 0 or more")
     if not days * _OUTPUTS_PER_DAY >= 1:
         raise UserError(f"{days:g} days hold no output time", remedy="give at least 0.25 days")
-    if not spinup_days >= 0:
-        raise UserError(f"a spin-up of {spinup_days:g} days is negative", remedy="give 0 or more days")
+    if not 0 <= spinup_days <= _MOST_DAYS:
+        raise UserError(f"a spin-up of {spinup_days:g} days", remedy=f"give 0 to {_MOST_DAYS} days")
     if grid.has_poles or grid.north_first:
         raise UserError(
             "the nature run writes no rows on the poles and south first", remedy="choose a grid without poles"
@@ -187,7 +194,7 @@ def simulate(
     """
     check_output(output, Kind.STORE, overwrite=overwrite)
     levels = tuple(int(level) for level in levels)
-    _refuse_bad_requests(days, grid, start, levels, spinup_days)
+    _refuse_bad_requests(days, grid, seed, start, levels, spinup_days)
     times = np.datetime64(start, "s") + _STEP * np.arange(int(days * _OUTPUTS_PER_DAY + 1e-9))
     model = NatureModel()
     diagnosis = Diagnosis(model, grid, levels)

@@ -268,6 +268,8 @@ def forecast(
     refuse_sources(output, {"--workdir": workdir}, inside_is_fine=True)
     if batch_size < 1:
         raise UserError(f"a batch of {batch_size} forecasts", remedy="give --batch-size 1 or more")
+    if seed < 0:
+        raise UserError(f"the seed {seed} is negative", remedy="give --seed 0 or more")
     runs = load_runs(workdir, checkpoints)
     count, kind = _settle(members, len(runs), perturbation, amplitude)
     data = runs[0].config.data

@@ -146,7 +146,7 @@ class OptimiserConfig:
 
 
 _LEAST = {
-    "batch_size": 1, "accumulation": 1, "push_forward": 0, "input_noise": 0, "log_every": 1, "checkpoint_every": 1,
+    "batch_size": 1, "seed": 0, "accumulation": 1, "push_forward": 0, "input_noise": 0, "log_every": 1, "checkpoint_every": 1,
     "keep_checkpoints": 1, "validate_every": 0, "validation_windows": 1, "explosion_factor": 0,
 }  # fmt: skip
 
