@@ -52,7 +52,9 @@ def _refuse_bad_requests(
     if not days * _OUTPUTS_PER_DAY >= 1:
         raise UserError(f"{days:g} days hold no output time", remedy="give at least 0.25 days")
     if not 0 <= spinup_days <= _MOST_DAYS:
-        raise UserError(f"a spin-up of {spinup_days:g} days", remedy=f"give 0 to {_MOST_DAYS} days")
+        raise UserError(
+            f"a spin-up of {spinup_days:g} days is negative or endless", remedy=f"give 0 to {_MOST_DAYS} days"
+        )
     if grid.has_poles or grid.north_first:
         raise UserError(
             "the nature run writes no rows on the poles and south first", remedy="choose a grid without poles"
