@@ -10,7 +10,6 @@ from eval.metrics import WEATHERBENCH2
 from weather_scnn.data.durations import parse_duration
 from weather_scnn.errors import UserError
 
-MODEL = "model"
 _ZERO = ("0", "0h")
 _NOT_DURATIONS = ("all", *_ZERO)
 

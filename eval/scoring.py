@@ -20,11 +20,11 @@ from eval.pairing import Comparison, open_comparison
 from eval.parts import Parts
 from eval.piece_sizes import Piece, pieces_of
 from eval.regions import REGIONS
-from eval.request import MODEL, Request, check_leads
+from eval.request import Request, check_leads
 from eval.score_writing import Bootstrap, ScoreWriter
 from eval.scorecard import summary_table
 from eval.scoring_pieces import PieceScorer
-from eval.systems import named_forecasts
+from eval.systems import MODEL, named_forecasts
 from eval.valid_time_fields import prepare_references
 from weather_scnn.data.marks import Kind
 from weather_scnn.data.outputs import check_output
@@ -83,7 +83,7 @@ def _request(
         raise UserError(f"there is no convention {convention!r}", remedy="choose " + " or ".join(CONVENTIONS))
     known = climatology is not None or convention == WEATHERBENCH1
     texts = [forecast] if isinstance(forecast, str) else list(forecast)
-    systems = named_forecasts(texts, MODEL)
+    systems = named_forecasts(texts)
     if reserved := [name for name, _ in systems if name in (*BASELINES, "truth")]:
         raise UserError(
             f"a forecast is called {reserved[0]!r}", remedy="give it another name, as in --forecast mine=PATH"

@@ -5,8 +5,11 @@ from collections.abc import Sequence
 from weather_scnn.data.addresses import expanded
 from weather_scnn.errors import UserError
 
+#: The first of them, unless it is named.
+MODEL = "model"
 
-def named_forecasts(texts: Sequence[str], model: str) -> list[tuple[str, str]]:
+
+def named_forecasts(texts: Sequence[str], model: str = MODEL) -> list[tuple[str, str]]:
     """Splits `[NAME=]PATH` into names and paths; the first without a name is the model, others go by their file.
 
     Raises:

@@ -353,7 +353,7 @@ def score(
     """Scores forecasts: RMSE, ACC, bias, MAE and more per variable, level, lead and region."""
     from eval.systems import named_forecasts
 
-    paths = [path for _, path in named_forecasts(forecast, "model")]
+    paths = [path for _, path in named_forecasts(forecast)]
     _check(output, "FILE", overwrite=overwrite or add, forecast=paths, truth=truth, climatology=climatology)
     from eval.scoring import score as run
     from eval.scoring import summary_table

@@ -5,7 +5,6 @@ Stores and netCDF files say so in their root attributes, a report in its page, a
 
 import enum
 import json
-import pathlib
 import re
 from collections.abc import Iterator
 from typing import Any
@@ -23,8 +22,8 @@ MADE_BY = f"{_PROGRAM} {__version__}"
 #: Of the page of a report.
 GENERATOR = f'<meta name="generator" content="{MADE_BY}">'
 
-# Litter of file systems and desktops.
-_LITTER = re.compile(r"\.nfs.*|\.DS_Store|\._.*|Thumbs\.db|desktop\.ini")
+# Litter of file systems, desktops and Zarr's writes that were killed.
+_LITTER = re.compile(r".*\.partial|\.nfs.*|\.DS_Store|\._.*|Thumbs\.db|desktop\.ini")
 _ZARR_METADATA = {*ZARR_MARKS, ".zarray", ".zattrs"}
 _ZARR_CHUNKS = re.compile(r"c|\d+(\.\d+)*")
 _REPORT_PARTS = {"index.html", "figures", "tables"}
@@ -89,7 +88,7 @@ def _marked_folder(path: str, kind: Kind) -> bool:
         known = attributes.get(STATUS) in (INCOMPLETE, COMPLETE) and REQUEST in attributes
         return known and _made_here(attributes.get(CREATED_BY, ""))
     try:
-        with open(pathlib.Path(path) / "index.html", "rb") as file:
+        with open(f"{located(path)[1]}/index.html", "rb") as file:
             return f'<meta name="generator" content="{_PROGRAM} '.encode() in file.read(2048)
     except OSError:
         return False
