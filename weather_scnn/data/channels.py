@@ -6,6 +6,7 @@ from weather_scnn.data.addresses import expanded
 from weather_scnn.data.catalogue import WIND_PAIRS
 from weather_scnn.data.durations import parse_duration
 from weather_scnn.errors import UserError
+from weather_scnn.setting_limits import at_least
 
 #: Static inputs that need no data.
 COORDINATES = ("sin_latitude", "sin_longitude", "cos_longitude")
@@ -73,10 +74,8 @@ class DataConfig:
             parse_duration(self.input_step, "data.input_step", likely=("h",))
         if self.forcing_times not in (1, 2):
             raise UserError(f"data.forcing_times is {self.forcing_times}", remedy="set it to 1 or 2")
-        least = {"input_steps": 1, "readers": 1, "prefetch": 1, "cache_gigabytes": 0, "shuffle_windows": 0}
-        for name, limit in least.items():
-            if not getattr(self, name) >= limit:
-                raise UserError(f"data.{name} is {getattr(self, name)}", remedy=f"set it to {limit} or more")
+        limits = {"input_steps": 1, "readers": 1, "prefetch": 1, "cache_gigabytes": 0, "shuffle_windows": 0}
+        at_least("data", self, limits)
 
 
 @dataclasses.dataclass(frozen=True)

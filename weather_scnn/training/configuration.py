@@ -13,6 +13,7 @@ from typing import Any, Literal
 from weather_scnn.data.channels import DataConfig
 from weather_scnn.errors import UserError
 from weather_scnn.models import ModelConfig
+from weather_scnn.setting_limits import at_least
 from weather_scnn.training.setting_types import ill_typed
 
 
@@ -133,16 +134,13 @@ class OptimiserConfig:
     average_decay: float = 0.99
 
     def __post_init__(self) -> None:
+        at_least("optimiser", self, {"warmup_steps": 0, "weight_decay": 0, "average_decay": 0})
         for name in ("learning_rate", "clip_norm"):
-            if not getattr(self, name) > 0:
-                raise UserError(f"optimiser.{name} is {getattr(self, name)}", remedy="set it to more than 0")
-        for name in ("warmup_steps", "weight_decay"):
-            if not getattr(self, name) >= 0:
-                raise UserError(f"optimiser.{name} is {getattr(self, name)}", remedy="set it to 0 or more")
-        if not 0 <= self.average_decay < 1:
-            raise UserError(
-                f"optimiser.average_decay is {self.average_decay}", remedy="set it to at least 0 and less than 1"
-            )
+            value = getattr(self, name)
+            if isinstance(value, int | float) and not value > 0:
+                raise UserError(f"optimiser.{name} is {value}", remedy="set it to more than 0")
+        if isinstance(self.average_decay, int | float) and not self.average_decay < 1:
+            raise UserError(f"optimiser.average_decay is {self.average_decay}", remedy="set it to less than 1")
 
 
 _LEAST = {
@@ -197,9 +195,7 @@ class TrainingConfig:
 
     def __post_init__(self) -> None:
         _check_choice(self, "training", "remat")
-        for name, least in _LEAST.items():
-            if not getattr(self, name) >= least:
-                raise UserError(f"training.{name} is {getattr(self, name)}", remedy=f"set it to {least} or more")
+        at_least("training", self, _LEAST)
         if self.batch_size % self.accumulation:
             raise UserError(
                 f"a batch of {self.batch_size} does not divide into {self.accumulation} parts",
