@@ -30,11 +30,11 @@ import zarr
 from configs import demo
 from pipelines.statistics import compute_statistics
 from weather_scnn.data.channels import Channels
+from weather_scnn.data.durations import parse_duration
 from weather_scnn.data.loader import WindowLoader
 from weather_scnn.data.normalisation import Normalisation
 from weather_scnn.data.reading import StateReader, expected_grid
 from weather_scnn.data.statistics import read_statistics
-from weather_scnn.data.windows import parse_step
 from weather_scnn.models import Level, ModelConfig
 from weather_scnn.sphere import Grid
 from weather_scnn.training.configuration import Config, Stage
@@ -97,7 +97,7 @@ def loader_of(config: Config, path: str, statistics: str, memory: bool) -> Windo
     reader = StateReader.open(path, channels, moments, expected_grid(config.data))
     if reader.direct is None:
         raise SystemExit(f"{path} is not read directly")
-    step = parse_step(config.data.step)
+    step = parse_duration(config.data.step)
     return WindowLoader(reader, step=step, input_steps=1, seed=0, cache_bytes=1e12 if memory else 0)
 
 

@@ -36,11 +36,11 @@ from pipelines.climatology import compute_climatology
 from pipelines.nature_run import simulate
 from pipelines.statistics import compute_statistics
 from weather_scnn.data.channels import Channels, DataConfig
+from weather_scnn.data.durations import parse_duration
 from weather_scnn.data.loader import WindowLoader
 from weather_scnn.data.normalisation import Normalisation
 from weather_scnn.data.reading import StateReader, expected_grid
 from weather_scnn.data.statistics import read_statistics
-from weather_scnn.data.windows import parse_step
 from weather_scnn.forecasting.forecast import forecast
 from weather_scnn.models import ModelConfig
 from weather_scnn.nn import Fields
@@ -186,7 +186,7 @@ def train_all(experiments: dict[str, Config], folder: pathlib.Path, statistics: 
     reader = StateReader.open(data.path, channels, normalisation, grid, time=data.train)
     loader = WindowLoader(
         reader,
-        step=parse_step(data.step),
+        step=parse_duration(data.step),
         input_steps=data.input_steps,
         seed=0,
         cache_bytes=data.cache_gigabytes * 2**30,

@@ -20,8 +20,8 @@ from eval.score_names import score_name
 from eval.scorecard import Field, card_leads, format_lead, list_fields, main_system
 from eval.scoring import open_scores
 from eval.uncertainty import CONFIDENCE, FEWEST_INIT_TIMES, STATISTICS, intervals_and_differences
+from weather_scnn.data.durations import parse_duration
 from weather_scnn.data.level_numbers import Level
-from weather_scnn.data.windows import parse_step
 from weather_scnn.errors import UserError
 
 # Best value of metrics that are not errors; an error's is 0, and a correlation has no upper end but 1.
@@ -116,7 +116,7 @@ def _shared_leads(one: xr.Dataset, other: xr.Dataset, wanted: Sequence[str] | No
         return chosen[np.unique(np.linspace(0, chosen.size - 1, min(chosen.size, _MOST_LEADS)).round().astype(int))]
     leads = []
     for text in wanted:
-        lead = parse_step(text)
+        lead = parse_duration(text, "the lead time")
         if lead not in shared:
             raise UserError(
                 f"no lead time {text} is in both",

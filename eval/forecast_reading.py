@@ -9,7 +9,6 @@ import xarray as xr
 
 from eval.field_reading import Conversion, as_slice, chunk_length, read_values
 from eval.forecasts import open_any, open_forecast
-from weather_scnn.errors import UserError
 
 _log = logging.getLogger(__name__)
 
@@ -161,24 +160,3 @@ class ForecastStore:
 
     def _values(self, array: xr.DataArray) -> np.ndarray:
         return read_values(array, str(array.name), "time", self.path)
-
-
-def named_forecasts(texts: Sequence[str], model: str) -> list[tuple[str, str]]:
-    """Splits `[NAME=]PATH` into names and paths; the first without a name is the model, others go by their file.
-
-    Raises:
-        UserError: none is given, or two have the same name.
-    """
-    named: list[tuple[str, str]] = []
-    for text in texts:
-        name, equals, path = text.partition("=")
-        if not equals or "/" in name or not name:
-            path = text
-            stem = path.rstrip("/").rsplit("/", 1)[-1].split(".")[0]
-            name = model if model not in dict(named) else stem
-        if name in dict(named):
-            raise UserError(f"two forecasts are called {name!r}", remedy="name them, as in --forecast pangu=PATH")
-        named.append((name, path))
-    if not named:
-        raise UserError("no forecast was given", remedy="add --forecast PATH")
-    return named

@@ -10,13 +10,13 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from weather_scnn.data.addresses import unreachable
+from weather_scnn.data.addresses import NETCDF_ENDINGS, require_there, unreachable
 from weather_scnn.data.canonical import levels_in_hpa
 from weather_scnn.data.catalogue import identify
+from weather_scnn.data.marks import INCOMPLETE, STATUS
 from weather_scnn.data.sources import find_source
 from weather_scnn.data.stored_fields import open_by_tensorstore
 from weather_scnn.data.units import conversion, parse_unit
-from weather_scnn.data.writing import INCOMPLETE, STATUS
 from weather_scnn.errors import UserError
 
 _log = logging.getLogger(__name__)
@@ -34,11 +34,6 @@ _COORDINATE_TOLERANCE_DEGREES = 1e-3
 _LONGEST_LEAD = np.timedelta64(10 * 366, "D")
 
 
-def is_netcdf(path: str) -> bool:
-    """Whether a path is named as a netCDF file."""
-    return path.lower().endswith((".nc", ".nc4", ".netcdf", ".h5"))
-
-
 def open_any(path: str) -> xr.Dataset:
     """A Zarr store or netCDF file as it is, lazily and without dask; durations are left as numbers.
 
@@ -46,9 +41,8 @@ def open_any(path: str) -> xr.Dataset:
         UserError: nothing there, not readable, or the unfinished output of an interrupted command.
     """
     path = str(path)
-    if "://" not in path and not pathlib.Path(path).exists():
-        raise UserError("does not exist", where=path, remedy="check the path")
-    netcdf = is_netcdf(path)
+    require_there(path)
+    netcdf = path.lower().endswith(NETCDF_ENDINGS)
     if pathlib.Path(path).is_file() and not netcdf:
         held = find_source(path).format  # which says so of an archive
         if held == "grib":

@@ -3,10 +3,13 @@
 import hashlib
 import io
 import json
+import re
 from collections.abc import Iterable, Mapping
 
 import fsspec
 import numpy as np
+
+_OF_A_REQUEST = re.compile(r"[0-9a-f]{16}")
 
 
 class Parts:
@@ -57,5 +60,10 @@ class Parts:
             return {key: held[key] for key in (held.files if wanted is None else wanted) if key in held.files}
 
     def remove(self) -> None:
-        """Removes what was made by `beside`, with the pieces of other requests for this output."""
-        self._filesystem.rm(self._root.rsplit("/", 1)[0], recursive=True)
+        """Removes what was made by `beside`, with the pieces of other requests for this output; what is not ours stays."""
+        folder = self._root.rsplit("/", 1)[0]
+        for entry in self._filesystem.ls(folder, detail=False):
+            if _OF_A_REQUEST.fullmatch(entry.rstrip("/").rsplit("/", 1)[-1]):
+                self._filesystem.rm(entry, recursive=True)
+        if self._filesystem.exists(folder) and not self._filesystem.ls(folder, detail=False):
+            self._filesystem.rmdir(folder)

@@ -7,11 +7,12 @@ from collections.abc import Sequence
 import numpy as np
 
 from eval.metrics import WEATHERBENCH2
+from weather_scnn.data.durations import parse_duration
 from weather_scnn.data.level_numbers import Level
-from weather_scnn.data.windows import parse_step
 from weather_scnn.errors import UserError
 
-MODEL = "model"
+_ZERO = ("0", "0h")
+_NOT_DURATIONS = ("all", *_ZERO)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,12 +36,28 @@ class Request:
     allow_missing: bool = False
     skip: tuple[int, ...] = ()
 
+    def sources(self) -> dict[str, str | tuple[str, ...] | None]:
+        """What is read, by option."""
+        forecasts = tuple(path for _, path in self.forecasts)
+        return {"--forecast": forecasts, "--truth": self.truth, "--climatology": self.climatology}
+
     def settings(self) -> str:
         """All but init times and forecasts' paths, as JSON: files that differ in it cannot be put together."""
         forecasts = [system for system, _ in self.forecasts]
         return json.dumps(
             {**dataclasses.asdict(self), "forecasts": forecasts, "init": None, "skip": None}, sort_keys=True
         )
+
+
+def check_leads(texts: Sequence[str], option: str) -> None:
+    """Refuses lead times that do not read as 24h, 5d or all, before anything is opened.
+
+    Raises:
+        UserError: one does not.
+    """
+    for text in texts:
+        if text not in _NOT_DURATIONS:
+            parse_duration(text, option)
 
 
 def lead_positions(texts: Sequence[str], leads: np.ndarray, option: str) -> np.ndarray:
@@ -53,7 +70,7 @@ def lead_positions(texts: Sequence[str], leads: np.ndarray, option: str) -> np.n
         return np.arange(leads.size)
     positions = []
     for text in texts:
-        found = np.flatnonzero(leads == (np.timedelta64(0, "ns") if text in ("0", "0h") else parse_step(text)))
+        found = np.flatnonzero(leads == (np.timedelta64(0, "ns") if text in _ZERO else parse_duration(text, option)))
         if not found.size:
             hours = ", ".join(f"{hour:g}" for hour in leads / np.timedelta64(1, "h"))
             raise UserError(f"{option} names {text}, which is no lead time", remedy=f"choose from {hours} h, or all")

@@ -1,13 +1,9 @@
 """Putting the pieces of a scoring job together into `scores.nc`, one field at a time."""
 
 import dataclasses
-import os
-import pathlib
-import tempfile
 from collections.abc import Sequence
 from typing import Any
 
-import fsspec
 import numpy as np
 import xarray as xr
 
@@ -34,6 +30,7 @@ from eval.piece_sizes import Piece
 from eval.score_maps import MAP_DEFINITIONS, MAP_MOMENTS, WIND_MAP_MOMENTS, map_scores
 from eval.uncertainty import SEED, STATISTICS, block_length, intervals_and_differences
 from weather_scnn.data.units import squared_units
+from weather_scnn.data.whole_files import whole_file
 
 _COMPRESSED = {"zlib": True, "complevel": 1, "shuffle": True}
 
@@ -237,20 +234,10 @@ class ScoreWriter:
 
     def write(self, output: str, attributes: dict[str, Any], tick=lambda: None) -> xr.Dataset:
         """Writes the file, which appears under its name only when whole; gives the scores of its root."""
-        folder = None if "://" in output else pathlib.Path(output).parent
-        handle, temporary = tempfile.mkstemp(dir=folder, prefix=".scores.", suffix=".part")
-        os.close(handle)
-        try:
-            scores = self._write(temporary, attributes, tick)
+        with whole_file(output) as part:
+            scores = self._write(str(part), attributes, tick)
             for dataset in self._old.values():
                 dataset.close()
-            if folder is not None:
-                os.replace(temporary, output)
-            else:
-                filesystem, root = fsspec.core.url_to_fs(output)
-                filesystem.put(temporary, root)
-        finally:
-            pathlib.Path(temporary).unlink(missing_ok=True)
         return scores
 
     def _write(self, path: str, attributes: dict[str, Any], tick) -> xr.Dataset:

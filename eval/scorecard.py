@@ -5,13 +5,12 @@ import datetime
 from collections.abc import Sequence
 
 import numpy as np
-import pandas as pd
 import rich.table
 import xarray as xr
 
 from eval.baselines import BASELINES
+from weather_scnn.data.durations import parse_duration
 from weather_scnn.data.level_numbers import Level, level_number
-from weather_scnn.errors import UserError
 
 # The order in which forecasters look at fields; others follow by name.
 _VARIABLE_ORDER = (
@@ -230,10 +229,7 @@ def nearest_lead(scores: xr.Dataset, lead: str) -> int:
     Raises:
         UserError: `lead` is not a duration.
     """
-    try:
-        wanted = pd.Timedelta(lead).to_timedelta64()
-    except ValueError:
-        raise UserError(f"{lead!r} is not a lead time", remedy="write hours or days, as in 24h or 5d") from None
+    wanted = parse_duration(lead, "the lead time")
     return int(np.abs(scores["lead_time"].values - wanted).argmin())
 
 

@@ -6,7 +6,6 @@ It goes through pieces of some variables and init times and keeps only sums, so 
 import dataclasses
 import json
 import logging
-import pathlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,20 +14,22 @@ import rich.progress
 import xarray as xr
 
 from eval.baselines import BASELINES, known_baselines
-from eval.forecast_reading import named_forecasts
-from eval.forecasts import is_netcdf, open_any
+from eval.forecasts import open_any
 from eval.metrics import CONVENTIONS, WEATHERBENCH1, WEATHERBENCH2, combine_scores
 from eval.pairing import Comparison, open_comparison
 from eval.parts import Parts
 from eval.piece_sizes import Piece, pieces_of
 from eval.regions import REGIONS
-from eval.request import MODEL, Request
+from eval.request import Request, check_leads
 from eval.score_writing import Bootstrap, ScoreWriter
 from eval.scorecard import summary_table
 from eval.scoring_pieces import PieceScorer
+from eval.systems import MODEL, named_forecasts
 from eval.valid_time_fields import prepare_references
 from weather_scnn.data.level_numbers import Level
-from weather_scnn.data.writing import provenance, refuse_to_overwrite
+from weather_scnn.data.marks import Kind
+from weather_scnn.data.outputs import check_output
+from weather_scnn.data.writing import provenance
 from weather_scnn.errors import UserError
 from weather_scnn.progress import progress_bar
 
@@ -83,7 +84,7 @@ def _request(
         raise UserError(f"there is no convention {convention!r}", remedy="choose " + " or ".join(CONVENTIONS))
     known = climatology is not None or convention == WEATHERBENCH1
     texts = [forecast] if isinstance(forecast, str) else list(forecast)
-    systems = named_forecasts(texts, MODEL)
+    systems = named_forecasts(texts)
     if reserved := [name for name, _ in systems if name in (*BASELINES, "truth")]:
         raise UserError(
             f"a forecast is called {reserved[0]!r}", remedy="give it another name, as in --forecast mine=PATH"
@@ -172,6 +173,8 @@ def score(
         raise UserError(f"the confidence {confidence:g} is not between 0 and 1", remedy="give one such as 0.95")
     if bootstrap < 0 or (block is not None and block < 1):
         raise UserError("the bootstrap needs a positive number of resamples and block", remedy="leave the options out")
+    for option, texts in (("--maps", maps), ("--spectra", spectra)):
+        check_leads(texts, option)
     request = _request(
         forecast,
         protocol,
@@ -190,12 +193,10 @@ def score(
         spectra=tuple(spectra),
         allow_missing=allow_missing,
     )
-    _require_place(str(output))
     existing = None
+    check_output(str(output), Kind.FILE, sources=request.sources(), overwrite=overwrite or add)
     if add:
         request, existing = _added_to(request, output)
-    else:
-        refuse_to_overwrite(output, overwrite=overwrite)
     open_comparison.cache_clear()  # stores may have changed since the same request
     comparison = open_comparison(request)
     count = comparison.inits.size + len(request.skip)
@@ -219,15 +220,6 @@ def score(
     parts.remove()
     open_comparison.cache_clear()
     return scores
-
-
-def _require_place(output: str) -> None:
-    """Raises UserError unless the output is named as netCDF and its folder is there."""
-    if not is_netcdf(output):
-        raise UserError("is no name for scores", where=output, remedy="end it in .nc, for they are a netCDF file")
-    folder = pathlib.Path(output).parent
-    if "://" not in output and not folder.is_dir():
-        raise UserError("is no folder", where=str(folder), remedy="create it first")
 
 
 def _run(

@@ -22,7 +22,9 @@ from pipelines.planning import BASE_BYTES, DEFAULT_MEMORY, Estimate, in_words, p
 from weather_scnn.data.climatology import CALENDARS, DAYS, MONTH_DAY
 from weather_scnn.data.derived_maps import open_derived_maps
 from weather_scnn.data.direct import MapReader
+from weather_scnn.data.marks import Kind
 from weather_scnn.data.opening import missing_lines
+from weather_scnn.data.outputs import check_output
 from weather_scnn.data.reading_again import period, read_again
 from weather_scnn.data.writing import StoreInProgress, begin_store, provenance
 from weather_scnn.errors import UserError
@@ -318,6 +320,7 @@ def compute_climatology(
     Raises:
         UserError: the output exists, the period holds no data, or an option is out of range.
     """
+    check_output(output, Kind.STORE, sources={"--input": input}, overwrite=overwrite)
     window_weights(window)
     if calendar not in CALENDARS:
         raise UserError(f"there is no calendar {calendar!r}", remedy=f"choose one of {', '.join(CALENDARS)}")

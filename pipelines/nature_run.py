@@ -21,12 +21,13 @@ from dinosaur import primitive_equations
 
 from pipelines.nature_model import OUTPUT_SECONDS, NatureModel, warmest_latitude
 from pipelines.nature_output import LEVEL_FIELDS, SURFACE_FIELDS, Diagnosis, attributes
+from weather_scnn.data.marks import MADE_BY, Kind
+from weather_scnn.data.outputs import check_output
 from weather_scnn.data.solar import toa_incident_solar_radiation
 from weather_scnn.data.writing import StoreInProgress, begin_store
 from weather_scnn.errors import UserError
 from weather_scnn.progress import progress_bar
 from weather_scnn.sphere.grid import Grid
-from weather_scnn.version import __version__
 
 _SOLAR = "toa_incident_solar_radiation"
 _STEP = np.timedelta64(OUTPUT_SECONDS, "s")
@@ -37,14 +38,23 @@ _BLOCK = 4
 _BLOCKS_PER_RESTART = 30
 _RESTART_FILE = "state.npz"
 _STATE_FIELDS = ("vorticity", "divergence", "temperature_variation", "log_surface_pressure")
+_MOST_DAYS = 90_000  # within the 292 years that timestamps of nanoseconds reach
 _LOWEST_LEVEL, _HIGHEST_LEVEL = 1000, 50
 
 
-def _refuse_bad_requests(days: float, grid: Grid, start: str, levels: Sequence[int], spinup_days: float) -> None:
+def _refuse_bad_requests(
+    days: float, grid: Grid, seed: int, start: str, levels: Sequence[int], spinup_days: float
+) -> None:
+    if days > _MOST_DAYS:
+        raise UserError(f"{days:g} days are more than times can count", remedy=f"give at most {_MOST_DAYS}")
+    if seed < 0:
+        raise UserError(f"the seed {seed} is negative", remedy="give --seed 0 or more")
     if not days * _OUTPUTS_PER_DAY >= 1:
         raise UserError(f"{days:g} days hold no output time", remedy="give at least 0.25 days")
-    if not spinup_days >= 0:
-        raise UserError(f"a spin-up of {spinup_days:g} days is negative", remedy="give 0 or more days")
+    if not 0 <= spinup_days <= _MOST_DAYS:
+        raise UserError(
+            f"a spin-up of {spinup_days:g} days is negative or endless", remedy=f"give 0 to {_MOST_DAYS} days"
+        )
     if grid.has_poles or grid.north_first:
         raise UserError(
             "the nature run writes no rows on the poles and south first", remedy="choose a grid without poles"
@@ -87,7 +97,7 @@ def _template(diagnosis: Diagnosis, times: np.ndarray, seed: int, spinup_days: f
         Conventions="CF-1.8",
         title="Idealised nature run",
         source="dry primitive equations at T21 with 10 sigma layers (dinosaur), seasonal Held-Suarez forcing",
-        created_by=f"weather-scnn {__version__}",
+        created_by=MADE_BY,
         seed=seed,
         spinup_days=float(spinup_days),
         grid=grid.name,
@@ -184,8 +194,9 @@ def simulate(
     Raises:
         UserError: an argument is out of range, the output exists, or the integration became unstable.
     """
+    check_output(output, Kind.STORE, overwrite=overwrite)
     levels = tuple(int(level) for level in levels)
-    _refuse_bad_requests(days, grid, start, levels, spinup_days)
+    _refuse_bad_requests(days, grid, seed, start, levels, spinup_days)
     times = np.datetime64(start, "s") + _STEP * np.arange(int(days * _OUTPUTS_PER_DAY + 1e-9))
     model = NatureModel()
     diagnosis = Diagnosis(model, grid, levels)
@@ -231,7 +242,9 @@ def simulate(
             fields = {name: np.asarray(values)[: end - begin] for name, values in frames.items()}
             if not all(np.isfinite(values).all() for values in fields.values()):
                 raise UserError(
-                    f"the integration became unstable by {times[end - 1]}", where=store.path, remedy="try another seed"
+                    f"the integration became unstable by {times[end - 1]}",
+                    where=store.output,
+                    remedy="try another seed",
                 )
             solar = toa_incident_solar_radiation(times[begin:end], grid.latitude, grid.longitude)
             fields[_SOLAR] = solar.astype(np.float32)

@@ -21,7 +21,10 @@ from pipelines.regridding_pieces import SEA_FIELDS, Opened, Piece, Request, clos
 from pipelines.regridding_weights import METHODS as WEIGHTED
 from weather_scnn.data.accumulations import take_clipped_counts
 from weather_scnn.data.catalogue import nearest_name
+from weather_scnn.data.durations import parse_duration
 from weather_scnn.data.level_numbers import level_axis
+from weather_scnn.data.marks import Kind
+from weather_scnn.data.outputs import check_output
 from weather_scnn.data.plausibility import refuse_implausible
 from weather_scnn.data.writing import begin_store, provenance
 from weather_scnn.errors import UserError
@@ -196,6 +199,9 @@ def regrid(
     Raises:
         UserError: the source, the options or the output will not do, or a piece cannot be read or written.
     """
+    check_output(output, Kind.STORE, sources={"--input": input}, overwrite=overwrite)
+    if step:
+        parse_duration(step, "the step", likely=("h",))
     for what, value, known in (("method", method, METHODS), ("kind of winds", winds, WINDS)):
         if value not in known:
             raise UserError(f"there is no {what} {value!r}", remedy=nearest_name(value, known))

@@ -2,7 +2,6 @@
 
 import concurrent.futures
 import contextlib
-import errno
 import functools
 import io
 import logging
@@ -18,7 +17,7 @@ import rich.progress
 from weather_scnn.data.catalogue import nearest_name
 from weather_scnn.data.reading_again import reason
 from weather_scnn.data.writing import Record
-from weather_scnn.errors import UserError
+from weather_scnn.errors import UserError, place_fault
 from weather_scnn.progress import progress_bar
 
 # Beam knows every runner but this by its short name.
@@ -206,7 +205,7 @@ def run_pieces(
                 _run_beam(work, missing, beam_options, watch)
             bar.update(task, completed=len(pieces))
         except Exception as error:
-            raise explained(_FAILURES.get(job, error), record.path) from error
+            raise explained(_FAILURES.get(job, error), record.output) from error
         finally:
             _LISTENERS.pop(job, None)
             _FAILURES.pop(job, None)
@@ -259,10 +258,13 @@ def explained(error: BaseException, where: str) -> UserError:
     if found:
         what, _, remedy = re.sub(r"\s*\[while running.*$", "", found[-1]).rpartition("; ")
         return UserError(what or remedy, remedy=remedy)
-    full = (isinstance(error, OSError) and error.errno == errno.ENOSPC) or "No space left" in str(error)
-    remedy = "free some space" if full else "mend that part of the source or the store"
+    fault = place_fault(error, where)
+    if fault is not None:
+        return UserError(
+            f"stopped: {fault.what}", where=fault.where, remedy=f"{fault.remedy}: finished pieces are kept"
+        )
     return UserError(
         f"stopped: {reason(error)[:300]}",
         where=where,
-        remedy=f"{remedy}, then repeat the command: finished pieces are kept",
+        remedy="mend that part of the source or the store, then repeat the command: finished pieces are kept",
     )

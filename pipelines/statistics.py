@@ -17,10 +17,13 @@ from pipelines.moments import Moments
 from pipelines.planning import BASE_BYTES, DEFAULT_MEMORY, Estimate, in_words, parse_bytes
 from weather_scnn.data.derived_maps import open_derived_maps
 from weather_scnn.data.direct import MapReader
+from weather_scnn.data.durations import parse_duration
+from weather_scnn.data.marks import Kind
 from weather_scnn.data.opening import missing_lines
+from weather_scnn.data.outputs import check_output
 from weather_scnn.data.reading_again import period, read_again
 from weather_scnn.data.statistics import STATISTICS
-from weather_scnn.data.writing import Record, begin_record, provenance, refuse_to_overwrite, write_netcdf
+from weather_scnn.data.writing import Record, begin_record, provenance, write_netcdf
 from weather_scnn.errors import UserError
 from weather_scnn.sphere.grid import latitude_weights
 
@@ -118,7 +121,7 @@ def _work(piece: Piece, *, job: str, request: Request, record: Record) -> None:
                 piece.key, _packed(Moments.of(reader.read(piece.name, None, levels), weights, (-2, -1)), None)
             )
             return
-        partner = partners(dataset["time"].values, pd.Timedelta(request.step).to_timedelta64())
+        partner = partners(dataset["time"].values, parse_duration(request.step))
         earlier = np.full(partner.size, -1)
         starts = np.arange(piece.start, piece.stop)
         starts = starts[partner[starts] >= 0]
@@ -187,7 +190,7 @@ def _plan(reader: MapReader, request: Request, max_memory: int) -> tuple[dict[st
             pieces[piece.key] = piece
             continue
         times = array.sizes["time"]
-        partner = partners(dataset["time"].values, pd.Timedelta(request.step).to_timedelta64())
+        partner = partners(dataset["time"].values, parse_duration(request.step))
         lag = int((partner - np.arange(times))[partner >= 0].max())
         chunk, chunk_levels = min(chunks["time"], times), chunks.get("level", 1)
         working = _COPIES * 8 * max(_VALUES_AT_ONCE, points)
@@ -276,12 +279,7 @@ def _columns(moments: Moments | None) -> dict[str, np.ndarray]:
 
 def _check_step(times: np.ndarray, step: str, path: str) -> None:
     """Refuses a step that the data's spacing does not divide, or that no two times are apart."""
-    try:
-        wanted = pd.Timedelta(step).to_timedelta64()
-    except ValueError:
-        raise UserError(f"the step {step!r} is not a duration", remedy="write it as 6h or 1d") from None
-    if wanted <= np.timedelta64(0, "s"):
-        raise UserError(f"the step {step!r} is not positive", remedy="give a duration such as 6h")
+    wanted = parse_duration(step, "the step", likely=("h",))
     if times.size < 2:
         raise UserError(
             "the period holds a single time, so it has no increments", where=path, remedy="give a longer period"
@@ -330,7 +328,8 @@ def compute_statistics(
     Raises:
         UserError: the output exists, the period holds no data, or the step does not fit the data or the memory.
     """
-    refuse_to_overwrite(output, overwrite=overwrite)
+    check_output(output, Kind.FILE, sources={"--input": input}, overwrite=overwrite)
+    parse_duration(step, "the step", likely=("h",))
     running.check_options(beam_options or [])
     request = Request(str(input), time, None if variables is None else tuple(variables), step)
     job = running.new_job()
@@ -385,7 +384,7 @@ def compute_statistics(
                 times=int(times.size),
             )
         )
-        write_netcdf(table, output, overwrite=True)
+        write_netcdf(table, output, overwrite=overwrite)
         record.clear()
     finally:
         _opened.forget()

@@ -29,11 +29,13 @@ from weather_scnn.command_options import (
     StorageOptions,
     Variables,
     Workdir,
+    expand,
     fractions,
     names,
     pressure_levels,
 )
 from weather_scnn.errors import UserError
+from weather_scnn.plain_text import speak_plainly
 from weather_scnn.version import __version__
 
 app = typer.Typer(
@@ -54,6 +56,7 @@ def simulate(
     overwrite: Overwrite = False,
 ) -> None:
     """Makes an idealised nature run, so that everything can be tried with no download."""
+    _check(output, "STORE", overwrite=overwrite)
     from pipelines import nature_run
     from weather_scnn.sphere import Grid
 
@@ -71,6 +74,7 @@ def check(
     storage_option: StorageOptions = None,
 ) -> None:
     """Tells what is in a store and what is wrong with it; exit status 1 if it is unusable."""
+    _require(input)
     from weather_scnn.data.checking import check_store
 
     report = check_store(
@@ -118,6 +122,8 @@ def regrid(
     beam_options: BeamOptions = None,
 ) -> None:
     """Brings a source onto another grid, in the canonical layout."""
+    _check(output, "STORE", overwrite=overwrite, input=input)
+    _duration(step, "the step", "h")
     from pipelines.regrid import regrid as job
     from weather_scnn.sphere import Grid
 
@@ -144,6 +150,8 @@ def stats(
     beam_options: BeamOptions = None,
 ) -> None:
     """Computes means and standard deviations of states and increments over the training period."""
+    _check(output, "FILE", overwrite=overwrite, input=input)
+    _duration(step, "the step", "h")
     from pipelines.statistics import compute_statistics
 
     compute_statistics(
@@ -168,6 +176,7 @@ def climatology(
     beam_options: BeamOptions = None,
 ) -> None:
     """Computes the climatology by calendar day and hour."""
+    _check(output, "STORE", overwrite=overwrite, input=input)
     from pipelines.climatology import compute_climatology
 
     compute_climatology(
@@ -188,6 +197,19 @@ def train(
     ] = False,
 ) -> None:
     """Trains a forecaster, or goes on with a run that was interrupted."""
+    from weather_scnn.data.outputs import check_workdir
+    from weather_scnn.training.configuration import load_config, with_overrides
+    from weather_scnn.training.run_folder import finished_steps, is_trained, run_folder
+
+    settings = with_overrides(load_config(config), set_ or [])
+    if not settings.data.path:
+        raise UserError("no training store is named", remedy="add --set data.path=S.zarr")
+    check_workdir(workdir, {"data.path": settings.data.path, "data.statistics": settings.data.statistics})
+    folder = run_folder(workdir, writable=True)
+    if is_trained(folder, settings):
+        _tell_trained(folder)
+        return
+    _require(settings.data.path, settings.data.statistics)
     if distributed:
         import jax
 
@@ -196,17 +218,11 @@ def train(
         jax.distributed.initialize(
             num_processes=int(count) if count else None, process_id=int(number) if number else None
         )
-    from weather_scnn.training.checkpoints import has_checkpoint, run_folder
-    from weather_scnn.training.configuration import load_config, with_overrides
     from weather_scnn.training.loop import train as run
     from weather_scnn.training.preemption import Stopped
 
-    settings = with_overrides(load_config(config), set_ or [])
-    if not settings.data.path:
-        raise UserError("no training store is named", remedy="add --set data.path=S.zarr")
-    folder = run_folder(workdir, writable=True)
     statistics = settings.data.statistics or str(folder / "statistics.nc")
-    if not (settings.data.statistics or (folder / "statistics.nc").exists() or has_checkpoint(folder)):
+    if not (settings.data.statistics or (folder / "statistics.nc").exists() or finished_steps(folder)):
         if distributed:
             raise UserError(
                 "several processes cannot make the statistics together",
@@ -228,7 +244,12 @@ def train(
     except Stopped as stopped:
         print(stopped, file=sys.stderr)
         raise typer.Exit(stopped.status) from None
-    console.print(f"Trained. Curves: {folder / 'curves.png'}, numbers: {folder / 'metrics.csv'}", soft_wrap=True)
+    _tell_trained(folder)
+
+
+def _tell_trained(folder: os.PathLike) -> None:
+    curves, numbers = (os.path.join(folder, name) for name in ("curves.png", "metrics.csv"))
+    console.print(f"Trained. Curves: {curves}, numbers: {numbers}", soft_wrap=True)
 
 
 @app.command()
@@ -246,9 +267,10 @@ def plan(
 ) -> None:
     """Prints parameters, operations, memory and communication per device, from the compiled program; needs no data."""
     from weather_scnn.training.configuration import load_config, with_overrides
-    from weather_scnn.training.plan import plan as estimate
 
     settings = with_overrides(load_config(config), set_ or [])
+    from weather_scnn.training.plan import plan as estimate
+
     found = estimate(settings, devices=devices, topology=topology, every_stage=every_stage)
     if json_:
         print(json.dumps(dataclasses.asdict(found)))
@@ -280,6 +302,11 @@ def forecast(
     storage_option: StorageOptions = None,
 ) -> None:
     """Forecasts from every initial time, single or as an ensemble, streaming to a store."""
+    _check(output, "STORE", overwrite=overwrite, input=input)
+    _duration(lead, "the lead", "d", "h")
+    from weather_scnn.training.run_folder import require_checkpoints
+
+    require_checkpoints(workdir)
     from weather_scnn.forecasting.forecast import forecast as run
 
     run(
@@ -296,9 +323,9 @@ def score(
             help="Forecast store, PATH or NAME=PATH; repeat it to compare systems on their common init times."
         ),
     ],
-    truth: Annotated[str, typer.Option(help="Store to verify against.")],
+    truth: Annotated[str, typer.Option(callback=expand, help="Store to verify against.")],
     output: Output,
-    climatology: Annotated[str | None, typer.Option(help="Climatology store; needed for ACC.")] = None,
+    climatology: Annotated[str | None, typer.Option(callback=expand, help="Climatology store; needed for ACC.")] = None,
     baselines: Annotated[
         str,
         typer.Option(help="persistence, climatology, weekly-climatology, probabilistic-climatology; by commas."),
@@ -330,6 +357,10 @@ def score(
     beam_options: BeamOptions = None,
 ) -> None:
     """Scores forecasts: RMSE, ACC, bias, MAE and more per variable, level, lead and region."""
+    from eval.systems import named_forecasts
+
+    paths = [path for _, path in named_forecasts(forecast)]
+    _check(output, "FILE", overwrite=overwrite or add, forecast=paths, truth=truth, climatology=climatology)
     from eval.scoring import score as run
     from eval.scoring import summary_table
 
@@ -345,10 +376,10 @@ def score(
 
 @app.command()
 def report(
-    scores: Annotated[str, typer.Option(help="File written by score.")],
+    scores: Annotated[str, typer.Option(callback=expand, help="File written by score.")],
     output: Output,
-    forecast: Annotated[str | None, typer.Option(help="Forecast store, for maps.")] = None,
-    truth: Annotated[str | None, typer.Option(help="Truth store, for maps.")] = None,
+    forecast: Annotated[str | None, typer.Option(callback=expand, help="Forecast store, for maps.")] = None,
+    truth: Annotated[str | None, typer.Option(callback=expand, help="Truth store, for maps.")] = None,
     reference: Annotated[str | None, typer.Option(help="System that skill is measured against.")] = None,
     region: Annotated[
         str | None, typer.Option(help="Region of the curves; the first of the scores if left out.")
@@ -357,6 +388,7 @@ def report(
     storage_option: StorageOptions = None,
 ) -> None:
     """Makes one HTML page of curves, maps and a scorecard that works offline."""
+    _check(output, "REPORT", overwrite=overwrite, scores=scores, forecast=forecast, truth=truth)
     from eval.reporting.report import write_report
 
     path = write_report(
@@ -367,14 +399,15 @@ def report(
 
 @app.command()
 def compare(
-    first: Annotated[str, typer.Argument(help="Scores of the first forecasts.")],
-    second: Annotated[str, typer.Argument(help="Scores of the second, which are held against them.")],
+    first: Annotated[str, typer.Argument(callback=expand, help="Scores of the first forecasts.")],
+    second: Annotated[str, typer.Argument(callback=expand, help="Scores of the second, which are held against them.")],
     metric: Annotated[str, typer.Option(help="Score to compare, such as rmse or acc.")] = "rmse",
     region: Annotated[str | None, typer.Option(help="Region; the first of both if left out.")] = None,
     system: Annotated[str | None, typer.Option(help="System in both, or A,B; the model if left out.")] = None,
     leads: Annotated[str | None, typer.Option(help="Lead times separated by commas, as in 24h,5d.")] = None,
 ) -> None:
     """Prints a scorecard of how the second scores differ from the first, and which differences may be chance."""
+    _require(first, second)
     from eval.compare_scores import compare_scores, comparison_table
 
     found = compare_scores(first, second, metric=metric, region=region, system=system, leads=names(leads))
@@ -383,7 +416,9 @@ def compare(
 
 @app.command()
 def demo(
-    workdir: Annotated[pathlib.Path, typer.Option("--workdir", help="Folder for everything the demo makes.")],
+    workdir: Annotated[
+        pathlib.Path, typer.Option("--workdir", callback=expand, help="Folder for everything the demo makes.")
+    ],
 ) -> None:
     """Runs the whole chain on a small nature run: minutes on two cores, no download.
 
@@ -404,6 +439,29 @@ def demo(
     console.print(f"Report: {workdir / 'report' / 'index.html'}", soft_wrap=True)
 
 
+def _check(output: str, kind: str, *, overwrite: bool, **sources: str | list[str] | None) -> None:
+    """Refuses an output, or a missing input, before what the work needs is loaded; the work looks again."""
+    from weather_scnn.data.marks import Kind
+    from weather_scnn.data.outputs import check_output
+
+    named = {f"--{option}": paths for option, paths in sources.items()}
+    check_output(output, Kind[kind], sources=named, overwrite=overwrite)
+
+
+def _require(*paths: str) -> None:
+    from weather_scnn.data.addresses import require_there
+
+    for path in filter(None, paths):
+        require_there(path)
+
+
+def _duration(text: str | None, what: str, *likely: str) -> None:
+    from weather_scnn.data.durations import parse_duration
+
+    if text is not None:
+        parse_duration(text, what, likely=likely)
+
+
 def _version(value: bool) -> None:
     if value:
         print(f"weather-scnn {__version__}")
@@ -420,6 +478,8 @@ def options(
 
 def main() -> None:
     """Entry point."""
+    for stream in (sys.stdout, sys.stderr):
+        speak_plainly(stream)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # the notices of XLA's C++ side are not for users
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s", stream=sys.stderr)
     # Files of other programs in a Zarr store harm no reading.

@@ -1,6 +1,5 @@
 """How the command line tells errors: one line with what, where and the remedy, and exit status 1."""
 
-import errno
 import logging
 import sys
 from typing import Any
@@ -8,7 +7,7 @@ from typing import Any
 import typer
 import typer.core
 
-from weather_scnn.errors import UserError
+from weather_scnn.errors import UserError, place_fault
 
 
 class Commands(typer.core.TyperGroup):
@@ -35,9 +34,8 @@ def explain(error: BaseException) -> str | None:
         return str(error)
     if isinstance(error, KeyboardInterrupt):
         return "interrupted; repeat the same command to go on from what is finished"
-    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
-        return f"{error.filename or 'output'}: the disk is full; free space and repeat the same command"
-    if isinstance(error, PermissionError):
-        return f"{error.filename}: permission denied; choose another place or change its permissions"
+    fault = place_fault(error)
+    if fault is not None:
+        return str(fault)
     chained = error.__cause__ or error.__context__
     return explain(chained) if chained is not None else None

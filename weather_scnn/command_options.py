@@ -1,7 +1,7 @@
 """Options that several commands share, and how their text is read."""
 
 import pathlib
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -17,8 +17,19 @@ def _set_storage_options(assignments: list[str] | None) -> list[str] | None:
     return assignments
 
 
-Input = Annotated[str, typer.Option("--input", help="Store, file, folder, glob, or address such as gs://….")]
-Output = Annotated[str, typer.Option("--output", help="What to write.")]
+def expand(path: Any) -> Any:
+    """Makes a ~ the home folder, where the shell has not: it leaves --input=~/x alone."""
+    if path is None:
+        return None
+    from weather_scnn.data.addresses import expanded
+
+    return type(path)(expanded(str(path)))
+
+
+Input = Annotated[
+    str, typer.Option("--input", callback=expand, help="Store, file, folder, glob, or address such as gs://….")
+]
+Output = Annotated[str, typer.Option("--output", callback=expand, help="What to write.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the output if it exists.")]
 StorageOptions = Annotated[
     list[str] | None,
@@ -32,9 +43,11 @@ Member = Annotated[int | None, typer.Option("--member", help="Number of the ense
 LevelList = Annotated[str | None, typer.Option("--levels", help="Pressure levels in hPa, separated by commas.")]
 Period = Annotated[str | None, typer.Option("--time", help="Period A:B, inclusive; dates as xarray takes them.")]
 Variables = Annotated[str | None, typer.Option("--variables", help="Names separated by commas.")]
-Workdir = Annotated[str, typer.Option("--workdir", help="Folder of the run; local, or an address such as gs://….")]
+Workdir = Annotated[
+    str, typer.Option("--workdir", callback=expand, help="Folder of the run; local, or an address such as gs://….")
+]
 Assignments = Annotated[list[str] | None, typer.Option("--set", help="Replace a setting: a.b=value; repeatable.")]
-ConfigFile = Annotated[pathlib.Path, typer.Option("--config", help="Python file with get_config().")]
+ConfigFile = Annotated[pathlib.Path, typer.Option("--config", callback=expand, help="Python file with get_config().")]
 NoBeam = Annotated[bool, typer.Option("--no-beam", help="Threads of this process, without Beam.")]
 MaxMemory = Annotated[str, typer.Option("--max-memory", help="Memory that one worker may take.")]
 BeamOptions = Annotated[

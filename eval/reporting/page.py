@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from typing import Literal
 
 from eval.reporting.figure_style import COLOURS, EARLIER_OPACITY, second_dashes, system_dashes, system_variable
+from weather_scnn.data.marks import GENERATOR
 
 _STYLE_SHEET = """
 :root {
@@ -114,7 +115,8 @@ def document(title: str, body: str) -> str:
     return (
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{escape(title)}</title>\n<style>{style_sheet()}</style>\n</head>\n<body>\n<main>\n{body}\n</main>\n"
+        f"{GENERATOR}\n<title>{escape(title)}</title>\n"
+        f"<style>{style_sheet()}</style>\n</head>\n<body>\n<main>\n{body}\n</main>\n"
         "</body>\n</html>\n"
     )
 

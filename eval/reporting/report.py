@@ -1,9 +1,7 @@
 """The report: scores as a scorecard, curves, maps, spectra and histograms on one page that needs no network."""
 
-import os
 import pathlib
 import shutil
-import tempfile
 from collections.abc import Iterator
 
 import numpy as np
@@ -24,7 +22,10 @@ from eval.reporting.score_file import ScoreFile
 from eval.reporting.world_map import Globe
 from eval.score_names import score_name
 from eval.scorecard import format_date, format_lead, headline_fields, values
+from weather_scnn.data.marks import Kind
 from weather_scnn.data.opening import open_dataset
+from weather_scnn.data.outputs import check_output
+from weather_scnn.data.replacing import place_beside, put_in_place, recover, settled_path
 from weather_scnn.errors import UserError
 from weather_scnn.progress import progress_bar
 
@@ -137,22 +138,20 @@ def write_report(
     Raises:
         UserError: the output exists, or is a folder that is not a report; or an input does not fit.
     """
-    target = pathlib.Path(output)
     if forecast is not None and truth is None:
         raise UserError("maps need both the forecast and the truth", remedy="give both --forecast and --truth")
-    if target.exists():
-        if not overwrite:
-            raise UserError("already exists", where=output, remedy="choose another output or add --overwrite")
-        if not target.is_dir() or (any(target.iterdir()) and not (target / "index.html").exists()):
-            raise UserError("exists and is not a report", where=output, remedy="choose another output")
+    sources = {"--scores": scores, "--forecast": forecast, "--truth": truth}
+    check_output(output, Kind.REPORT, sources=sources, overwrite=overwrite)
+    target = settled_path(output)
     file = ScoreFile.open(scores)
     sample = ForecastSample.open(forecast, truth) if forecast is not None and truth is not None else None
     globe = _globe(file, truth)
-    target.absolute().parent.mkdir(parents=True, exist_ok=True)
+    recover(target)
     # Made beside its final place, so that it appears there whole or not at all.
-    with tempfile.TemporaryDirectory(dir=target.absolute().parent, prefix=f".{target.name}.") as temporary:
-        folder = pathlib.Path(temporary) / "report"
-        folder.mkdir()
+    folder = pathlib.Path(place_beside(target))
+    shutil.rmtree(folder, ignore_errors=True)  # of a run that was killed
+    folder.mkdir(parents=True)
+    try:
         bar = progress_bar(rich.progress.MofNCompleteColumn(), "figures", enabled=progress)
         task = bar.add_task("drawing the report", total=None)
         # Checks the choices, so it comes before the bar is seen.
@@ -165,10 +164,10 @@ def write_report(
             text = _page(subject, sample, globe, paths)
             bar.update(task, total=bar.tasks[0].completed)
         (folder / "index.html").write_text(text, encoding="utf-8")
-        if target.exists():
-            os.replace(target, pathlib.Path(temporary) / "replaced")
-        shutil.move(folder, target)
-    return target / "index.html"
+        put_in_place(str(folder), target)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    return pathlib.Path(output) / "index.html"
 
 
 def _figure_count(subject: Subject, sample: ForecastSample | None) -> int:

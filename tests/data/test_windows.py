@@ -1,10 +1,8 @@
 import numpy as np
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from weather_scnn.data.windows import parse_step, window_indices
-from weather_scnn.errors import UserError
+from weather_scnn.data.windows import window_indices
 
 SIX = np.timedelta64(6, "h")
 
@@ -25,12 +23,6 @@ def test_a_time_with_nans_is_in_no_window():
     times = np.datetime64("2001-01-01", "ns") + np.arange(6) * SIX
     usable = np.array([True, True, True, False, True, True])
     assert window_indices(times, step=SIX, length=2, usable=usable).tolist() == [[0, 1], [1, 2], [4, 5]]
-
-
-@pytest.mark.parametrize("text", ["", "six hours", "-6h", "0h"])
-def test_a_step_that_is_none_is_refused(text):
-    with pytest.raises(UserError, match="6h"):
-        parse_step(text)
 
 
 def test_inputs_of_a_direct_forecast_lie_closer_than_its_lead():

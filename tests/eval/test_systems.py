@@ -7,9 +7,10 @@ import pytest
 import xarray as xr
 
 from eval.baselines import iso_weeks, same_dates
-from eval.forecast_reading import ForecastStore, named_forecasts
+from eval.forecast_reading import ForecastStore
 from eval.regions import REGIONS
 from eval.scoring import open_scores, score
+from eval.systems import named_forecasts
 from pipelines.regridding import regrid_array
 from pipelines.regridding_weights import make_weights
 from weather_scnn.errors import UserError

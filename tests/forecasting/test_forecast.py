@@ -58,6 +58,27 @@ def test_what_does_not_fit_is_refused(run, small_store, tmp_path):
     assert not (tmp_path / "f.zarr").exists()
 
 
+def test_numbers_and_outputs_that_cannot_be_are_refused(run, small_store, tmp_path):
+    def fails(message, output="f.zarr", **options):
+        given = {"init": "2001-01-03", "lead": "12h", "progress": False, **options}
+        with pytest.raises(UserError, match=message):
+            forecast(run, small_store, output if output.startswith("/") else str(tmp_path / output), **given)
+
+    fails("a batch of 0", batch_size=0)
+    fails("a batch of -1", batch_size=-1)
+    fails("seed -1 is negative", seed=-1)
+    fails("cannot be 0 members", members=0)
+    fails("holds 2 checkpoints, not 0", checkpoints="last:0")
+    fails("10 has no unit; write it as 10d or 10h", lead="10")
+    fails("0h' is not a positive", lead="0h")
+    fails("6 has no unit; write it as 6h", init="2001-01-03:2001-01-04:6")
+    fails("end it in .zarr", output="f.nc")
+    fails("the output is the --input", output=small_store, overwrite=True)
+    fails("the output lies in the --input", output=f"{small_store}/f.zarr")
+    fails("the output is the --workdir", output=f"{run}/", overwrite=True)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_initial_times():
     times = np.datetime64("2001-01-01", "ns") + np.arange(8) * np.timedelta64(6, "h")
     assert split_init("2001-01-01:2001-01-02:12h") == ("2001-01-01:2001-01-02", np.timedelta64(12, "h"))

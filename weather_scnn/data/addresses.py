@@ -5,8 +5,11 @@ included. `weather-scnn … --storage-option token=anon` sets them for one comma
 for all, workers of a job included: FSSPEC_GS='{"token": "anon"}' or FSSPEC_GS_REQUESTER_PAYS=my-project.
 """
 
+import difflib
 import json
 import os
+import pathlib
+import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -20,6 +23,8 @@ from weather_scnn.errors import NothingThere, UserError
 os.environ.setdefault("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")
 
 ZARR_MARKS = ("zarr.json", ".zmetadata", ".zgroup")
+NETCDF_ENDINGS = (".nc", ".nc4", ".cdf", ".netcdf", ".h5", ".hdf5")
+GRIB_ENDINGS = (".grib", ".grib1", ".grib2", ".grb", ".grb1", ".grb2", ".gb2", ".gb")
 GLOB_MARKS = "*?["
 _CLOUDS = ("gs", "gcs", "s3", "s3a", "az", "abfs", "abfss")
 
@@ -27,6 +32,52 @@ _CLOUDS = ("gs", "gcs", "s3", "s3a", "az", "abfs", "abfss")
 def is_remote(path: str) -> bool:
     """Whether a path is an fsspec address."""
     return "://" in path or "::" in path
+
+
+def expanded(path: str) -> str:
+    """A path whose ~ is the home folder: a shell leaves it alone after an equals sign."""
+    return path if is_remote(path) else os.path.expanduser(path)
+
+
+def located(path: str) -> tuple[fsspec.AbstractFileSystem, str]:
+    """The file system and the path in it. Listings are fetched anew: Zarr writes through an instance of its own."""
+    filesystem, root = fsspec.core.url_to_fs(str(path))
+    filesystem.invalidate_cache()
+    return filesystem, root
+
+
+def is_glob(path: str) -> bool:
+    """Whether a path is a pattern; a file that has such a name goes before."""
+    return any(mark in path for mark in GLOB_MARKS) and (is_remote(path) or not os.path.exists(path))
+
+
+_NETCDF_IN_PATH = re.compile(r"(?P<file>.+\.(?:nc4?|cdf|netcdf|h5|hdf5))(?:/|#)(?P<group>[^#]+)", re.IGNORECASE)
+
+
+def file_and_group(path: str) -> tuple[str, str | None]:
+    """The file and the group in it that PATH/GROUP or PATH#GROUP names; the group is None where a file is named."""
+    match = _NETCDF_IN_PATH.fullmatch(path.rstrip("/"))
+    in_folder = match is not None and match["group"].lower().endswith(
+        (".nc", ".nc4", ".cdf", ".netcdf", ".h5", ".hdf5")
+    )
+    if match is None or in_folder or pathlib.Path(path).exists() or pathlib.Path(match["file"]).is_dir():
+        return path, None
+    return match["file"], match["group"].strip("/") or None
+
+
+def require_there(path: str) -> None:
+    """Refuses a local path where nothing is, before what reads it is even loaded.
+
+    Raises:
+        UserError: there is nothing; the nearest name is told.
+    """
+    if is_remote(path) or is_glob(path) or os.path.exists(file_and_group(path)[0]):
+        return
+    target = pathlib.Path(path)
+    siblings = os.listdir(target.parent) if target.parent.is_dir() else []
+    close = difflib.get_close_matches(target.name, siblings, n=1)
+    remedy = f"did you mean {target.parent / close[0]}?" if close else "check the path"
+    raise NothingThere("there is no such file or folder", where=path, remedy=remedy)
 
 
 def set_storage_options(assignments: Iterable[str]) -> None:
@@ -88,7 +139,7 @@ def list_remote(path: str, endings: tuple[str, ...]) -> tuple[str, list[str]]:
     Raises:
         UserError: nothing is there, or it cannot be reached.
     """
-    is_glob = any(mark in path for mark in GLOB_MARKS)
+    pattern = is_glob(path)
     if "::" in path:
         # A chain such as zip::https://… has no single file system to list.
         return ("files", [path]) if path.lower().endswith(endings) else ("zarr", [path.rstrip("/")])
@@ -99,7 +150,7 @@ def list_remote(path: str, endings: tuple[str, ...]) -> tuple[str, list[str]]:
         def is_zarr(name: str) -> bool:
             return any(filesystem.exists(f"{name}/{mark}") for mark in ZARR_MARKS)
 
-        if is_glob:
+        if pattern:
             names = filesystem.glob(root)
             if not names:
                 raise NothingThere(

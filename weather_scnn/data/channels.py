@@ -2,9 +2,12 @@
 
 import dataclasses
 
+from weather_scnn.data.addresses import expanded
 from weather_scnn.data.catalogue import WIND_PAIRS
+from weather_scnn.data.durations import parse_duration
 from weather_scnn.data.level_numbers import Level, level_number
 from weather_scnn.errors import UserError
+from weather_scnn.setting_limits import at_least
 
 #: Static inputs that need no data.
 COORDINATES = ("sin_latitude", "sin_longitude", "cos_longitude")
@@ -63,6 +66,17 @@ class DataConfig:
     shuffle_windows: int = 0
     prefetch: int = 4
     readers: int = 2
+
+    def __post_init__(self) -> None:
+        for name in ("path", "statistics"):
+            object.__setattr__(self, name, expanded(getattr(self, name)))
+        parse_duration(self.step, "data.step", likely=("h",))
+        if self.input_step:
+            parse_duration(self.input_step, "data.input_step", likely=("h",))
+        if self.forcing_times not in (1, 2):
+            raise UserError(f"data.forcing_times is {self.forcing_times}", remedy="set it to 1 or 2")
+        limits = {"input_steps": 1, "readers": 1, "prefetch": 1, "cache_gigabytes": 0, "shuffle_windows": 0}
+        at_least("data", self, limits)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -12,9 +12,9 @@ import xarray as xr
 from weather_scnn.data.canonical import take
 from weather_scnn.data.catalogue import lookup
 from weather_scnn.data.derived import MADE, Recipe, canonical_name, derive, recipe
+from weather_scnn.data.durations import parse_duration
 from weather_scnn.data.opening import held_names, open_with_notes, parse_period
 from weather_scnn.data.sources import find_source, open_raw
-from weather_scnn.data.windows import parse_step
 from weather_scnn.errors import UserError
 
 
@@ -26,7 +26,7 @@ def at_step(dataset: xr.Dataset, step: str) -> xr.Dataset:
     """
     if "time" not in dataset.dims:
         return dataset
-    stride = parse_step(step).astype("timedelta64[ns]").astype(np.int64)
+    stride = parse_duration(step, "the step", likely=("h",)).astype(np.int64)
     times = dataset["time"].values.astype("datetime64[ns]")
     chosen = np.flatnonzero(times.astype(np.int64) % stride == 0)
     if len(chosen) == 0:

@@ -1,7 +1,5 @@
 """Stores that keep their fields in groups, and stores of points in a row: what they are, and what can be given."""
 
-import pathlib
-import re
 from typing import Any
 
 import xarray as xr
@@ -10,20 +8,8 @@ from xarray.backends import ZarrStore
 
 from weather_scnn.errors import UserError
 
-_NETCDF_IN_PATH = re.compile(r"(?P<file>.+\.(?:nc4?|cdf|netcdf|h5|hdf5))(?:/|#)(?P<group>[^#]+)", re.IGNORECASE)
 _LISTED = 12
 _ANEMOI = {"data", "dates", "latitudes", "longitudes"}
-
-
-def file_and_group(path: str) -> tuple[str, str | None]:
-    """The file and the group in it that PATH/GROUP or PATH#GROUP names; the group is None where a file is named."""
-    match = _NETCDF_IN_PATH.fullmatch(path.rstrip("/"))
-    in_folder = match is not None and match["group"].lower().endswith(
-        (".nc", ".nc4", ".cdf", ".netcdf", ".h5", ".hdf5")
-    )
-    if match is None or in_folder or pathlib.Path(path).exists() or pathlib.Path(match["file"]).is_dir():
-        return path, None
-    return match["file"], match["group"].strip("/") or None
 
 
 def open_group(path: str, group: str | None, **options: Any) -> xr.Dataset:

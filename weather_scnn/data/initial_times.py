@@ -6,19 +6,43 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
+from weather_scnn.data.durations import parse_duration
 from weather_scnn.data.opening import parse_period
-from weather_scnn.data.windows import parse_step
 from weather_scnn.errors import UserError
 
-_DURATION = re.compile(r"\d+(\.\d+)?\s*(min|[hHdD]|days?|hours?)")
+# Of FIRST:LAST the last time alone has minutes, which may as well be a step without its unit.
+_MINUTES_OR_STEP = re.compile(r"\s*\d{4}-\d\d-\d\d([T ]\d\d)?\s*:\s*\d{4}-\d\d-\d\d[T ]\d\d:(?P<number>\d\d)\s*")
 
 
 def split_init(text: str) -> tuple[str, np.timedelta64 | None]:
-    """Splits FIRST:LAST[:STEP] into the period and the step."""
-    head, colon, tail = text.rpartition(":")
-    if colon and _DURATION.fullmatch(tail.strip()):
-        return head, parse_step(tail.strip())
+    """Splits FIRST:LAST[:STEP] into the period and the step.
+
+    Raises:
+        UserError: it reads neither as a period nor as a period and a duration.
+    """
+    unclear = _MINUTES_OR_STEP.fullmatch(text)
+    if unclear and int(unclear["number"]):
+        raise UserError(
+            f"{unclear['number']} at the end of {text} may be minutes or a step without a unit",
+            remedy=f"write the step as {int(unclear['number'])}h, or minutes in both times, as in T00:00",
+        )
+    head, _, tail = text.rpartition(":")
+    try:
+        parse_period(text)
+    except UserError:
+        if not _is_period(head):
+            raise
+        return head, parse_duration(tail, "the step of initial times", likely=("h",))
     return text, None
+
+
+def _is_period(text: str) -> bool:
+    """Whether it reads as FIRST:LAST, of which one may be left out."""
+    try:
+        parse_period(text)
+    except UserError:
+        return False
+    return True
 
 
 def initial_times(times: np.ndarray, text: str, *, where: str = "") -> np.ndarray:

@@ -18,10 +18,10 @@ from weather_scnn.data.fields import TOTAL, UNSAID, named_fields, one_variant, r
 from weather_scnn.data.grib import RUNNING
 from weather_scnn.data.joining import assembled, joined, unique_times
 from weather_scnn.data.level_names import gathered_levels, level_of_attributes, level_of_path
+from weather_scnn.data.marks import REQUEST, STATUS
 from weather_scnn.data.notes import Adjustment, Notes, logger, note, said_before
 from weather_scnn.data.running_totals import RunningTotal, declared, decumulated, told_by_pattern
 from weather_scnn.data.sources import find_source, open_raw
-from weather_scnn.data.writing import REQUEST, STATUS
 from weather_scnn.errors import UserError
 
 _DATE = r"\d{4}(?:-\d{2}(?:-\d{2}(?:[T ]\d{2}(?::\d{2}(?::\d{2})?)?)?)?)?"

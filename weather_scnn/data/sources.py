@@ -1,7 +1,6 @@
 """Finding the files of a source and opening them lazily, as they are."""
 
 import dataclasses
-import difflib
 import glob
 import os
 import pathlib
@@ -11,15 +10,24 @@ import numpy as np
 import rich.progress
 import xarray as xr
 
-from weather_scnn.data.addresses import GLOB_MARKS, ZARR_MARKS, fetched, is_remote, list_remote, unreachable
+from weather_scnn.data.addresses import (
+    GRIB_ENDINGS,
+    NETCDF_ENDINGS,
+    ZARR_MARKS,
+    fetched,
+    file_and_group,
+    is_glob,
+    is_remote,
+    list_remote,
+    require_there,
+    unreachable,
+)
+from weather_scnn.data.groups import explain_zarr, open_group, open_store, require_fields
+from weather_scnn.data.marks import INCOMPLETE, STATUS
 from weather_scnn.data.missing_values import decoded
-from weather_scnn.data.groups import explain_zarr, file_and_group, open_group, open_store, require_fields
-from weather_scnn.data.writing import INCOMPLETE, STATUS
 from weather_scnn.errors import NothingThere, UserError
 from weather_scnn.progress import progress_bar
 
-_NETCDF_ENDINGS = (".nc", ".nc4", ".cdf", ".netcdf", ".h5", ".hdf5")
-_GRIB_ENDINGS = (".grib", ".grib1", ".grib2", ".grb", ".grb1", ".grb2", ".gb2", ".gb")
 # Opening a netCDF file takes some 5 ms; a bar shows where there are enough to be waited for.
 _FILES_WORTH_A_BAR = 300
 
@@ -57,7 +65,7 @@ def _file_format(path: str) -> Format | None:
         return "grib"
     if start.startswith((b"CDF", b"\x89HDF")):
         return "netcdf"
-    ending = path.lower().endswith(_NETCDF_ENDINGS + _GRIB_ENDINGS)
+    ending = path.lower().endswith(NETCDF_ENDINGS + GRIB_ENDINGS)
     if start.startswith(b"PK"):
         # What the CDS delivers where a request mixes instantaneous and accumulated fields, whatever its ending.
         raise UserError("is a zip archive", where=path, remedy="unzip it and give the folder of the files in it")
@@ -67,9 +75,9 @@ def _file_format(path: str) -> Format | None:
         raise UserError("is empty", where=path, remedy="the download failed: fetch it again")
     if ending and start.lstrip()[:1] in (b"<", b"{"):
         raise UserError("holds text, not data", where=path, remedy="the download failed: read it for the reason")
-    if path.lower().endswith(_GRIB_ENDINGS):
+    if path.lower().endswith(GRIB_ENDINGS):
         return "grib"
-    return "netcdf" if path.lower().endswith(_NETCDF_ENDINGS) else None
+    return "netcdf" if path.lower().endswith(NETCDF_ENDINGS) else None
 
 
 def _format_of(path: str) -> Format | None:
@@ -78,26 +86,17 @@ def _format_of(path: str) -> Format | None:
     return _file_format(file_and_group(path)[0])
 
 
-def _missing(path: str) -> NothingThere:
-    target = pathlib.Path(path)
-    siblings = os.listdir(target.parent) if target.parent.is_dir() else []
-    close = difflib.get_close_matches(target.name, siblings, n=1)
-    remedy = f"did you mean {target.parent / close[0]}?" if close else "check the path"
-    return NothingThere("there is no such file or folder", where=path, remedy=remedy)
-
-
 def _local_names(path: str) -> list[str]:
     """Files or stores that a local path, folder or glob names."""
-    if any(mark in path for mark in GLOB_MARKS) and not os.path.exists(path):
+    if is_glob(path):
         names = sorted(glob.glob(path, recursive=True))
         if not names:
             raise NothingThere("no file matches", where=path, remedy="check the pattern, and quote it for the shell")
         return names
-    if not os.path.exists(file_and_group(path)[0]):
-        raise _missing(path)
+    require_there(path)
     folder = pathlib.Path(path)
     if folder.is_dir() and not _is_zarr(folder):
-        endings = _NETCDF_ENDINGS + _GRIB_ENDINGS
+        endings = NETCDF_ENDINGS + GRIB_ENDINGS
         names = sorted(
             str(each) for each in folder.rglob("*") if each.is_file() and each.name.lower().endswith(endings)
         )
@@ -118,7 +117,7 @@ def find_source(path: str) -> Source:
     path = str(path)
     if is_remote(path):
         file, group = file_and_group(path)
-        kind, addresses = list_remote(file, _NETCDF_ENDINGS + _GRIB_ENDINGS)
+        kind, addresses = list_remote(file, NETCDF_ENDINGS + GRIB_ENDINGS)
         if kind == "zarr":
             return Source("zarr", tuple(addresses))
         names = [f"{name}/{group}" if group else name for name in fetched(addresses)]

@@ -1,26 +1,6 @@
 """Windows of consecutive states, built from timestamps: an index says nothing about a gap."""
 
-import re
-
 import numpy as np
-import pandas as pd
-
-from weather_scnn.errors import UserError
-
-
-def parse_step(text: str) -> np.timedelta64:
-    """A positive duration such as 6h or 10d.
-
-    Raises:
-        UserError: the text is not a duration, or not positive.
-    """
-    try:
-        value = pd.Timedelta(re.sub(r"(?<=\d)\s*d(?![a-z])", "D", text))  # pandas gives up the small letter for days
-    except ValueError as error:
-        raise UserError(f"{text!r} is not a duration", remedy="write it as 6h or 10d") from error
-    if pd.isna(value) or value <= pd.Timedelta(0):
-        raise UserError(f"the duration {text!r} is not positive", remedy="write it as 6h or 10d")
-    return value.to_timedelta64().astype("timedelta64[ns]")
 
 
 def window_indices(

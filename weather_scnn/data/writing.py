@@ -4,12 +4,11 @@ A store is begun from a template, filled in pieces, each recorded once it is on 
 finished its root attribute `status` says "incomplete", which the door for data refuses to read.
 """
 
+import contextlib
 import dataclasses
 import datetime
 import json
 import os
-import pathlib
-import tempfile
 import warnings
 from collections.abc import Mapping
 from typing import Any
@@ -19,25 +18,35 @@ import xarray as xr
 import zarr
 from fsspec.implementations.local import LocalFileSystem
 
+from weather_scnn.data.addresses import located
+from weather_scnn.data.marks import (
+    COMPLETE,
+    CREATED_BY,
+    INCOMPLETE,
+    MADE_BY,
+    REQUEST,
+    STATUS,
+    Kind,
+    refuse_foreign,
+    store_attributes,
+)
+from weather_scnn.data.outputs import refuse_to_overwrite, refuse_unwritable
+from weather_scnn.data.replacing import place_beside, put_in_place, recover, settled_path
+from weather_scnn.data.whole_files import UNFINISHED, whole_file
 from weather_scnn.errors import UserError
-from weather_scnn.version import __version__
 
-STATUS, REQUEST = "status", "request"
-INCOMPLETE, COMPLETE = "incomplete", "complete"
 # Beside the store, not in it: Zarr warns about every foreign name it meets inside a group.
-_PROGRESS, _SCRATCH = ".progress", ".scratch"
-_UNFINISHED = ".part"
+_PROGRESS = ".progress"
+_SCRATCH = "scratch"
 
 
-def _located(path: str) -> tuple[fsspec.AbstractFileSystem, str]:
-    """The file system and the path in it. Listings are fetched anew: Zarr writes through an instance of its own."""
-    filesystem, root = fsspec.core.url_to_fs(str(path))
-    filesystem.invalidate_cache()
-    return filesystem, root
+def _exists(path: str) -> bool:
+    filesystem, root = located(path)
+    return filesystem.exists(root)
 
 
 def _remove(path: str) -> None:
-    filesystem, root = _located(path)
+    filesystem, root = located(path)
     if filesystem.exists(root):
         filesystem.rm(root, recursive=True)
         filesystem.invalidate_cache()
@@ -53,7 +62,7 @@ def provenance(*, source: str, formula: str = "", **details: Any) -> dict[str, A
     """
     attributes: dict[str, Any] = {
         "source": source,
-        "created_by": f"weather-scnn {__version__}",
+        CREATED_BY: MADE_BY,
         "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     }
     if formula:
@@ -65,89 +74,126 @@ def provenance(*, source: str, formula: str = "", **details: Any) -> dict[str, A
 
 @dataclasses.dataclass(frozen=True)
 class Record:
-    """Which pieces of an output are done: a file a piece in a folder beside it, so that any number of workers can add.
+    """Which pieces of an output are done: small files in a folder beside it, so that any number of workers can add.
 
     Attributes:
-        path: of the output, local or an fsspec address.
+        path: of what is being written, local or an fsspec address.
         done: keys of the pieces that an earlier, interrupted run has finished.
     """
 
     path: str
     done: frozenset[str] = frozenset()
 
+    @property
+    def output(self) -> str:
+        """Where the output will lie, as messages call it."""
+        return self.path
+
     def mark_done(self, key: str, result: bytes = b"done") -> None:
         """Records that the piece `key` is finished, with its result where that is small; call it last."""
         filesystem, root = fsspec.core.url_to_fs(self.path + _PROGRESS)
         if isinstance(filesystem, LocalFileSystem):
-            # Renamed into place: a file cut short by a kill must not count.
             os.makedirs(root, exist_ok=True)
-            handle, temporary = tempfile.mkstemp(dir=root, prefix=_UNFINISHED)
-            with os.fdopen(handle, "wb") as file:
-                file.write(result)
-            os.replace(temporary, os.path.join(root, key))
+            # A file cut short by a kill must not count.
+            with whole_file(os.path.join(root, key)) as part:
+                part.write_bytes(result)
         else:
             filesystem.pipe_file(f"{root}/{key}", result)
 
     def read(self, key: str) -> bytes:
         """The result of a finished piece."""
-        filesystem, root = _located(self.path + _PROGRESS)
+        filesystem, root = located(self.path + _PROGRESS)
         return filesystem.cat_file(f"{root}/{key}")
 
     def finished(self) -> frozenset[str]:
         """Keys of the pieces that are done by now."""
-        filesystem, root = _located(self.path + _PROGRESS)
+        filesystem, root = located(self.path + _PROGRESS)
         names = filesystem.ls(root, detail=False) if filesystem.exists(root) else []
         keys = (name.rstrip("/").rsplit("/", 1)[-1] for name in names)
-        return frozenset(key for key in keys if key != REQUEST and not key.startswith(_UNFINISHED))
+        return frozenset(key for key in keys if key not in (REQUEST, _SCRATCH) and not key.endswith(UNFINISHED))
+
+    @property
+    def scratch(self) -> str:
+        """A folder for restart files; it goes with the record."""
+        path = f"{self.path}{_PROGRESS}/{_SCRATCH}"
+        filesystem, root = fsspec.core.url_to_fs(path)
+        filesystem.makedirs(root, exist_ok=True)
+        return path
+
+    def begin(self, request: str) -> None:
+        """Starts the record of a request.
+
+        Raises:
+            UserError: a folder of its name is there that is no record.
+        """
+        self.refuse_stranger()
+        self.clear()
+        self.mark_done(REQUEST, request.encode())
 
     def clear(self) -> None:
-        """Removes the record and the scratch folder."""
+        """Removes the record."""
         _remove(self.path + _PROGRESS)
-        _remove(self.path + _SCRATCH)
+
+    def refuse_stranger(self) -> None:
+        """Raises UserError if what has the record's name is none: each holds the request that it is of."""
+        filesystem, root = located(self.path + _PROGRESS)
+        if not filesystem.exists(root) or filesystem.exists(f"{root}/{REQUEST}"):
+            return
+        if filesystem.isdir(root) and not filesystem.ls(root, detail=False):
+            return
+        # Earlier versions wrote no request into the record of a store, but into the unfinished store.
+        if (store_attributes(self.path) or {}).get(STATUS) != INCOMPLETE:
+            raise UserError(
+                "is in the way: a record of finished pieces is kept under this name",
+                where=self.path + _PROGRESS,
+                remedy="move it away, or choose another output",
+            )
 
 
 def begin_record(path: str, *, request: Mapping[str, Any]) -> Record:
     """The record of an output that appears only when whole, such as a netCDF file; goes on from the same request's."""
-    wanted = json.dumps(dict(request), sort_keys=True, default=str).encode()
+    wanted = json.dumps(dict(request), sort_keys=True, default=str)
     record = Record(str(path))
     try:
-        same = record.read(REQUEST) == wanted
-    except FileNotFoundError:
+        same = record.read(REQUEST) == wanted.encode()
+    except (FileNotFoundError, NotADirectoryError):
         same = False
     if same:
         return Record(record.path, record.finished())
-    record.clear()
-    record.mark_done(REQUEST, wanted)
+    record.begin(wanted)
     return record
 
 
 @dataclasses.dataclass(frozen=True)
 class StoreInProgress(Record):
-    """A Zarr store being filled, and the record of its pieces."""
+    """A Zarr store being filled, and the record of its pieces.
+
+    Attributes:
+        replaces: the older store that this one, made beside it, takes the place of when it is finished; empty for none.
+    """
+
+    replaces: str = ""
 
     @property
-    def scratch(self) -> str:
-        """A folder beside the store for restart files; removed when the store is finished."""
-        filesystem, root = fsspec.core.url_to_fs(self.path + _SCRATCH)
-        filesystem.makedirs(root, exist_ok=True)
-        return self.path + _SCRATCH
+    def output(self) -> str:
+        """Where the store will lie when it is finished."""
+        return self.replaces or self.path
 
     def finish(self) -> None:
-        """Declares the store whole and removes the record of its pieces."""
+        """Declares the store whole, puts it in its place and removes the record of its pieces."""
         group = zarr.open_group(self.path, mode="r+", use_consolidated=False)
         group.attrs.update({STATUS: COMPLETE})
         with warnings.catch_warnings():
             # Consolidated metadata of format 3 is not yet in its specification; every reader we know of takes it.
             warnings.filterwarnings("ignore", category=zarr.errors.ZarrUserWarning)
             zarr.consolidate_metadata(self.path)
+        if self.replaces:
+            put_in_place(self.path, self.replaces)
+            with contextlib.suppress(UserError):  # what is not ours stays
+                older = Record(self.replaces)
+                older.refuse_stranger()
+                older.clear()
         self.clear()
-
-
-def refuse_to_overwrite(path: str, *, overwrite: bool) -> None:
-    """Raises UserError if something stands at `path` and `overwrite` is false; call it before long work begins."""
-    filesystem, root = _located(path)
-    if not overwrite and filesystem.exists(root):
-        raise UserError("already exists", where=str(path), remedy="choose another output or add --overwrite")
 
 
 def begin_store(
@@ -161,12 +207,16 @@ def begin_store(
 ) -> StoreInProgress:
     """Writes the metadata and coordinates of a store whose data variables are filled afterwards.
 
+    A store that replaces another is made beside it, under a hidden name, and swapped in when it is finished: until then,
+    and for good if the run fails, the older one stays. The same request goes on with an unfinished store, be it in its
+    place or beside.
+
     Args:
         path: local path or fsspec address of the Zarr store.
         template: dataset of the final shape; data variables are lazy (dask) and not computed. Variables that are
             not lazy are written at once.
         request: what was asked for, in JSON terms. An unfinished store of the same request is continued.
-        overwrite: whether to replace whatever stands at `path`.
+        overwrite: whether to replace an older store of this program at `path`.
         encoding: Zarr encoding a variable, such as chunks.
         zarr_format: 2 or 3.
 
@@ -176,35 +226,45 @@ def begin_store(
     Raises:
         UserError: the store exists and is complete, belongs to another request, or is not one of ours.
     """
-    path = str(path).rstrip("/")
+    path = settled_path(path)
     wanted = json.dumps(dict(request), sort_keys=True, default=str)
-    filesystem, root = _located(path)
-    if filesystem.exists(root) and not overwrite:
-        try:
-            attributes = dict(zarr.open_group(path, mode="r", use_consolidated=False).attrs)
-        except (OSError, ValueError, KeyError):
-            attributes = {}
-        if attributes.get(STATUS) != INCOMPLETE:
-            raise UserError("already exists", where=path, remedy="choose another output or add --overwrite")
-        if attributes.get(REQUEST) != wanted:
-            raise UserError(
-                "holds the unfinished output of a command with other options",
-                where=path,
-                remedy="repeat that command to finish it, or add --overwrite",
-            )
+    recover(path)
+    beside = place_beside(path)
+    held = _exists(path)
+    refuse_to_overwrite(path, Kind.STORE, overwrite=overwrite)
+    if _request_of(beside) == wanted:
+        return StoreInProgress(beside, StoreInProgress(beside).finished(), path)
+    attributes = store_attributes(path) or {}
+    if attributes.get(STATUS) == INCOMPLETE and attributes.get(REQUEST) == wanted:
         return StoreInProgress(path, StoreInProgress(path).finished())
-    for leftover in (path + _PROGRESS, path + _SCRATCH, path):
-        _remove(leftover)
-    template = template.assign_attrs({STATUS: INCOMPLETE, REQUEST: wanted})
+    if held and not overwrite:
+        raise UserError(
+            "holds the unfinished output of a command with other options",
+            where=path,
+            remedy="repeat that command to finish it, or add --overwrite",
+        )
+    if _exists(beside):
+        refuse_foreign(beside, Kind.STORE)
+        _remove(beside)
+        Record(beside).clear()
+    store = StoreInProgress(beside, replaces=path) if held else StoreInProgress(path)
+    refuse_unwritable(store.path)
+    store.begin(wanted)
+    template = template.assign_attrs({CREATED_BY: MADE_BY, STATUS: INCOMPLETE, REQUEST: wanted})
     template.to_zarr(
-        path,
+        store.path,
         mode="w",
         compute=False,
         encoding=dict(encoding or {}),
         zarr_format=zarr_format,
         consolidated=False,
     )
-    return StoreInProgress(path)
+    return store
+
+
+def _request_of(path: str) -> str | None:
+    """The request of a store that this program has begun; None where there is none."""
+    return (store_attributes(path) or {}).get(REQUEST)
 
 
 def write_netcdf(dataset: xr.Dataset, path: str, *, overwrite: bool = False, group: str | None = None) -> None:
@@ -213,34 +273,19 @@ def write_netcdf(dataset: xr.Dataset, path: str, *, overwrite: bool = False, gro
     Args:
         dataset: what to write; must fit in memory.
         path: local path or fsspec address.
-        overwrite: whether to replace a file of that name.
+        overwrite: whether to replace a file of that name that this program has made.
         group: netCDF group to write into; other groups of an existing file are lost.
 
     Raises:
-        UserError: the file exists and `overwrite` is false, or its folder does not exist.
+        UserError: the file exists and may not be replaced, its folder does not exist, or the disk is full.
     """
     write_netcdf_groups({group or "/": dataset}, path, overwrite=overwrite)
 
 
 def write_netcdf_groups(groups: Mapping[str, xr.Dataset], path: str, *, overwrite: bool = False) -> None:
     """As `write_netcdf`, for a file of several groups; "/" is the root group."""
-    refuse_to_overwrite(path, overwrite=overwrite)
-    filesystem, root = fsspec.core.url_to_fs(str(path))
-    local = isinstance(filesystem, LocalFileSystem)
-    target = pathlib.Path(root)
-    if local and not target.parent.is_dir():
-        raise UserError("the folder does not exist", where=str(target.parent), remedy="create it first")
-    handle, temporary = tempfile.mkstemp(
-        dir=target.parent if local else None, prefix=f".{target.name}.", suffix=_UNFINISHED
-    )
-    os.close(handle)
-    try:
+    refuse_to_overwrite(path, Kind.FILE, overwrite=overwrite)
+    refuse_unwritable(path, parent_must_exist=True)
+    with whole_file(path) as part:
         for index, (group, dataset) in enumerate(groups.items()):
-            dataset.to_netcdf(temporary, mode="w" if index == 0 else "a", group=None if group == "/" else group)
-        if local:
-            os.replace(temporary, target)
-        else:
-            filesystem.put_file(temporary, root)  # an object appears when its upload is complete
-            filesystem.invalidate_cache()
-    finally:
-        pathlib.Path(temporary).unlink(missing_ok=True)
+            dataset.to_netcdf(part, mode="w" if index == 0 else "a", group=None if group == "/" else group)

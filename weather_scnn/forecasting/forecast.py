@@ -9,9 +9,11 @@ import rich.progress
 import xarray as xr
 
 from weather_scnn.data.channels import Channels
+from weather_scnn.data.durations import parse_duration
 from weather_scnn.data.initial_times import initial_times
+from weather_scnn.data.marks import Kind
+from weather_scnn.data.outputs import check_output, refuse_sources
 from weather_scnn.data.reading import StateReader
-from weather_scnn.data.windows import parse_step
 from weather_scnn.data.writing import StoreInProgress, begin_store
 from weather_scnn.errors import UserError
 from weather_scnn.forecasting.forecast_store import forecast_template, to_dataset
@@ -262,18 +264,25 @@ def forecast(
         UserError: the store does not fit the run, an initial state is missing, members would be the same, or a forecast
             is not finite.
     """
+    check_output(output, Kind.STORE, sources={"--input": input}, overwrite=overwrite)
+    refuse_sources(output, {"--workdir": workdir}, inside_is_fine=True)
+    if batch_size < 1:
+        raise UserError(f"a batch of {batch_size} forecasts", remedy="give --batch-size 1 or more")
+    if seed < 0:
+        raise UserError(f"the seed {seed} is negative", remedy="give --seed 0 or more")
     runs = load_runs(workdir, checkpoints)
     count, kind = _settle(members, len(runs), perturbation, amplitude)
     data = runs[0].config.data
-    step = parse_step(data.step)
-    steps = int(parse_step(lead) // step)
-    if steps < 1 or parse_step(lead) % step != np.timedelta64(0, "ns"):
+    step = parse_duration(data.step)
+    longest = parse_duration(lead, "the lead", likely=("d", "h"))
+    steps = int(longest // step)
+    if steps < 1 or longest % step != np.timedelta64(0, "ns"):
         raise UserError(
             f"the lead {lead} is no multiple of the forecaster's step {data.step}", remedy="give another --lead"
         )
     reader, statics = _open_states(runs[0], input)
     starts = initial_times(reader.times, init)
-    input_step = parse_step(data.input_step or data.step)
+    input_step = parse_duration(data.input_step or data.step)
     if data.input_steps > 1 and input_step != step and steps > 1:
         raise UserError(
             f"the run forecasts {data.step} at once from states {data.input_step} apart, so it cannot go on from there",

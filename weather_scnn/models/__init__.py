@@ -1,28 +1,29 @@
-"""The forecaster, and a planar CNN to compare it with."""
+"""The forecaster, and a planar CNN to compare it with.
 
-from collections.abc import Sequence
+Configurations need no JAX; the networks are imported when they are first used.
+"""
 
-from flax import nnx
+import importlib
+from typing import TYPE_CHECKING, Any
 
 from weather_scnn.models.configuration import Level, ModelConfig
-from weather_scnn.models.forecaster import Forecaster
-from weather_scnn.models.planar import PlanarForecaster, planar_like
-from weather_scnn.nn import Width
-from weather_scnn.sphere import Grid
+
+if TYPE_CHECKING:
+    from weather_scnn.models.forecaster import Forecaster
+    from weather_scnn.models.making import make_forecaster
+    from weather_scnn.models.planar import PlanarForecaster, planar_like
+
+_HOMES = {
+    "Forecaster": "forecaster",
+    "PlanarForecaster": "planar",
+    "make_forecaster": "making",
+    "planar_like": "planar",
+}
 
 __all__ = ["Forecaster", "Level", "ModelConfig", "PlanarForecaster", "make_forecaster", "planar_like"]
 
 
-def make_forecaster(
-    config: ModelConfig,
-    grid: Grid,
-    *,
-    state: Width,
-    inputs: int,
-    extras: int,
-    held: Sequence[int] = (),
-    rngs: nnx.Rngs,
-) -> Forecaster | PlanarForecaster:
-    """The network of a configuration, freshly initialised; see `Forecaster` for the arguments."""
-    kind = PlanarForecaster if config.kind == "planar" else Forecaster
-    return kind(config, grid, state=state, inputs=inputs, extras=extras, held=held, rngs=rngs)
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)

@@ -5,7 +5,8 @@ import itertools
 from typing import Literal, get_args
 
 from weather_scnn.errors import UserError
-from weather_scnn.nn import Width
+from weather_scnn.nn.width import Width
+from weather_scnn.setting_limits import at_least
 
 Kind = Literal["spherical", "planar"]
 Nonlinearity = Literal["phase_collapse", "magnitude"]
@@ -46,8 +47,8 @@ class Level:
     remat: str = ""
 
     def __post_init__(self) -> None:
-        _at_least("levels", self, {"coarsening": 1, "blocks": 0, "scalar_channels": 1})
-        _at_least("levels", self, dict.fromkeys(_COUNTS, 0))
+        at_least("levels", self, {"coarsening": 1, "blocks": 0, "scalar_channels": 1})
+        at_least("levels", self, dict.fromkeys(_COUNTS, 0))
         if self.remat and self.remat not in get_args(Remat):
             raise UserError(f"a level's remat is {self.remat!r}", remedy=f"choose {' or '.join(get_args(Remat))}")
 
@@ -121,8 +122,8 @@ class ModelConfig:
     kernel_size: int = 3
 
     def __post_init__(self) -> None:
-        _at_least("model", self, {"scalar_channels": 1, "blocks": 1, "kernel_size": 1})
-        _at_least("model", self, dict.fromkeys(_COUNTS, 0))
+        at_least("model", self, {"scalar_channels": 1, "blocks": 1, "kernel_size": 1})
+        at_least("model", self, dict.fromkeys(_COUNTS, 0))
         for name, known in _CHOICES.items():
             if getattr(self, name) not in get_args(known):
                 choices = " or ".join(get_args(known))
@@ -156,9 +157,3 @@ class ModelConfig:
                 self.max_degree,
             ),
         )
-
-
-def _at_least(section: str, config: object, limits: dict[str, int]) -> None:
-    for name, limit in limits.items():
-        if getattr(config, name) < limit:
-            raise UserError(f"{section}.{name} is {getattr(config, name)}", remedy=f"set it to at least {limit}")

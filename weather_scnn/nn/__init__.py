@@ -1,20 +1,39 @@
-"""Layers of a spin-weighted spherical CNN."""
+"""Layers of a spin-weighted spherical CNN.
 
-from weather_scnn.nn.activation import MagnitudeActivation, PhaseCollapse
-from weather_scnn.nn.convolution import SpectralConvolution
-from weather_scnn.nn.features import (
-    Features,
-    Fields,
-    Harmonics,
-    Pair,
-    Table,
-    Width,
-    concatenate,
-    map_fields,
-)
-from weather_scnn.nn.normalisation import LayerScale, SpatialBatchNorm, SpectralBatchNorm
-from weather_scnn.nn.residual import BlockOptions, ResidualBlock
-from weather_scnn.nn.stack import run_blocks
+`Width` needs NumPy only; the other names, which need JAX, are imported when they are first used.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from weather_scnn.nn.width import Width
+
+if TYPE_CHECKING:
+    from weather_scnn.nn.activation import MagnitudeActivation, PhaseCollapse
+    from weather_scnn.nn.convolution import SpectralConvolution
+    from weather_scnn.nn.features import Features, Fields, Harmonics, Pair, Table, concatenate, map_fields
+    from weather_scnn.nn.normalisation import LayerScale, SpatialBatchNorm, SpectralBatchNorm
+    from weather_scnn.nn.residual import BlockOptions, ResidualBlock
+    from weather_scnn.nn.stack import run_blocks
+
+_HOMES = {
+    "BlockOptions": "residual",
+    "Features": "features",
+    "Fields": "features",
+    "Harmonics": "features",
+    "LayerScale": "normalisation",
+    "MagnitudeActivation": "activation",
+    "Pair": "features",
+    "PhaseCollapse": "activation",
+    "ResidualBlock": "residual",
+    "SpatialBatchNorm": "normalisation",
+    "SpectralBatchNorm": "normalisation",
+    "SpectralConvolution": "convolution",
+    "Table": "features",
+    "concatenate": "features",
+    "map_fields": "features",
+    "run_blocks": "stack",
+}
 
 __all__ = [
     "BlockOptions",
@@ -35,3 +54,9 @@ __all__ = [
     "map_fields",
     "run_blocks",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)

@@ -11,7 +11,7 @@ import hashlib
 import inspect
 import os
 import pathlib
-import tempfile
+import secrets
 from collections.abc import Callable
 
 import numpy as np
@@ -67,14 +67,15 @@ def _read(path: pathlib.Path) -> np.ndarray | None:
 
 def _write(path: pathlib.Path, array: np.ndarray) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, temporary = tempfile.mkstemp(prefix=path.stem, suffix=".part", dir=path.parent)
+    # Not one of Python's temporary files, which only their owner may read: a group may share its cache.
+    part = path.with_name(f"{path.stem}{secrets.token_hex(6)}.part")
     try:
-        with os.fdopen(descriptor, "wb") as file:
+        with open(part, "xb") as file:
             file.write(_digest(array))
             np.save(file, array, allow_pickle=False)
-        os.replace(temporary, path)
+        os.replace(part, path)
     except BaseException:
-        pathlib.Path(temporary).unlink(missing_ok=True)
+        part.unlink(missing_ok=True)
         raise
 
 

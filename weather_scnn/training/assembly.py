@@ -13,10 +13,10 @@ from jax.sharding import Mesh
 from jaxtyping import Float
 
 from weather_scnn.data.channels import Channels
+from weather_scnn.data.durations import parse_duration
 from weather_scnn.data.loader import WindowLoader
 from weather_scnn.data.normalisation import Normalisation
 from weather_scnn.data.reading import StateReader, expected_grid
-from weather_scnn.data.windows import parse_step
 from weather_scnn.sphere import Grid
 from weather_scnn.training.configuration import Config
 from weather_scnn.training.loss import Scales, channel_weights, make_scales
@@ -91,9 +91,9 @@ def assemble(
     )
     loader = WindowLoader(
         reader,
-        step=parse_step(config.data.step),
+        step=parse_duration(config.data.step),
         input_steps=config.data.input_steps,
-        input_step=parse_step(config.data.input_step or config.data.step),
+        input_step=parse_duration(config.data.input_step or config.data.step),
         seed=config.training.seed,
         cache_bytes=cache_bytes,
         shuffle_windows=config.data.shuffle_windows,

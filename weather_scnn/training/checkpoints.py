@@ -10,17 +10,16 @@ import orbax.checkpoint as ocp
 from etils import epath
 from jaxtyping import Float
 
-from weather_scnn.data.addresses import unreachable
 from weather_scnn.data.normalisation import Normalisation
 from weather_scnn.data.whole_files import write_whole
 from weather_scnn.errors import UserError
 from weather_scnn.sphere import Grid
 from weather_scnn.training.configuration import Config
 from weather_scnn.training.optimiser import TrainState
+from weather_scnn.training.run_folder import CONFIGURATION, require_checkpoints, run_folder
 from weather_scnn.version import __version__
 
 _STATE, _ABOUT, _STATICS = "state", "about", "statics"
-_COMMITTED = "commit_success.txt"
 
 
 class Cursor(NamedTuple):
@@ -61,42 +60,6 @@ def _named(tree: Any) -> dict[str, Any]:
     return {jax.tree_util.keystr(path): leaf for path, leaf in leaves}
 
 
-def run_folder(workdir: str | os.PathLike, *, writable: bool = False) -> epath.Path:
-    """The folder of a run, absolute where it is local; gs:// and s3:// work too.
-
-    Args:
-        workdir: as given.
-        writable: try whether a bucket can be written to, before any work is done.
-
-    Raises:
-        UserError: it cannot.
-    """
-    path = epath.Path(workdir)
-    if "://" not in str(workdir):
-        return path.expanduser().resolve()
-    if writable:
-        probe = path / f".writable_{jax.process_index()}"
-        try:
-            probe.write_bytes(b" ")
-            probe.unlink()
-        except Exception as error:  # each file system of fsspec has classes of its own
-            known = unreachable(str(workdir), error)
-            raise UserError(
-                known.what.replace("read", "written to", 1), where=known.where, remedy=known.remedy
-            ) from error
-    return path
-
-
-def has_checkpoint(folder: epath.Path) -> bool:
-    """Whether a run has a finished checkpoint to go on from.
-
-    In a bucket nothing can be renamed, so there orbax marks a checkpoint that is whole with a file.
-    """
-    place, bucket = folder / "checkpoints", "://" in str(folder)
-    found = place.iterdir() if place.is_dir() else ()
-    return any(each.name.isdigit() and (not bucket or (each / _COMMITTED).exists()) for each in found)
-
-
 class Checkpoints:
     """The checkpoints of one run, in RUN/checkpoints; each appears only when whole.
 
@@ -111,10 +74,8 @@ class Checkpoints:
 
     def __init__(self, workdir: str | os.PathLike, *, keep: int | None = None):
         self.folder = run_folder(workdir) / "checkpoints"
-        if keep is None and not self.folder.is_dir():
-            raise UserError(
-                "holds no checkpoints", where=str(workdir), remedy="train first, or give the workdir of a run"
-            )
+        if keep is None:
+            require_checkpoints(workdir)
         # What a kill left half-written goes; it never counted as a checkpoint.
         options = ocp.CheckpointManagerOptions(
             max_to_keep=keep, create=keep is not None, cleanup_tmp_directories=keep is not None
@@ -232,7 +193,7 @@ class Checkpoints:
 
 def save_config(config: Config, workdir: epath.Path) -> None:
     """Writes the configuration in force, replacing the file at once."""
-    write_whole(workdir / "config.json", json.dumps(config.to_json(), indent=2) + "\n")
+    write_whole(workdir / CONFIGURATION, json.dumps(config.to_json(), indent=2) + "\n")
 
 
 def parameter_count(tree: Any) -> int:

@@ -14,6 +14,7 @@ from weather_scnn.data.channels import DataConfig
 from weather_scnn.data.level_numbers import Level, level_number
 from weather_scnn.errors import UserError
 from weather_scnn.models import ModelConfig
+from weather_scnn.setting_limits import at_least
 from weather_scnn.training.setting_types import ill_typed
 
 
@@ -133,6 +134,21 @@ class OptimiserConfig:
     clip_norm: float = 1.0
     average_decay: float = 0.99
 
+    def __post_init__(self) -> None:
+        at_least("optimiser", self, {"warmup_steps": 0, "weight_decay": 0, "average_decay": 0})
+        for name in ("learning_rate", "clip_norm"):
+            value = getattr(self, name)
+            if isinstance(value, int | float) and not value > 0:
+                raise UserError(f"optimiser.{name} is {value}", remedy="set it to more than 0")
+        if isinstance(self.average_decay, int | float) and not self.average_decay < 1:
+            raise UserError(f"optimiser.average_decay is {self.average_decay}", remedy="set it to less than 1")
+
+
+_LEAST = {
+    "batch_size": 1, "seed": 0, "accumulation": 1, "push_forward": 0, "input_noise": 0, "log_every": 1, "checkpoint_every": 1,
+    "keep_checkpoints": 1, "validate_every": 0, "validation_windows": 1, "explosion_factor": 0,
+}  # fmt: skip
+
 
 @dataclasses.dataclass(frozen=True)
 class TrainingConfig:
@@ -180,9 +196,7 @@ class TrainingConfig:
 
     def __post_init__(self) -> None:
         _check_choice(self, "training", "remat")
-        for name, least in (("batch_size", 1), ("accumulation", 1), ("push_forward", 0), ("input_noise", 0)):
-            if not getattr(self, name) >= least:
-                raise UserError(f"training.{name} is {getattr(self, name)}", remedy=f"set it to {least} or more")
+        at_least("training", self, _LEAST)
         if self.batch_size % self.accumulation:
             raise UserError(
                 f"a batch of {self.batch_size} does not divide into {self.accumulation} parts",

@@ -13,10 +13,11 @@ from etils import epath
 
 from weather_scnn.data.channels import Channels
 from weather_scnn.data.normalisation import Normalisation
+from weather_scnn.data.outputs import check_workdir
 from weather_scnn.data.statistics import read_statistics
 from weather_scnn.errors import UserError
 from weather_scnn.training.assembly import Experiment, assemble
-from weather_scnn.training.checkpoints import Checkpoints, Cursor, parameter_count, run_folder, save_config
+from weather_scnn.training.checkpoints import Checkpoints, Cursor, parameter_count, save_config
 from weather_scnn.training.configuration import Config, Stage, differences
 from weather_scnn.training.curves import CurveDrawer
 from weather_scnn.training.divergence import divergence_error
@@ -25,6 +26,7 @@ from weather_scnn.training.log import Display, RunLog, scorecard_lines
 from weather_scnn.training.optimiser import TrainState, learning_rate_schedule
 from weather_scnn.training.placement import place
 from weather_scnn.training.preemption import StopRequests
+from weather_scnn.training.run_folder import run_folder
 from weather_scnn.training.sharding import device_mesh, host_share
 
 _MOST_SKIPPED = 50  # steps in a row; then skipping has not helped
@@ -49,9 +51,10 @@ def train(config: Config, workdir: str | os.PathLike, *, statistics: str, progre
             data, or the loss is not finite or leaps.
         Stopped: SIGTERM or Ctrl-C; the state is saved.
     """
-    folder = run_folder(workdir, writable=True)
     if not config.data.path:
         raise UserError("no training store is named", remedy="add --set data.path=S.zarr")
+    check_workdir(str(workdir), {"data.path": config.data.path, "data.statistics": config.data.statistics})
+    folder = run_folder(workdir, writable=True)
     mesh = device_mesh(config.training)
     leader = jax.process_index() == 0
     folder.mkdir(parents=True, exist_ok=True)

@@ -8,10 +8,10 @@ from jax.sharding import Mesh
 from jaxtyping import Array, Float
 
 from weather_scnn.data.channels import Channels
+from weather_scnn.data.durations import parse_duration
 from weather_scnn.data.loader import WindowLoader
 from weather_scnn.data.normalisation import Normalisation
 from weather_scnn.data.reading import StateReader, expected_grid
-from weather_scnn.data.windows import parse_step
 from weather_scnn.errors import UserError
 from weather_scnn.nn import Fields, map_fields
 from weather_scnn.training.configuration import Config
@@ -37,7 +37,7 @@ class Validation:
     def __init__(self, config: Config, channels: Channels, normalisation: Normalisation, mesh: Mesh):
         self.config, self.channels, self.normalisation, self.mesh = config, channels, normalisation, mesh
         self.days = tuple(sorted(config.training.validation_days))
-        step = parse_step(config.data.step)
+        step = parse_duration(config.data.step, "data.step")
         leads = [np.timedelta64(round(days * 86400), "s") / step for days in self.days]
         if not leads or min(leads) < 1 or any(lead != round(lead) for lead in leads):
             raise UserError(
@@ -50,7 +50,7 @@ class Validation:
         )
         self.loader = WindowLoader(
             reader, step=step, input_steps=config.data.input_steps,
-            input_step=parse_step(config.data.input_step or config.data.step), seed=0,
+            input_step=parse_duration(config.data.input_step or config.data.step), seed=0,
             cache_bytes=config.data.cache_gigabytes * 2**30,
         )  # fmt: skip
         self.length = int(max(self.leads.max(), *(stage.rollout_steps for stage in config.training.stages)))
