@@ -106,7 +106,15 @@ def open_once(job: str, request: Request) -> Opened:
     if any(model_level_axis(dataset) for _, dataset in raw):
         from pipelines.model_levels import on_pressure_levels
 
-        reader = on_pressure_levels(request.input, raw, request.variables, request.levels, request.time)
+        reader = on_pressure_levels(
+            request.input,
+            raw,
+            variables=request.variables,
+            levels=request.levels,
+            time=request.time,
+            step=request.step,
+            member=request.member,
+        )
     else:
         reader = open_derived_maps(
             request.input,

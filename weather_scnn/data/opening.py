@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from weather_scnn.data.canonical import canonical_axes, take
+from weather_scnn.data.canonical import canonical_axes, name_axes, take
 from weather_scnn.data.catalogue import catalogue_order, find, identify, lookup, nearest_name
 from weather_scnn.data.fields import named_fields, one_variant, windowed
 from weather_scnn.data.joining import assembled, joined, unique_times
@@ -110,6 +110,8 @@ def open_with_notes(
         variables = [name for name in re.split(r"[,\s]+", variables) if name]
     chosen_levels = None if levels is None else [float(level) for level in levels]
     raw = open_raw(find_source(path)) if raw is None else raw
+    if member is not None:
+        _require_member(raw, path, member)
     notes: Notes = []
     pieces = _one_member(
         _pieces(_restricted(raw, variables), notes, tuple(variables or ()), member, period), path, notes, member
@@ -234,6 +236,26 @@ def held_names(raw: list[tuple[str, xr.Dataset]], path: str, *, member: int | No
         return _present(_one_member(_pieces(first, [], (), member), path, [], member))
     finally:
         logger.setLevel(level)
+
+
+def _require_member(raw: list[tuple[str, xr.Dataset]], path: str, member: int) -> None:
+    """Refuses a member that no file holds; fields that all members share may stand beside those of one."""
+    held: set[int] = set()
+    for where, dataset in raw:
+        named = name_axes(dataset, where)
+        if "number" in named.variables:
+            held |= {int(number) for number in np.atleast_1d(named["number"].values).ravel()}
+        elif "number" in named.dims:
+            held |= set(range(named.sizes["number"]))
+    if member not in held:
+        some = f"choose from {', '.join(map(str, sorted(held)[:12]))}{' …' if len(held) > 12 else ''}"
+        raise UserError(
+            f"has no ensemble member {member}"
+            if held
+            else f"has no ensemble members, and member {member} is asked for",
+            where=path,
+            remedy=some if held else "leave --member out",
+        )
 
 
 def _one_member(
