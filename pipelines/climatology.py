@@ -21,7 +21,7 @@ from pipelines.climatology_windows import samples, smooth_moments, smoothing_mat
 from pipelines.planning import BASE_BYTES, DEFAULT_MEMORY, Estimate, in_words, parse_bytes
 from weather_scnn.data.climatology import CALENDARS, DAYS, MONTH_DAY
 from weather_scnn.data.direct import MapReader, open_maps
-from weather_scnn.data.reading_again import period, read_again
+from weather_scnn.data.reading_again import read_part
 from weather_scnn.data.writing import StoreInProgress, begin_store, provenance
 from weather_scnn.errors import UserError
 
@@ -79,7 +79,7 @@ def _opened(job: str, request: Request) -> MapReader:
 
 def _work(piece: Piece, *, job: str, request: Request, store: StoreInProgress) -> None:
     """Computes and writes one piece, then records it."""
-    with running.piece(job):
+    with running.piece(job, store, piece.key) as finish:
         reader = _opened(job, request)
         times = reader.dataset["time"].values
         index, days = samples(times, piece.hour, request.calendar)
@@ -89,12 +89,7 @@ def _work(piece: Piece, *, job: str, request: Request, store: StoreInProgress) -
         shape = tuple(part.stop - part.start for part in (*([levels] if levels else []), *inside))
 
         def read(positions: np.ndarray) -> np.ndarray:
-            maps = read_again(
-                functools.partial(reader.read, piece.name, positions, levels),
-                what=lambda: f"{piece.name} cannot be read in {period(times[positions])}",
-                where=request.input,
-            )
-            return maps[(..., *inside)]
+            return read_part(reader, piece.name, positions, levels, where=request.input)[(..., *inside)]
 
         output_days = np.arange(1, DAYS + 1)[piece.slice("dayofyear")]
         one_map = 4 * math.prod(shape[:1] if levels else ()) * math.prod(reader.dataset[piece.name].shape[-2:])
@@ -128,7 +123,7 @@ def _work(piece: Piece, *, job: str, request: Request, store: StoreInProgress) -
         place = tuple(slice(start, stop) for _, start, stop in piece.region)
         for name, values in results.items():
             group[name][place] = values[None]  # type: ignore[index]
-        store.mark_done(piece.key)
+        finish()
 
 
 def _split(sizes: dict[str, int], window: int, budget: int) -> tuple[dict[str, int], dict[str, int]]:
@@ -321,7 +316,7 @@ def compute_climatology(
         raise UserError(f"there is no calendar {calendar!r}", remedy=f"choose one of {', '.join(CALENDARS)}")
     if wrong := [each for each in quantiles if not 0 <= each <= 1]:
         raise UserError(f"the quantile {wrong[0]:g} is not between 0 and 1", remedy="write them as 0.05,0.95")
-    running.check_options(beam_options or [])
+    running.check_options(beam_options or [], no_beam=no_beam)
     names = None if variables is None else tuple(variables)
     request = Request(str(input), time, names, window, calendar, tuple(sorted(map(float, quantiles))))
     job = running.new_job()

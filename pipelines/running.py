@@ -1,5 +1,6 @@
 """Runs a job's pieces: in threads of this process, or on any Beam runner; the bar, and errors as users see them."""
 
+import argparse
 import concurrent.futures
 import contextlib
 import errno
@@ -8,6 +9,7 @@ import io
 import logging
 import os
 import re
+import sys
 import threading
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -15,15 +17,20 @@ from typing import Any, Generic, TypeVar
 
 import rich.progress
 
+from pipelines import telling
 from weather_scnn.data.catalogue import nearest_name
 from weather_scnn.data.reading_again import reason
 from weather_scnn.data.writing import Record
 from weather_scnn.errors import UserError
+from weather_scnn.job_platform import keep_to_job_platform
 from weather_scnn.progress import progress_bar
 
 # Beam knows every runner but this by its short name.
 _DASK_RUNNER = "apache_beam.runners.dask.dask_runner.DaskRunner"
 _POLL_SECONDS = 2.0
+# Of a worker's process: -9 where the system had no more memory for it.
+_KILLED = re.compile(r"return code -?\d+|KilledWorker|Unable to allocate|OutOfMemory")
+_LOG = logging.getLogger(__name__)
 
 # Threads of this process find here who waits for them.
 _LISTENERS: dict[str, Callable[[], None]] = {}
@@ -48,7 +55,11 @@ class OncePerJob(Generic[R, T]):
 
     def __call__(self, job: str, request: R) -> T:
         with self._lock:
-            return self._open(job, request)
+            found = self._open.cache_info().misses
+            opened = self._open(job, request)
+            if self._open.cache_info().misses > found and job not in _LISTENERS:
+                telling.forget()
+            return opened
 
     def forget(self) -> None:
         """Closes what was opened, so that a later job sees the files as they are then."""
@@ -56,10 +67,30 @@ class OncePerJob(Generic[R, T]):
 
 
 @contextlib.contextmanager
-def piece(job: str) -> Iterator[None]:
-    """Wraps a worker's work on one piece: moves the bar when it is done, keeps the error when it fails."""
+def piece(job: str, record: Record | None = None, key: str = "") -> Iterator[Callable[..., None]]:
+    """Wraps a worker's work on one piece: moves the bar when it is done, keeps the error when it fails.
+
+    Args:
+        job: from `new_job`.
+        record: of the output, and
+        key: of the piece in it.
+
+    Yields:
+        What marks the piece as done, with its result where that is small; to be called last.
+    """
+    elsewhere = job not in _LISTENERS
+    if elsewhere:
+        keep_to_job_platform()
+        telling.listen()
+    telling.forget()
+
+    def finish(result: bytes = b"done") -> None:
+        assert record is not None
+        telling.leave(record, key)
+        record.mark_done(key, result)
+
     try:
-        yield
+        yield finish
     except Exception as error:
         _FAILURES.setdefault(job, error)
         raise
@@ -78,33 +109,38 @@ def _quiet_imports() -> Iterator[None]:
         logging.disable(logging.NOTSET)
 
 
-def check_options(arguments: Sequence[str]) -> None:
-    """Refuses options that Beam does not know, before any work.
+def check_options(arguments: Sequence[str], *, no_beam: bool = False) -> None:
+    """Refuses options that Beam does not know, or that no Beam would read, before any work.
 
     Raises:
         UserError: an unknown option, with the nearest one, or a value that Beam refuses.
     """
+    if no_beam and arguments:
+        raise UserError("options for Beam were given together with no Beam", remedy="leave one of them out")
     if not arguments:
         return
     with _quiet_imports():
-        from apache_beam.options.pipeline_options import PipelineOptions, _BeamArgumentParser
+        from apache_beam.options.pipeline_options import PipelineOptions
 
         with contextlib.suppress(ImportError):
             import apache_beam.runners.dask.dask_runner  # noqa: F401  its options count, too
-    parser = _BeamArgumentParser(allow_abbrev=False)
-    for options in PipelineOptions.__subclasses__():
-        with contextlib.suppress(Exception):  # options that several runners declare
-            options._add_argparse_args(parser)
-    names = [name for action in parser._actions for name in action.option_strings]
-    for argument in arguments:
-        name = argument.split("=")[0]
-        if name.startswith("--") and name not in names:
-            raise UserError(f"Beam has no option {name}", remedy=nearest_name(name, names))
+    names: list[str] = []
+    unknown: list[str] = []
+
+    def look(parser: argparse.ArgumentParser) -> None:
+        names.extend(re.findall(r"(?<![\w-])--\w+", parser.format_usage()))
+        unknown.extend(parser.parse_known_args(list(arguments))[1])
+
     try:
-        with contextlib.redirect_stderr(io.StringIO()):  # argparse prints its usage
-            PipelineOptions(list(arguments)).get_all_options()
+        with contextlib.redirect_stderr(io.StringIO()), _quiet_imports():  # argparse prints its usage
+            PipelineOptions(list(arguments)).get_all_options(add_extra_args_fn=look)
     except (SystemExit, ValueError) as error:
         raise UserError(f"Beam refuses the options {' '.join(arguments)}", remedy="check their values") from error
+    for argument in unknown:
+        name = argument.split("=")[0]
+        if name.startswith("--"):
+            raise UserError(f"Beam has no option {name}", remedy=nearest_name(name, names))
+        raise UserError(f"{argument!r} is no option of Beam", remedy="write options as --name=value, after --")
 
 
 @contextlib.contextmanager
@@ -202,7 +238,9 @@ def run_pieces(
             if no_beam:
                 _run_threads(work, missing)
             elif missing:
-                watch = (lambda: bar.update(task, completed=len(record.finished()))) if progress else None
+                watch = (
+                    (lambda: bar.update(task, completed=telling.pieces_among(record.finished()))) if progress else None
+                )
                 _run_beam(work, missing, beam_options, watch)
             bar.update(task, completed=len(pieces))
         except Exception as error:
@@ -210,6 +248,18 @@ def run_pieces(
         finally:
             _LISTENERS.pop(job, None)
             _FAILURES.pop(job, None)
+    _tell(record)
+
+
+def _tell(record: Record) -> None:
+    """Tells what workers of other processes have warned of, and how many values were changed."""
+    if not hasattr(record, "mark_done"):
+        return  # parts of scores, whose pieces leave nothing
+    clipped, warnings = telling.collected(record)
+    for message in warnings:
+        _LOG.warning("%s", message)
+    for name, count in clipped.items():
+        print(f"{name}: {count} negative values, artefacts of packing, were set to 0", file=sys.stderr)
 
 
 def _run_threads(work: Work, pieces: Sequence[Any]) -> None:
@@ -251,14 +301,28 @@ def _run_beam(
             client.close()
 
 
+def _user_errors() -> list[str]:
+    """Names of the errors that are told as they are."""
+    kinds: list[type] = [UserError]
+    for kind in kinds:
+        kinds += kind.__subclasses__()
+    return [kind.__name__ for kind in kinds]
+
+
 def explained(error: BaseException, where: str) -> UserError:
     """What stopped a job, for the user. Workers of other processes send their errors as text."""
     if isinstance(error, UserError):
         return error
-    found = re.findall(r"weather_scnn\.errors\.UserError: ([^\n]+)", str(error))
+    found = re.findall(rf"weather_scnn\.[\w.]+\.(?:{'|'.join(_user_errors())}): ([^\n]+)", str(error))
     if found:
         what, _, remedy = re.sub(r"\s*\[while running.*$", "", found[-1]).rpartition("; ")
         return UserError(what or remedy, remedy=remedy)
+    if _KILLED.search(str(error)) or isinstance(error, MemoryError):
+        return UserError(
+            f"a worker was ended from outside, or ran out of memory ({reason(error)[:120]})",
+            where=where,
+            remedy="give workers more memory, or take fewer of them, then repeat the command: finished pieces are kept",
+        )
     full = (isinstance(error, OSError) and error.errno == errno.ENOSPC) or "No space left" in str(error)
     remedy = "free some space" if full else "mend that part of the source or the store"
     return UserError(
