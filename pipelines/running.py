@@ -8,8 +8,11 @@ import functools
 import io
 import logging
 import os
+import pathlib
 import re
+import shlex
 import sys
+import tempfile
 import threading
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -27,6 +30,7 @@ from weather_scnn.progress import progress_bar
 
 # Beam knows every runner but this by its short name.
 _DASK_RUNNER = "apache_beam.runners.dask.dask_runner.DaskRunner"
+_DASK_LOGGING = "DASK_LOGGING__DISTRIBUTED"
 _POLL_SECONDS = 2.0
 # Of a worker's process: -9 where the system had no more memory for it.
 _KILLED = re.compile(r"return code -?\d+|KilledWorker|Unable to allocate|OutOfMemory")
@@ -149,21 +153,32 @@ def _said_once() -> Iterator[None]:
 
     Bars and loggers keep the standard error that they have begun with.
     """
-    logger = logging.getLogger("apache_beam")
-    level = logger.level
-    logger.setLevel(logging.CRITICAL)
+    loggers = [logging.getLogger(name) for name in ("apache_beam", "distributed")]
+    levels = [logger.level for logger in loggers]
+    kept = os.environ.get(_DASK_LOGGING)
+    os.environ.setdefault(_DASK_LOGGING, "critical")  # of a local cluster's processes
+    for logger in loggers:
+        logger.setLevel(logging.CRITICAL)
     try:
         with contextlib.redirect_stderr(io.StringIO()):
             yield
     finally:
-        logger.setLevel(level)
+        for logger, level in zip(loggers, levels):
+            # A cluster goes on to tell how it closes, after its client has.
+            logger.setLevel(max(level, logging.WARNING) if logger.name == "distributed" else level)
+        if kept is None:
+            os.environ.pop(_DASK_LOGGING, None)
 
 
-def runner_and_options(arguments: Sequence[str] | None) -> tuple[Any, Any, bool]:
+def runner_and_options(arguments: Sequence[str] | None, log: str = "") -> tuple[Any, Any, bool]:
     """Beam's runner (None where Beam finds it by the options), its options, and whether work is in this process.
 
     By default threads of this process, one a core. Beam's DirectRunner first tries to fetch the Prism runner from the
     network; the runner it falls back to is taken directly.
+
+    Args:
+        arguments: Beam's options.
+        log: file for what processes of this machine write to standard error.
 
     Raises:
         UserError: the runner needs a package that is not installed.
@@ -171,6 +186,7 @@ def runner_and_options(arguments: Sequence[str] | None) -> tuple[Any, Any, bool]
     with _quiet_imports():
         from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions, StandardOptions
         from apache_beam.runners.portability.fn_api_runner import FnApiRunner
+        from apache_beam.transforms.environments import SubprocessSDKEnvironment
     given = list(arguments or [])
     names = {argument.split("=")[0] for argument in given}
     runner = PipelineOptions(given).view_as(StandardOptions).runner
@@ -195,7 +211,14 @@ def runner_and_options(arguments: Sequence[str] | None) -> tuple[Any, Any, bool]
         direct.direct_running_mode = "multi_threading"
     if "--direct_num_workers" not in names:
         direct.direct_num_workers = workers()
-    return FnApiRunner(), options, direct.direct_running_mode != "multi_processing"
+    if direct.direct_running_mode != "multi_processing":
+        return FnApiRunner(), options, True
+    # The mode as Beam has it, but for what its processes write to standard error: some thirty lines of log each, and
+    # the traceback of an error three times.
+    command = f"{shlex.quote(sys.executable)} -m apache_beam.runners.worker.sdk_worker_main"
+    environment = SubprocessSDKEnvironment.from_command_string(f"{command} 2>>{shlex.quote(log or os.devnull)}")
+    direct.direct_running_mode = "in_memory"
+    return FnApiRunner(default_environment=environment), options, False
 
 
 def workers() -> int:
@@ -277,7 +300,6 @@ def _run_beam(
 ) -> None:
     with _quiet_imports():
         import apache_beam as beam
-    runner, options, here = runner_and_options(beam_options)
     stop = threading.Event()
 
     def poll() -> None:
@@ -285,17 +307,31 @@ def _run_beam(
             with contextlib.suppress(OSError):
                 watch()  # type: ignore[misc]
 
-    # Workers of other processes cannot move the bar; the record of finished pieces does.
-    watcher = threading.Thread(target=poll, daemon=True) if watch is not None and not here else None
-    if watcher is not None:
-        watcher.start()
-    pipeline = beam.Pipeline(runner=runner, options=options)
+    with tempfile.TemporaryDirectory() as folder:
+        log = pathlib.Path(folder, "workers.log")
+        runner, options, here = runner_and_options(beam_options, str(log))
+        # Workers of other processes cannot move the bar; the record of finished pieces does.
+        watcher = threading.Thread(target=poll, daemon=True) if watch is not None and not here else None
+        if watcher is not None:
+            watcher.start()
+        pipeline = beam.Pipeline(runner=runner, options=options)
+        try:
+            with _said_once(), _closed_after(pipeline), pipeline:
+                _ = pipeline | "Pieces" >> beam.Create(list(pieces), reshuffle=True) | "Work" >> beam.Map(work)
+        except Exception as error:
+            if _KILLED.search(str(error)) and log.exists() and (lines := log.read_text().splitlines()):
+                raise RuntimeError(f"{error}: {lines[-1]}") from error
+            raise
+        finally:
+            stop.set()
+
+
+@contextlib.contextmanager
+def _closed_after(pipeline: Any) -> Iterator[None]:
+    """The DaskRunner leaves its client, and so its scheduler, as the default of all of dask in this process."""
     try:
-        with _said_once(), pipeline:
-            _ = pipeline | "Pieces" >> beam.Create(list(pieces), reshuffle=True) | "Work" >> beam.Map(work)
+        yield
     finally:
-        stop.set()
-        # The DaskRunner leaves its client, and so its scheduler, as the default of all of dask in this process.
         client = getattr(getattr(pipeline, "result", None), "client", None)
         if client is not None:
             client.close()
