@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
+from weather_scnn.job_platform import job_device
 from weather_scnn.sphere.grid import Grid, latitude_weights
 
 #: Metres.
@@ -69,12 +70,13 @@ def degree_power(fields: Float[np.ndarray, "n y x"], grid: Grid) -> Float[np.nda
     The mean over the sphere is taken out before the float32 transform and put back at l = 0, so that its rounding does
     not hide the small scales of geopotential.
     """
-    transform, scalar, _ = _compiled(grid, False)
     fields = np.asarray(fields, np.float64)
     weights = grid.area_weights[:, None] / (grid.latitudes * grid.longitudes)
     mean = (fields * weights).sum(axis=(-2, -1))
     anomalies = np.moveaxis(fields - mean[:, None, None], 0, -1).astype(np.float32)
-    power, first = (np.asarray(each, np.float64) for each in scalar(transform, anomalies))
+    with job_device():
+        transform, scalar, _ = _compiled(grid, False)
+        power, first = (np.asarray(each, np.float64) for each in scalar(transform, anomalies))
     power = power.T / (4 * np.pi)
     # The analysis integrates more exactly than cell areas, so a little of the mean is left in the first coefficient.
     power[:, 0] = (mean + first / np.sqrt(4 * np.pi)) ** 2
@@ -85,6 +87,7 @@ def kinetic_energy(
     u: Float[np.ndarray, "n y x"], v: Float[np.ndarray, "n y x"], grid: Grid
 ) -> Float[np.ndarray, "n l"]:
     """Kinetic energy of the wind per degree and unit mass, m² s⁻²; the sum over l is the mean of (u² + v²)/2."""
-    transform, _, wind = _compiled(grid, True)
     last = [np.moveaxis(np.asarray(each, np.float32), 0, -1) for each in (u, v)]
-    return np.asarray(wind(transform, *last), np.float64).T
+    with job_device():
+        transform, _, wind = _compiled(grid, True)
+        return np.asarray(wind(transform, *last), np.float64).T

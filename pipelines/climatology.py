@@ -17,7 +17,7 @@ import zarr
 
 from pipelines import running
 from pipelines.climatology_quantiles import SEEPS_DRY, smooth_quantiles, smooth_seeps
-from pipelines.climatology_windows import samples, smooth_moments, smoothing_matrix, window_weights
+from pipelines.climatology_windows import samples, smoothing_matrix, sums_of_days, window_weights
 from pipelines.planning import BASE_BYTES, DEFAULT_MEMORY, Estimate, in_words, parse_bytes
 from weather_scnn.data.climatology import CALENDARS, DAYS, MONTH_DAY
 from weather_scnn.data.derived_maps import open_derived_maps
@@ -25,18 +25,21 @@ from weather_scnn.data.direct import MapReader
 from weather_scnn.data.marks import Kind
 from weather_scnn.data.opening import missing_lines
 from weather_scnn.data.outputs import check_output
-from weather_scnn.data.reading_again import period, read_again
+from weather_scnn.data.reading_again import read_part
 from weather_scnn.data.writing import StoreInProgress, begin_store, provenance
 from weather_scnn.errors import UserError
 
 _LOG = logging.getLogger(__name__)
 
-# Bytes of one worker's sums, three float64 arrays over days and points, or of its samples for quantiles.
-_BYTES_PER_PIECE = 192 * 2**20
+# Most bytes of one piece's sums, three float64 arrays over days and points, or of its samples for quantiles, however
+# much memory is allowed.
+_BYTES_PER_PIECE = 8 * 2**30
 # Bytes of one chunk of the output, which holds several days.
 _BYTES_PER_CHUNK = 2 * 2**20
 _BYTES_PER_READ = 16 * 2**20
 _MOST_MAPS_PER_READ = 64
+# Of the means and spreads that are made and written together, with what they are made from: 40 bytes a value.
+_BYTES_PER_PRODUCT = 64 * 2**20
 _SOME_DAYS = 60
 
 _FORMULA = (
@@ -64,7 +67,7 @@ class Piece(NamedTuple):
 
     name: str
     kind: str
-    hour: int
+    hours: tuple[int, ...]
     region: tuple[tuple[str, int, int], ...]
 
     @property
@@ -83,97 +86,137 @@ def _opened(job: str, request: Request) -> MapReader:
 
 def _work(piece: Piece, *, job: str, request: Request, store: StoreInProgress) -> None:
     """Computes and writes one piece, then records it."""
-    with running.piece(job):
+    with running.piece(job, store, piece.key) as finish:
         reader = _opened(job, request)
         times = reader.dataset["time"].values
-        index, days = samples(times, piece.hour, request.calendar)
+        groups = [samples(times, hour, request.calendar) for hour in piece.hours]
         dims = [dim for dim, _, _ in piece.region if dim in ("level", "latitude", "longitude")]
         inside = tuple(piece.slice(dim) for dim in dims if dim != "level")
         levels = piece.slice("level") if "level" in dims else None
         shape = tuple(part.stop - part.start for part in (*([levels] if levels else []), *inside))
 
         def read(positions: np.ndarray) -> np.ndarray:
-            maps = read_again(
-                functools.partial(reader.read, piece.name, positions, levels),
-                what=lambda: f"{piece.name} cannot be read in {period(times[positions])}",
-                where=request.input,
-            )
-            return maps[(..., *inside)]
+            return read_part(reader, piece.name, positions, levels, where=request.input)[(..., *inside)]
 
+        group = zarr.open_group(store.path, mode="r+", use_consolidated=False)
+        place = tuple(slice(start, stop) for _, start, stop in piece.region)
         output_days = np.arange(1, DAYS + 1)[piece.slice("dayofyear")]
         one_map = 4 * math.prod(shape[:1] if levels else ()) * math.prod(reader.dataset[piece.name].shape[-2:])
         at_once = max(1, min(_MOST_MAPS_PER_READ, _BYTES_PER_READ // max(1, one_map)))
         window = request.window
-        results: dict[str, np.ndarray]
         if piece.kind == "moments":
-            means, stds = smooth_moments(
-                read, shape, index, days, maps_at_once=at_once, output_days=output_days, window=window
+            found = sums_of_days(read, shape, groups, output_days=output_days, window=window, maps_at_once=at_once)
+            first = piece.slice("dayofyear").start
+            batch = _days_together(group[piece.name].chunks[1], math.prod(shape))  # type: ignore[union-attr]
+            for hour, sums in enumerate(found, piece.slice("hour").start):
+                for begin in range(0, output_days.size, batch):
+                    days = output_days[begin : begin + batch]
+                    region = (hour, slice(first + begin, first + begin + days.size), *place[2:])
+                    for name, values in zip((piece.name, f"{piece.name}_std"), sums.smoothed(days, window)):
+                        group[name][region] = values  # type: ignore[index]
+            finish()
+            return
+        ((index, days),) = groups
+        order = np.argsort(index, kind="stable")
+        index, days = index[order], days[order]
+        values = np.empty((index.size, math.prod(shape)), np.float32)
+        for begin in range(0, index.size, at_once):
+            unique, inverse = np.unique(index[begin : begin + at_once], return_inverse=True)
+            values[begin : begin + at_once] = read(unique).reshape(unique.size, -1)[inverse]
+        if piece.kind == "quantiles":
+            quantiles = smooth_quantiles(
+                values, days, np.array(request.quantiles), output_days=output_days, window=window
             )
-            results = {piece.name: means, f"{piece.name}_std": stds}
+            results = {f"{piece.name}_quantile": quantiles}
         else:
-            order = np.argsort(index, kind="stable")
-            index, days = index[order], days[order]
-            values = np.empty((index.size, math.prod(shape)), np.float32)
-            for begin in range(0, index.size, at_once):
-                unique, inverse = np.unique(index[begin : begin + at_once], return_inverse=True)
-                values[begin : begin + at_once] = read(unique).reshape(unique.size, -1)[inverse]
-            if piece.kind == "quantiles":
-                found = smooth_quantiles(
-                    values, days, np.array(request.quantiles), output_days=output_days, window=window
-                )
-                results = {f"{piece.name}_quantile": found}
-            else:
-                fraction, heavy = smooth_seeps(
-                    values, days, SEEPS_DRY[piece.name], output_days=output_days, window=window
-                )
-                results = {f"{piece.name}_seeps_dry_fraction": fraction, f"{piece.name}_seeps_threshold": heavy}
-            results = {name: each.reshape(*each.shape[:-1], *shape) for name, each in results.items()}
-        group = zarr.open_group(store.path, mode="r+", use_consolidated=False)
-        place = tuple(slice(start, stop) for _, start, stop in piece.region)
-        for name, values in results.items():
-            group[name][place] = values[None]  # type: ignore[index]
-        store.mark_done(piece.key)
+            fraction, heavy = smooth_seeps(values, days, SEEPS_DRY[piece.name], output_days=output_days, window=window)
+            results = {f"{piece.name}_seeps_dry_fraction": fraction, f"{piece.name}_seeps_threshold": heavy}
+        for name, each in results.items():
+            group[name][place] = each.reshape(*each.shape[:-1], *shape)[None]  # type: ignore[index]
+        finish()
 
 
-def _split(sizes: dict[str, int], window: int, budget: int) -> tuple[dict[str, int], dict[str, int]]:
-    """Chunks of the output and pieces of the work, in points of each dimension, for maps of these sizes.
+def _days_together(chunk_days: int, points: int) -> int:
+    """Days whose means are made together: whole chunks of the output."""
+    return chunk_days * max(1, _BYTES_PER_PRODUCT // (40 * chunk_days * points))
 
-    A piece takes all days of the year where its sums fit, so that each map is read once; else some 60 days (each map
-    is then read about twice), then also single levels, then bands of latitude.
+
+@dataclasses.dataclass(frozen=True)
+class Split:
+    """How a field is worked through.
+
+    Attributes:
+        chunks: of the output, in points of each dimension.
+        pieces: of the work, the same.
+        memory: bytes that a piece holds.
+        again: how often a chunk of the source is decoded.
     """
-    pieces = {"hour": 1, "dayofyear": DAYS, **sizes}
-    held_days = min(DAYS, _SOME_DAYS + window)
 
-    def points() -> int:
-        return math.prod(pieces[dim] for dim in sizes)
-
-    def sums(days: int) -> int:
-        return 3 * 8 * days * points()
-
-    if sums(held_days) > budget and "level" in sizes:
-        pieces["level"] = 1
-    if sums(held_days) > budget:
-        pieces["latitude"] = max(1, pieces["latitude"] * budget // sums(held_days))
-    chunk_days = min(max(_BYTES_PER_CHUNK // (4 * points()), 1), _SOME_DAYS)
-    if sums(DAYS) > budget:
-        # Whole chunks, so that no two workers write into one.
-        pieces["dayofyear"] = -(-_SOME_DAYS // chunk_days) * chunk_days
-    return {**pieces, "dayofyear": chunk_days}, pieces
+    chunks: dict[str, int]
+    pieces: dict[str, int]
+    memory: float
+    again: float
 
 
-def _split_samples(sizes: dict[str, int], count: int, budget: int) -> tuple[dict[str, int], dict[str, int]]:
-    """As `_split`, for quantiles, whose pieces hold all samples of their points and make all days."""
-    pieces = {"hour": 1, "dayofyear": DAYS, **sizes}
-    each = 2 * 4 * count  # as values, and as keys
+def _split(
+    kind: str,
+    sizes: dict[str, int],
+    stored: dict[str, int],
+    days: Sequence[np.ndarray],
+    request: Request,
+    room: float,
+) -> Split:
+    """The split that reads least of the source among those that fit; if none does, the one that needs least memory.
 
-    def points() -> int:
-        return math.prod(pieces[dim] for dim in sizes)
+    A piece takes all hours and all levels of a chunk, and all days of the year, where its sums fit, so that each map is
+    read once; else fewer hours, fewer levels, some 60 days with those of the window around them, bands of latitude.
+    Quantiles hold all samples of an hour.
 
-    if each * points() > budget and "level" in sizes:
-        pieces["level"] = 1
-    if each * points() > budget:
-        pieces["latitude"] = max(1, pieces["latitude"] * budget // (each * points()))
-    return {**pieces, "dayofyear": min(max(_BYTES_PER_CHUNK // (4 * points()), 1), _SOME_DAYS)}, pieces
+    Args:
+        kind: of the pieces.
+        sizes: level, latitude, longitude of the field.
+        stored: sizes of its chunks.
+        days: of every hour's samples.
+        request: what is asked for.
+        room: bytes.
+    """
+    hours = len(days)
+    chunk_bytes = 4 * math.prod(stored.values())
+    found: list[Split] = []
+    levels = sorted({-(-sizes.get("level", 1) // count) for count in range(1, sizes.get("level", 1) + 1)})
+    rows = sorted({-(-sizes["latitude"] // 2**count) for count in range(sizes["latitude"].bit_length() + 1)})
+    moments = kind == "moments"
+    options = itertools.product(
+        {1, hours} if moments else {1}, (DAYS, _SOME_DAYS) if moments else (DAYS,), levels, rows
+    )
+    for at_once, output_days, level, row in options:
+        points = level * row * sizes["longitude"]
+        chunk_days = min(max(_BYTES_PER_CHUNK // (4 * points), 1), _SOME_DAYS)
+        if output_days < DAYS:
+            output_days = -(-_SOME_DAYS // chunk_days) * chunk_days  # whole chunks, so that no two workers share one
+        again = -(-sizes["latitude"] // row) if stored["latitude"] >= sizes["latitude"] else 1.0
+        again *= max(1, -(-min(stored.get("level", 1), sizes.get("level", 1)) // level))
+        again *= min(-(-hours // at_once), stored["time"])
+        if moments:
+            held = [min(np.unique(each).size, output_days + request.window) for each in days]
+            again *= 1.0 if output_days == DAYS else (output_days + request.window) / output_days
+            sums = 3 * 8 * points * (sum(held) if at_once > 1 else max(held))
+            made = 40 * points * _days_together(chunk_days, points)
+        else:
+            sums = 2 * 4 * points * max(each.size for each in days)  # as values, and as keys
+            made = 2 * 4 * points * DAYS * max(1, len(request.quantiles))
+        one_map = 4 * level * sizes["latitude"] * sizes["longitude"]
+        # As read, and as deviations in float64.
+        reading = 4 * max(one_map, min(_BYTES_PER_READ, one_map * _MOST_MAPS_PER_READ)) + 2 * chunk_bytes
+        pieces = {"hour": at_once, "dayofyear": output_days, **sizes, "latitude": row}
+        pieces |= {"level": level} if "level" in sizes else {}
+        if sums > _BYTES_PER_PIECE:
+            again = math.inf
+        found.append(Split({**pieces, "hour": 1, "dayofyear": chunk_days}, pieces, sums + made + reading, again))
+    fitting = [each for each in found if each.memory <= room and math.isfinite(each.again)]
+    if not fitting:
+        return min(found, key=lambda each: each.memory)
+    return min(fitting, key=lambda each: (each.again, each.memory))
 
 
 def _coordinates(dataset: xr.Dataset, hours: np.ndarray, request: Request) -> dict[str, Any]:
@@ -211,9 +254,8 @@ def _plan(
     encoding: dict[str, dict] = {}
     pieces: dict[str, Piece] = {}
     total = Estimate(0, 0, 0)
-    budget = min(_BYTES_PER_PIECE, int((max_memory - BASE_BYTES) * 0.4))
     times = dataset["time"].values
-    count = max(samples(times, int(hour), request.calendar)[0].size for hour in hours)
+    days = [samples(times, int(hour), request.calendar)[1] for hour in hours]
     for name, array in dataset.data_vars.items():
         name = str(name)
         if "time" not in array.dims:
@@ -221,10 +263,8 @@ def _plan(
         sizes = {str(dim): array.sizes[dim] for dim in ("level", "latitude", "longitude") if dim in array.dims}
         stored = reader.chunks(name)
         for kind, targets in _outputs(name, request):
-            if kind == "moments":
-                chunks, parts = _split(sizes, request.window, budget)
-            else:
-                chunks, parts = _split_samples(sizes, count, budget)
+            split = _split(kind, sizes, stored, days, request, max_memory - BASE_BYTES)
+            chunks, parts = split.chunks, split.pieces
             full = {"hour": hours.size, "dayofyear": DAYS, **sizes}
             if kind == "quantiles":
                 number = len(request.quantiles)
@@ -246,31 +286,17 @@ def _plan(
             offsets = {dim: range(0, full[dim], parts[dim]) for dim in full}
             for corner in itertools.product(*offsets.values()):
                 region = tuple((dim, start, min(start + parts[dim], full[dim])) for dim, start in zip(offsets, corner))
-                piece = Piece(name, kind, int(hours[corner[0]]), region)
+                piece = Piece(name, kind, tuple(map(int, hours[slice(*region[0][1:])])), region)
                 pieces[piece.key] = piece
-            # Every piece decodes whole chunks: those of its hour, of its levels and of its days.
-            shares = {dim: len(offsets[dim]) for dim in full if dim != "hour"}
-            again: float = shares["latitude"] if stored["latitude"] >= sizes["latitude"] else 1
-            if "level" in shares and stored.get("level", 1) > 1:
-                again *= max(1, math.ceil(stored["level"] / parts["level"]))
-            again *= min(hours.size, stored["time"])
-            if shares["dayofyear"] > 1:
-                again *= (_SOME_DAYS + request.window) / _SOME_DAYS
-            points = math.prod(parts[dim] for dim in sizes)
-            held = min(DAYS, (_SOME_DAYS if shares["dayofyear"] > 1 else DAYS) + request.window)
-            memory = 3 * 8 * held * points if kind == "moments" else 8 * count * points
             written = 4 * math.prod(full.values()) * len(targets)
-            result = 4 * 2 * points * parts["dayofyear"] * max(1, len(request.quantiles))
-            chunk_bytes = 4 * math.prod(stored.values())
-            reading = 3 * max(min(_BYTES_PER_READ, 4 * points * _MOST_MAPS_PER_READ), chunk_bytes)
-            memory += BASE_BYTES + result + reading
+            memory = BASE_BYTES + split.memory
             if memory > max_memory:
                 raise UserError(
                     f"needs {in_words(memory)} of memory a worker, and {in_words(max_memory)} are allowed",
                     where=f"{request.input}, {name}",
                     remedy=f"use --max-memory {in_words(1.02 * memory).replace(' ', '')}",
                 )
-            total = total + Estimate(float(array.nbytes) * again, written, memory, again)
+            total = total + Estimate(float(array.nbytes) * split.again, written, memory, split.again)
     return template, encoding, pieces, total
 
 
@@ -326,7 +352,7 @@ def compute_climatology(
         raise UserError(f"there is no calendar {calendar!r}", remedy=f"choose one of {', '.join(CALENDARS)}")
     if wrong := [each for each in quantiles if not 0 <= each <= 1]:
         raise UserError(f"the quantile {wrong[0]:g} is not between 0 and 1", remedy="write them as 0.05,0.95")
-    running.check_options(beam_options or [])
+    running.check_options(beam_options or [], no_beam=no_beam)
     names = None if variables is None else tuple(variables)
     request = Request(str(input), time, names, window, calendar, tuple(sorted(map(float, quantiles))))
     job = running.new_job()
@@ -365,7 +391,8 @@ def compute_climatology(
                 days_without_data=empty,
             )
         )
-        facts = dataclasses.asdict(request) | {"command": "climatology", "fields": fields, "pieces": len(pieces)}
+        facts = dataclasses.asdict(request) | {"command": "climatology", "fields": fields, "pieces": sorted(pieces)}
+        facts |= {"times": [int(times.size), str(times[0]), str(times[-1])]}
         store = begin_store(output, template, request=facts, overwrite=overwrite, encoding=encoding)
         if progress:
             print(f"climatology: {times.size} times; {estimate}", file=sys.stderr)

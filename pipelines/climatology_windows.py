@@ -1,6 +1,6 @@
 """The window over days of the year, and smooth means and spreads from sums of every day."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from jaxtyping import Float
@@ -10,8 +10,6 @@ from weather_scnn.errors import UserError
 
 # Below any weight of one sample, above the rounding of a difference of sums.
 _LEAST_WEIGHT = 1e-6
-# Rows of the banded smoothing matrix multiplied at once; a few days more than the window's half wastes least.
-_DAYS_PER_PRODUCT = 30
 
 
 def window_weights(window: int) -> Float[np.ndarray, " window"]:
@@ -54,68 +52,103 @@ def samples(times: np.ndarray, hour: int, calendar: str) -> tuple[np.ndarray, np
     return index, days
 
 
-def smooth_moments(
+class DaySums:
+    """Sums of the maps of some days, about the first map found, so that squares of large means never meet.
+
+    Chan et al. 1983; two float64 arrays (day, *shape), and a third where values are missing.
+
+    Args:
+        days: values 1 to 366 that will be added.
+        shape: of a map.
+    """
+
+    def __init__(self, days: np.ndarray, shape: tuple[int, ...]):
+        self.days, self.shape = np.unique(days), shape
+        self._slot = np.full(DAYS + 1, -1)
+        self._slot[self.days] = np.arange(self.days.size)
+        self._total, self._squares = (np.zeros((self.days.size, *shape)) for _ in range(2))
+        self._counts = np.zeros(self.days.size)
+        self._missing: np.ndarray | None = None  # most fields have no NaN
+        self._shift: np.ndarray | None = None
+
+    def add(self, days: np.ndarray, values: np.ndarray) -> None:
+        """Adds maps (n, *shape), NaN where missing, of these days."""
+        if self._shift is None:
+            self._shift = np.where(np.isfinite(values[0]), values[0], 0.0).astype(np.float64)
+        places = self._slot[days]
+        np.add.at(self._counts, places, 1.0)
+        # Days of one year in one step; an array that names a place twice would count it once.
+        runs = [slice(0, len(places))] if np.unique(places).size == len(places) else [
+            slice(number, number + 1) for number in range(len(places))
+        ]  # fmt: skip
+        for run in runs:
+            deviation, place = values[run] - self._shift, places[run]
+            absent = ~np.isfinite(deviation)
+            if absent.any():
+                self._missing = np.zeros_like(self._total) if self._missing is None else self._missing
+                self._missing[place] += absent
+                deviation[absent] = 0.0
+            self._total[place] += deviation
+            deviation *= deviation
+            self._squares[place] += deviation
+
+    def smoothed(self, output_days: np.ndarray, window: int) -> tuple[np.ndarray, np.ndarray]:
+        """Mean and standard deviation for some days (1 to 366), each (day, *shape) float32; NaN without data."""
+        band = smoothing_matrix(output_days, window)[:, self.days - 1]
+        weight = np.empty((output_days.size, *self.shape))
+        weight[...] = (band @ self._counts).reshape(-1, *(1 for _ in self.shape))
+        if self._missing is not None:
+            weight -= _product(band, self._missing)
+        weight[weight < _LEAST_WEIGHT] = np.nan
+        mean, square = (_product(band, sums) for sums in (self._total, self._squares))
+        mean /= weight
+        square /= weight
+        square -= mean**2
+        stds = np.sqrt(np.maximum(square, 0.0, out=square), out=square).astype(np.float32)
+        return (mean if self._shift is None else mean + self._shift).astype(np.float32), stds
+
+
+def _product(band: np.ndarray, sums: np.ndarray) -> np.ndarray:
+    """band (d, n) times sums (n, …), by runs of columns that are not zero, so that no sums are copied."""
+    result = np.zeros((len(band), *sums.shape[1:]))
+    used = np.flatnonzero(band.any(axis=0))
+    for run in np.split(used, np.flatnonzero(np.diff(used) > 1) + 1) if used.size else []:
+        columns = slice(int(run[0]), int(run[-1]) + 1)
+        result += np.tensordot(band[:, columns], sums[columns], 1)
+    return result
+
+
+def sums_of_days(
     read: Callable[[np.ndarray], np.ndarray],
     shape: tuple[int, ...],
-    index: np.ndarray,
-    days: np.ndarray,
+    groups: Sequence[tuple[np.ndarray, np.ndarray]],
     *,
     output_days: np.ndarray,
     window: int,
     maps_at_once: int,
-) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and standard deviation for some days, each (day, *shape) float32.
-
-    Sums are kept about the first map found, so squares of large means never meet (Chan et al. 1983).
+) -> list[DaySums]:
+    """Sums of every group's days that count for some days of the year; each map is read once, in the order of time.
 
     Args:
         read: gives maps (time, *shape) of ascending positions on the time axis.
         shape: of a map.
-        index: positions of the samples, from `samples`.
-        days: their days.
+        groups: positions and days of the samples of an hour, from `samples`.
         output_days: values 1 to 366.
         window: odd number of days.
         maps_at_once: maps read together.
     """
-    matrix = smoothing_matrix(output_days, window)
-    used = np.flatnonzero(matrix.any(axis=0))
-    slot = np.full(DAYS + 1, -1)
-    slot[used + 1] = np.arange(used.size)
-    wanted = slot[days] >= 0
-    index, slots = index[wanted], slot[days[wanted]]
+    counts = smoothing_matrix(output_days, window).any(axis=0)
+    kept = [(index[counts[days - 1]], days[counts[days - 1]]) for index, days in groups]
+    sums = [DaySums(days, shape) for _, days in kept]
+    index = np.concatenate([index for index, _ in kept])
+    days = np.concatenate([days for _, days in kept])
+    group = np.repeat(np.arange(len(kept)), [index.size for index, _ in kept])
     order = np.argsort(index, kind="stable")
-    index, slots = index[order], slots[order]
-    total, squares = (np.zeros((used.size, *shape)) for _ in range(2))
-    counts = np.bincount(slots, minlength=used.size).astype(np.float64)
-    missing: np.ndarray | None = None  # most fields have no NaN, and then need no third array
-    shift: np.ndarray | None = None
-    for begin in range(0, index.size, maps_at_once):
-        unique, inverse = np.unique(index[begin : begin + maps_at_once], return_inverse=True)
+    for begin in range(0, order.size, maps_at_once):
+        part = order[begin : begin + maps_at_once]
+        unique, inverse = np.unique(index[part], return_inverse=True)
         maps = read(unique)
-        if shift is None:
-            shift = np.where(np.isfinite(maps[0]), maps[0], 0.0).astype(np.float64)
-        for position, place in zip(inverse, slots[begin : begin + maps_at_once]):
-            deviation = maps[position] - shift
-            absent = ~np.isfinite(deviation)
-            if absent.any():
-                missing = np.zeros_like(total) if missing is None else missing
-                missing[place] += absent
-                deviation[absent] = 0.0
-            total[place] += deviation
-            deviation *= deviation
-            squares[place] += deviation
-    means, stds = (np.empty((output_days.size, *shape), np.float32) for _ in range(2))
-    for begin in range(0, output_days.size, _DAYS_PER_PRODUCT):
-        rows = slice(begin, begin + _DAYS_PER_PRODUCT)
-        band = matrix[rows][:, used]
-        near = np.flatnonzero(band.any(axis=0))
-        band = band[:, near]
-        weight = np.broadcast_to((band @ counts[near]).reshape(-1, *(1 for _ in shape)), (len(band), *shape)).copy()
-        if missing is not None:
-            weight -= np.tensordot(band, missing[near], 1)
-        mean, square = (np.tensordot(band, sums[near], 1) for sums in (total, squares))
-        weight[weight < _LEAST_WEIGHT] = np.nan
-        mean /= weight
-        stds[rows] = np.sqrt(np.maximum(square / weight - mean**2, 0.0))
-        means[rows] = mean if shift is None else mean + shift
-    return means, stds
+        for number in np.unique(group[part]):
+            mine = group[part] == number
+            sums[number].add(days[part][mine], maps if mine.all() and unique.size == part.size else maps[inverse[mine]])
+    return sums

@@ -4,8 +4,11 @@ Pressures of the layers' centres come from the coefficients of the file, or from
 UFS's 127 levels in the dinosaur package, and from the surface pressure of the same time.
 """
 
+import dataclasses
 import functools
+import math
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -15,15 +18,20 @@ from dinosaur import vertical_interpolation
 from dinosaur.hybrid_coordinates import HybridCoordinates
 
 from pipelines.vertical import model_level_axis
-from weather_scnn.data.direct import MapReader
-from weather_scnn.data.opening import open_with_notes
+from weather_scnn.data.catalogue import lookup
+from weather_scnn.data.derived_maps import DerivedMaps
+from weather_scnn.data.derived_opening import plan
+from weather_scnn.data.direct import MapReader, open_maps
+from weather_scnn.data.reading_again import read_again
 from weather_scnn.errors import UserError
+from weather_scnn.job_platform import job_device
 
 # Names of coefficients of the centres (a in Pa or times a reference pressure, b), and of the boundaries.
 _CENTRES = (("hyam", "hybm"), ("ap", "b"), ("a", "b"))
 _BOUNDARIES = (("hyai", "hybi"),)
 _TABLES: dict[int, Callable[[], HybridCoordinates]] = {137: HybridCoordinates.ECMWF137, 127: HybridCoordinates.UFS127}
 _SURFACE = ("surface_pressure", "sp", "ps", "PS")
+_COLUMN_BYTES = 64 * 2**20  # of whole columns, brought to pressure levels at once
 _LOG_SURFACE = ("lnsp", "ln_sp", "logarithm_of_surface_pressure", "log_surface_pressure")
 
 
@@ -78,64 +86,139 @@ def _to_pressure(
     pressure = a[:, None] + b[:, None] * np.asarray(surface, np.float64).reshape(1, -1)
     order = slice(None) if pressure[0, 0] < pressure[-1, 0] else slice(None, None, -1)
     targets = tuple(100.0 * level for level in levels)
-    found = _interpolated(column[order], pressure[order].astype(np.float32), targets)
-    return np.asarray(found).T.reshape(*shape, len(levels))
+    with job_device():
+        found = np.asarray(_interpolated(column[order], pressure[order].astype(np.float32), targets))
+    return found.T.reshape(*shape, len(levels))
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelLevelMaps(MapReader):
+    """A reader of fields on model levels that gives them on pressure levels, whole columns at a time.
+
+    Attributes:
+        base: reader of the fields on model levels, and of the surface pressure.
+        coefficients: a in Pa and b of every level's centre.
+    """
+
+    base: MapReader
+    coefficients: tuple[np.ndarray, np.ndarray]
+
+    def chunks(self, name: str) -> dict[str, int]:
+        """Those of the source, and all pressure levels: a column is read whole, whichever of them are wanted."""
+        sizes = dict(self.base.chunks(name))
+        return sizes | {"level": self.dataset.sizes["level"]} if "level" in sizes else sizes
+
+    def _read(self, name: str, times: slice | np.ndarray | None = None, levels: Any = None) -> np.ndarray:
+        # What is judged is the result: the source's own levels are numbers, not pressures.
+        array = self.dataset[name]
+        if "level" not in array.dims:
+            return self.base._read(name, times, None)
+        wanted = np.atleast_1d(self.dataset["level"].values[slice(None) if levels is None else levels])
+        count = self.dataset.sizes.get("time", 1)
+        positions = np.atleast_1d(np.arange(count)[slice(None) if times is None else times])
+        one = 4 * len(self.coefficients[0]) * math.prod(array.sizes[axis] for axis in ("latitude", "longitude"))
+        at_once = max(1, _COLUMN_BYTES // one)
+        parts = [self._made(name, positions[i : i + at_once], wanted) for i in range(0, len(positions), at_once)]
+        return np.concatenate(parts) if len(parts) != 1 else parts[0]
+
+    def _made(self, name: str, positions: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+        values, surface = (self.base._read(each, positions, None) for each in (name, "surface_pressure"))
+        made = _to_pressure(np.moveaxis(values, -3, -1), surface, *self.coefficients, wanted.tolist())
+        return np.ascontiguousarray(np.moveaxis(made, -1, -3))
+
+
+def _as_door_takes(where: str, dataset: xr.Dataset) -> xr.Dataset:
+    """A file whose model levels stand where pressures would: the door leaves their numbers in order."""
+    axis = model_level_axis(dataset)
+    if axis is not None:
+        dataset = dataset.rename({axis[0]: "level"})
+        dataset = dataset.assign_coords(level=("level", np.arange(1, dataset.sizes["level"] + 1), {"units": "hPa"}))
+    for name in _LOG_SURFACE:
+        if name in dataset.data_vars:
+            logarithm = dataset[name].chunk("auto")
+            if "level" in logarithm.dims:
+                logarithm = logarithm.isel(level=0, drop=True)
+            pressure = xr.apply_ufunc(np.exp, logarithm, dask="allowed").assign_attrs(units="Pa")
+            dataset = dataset.drop_vars(name).assign(surface_pressure=pressure)
+    # What GRIB says of the kind of level no longer holds.
+    for array in dataset.data_vars.values():
+        array.attrs.pop("GRIB_typeOfLevel", None)
+    return dataset
 
 
 def on_pressure_levels(
     path: str,
     raw: list[tuple[str, xr.Dataset]],
-    variables: Sequence[str] | None,
-    levels: Sequence[float] | None,
-    time: str | None,
+    *,
+    variables: Sequence[str] | str | None = None,
+    levels: Sequence[float] | None = None,
+    time: str | None = None,
+    step: str | None = None,
+    member: int | None = None,
 ) -> MapReader:
-    """A source on model levels as a lazy canonical dataset on pressure levels.
+    """A source on model levels as a reader of canonical fields on pressure levels.
+
+    Derived fields are made on the pressure levels, from their inputs there.
 
     Args:
         path: of the source.
         raw: its lazy files, some with a model-level axis.
-        variables: as for `open_dataset`.
-        levels: hPa; needed.
-        time: as for `open_dataset`.
+        variables, time, step, member: as for `open_derived_maps`.
+        levels: hPa; needed where a field has levels.
 
     Raises:
         UserError: no levels are asked for, or surface pressure or coefficients are missing.
     """
-    axes = [model_level_axis(dataset) for _, dataset in raw]
-    if levels is None:
-        raise UserError("is on model levels", where=path, remedy="say which pressure levels to make: --levels 500,850")
-    levels = sorted(levels)
-    pieces = []
     coefficients = None
-    for (where, dataset), axis in zip(raw, axes):
-        if axis is not None:
-            dim, kind = axis
-            if dataset.sizes[dim] > 1:
-                coefficients = coefficients or _coefficients(dataset, dim, kind, where)
-            dataset = dataset.rename({dim: "level"})
-            # The door takes the numbers for pressures and leaves them in order; they are replaced below.
-            dataset = dataset.assign_coords(level=("level", np.arange(1, dataset.sizes["level"] + 1), {"units": "hPa"}))
-        for name in _LOG_SURFACE:
-            if name in dataset.data_vars:
-                logarithm = dataset[name].chunk("auto")
-                if "level" in logarithm.dims:
-                    logarithm = logarithm.isel(level=0, drop=True)
-                pressure = xr.apply_ufunc(np.exp, logarithm, dask="allowed").assign_attrs(units="Pa")
-                dataset = dataset.drop_vars(name).assign(surface_pressure=pressure)
-        # What GRIB says of the kind of level no longer holds.
-        for array in dataset.data_vars.values():
-            array.attrs.pop("GRIB_typeOfLevel", None)
-        pieces.append((where, dataset))
-    wanted = None if variables is None else [*dict.fromkeys([*variables, "surface_pressure"])]
-    if not any(name in dataset.data_vars for _, dataset in pieces for name in _SURFACE):
+    for where, dataset in raw:
+        axis = model_level_axis(dataset)
+        if axis is not None and dataset.sizes[axis[0]] > 1 and coefficients is None:
+            coefficients = read_again(
+                functools.partial(_coefficients, dataset, *axis, where),
+                what=lambda: "the coefficients of its model levels cannot be read",
+                where=where,
+            )
+    pieces = [(where, _as_door_takes(where, dataset)) for where, dataset in raw]
+    if isinstance(variables, str):
+        variables = [name.strip() for name in variables.split(",") if name.strip()]
+    made = plan(pieces, path, variables, None if levels is None else sorted(levels), time, member)
+    inputs = None if made.inputs is None else [*dict.fromkeys([*made.inputs, "surface_pressure"])]
+    has_surface = any(name in dataset.data_vars for _, dataset in pieces for name in _SURFACE)
+    on_levels = made.inputs is None or any((v := lookup(name)) is None or v.on_levels for name in made.inputs)
+    if not has_surface and on_levels:
         raise UserError(
             "is on model levels without the pressure at the surface", where=path, remedy="add surface_pressure or lnsp"
         )
-    dataset, _ = open_with_notes(path, variables=wanted, time=time, raw=pieces)
-    assert coefficients is not None
+    base = open_maps(path, variables=inputs if has_surface else made.inputs, time=made.time, member=member, raw=pieces)
+    dataset = base.dataset
+    targets = made.levels
+    if any("level" in array.dims for array in dataset.data_vars.values()):
+        if targets is None:
+            raise UserError(
+                "is on model levels", where=path, remedy="say which pressure levels to make: --levels 500,850"
+            )
+        assert coefficients is not None
+        dataset = _lazily(dataset, coefficients, targets)
+        base = ModelLevelMaps(dataset, {}, path, base, coefficients)
+    if variables is not None and "surface_pressure" not in {
+        known.name if (known := lookup(name)) is not None else name for name in variables
+    } | set(made.inputs or ()):
+        dataset = dataset.drop_vars("surface_pressure", errors="ignore")
+    if not made.derived and step is None:
+        return dataclasses.replace(base, dataset=dataset)
+    return DerivedMaps(made.result(dataset, step, path), {}, path, base, made)
+
+
+def _lazily(dataset: xr.Dataset, coefficients: tuple[np.ndarray, np.ndarray], levels: Sequence[float]) -> xr.Dataset:
+    """The dataset with its fields on pressure levels, for a look at single maps."""
+    a, b = coefficients
+    if dataset.sizes["level"] != len(a):
+        raise UserError(
+            f"has fields on {dataset.sizes['level']} levels and {len(a)} model levels",
+            remedy="give the files on model levels alone",
+        )
     fields: dict[str, xr.DataArray] = {}
     for key, array in dataset.data_vars.items():
-        name = str(key)
         if "level" in array.dims:
             made = xr.apply_ufunc(
                 _to_pressure,
@@ -143,20 +226,15 @@ def on_pressure_levels(
                 dataset["surface_pressure"],
                 input_core_dims=[["level"], []],
                 output_core_dims=[["pressure"]],
-                kwargs={"a": coefficients[0], "b": coefficients[1], "levels": levels},
+                kwargs={"a": a, "b": b, "levels": list(levels)},
                 dask="parallelized",
                 output_dtypes=[np.float32],
                 dask_gufunc_kwargs={"output_sizes": {"pressure": len(levels)}},
             )
             array = made.rename(pressure="level").assign_attrs(array.attrs)
-        fields[name] = array.transpose(
-            *(dim for dim in ("time", "level", "latitude", "longitude") if dim in array.dims)
-        )
-    if variables is not None and "surface_pressure" not in variables and "sp" not in variables:
-        fields.pop("surface_pressure")
+        order = [dim for dim in ("time", "level", "latitude", "longitude") if dim in array.dims]
+        fields[str(key)] = array.transpose(*order)
     result = xr.Dataset(fields, attrs=dataset.attrs)
     whole = all(level == round(level) for level in levels)
-    result = result.assign_coords(
-        level=("level", np.asarray(levels, np.int64 if whole else np.float64), {"units": "hPa", "positive": "down"})
-    )
-    return MapReader(result, {}, path)
+    values = np.asarray(levels, np.int64 if whole else np.float64)
+    return result.assign_coords(level=("level", values, {"units": "hPa", "positive": "down"}))

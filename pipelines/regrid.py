@@ -19,7 +19,6 @@ from pipelines import running
 from pipelines.planning import DEFAULT_MEMORY, Blocks, Estimate, parse_bytes, parse_chunks, plan_blocks
 from pipelines.regridding_pieces import SEA_FIELDS, Opened, Piece, Request, close, groups, open_once, work
 from pipelines.regridding_weights import METHODS as WEIGHTED
-from weather_scnn.data.accumulations import take_clipped_counts
 from weather_scnn.data.catalogue import nearest_name
 from weather_scnn.data.durations import parse_duration
 from weather_scnn.data.level_numbers import level_axis
@@ -70,9 +69,7 @@ def _template(opened: Opened, request: Request, attributes: dict[str, Any]) -> x
                 facts,
             )
         else:
-            values = opened.reader.read(
-                name, None, opened.levels.read if opened.levels and "level" in array.dims else None
-            )
+            values = opened.read(name, None, slice(None), request.input)
             values = opened.regridded((name,), [values])[0]
             if "level" in array.dims and opened.levels is not None:
                 values = opened.levels.apply(values[None])[0]
@@ -207,9 +204,7 @@ def regrid(
             raise UserError(f"there is no {what} {value!r}", remedy=nearest_name(value, known))
     if not 0 < coverage <= 1:
         raise UserError(f"a coverage of {coverage:g} is not above 0 and at most 1", remedy="choose one such as 0.5")
-    if no_beam and beam_options:
-        raise UserError("options for Beam were given together with no Beam", remedy="leave one of them out")
-    running.check_options(beam_options or [])
+    running.check_options(beam_options or [], no_beam=no_beam)
     memory = parse_bytes(max_memory)
     if isinstance(variables, str):
         variables = [name.strip() for name in variables.split(",") if name.strip()]
@@ -230,7 +225,6 @@ def regrid(
     try:
         opened = open_once(job, request)
         refuse_implausible(opened.reader.dataset, request.input)
-        take_clipped_counts()  # of the maps just looked at
         times = opened.reader.dataset["time"].values if "time" in opened.reader.dataset.dims else np.array([])
         period = f"{times[0]}:{times[-1]}" if len(times) else ""
         attributes = provenance(
@@ -268,7 +262,5 @@ def regrid(
             progress=progress,
         )
         store.finish()
-        for name, count in take_clipped_counts().items():
-            print(f"{name}: {count} negative values, artefacts of packing, were set to 0", file=sys.stderr)
     finally:
         close()

@@ -18,11 +18,11 @@ from pipelines import running
 from pipelines.regridding import Regridder, WeightedRegridder
 from pipelines.regridding_weights import make_weights
 from pipelines.vertical import LevelPlan, model_level_axis
-from weather_scnn.data.catalogue import lookup
+from weather_scnn.data.catalogue import identify, lookup
 from weather_scnn.data.derived_maps import open_derived_maps
 from weather_scnn.data.direct import MapReader, open_maps
 from weather_scnn.data.opening import coverage_fault
-from weather_scnn.data.reading_again import period, read_again
+from weather_scnn.data.reading_again import read_part
 from weather_scnn.data.sources import find_source, open_raw
 from weather_scnn.data.writing import StoreInProgress
 from weather_scnn.errors import UserError
@@ -81,15 +81,11 @@ class Opened:
     levels: LevelPlan | None
     sea: np.ndarray | None
 
-    def read(self, name: str, times: slice, levels: slice, where: str) -> np.ndarray:
+    def read(self, name: str, times: slice | None, levels: slice, where: str) -> np.ndarray:
         """Part of a field; reading is tried again before the part is given up and named."""
-        positions = None if self.levels is None else self.levels.read[levels]
-        stamps = self.reader.dataset["time"].values[times]
-        return read_again(
-            functools.partial(self.reader.read, name, times, positions),
-            what=lambda: f"{name} cannot be read in {period(stamps)}",
-            where=where,
-        )
+        with_levels = self.levels is not None and "level" in self.reader.dataset[name].dims
+        positions = self.levels.read[levels] if with_levels and self.levels is not None else None
+        return read_part(self.reader, name, times, positions, where=where)
 
     def regridded(self, names: tuple[str, ...], fields: Sequence[np.ndarray]) -> list[np.ndarray]:
         """Fields on the target grid; two are the components of a wind."""
@@ -106,7 +102,15 @@ def open_once(job: str, request: Request) -> Opened:
     if any(model_level_axis(dataset) for _, dataset in raw):
         from pipelines.model_levels import on_pressure_levels
 
-        reader = on_pressure_levels(request.input, raw, request.variables, request.levels, request.time)
+        reader = on_pressure_levels(
+            request.input,
+            raw,
+            variables=request.variables,
+            levels=request.levels,
+            time=request.time,
+            step=request.step,
+            member=request.member,
+        )
     else:
         reader = open_derived_maps(
             request.input,
@@ -131,16 +135,43 @@ def open_once(job: str, request: Request) -> Opened:
     else:
         weights = make_weights(latitude, longitude, request.grid, request.method)
         regridder = WeightedRegridder(weights, request.coverage)
-    sea = _sea(request) if request.method != "spectral" and set(SEA_FIELDS) & set(dataset.data_vars) else None
+    sea = None
+    if request.method != "spectral" and set(SEA_FIELDS) & set(dataset.data_vars):
+        sea = _sea(request, raw, latitude, longitude)
     return Opened(reader, regridder, plan, sea)
 
 
-def _sea(request: Request) -> np.ndarray | None:
-    """Cells less than half of which are land, by the source's own mask."""
-    try:
-        return open_maps(request.input, variables=["land_sea_mask"]).read("land_sea_mask") < 0.5
-    except UserError:
+def _sea(
+    request: Request, raw: list[tuple[str, xr.Dataset]], latitude: np.ndarray, longitude: np.ndarray
+) -> np.ndarray | None:
+    """Cells less than half of which are land, by the source's own mask; None where it has none.
+
+    A mask that is there counts for every worker, or stops the job: fields of the sea must not depend on who read it.
+    """
+    name = "land_sea_mask"
+    fields = (
+        identify(str(key), array.attrs, on_levels=False)
+        for _, dataset in raw
+        for key, array in dataset.data_vars.items()
+    )
+    if not any(variable is not None and variable.name == name for variable in fields):
         return None
+    reader = open_maps(request.input, variables=[name], member=request.member, raw=raw)
+    held = reader.dataset
+    for axis, wanted in (("latitude", latitude), ("longitude", longitude)):
+        if held.sizes[axis] != wanted.size or np.abs(held[axis].values - wanted).max() > 1e-3:
+            raise UserError(
+                f"its {name} lies on {held.sizes['longitude']}x{held.sizes['latitude']} points and its fields on "
+                f"{longitude.size}x{latitude.size}",
+                where=request.input,
+                remedy=f"give a source whose mask is on the grid of the fields, or without {name}",
+            )
+    mask = read_part(reader, name, where=request.input)
+    if not np.isfinite(mask).any():
+        raise UserError(
+            f"{name} holds no values", where=request.input, remedy="fetch it again, or give a source without it"
+        )
+    return mask < 0.5
 
 
 def groups(dataset: xr.Dataset, winds: str) -> list[tuple[str, ...]]:
@@ -167,7 +198,7 @@ def groups(dataset: xr.Dataset, winds: str) -> list[tuple[str, ...]]:
 
 def work(piece: Piece, *, job: str, request: Request, store: StoreInProgress) -> None:
     """Reads, regrids and writes one piece, block by block, then records it."""
-    with running.piece(job):
+    with running.piece(job, store, piece.key) as finish:
         opened = open_once(job, request)
         with_levels = "level" in opened.reader.dataset[piece.names[0]].dims
         plan = opened.levels if with_levels else None
@@ -183,17 +214,18 @@ def work(piece: Piece, *, job: str, request: Request, store: StoreInProgress) ->
                 for result, values in zip(results, opened.regridded(piece.names, fields)):
                     result[(place, levels) if plan is not None else place] = values
         for name, result in zip(piece.names, results):
-            _write(store.path, name, piece, result if plan is None else plan.apply(result))
-        store.mark_done(piece.key)
+            _write(job, store.path, name, piece, result if plan is None else plan.apply(result))
+        finish()
 
 
 @functools.lru_cache(maxsize=4)
-def _open_for_writing(path: str) -> zarr.Group:
+def _open_for_writing(job: str, path: str) -> zarr.Group:
+    """The output of a job: a later job of a long-lived worker may have replaced it."""
     return zarr.open_group(path, mode="r+", use_consolidated=False)
 
 
-def _write(path: str, name: str, piece: Piece, values: np.ndarray) -> None:
-    _open_for_writing(path)[name][piece.start : piece.stop] = values  # type: ignore[index]
+def _write(job: str, path: str, name: str, piece: Piece, values: np.ndarray) -> None:
+    _open_for_writing(job, path)[name][piece.start : piece.stop] = values  # type: ignore[index]
 
 
 def close() -> None:

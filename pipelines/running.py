@@ -1,12 +1,17 @@
 """Runs a job's pieces: in threads of this process, or on any Beam runner; the bar, and errors as users see them."""
 
+import argparse
 import concurrent.futures
 import contextlib
 import functools
 import io
 import logging
 import os
+import pathlib
 import re
+import shlex
+import sys
+import tempfile
 import threading
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -14,15 +19,21 @@ from typing import Any, Generic, TypeVar
 
 import rich.progress
 
+from pipelines import telling
 from weather_scnn.data.catalogue import nearest_name
 from weather_scnn.data.reading_again import reason
 from weather_scnn.data.writing import Record
 from weather_scnn.errors import UserError, place_fault
+from weather_scnn.job_platform import keep_to_job_platform
 from weather_scnn.progress import progress_bar
 
 # Beam knows every runner but this by its short name.
 _DASK_RUNNER = "apache_beam.runners.dask.dask_runner.DaskRunner"
+_DASK_LOGGING = "DASK_LOGGING__DISTRIBUTED"
 _POLL_SECONDS = 2.0
+# Of a worker's process: -9 where the system had no more memory for it.
+_KILLED = re.compile(r"return code -?\d+|KilledWorker|Unable to allocate|OutOfMemory")
+_LOG = logging.getLogger(__name__)
 
 # Threads of this process find here who waits for them.
 _LISTENERS: dict[str, Callable[[], None]] = {}
@@ -47,7 +58,11 @@ class OncePerJob(Generic[R, T]):
 
     def __call__(self, job: str, request: R) -> T:
         with self._lock:
-            return self._open(job, request)
+            found = self._open.cache_info().misses
+            opened = self._open(job, request)
+            if self._open.cache_info().misses > found and job not in _LISTENERS:
+                telling.forget()
+            return opened
 
     def forget(self) -> None:
         """Closes what was opened, so that a later job sees the files as they are then."""
@@ -55,10 +70,30 @@ class OncePerJob(Generic[R, T]):
 
 
 @contextlib.contextmanager
-def piece(job: str) -> Iterator[None]:
-    """Wraps a worker's work on one piece: moves the bar when it is done, keeps the error when it fails."""
+def piece(job: str, record: Record | None = None, key: str = "") -> Iterator[Callable[..., None]]:
+    """Wraps a worker's work on one piece: moves the bar when it is done, keeps the error when it fails.
+
+    Args:
+        job: from `new_job`.
+        record: of the output, and
+        key: of the piece in it.
+
+    Yields:
+        What marks the piece as done, with its result where that is small; to be called last.
+    """
+    elsewhere = job not in _LISTENERS
+    if elsewhere:
+        keep_to_job_platform()
+        telling.listen()
+    telling.forget()
+
+    def finish(result: bytes = b"done") -> None:
+        assert record is not None
+        telling.leave(record, key)
+        record.mark_done(key, result)
+
     try:
-        yield
+        yield finish
     except Exception as error:
         _FAILURES.setdefault(job, error)
         raise
@@ -77,33 +112,38 @@ def _quiet_imports() -> Iterator[None]:
         logging.disable(logging.NOTSET)
 
 
-def check_options(arguments: Sequence[str]) -> None:
-    """Refuses options that Beam does not know, before any work.
+def check_options(arguments: Sequence[str], *, no_beam: bool = False) -> None:
+    """Refuses options that Beam does not know, or that no Beam would read, before any work.
 
     Raises:
         UserError: an unknown option, with the nearest one, or a value that Beam refuses.
     """
+    if no_beam and arguments:
+        raise UserError("options for Beam were given together with no Beam", remedy="leave one of them out")
     if not arguments:
         return
     with _quiet_imports():
-        from apache_beam.options.pipeline_options import PipelineOptions, _BeamArgumentParser
+        from apache_beam.options.pipeline_options import PipelineOptions
 
         with contextlib.suppress(ImportError):
             import apache_beam.runners.dask.dask_runner  # noqa: F401  its options count, too
-    parser = _BeamArgumentParser(allow_abbrev=False)
-    for options in PipelineOptions.__subclasses__():
-        with contextlib.suppress(Exception):  # options that several runners declare
-            options._add_argparse_args(parser)
-    names = [name for action in parser._actions for name in action.option_strings]
-    for argument in arguments:
-        name = argument.split("=")[0]
-        if name.startswith("--") and name not in names:
-            raise UserError(f"Beam has no option {name}", remedy=nearest_name(name, names))
+    names: list[str] = []
+    unknown: list[str] = []
+
+    def look(parser: argparse.ArgumentParser) -> None:
+        names.extend(re.findall(r"(?<![\w-])--\w+", parser.format_usage()))
+        unknown.extend(parser.parse_known_args(list(arguments))[1])
+
     try:
-        with contextlib.redirect_stderr(io.StringIO()):  # argparse prints its usage
-            PipelineOptions(list(arguments)).get_all_options()
+        with contextlib.redirect_stderr(io.StringIO()), _quiet_imports():  # argparse prints its usage
+            PipelineOptions(list(arguments)).get_all_options(add_extra_args_fn=look)
     except (SystemExit, ValueError) as error:
         raise UserError(f"Beam refuses the options {' '.join(arguments)}", remedy="check their values") from error
+    for argument in unknown:
+        name = argument.split("=")[0]
+        if name.startswith("--"):
+            raise UserError(f"Beam has no option {name}", remedy=nearest_name(name, names))
+        raise UserError(f"{argument!r} is no option of Beam", remedy="write options as --name=value, after --")
 
 
 @contextlib.contextmanager
@@ -112,21 +152,32 @@ def _said_once() -> Iterator[None]:
 
     Bars and loggers keep the standard error that they have begun with.
     """
-    logger = logging.getLogger("apache_beam")
-    level = logger.level
-    logger.setLevel(logging.CRITICAL)
+    loggers = [logging.getLogger(name) for name in ("apache_beam", "distributed")]
+    levels = [logger.level for logger in loggers]
+    kept = os.environ.get(_DASK_LOGGING)
+    os.environ.setdefault(_DASK_LOGGING, "critical")  # of a local cluster's processes
+    for logger in loggers:
+        logger.setLevel(logging.CRITICAL)
     try:
         with contextlib.redirect_stderr(io.StringIO()):
             yield
     finally:
-        logger.setLevel(level)
+        for logger, level in zip(loggers, levels):
+            # A cluster goes on to tell how it closes, after its client has.
+            logger.setLevel(max(level, logging.WARNING) if logger.name == "distributed" else level)
+        if kept is None:
+            os.environ.pop(_DASK_LOGGING, None)
 
 
-def runner_and_options(arguments: Sequence[str] | None) -> tuple[Any, Any, bool]:
+def runner_and_options(arguments: Sequence[str] | None, log: str = "") -> tuple[Any, Any, bool]:
     """Beam's runner (None where Beam finds it by the options), its options, and whether work is in this process.
 
     By default threads of this process, one a core. Beam's DirectRunner first tries to fetch the Prism runner from the
     network; the runner it falls back to is taken directly.
+
+    Args:
+        arguments: Beam's options.
+        log: file for what processes of this machine write to standard error.
 
     Raises:
         UserError: the runner needs a package that is not installed.
@@ -134,6 +185,7 @@ def runner_and_options(arguments: Sequence[str] | None) -> tuple[Any, Any, bool]
     with _quiet_imports():
         from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions, StandardOptions
         from apache_beam.runners.portability.fn_api_runner import FnApiRunner
+        from apache_beam.transforms.environments import SubprocessSDKEnvironment
     given = list(arguments or [])
     names = {argument.split("=")[0] for argument in given}
     runner = PipelineOptions(given).view_as(StandardOptions).runner
@@ -158,7 +210,14 @@ def runner_and_options(arguments: Sequence[str] | None) -> tuple[Any, Any, bool]
         direct.direct_running_mode = "multi_threading"
     if "--direct_num_workers" not in names:
         direct.direct_num_workers = workers()
-    return FnApiRunner(), options, direct.direct_running_mode != "multi_processing"
+    if direct.direct_running_mode != "multi_processing":
+        return FnApiRunner(), options, True
+    # The mode as Beam has it, but for what its processes write to standard error: some thirty lines of log each, and
+    # the traceback of an error three times.
+    command = f"{shlex.quote(sys.executable)} -m apache_beam.runners.worker.sdk_worker_main"
+    environment = SubprocessSDKEnvironment.from_command_string(f"{command} 2>>{shlex.quote(log or os.devnull)}")
+    direct.direct_running_mode = "in_memory"
+    return FnApiRunner(default_environment=environment), options, False
 
 
 def workers() -> int:
@@ -201,7 +260,9 @@ def run_pieces(
             if no_beam:
                 _run_threads(work, missing)
             elif missing:
-                watch = (lambda: bar.update(task, completed=len(record.finished()))) if progress else None
+                watch = (
+                    (lambda: bar.update(task, completed=telling.pieces_among(record.finished()))) if progress else None
+                )
                 _run_beam(work, missing, beam_options, watch)
             bar.update(task, completed=len(pieces))
         except Exception as error:
@@ -209,6 +270,18 @@ def run_pieces(
         finally:
             _LISTENERS.pop(job, None)
             _FAILURES.pop(job, None)
+    _tell(record)
+
+
+def _tell(record: Record) -> None:
+    """Tells what workers of other processes have warned of, and how many values were changed."""
+    if not hasattr(record, "mark_done"):
+        return  # parts of scores, whose pieces leave nothing
+    clipped, warnings = telling.collected(record)
+    for message in warnings:
+        _LOG.warning("%s", message)
+    for name, count in clipped.items():
+        print(f"{name}: {count} negative values, artefacts of packing, were set to 0", file=sys.stderr)
 
 
 def _run_threads(work: Work, pieces: Sequence[Any]) -> None:
@@ -226,7 +299,6 @@ def _run_beam(
 ) -> None:
     with _quiet_imports():
         import apache_beam as beam
-    runner, options, here = runner_and_options(beam_options)
     stop = threading.Event()
 
     def poll() -> None:
@@ -234,30 +306,58 @@ def _run_beam(
             with contextlib.suppress(OSError):
                 watch()  # type: ignore[misc]
 
-    # Workers of other processes cannot move the bar; the record of finished pieces does.
-    watcher = threading.Thread(target=poll, daemon=True) if watch is not None and not here else None
-    if watcher is not None:
-        watcher.start()
-    pipeline = beam.Pipeline(runner=runner, options=options)
+    with tempfile.TemporaryDirectory() as folder:
+        log = pathlib.Path(folder, "workers.log")
+        runner, options, here = runner_and_options(beam_options, str(log))
+        # Workers of other processes cannot move the bar; the record of finished pieces does.
+        watcher = threading.Thread(target=poll, daemon=True) if watch is not None and not here else None
+        if watcher is not None:
+            watcher.start()
+        pipeline = beam.Pipeline(runner=runner, options=options)
+        try:
+            with _said_once(), _closed_after(pipeline), pipeline:
+                _ = pipeline | "Pieces" >> beam.Create(list(pieces), reshuffle=True) | "Work" >> beam.Map(work)
+        except Exception as error:
+            if _KILLED.search(str(error)) and log.exists() and (lines := log.read_text().splitlines()):
+                raise RuntimeError(f"{error}: {lines[-1]}") from error
+            raise
+        finally:
+            stop.set()
+
+
+@contextlib.contextmanager
+def _closed_after(pipeline: Any) -> Iterator[None]:
+    """The DaskRunner leaves its client, and so its scheduler, as the default of all of dask in this process."""
     try:
-        with _said_once(), pipeline:
-            _ = pipeline | "Pieces" >> beam.Create(list(pieces), reshuffle=True) | "Work" >> beam.Map(work)
+        yield
     finally:
-        stop.set()
-        # The DaskRunner leaves its client, and so its scheduler, as the default of all of dask in this process.
         client = getattr(getattr(pipeline, "result", None), "client", None)
         if client is not None:
             client.close()
+
+
+def _user_errors() -> list[str]:
+    """Names of the errors that are told as they are."""
+    kinds: list[type] = [UserError]
+    for kind in kinds:
+        kinds += kind.__subclasses__()
+    return [kind.__name__ for kind in kinds]
 
 
 def explained(error: BaseException, where: str) -> UserError:
     """What stopped a job, for the user. Workers of other processes send their errors as text."""
     if isinstance(error, UserError):
         return error
-    found = re.findall(r"weather_scnn\.errors\.UserError: ([^\n]+)", str(error))
+    found = re.findall(rf"weather_scnn\.[\w.]+\.(?:{'|'.join(_user_errors())}): ([^\n]+)", str(error))
     if found:
         what, _, remedy = re.sub(r"\s*\[while running.*$", "", found[-1]).rpartition("; ")
         return UserError(what or remedy, remedy=remedy)
+    if _KILLED.search(str(error)) or isinstance(error, MemoryError):
+        return UserError(
+            f"a worker was ended from outside, or ran out of memory ({reason(error)[:120]})",
+            where=where,
+            remedy="give workers more memory, or take fewer of them, then repeat the command: finished pieces are kept",
+        )
     fault = place_fault(error, where)
     if fault is not None:
         return UserError(

@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from weather_scnn.errors import UserError
+from weather_scnn.job_platform import job_device
 from weather_scnn.sphere.grid import Grid
 from weather_scnn.sphere.transforms import HarmonicTransform
 
@@ -53,6 +54,10 @@ class SpectralRegridder:
         return u, v
 
     def _each(self, fields: tuple[np.ndarray, ...]) -> list[np.ndarray]:
+        with job_device():
+            return self._transformed(fields)
+
+    def _transformed(self, fields: tuple[np.ndarray, ...]) -> list[np.ndarray]:
         source, target = _transform(self.source, self.degree), _transform(self.target, self.degree)
         batch = fields[0].shape[:-2]
         maps = [np.asarray(each, np.float32).reshape(-1, *self.source.shape) for each in fields]

@@ -21,7 +21,7 @@ from weather_scnn.data.durations import parse_duration
 from weather_scnn.data.marks import Kind
 from weather_scnn.data.opening import missing_lines
 from weather_scnn.data.outputs import check_output
-from weather_scnn.data.reading_again import period, read_again
+from weather_scnn.data.reading_again import read_part
 from weather_scnn.data.statistics import STATISTICS
 from weather_scnn.data.writing import Record, begin_record, provenance, write_netcdf
 from weather_scnn.errors import UserError
@@ -110,16 +110,15 @@ def _differences(window: np.ndarray, later: np.ndarray, earlier: np.ndarray, wei
 
 def _work(piece: Piece, *, job: str, request: Request, record: Record) -> None:
     """Moments of a piece, kept in the record: the driver combines them in one order, whatever ran where."""
-    with running.piece(job):
+    with running.piece(job, record, piece.key) as finish:
         reader = _opened(job, request)
         dataset = reader.dataset
         array = dataset[piece.name]
         weights = latitude_weights(dataset["latitude"].values)
         levels = slice(piece.first_level, piece.last_level) if "level" in array.dims else None
         if "time" not in array.dims:
-            record.mark_done(
-                piece.key, _packed(Moments.of(reader.read(piece.name, None, levels), weights, (-2, -1)), None)
-            )
+            values = read_part(reader, piece.name, None, levels, where=request.input)
+            finish(_packed(Moments.of(values, weights, (-2, -1)), None))
             return
         partner = partners(dataset["time"].values, parse_duration(request.step))
         earlier = np.full(partner.size, -1)
@@ -132,13 +131,7 @@ def _work(piece: Piece, *, job: str, request: Request, record: Record) -> None:
         window, first = None, piece.start  # times from `first` on that increments still need
         for begin in range(piece.start, end, piece.times_in_block):
             stop = min(begin + piece.times_in_block, end)
-            block = read_again(
-                functools.partial(reader.read, piece.name, slice(begin, stop), levels),
-                what=lambda part=slice(begin, stop): (  # type: ignore[misc]
-                    f"{piece.name} cannot be read in {period(dataset['time'].values[part])}"
-                ),
-                where=request.input,
-            )
+            block = read_part(reader, piece.name, slice(begin, stop), levels, where=request.input)
             if begin < piece.stop:
                 found = _moments(block[: piece.stop - begin], weights)
                 states = found if states is None else states.merge(found)
@@ -154,7 +147,7 @@ def _work(piece: Piece, *, job: str, request: Request, record: Record) -> None:
             nothing = np.full((1, *block.shape[1:]), np.nan, np.float32)
             increments = _moments(nothing, weights)
         assert states is not None
-        record.mark_done(piece.key, _packed(states, increments))
+        finish(_packed(states, increments))
 
 
 def _packed(states: Moments, increments: Moments | None) -> bytes:
@@ -330,7 +323,7 @@ def compute_statistics(
     """
     check_output(output, Kind.FILE, sources={"--input": input}, overwrite=overwrite)
     parse_duration(step, "the step", likely=("h",))
-    running.check_options(beam_options or [])
+    running.check_options(beam_options or [], no_beam=no_beam)
     request = Request(str(input), time, None if variables is None else tuple(variables), step)
     job = running.new_job()
     where = f"{input}, period {time}" if time else str(input)

@@ -35,6 +35,7 @@ from weather_scnn.command_options import (
     pressure_levels,
 )
 from weather_scnn.errors import UserError
+from weather_scnn.job_platform import keep_to_job_platform
 from weather_scnn.plain_text import speak_plainly
 from weather_scnn.version import __version__
 
@@ -44,6 +45,9 @@ app = typer.Typer(
     help="Machine-learned weather forecasts: regrid, statistics, train, forecast, score, report.",
 )  # fmt: skip
 console = rich.console.Console()
+
+# Commands that leave accelerators to others; `demo` runs some of them in a process that also trains.
+_JOBS = ("check", "regrid", "stats", "climatology", "score", "report", "compare")
 
 
 @app.command()
@@ -470,10 +474,13 @@ def _version(value: bool) -> None:
 
 @app.callback()
 def options(
+    context: typer.Context,
     debug: Annotated[bool, typer.Option("--debug", help="Show a traceback on errors.")] = False,
     version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print it.")] = False,
 ) -> None:
     """Options of every command."""
+    if context.invoked_subcommand in _JOBS:
+        keep_to_job_platform()
 
 
 def main() -> None:

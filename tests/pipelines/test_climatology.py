@@ -129,7 +129,7 @@ def test_an_interrupted_run_is_finished(source, tmp_path, monkeypatch):
     whole, broken = str(tmp_path / "whole.zarr"), str(tmp_path / "broken.zarr")
     arguments = dict(time="1999-01-01:1999-12-31", window=21, progress=False)
     compute_climatology(path, whole, **arguments)
-    smooth, hours = climatology.smooth_moments, []
+    smooth, hours = climatology.sums_of_days, []
 
     def fails_the_third_time(*arguments, **options):
         hours.append(options["output_days"][0])
@@ -139,7 +139,7 @@ def test_an_interrupted_run_is_finished(source, tmp_path, monkeypatch):
 
     monkeypatch.setattr(climatology, "_BYTES_PER_PIECE", 40_000)
     with monkeypatch.context() as patch:
-        patch.setattr(climatology, "smooth_moments", fails_the_third_time)
+        patch.setattr(climatology, "sums_of_days", fails_the_third_time)
         with pytest.raises(UserError, match="free some space"):
             compute_climatology(path, broken, beam_options=["--direct_num_workers=1"], **arguments)
     with pytest.raises(UserError, match="unfinished"):

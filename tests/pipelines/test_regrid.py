@@ -72,10 +72,10 @@ def test_an_interrupted_run_is_continued_without_repeating_finished_times(tmp_pa
     write = regridding_pieces._write
     written = []
 
-    def dies_at_the_third(path, name, piece, values):
+    def dies_at_the_third(job, path, name, piece, values):
         if piece.start == 4 and name == "temperature":
             raise OSError(28, "No space left on device")
-        write(path, name, piece, values)
+        write(job, path, name, piece, values)
         written.append((name, piece.start))
 
     monkeypatch.setattr(regridding_pieces, "_write", dies_at_the_third)

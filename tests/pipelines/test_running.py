@@ -1,5 +1,6 @@
 """Runners, kills and resumes, sources that fail."""
 
+import logging
 import os
 import pathlib
 import signal
@@ -13,7 +14,7 @@ import pytest
 import xarray as xr
 from typer.testing import CliRunner
 
-from pipelines import running
+from pipelines import regridding_pieces, running, telling
 from pipelines.climatology import compute_climatology
 from pipelines.regrid import regrid
 from pipelines.statistics import compute_statistics
@@ -21,6 +22,7 @@ from weather_scnn.cli import app
 from weather_scnn.data import reading_again
 from weather_scnn.data.direct import MapReader
 from weather_scnn.data.opening import open_dataset
+from weather_scnn.data.writing import begin_record
 from weather_scnn.errors import UserError
 from weather_scnn.sphere.grid import Grid
 
@@ -264,3 +266,111 @@ def test_the_cost_is_told_first(source, tmp_path, capsys):
     told = capsys.readouterr().err
     # 64 times of 3 fields on 2 levels: 72x36 read, 16x8 written.
     assert "64 times; reads 3.98 MB, writes 197 kB (uncompressed), at most " in told and "of memory a worker" in told
+
+
+@pytest.fixture(scope="module")
+def rain(tmp_path_factory):
+    """Two days of hourly rain, with two negative values 24 hours apart, and one chunk that is damaged in a copy."""
+    grid = Grid.equiangular(16, 8)
+    values = np.full((48, *grid.shape), 1e-4, "float32")
+    values[[5, 30], 1, 2] = -1e-7
+    dataset = xr.Dataset(
+        {"total_precipitation": (("time", "latitude", "longitude"), values, {"units": "m"})},
+        {
+            "time": pd.date_range("2020-01-01", periods=48, freq="1h"),
+            "latitude": grid.latitude,
+            "longitude": grid.longitude,
+        },
+    )
+    folder = tmp_path_factory.mktemp("rain")
+    for name in ("whole", "damaged"):
+        dataset.chunk(time=4).to_zarr(folder / f"{name}.zarr", zarr_format=2, consolidated=True)
+    (folder / "damaged.zarr" / "total_precipitation" / "3.0.0").write_bytes(b"x")
+    return folder
+
+
+MADE = {"variables": ["total_precipitation_6hr"], "step": "6h", "progress": False}
+CLIPPED = "total_precipitation_6hr: 2 negative values"
+
+
+@pytest.mark.parametrize("options", [{"no_beam": True}, {"beam_options": ["--direct_num_workers=2"]}])
+def test_clipped_values_are_counted_once_however_the_work_is_shared(rain, tmp_path, options, capsys):
+    regrid(str(rain / "whole.zarr"), str(tmp_path / "out.zarr"), TARGET, **MADE, **options)
+    assert CLIPPED in capsys.readouterr().err
+
+
+def test_what_an_interrupted_run_has_clipped_is_counted_by_the_next(rain, tmp_path, capsys, monkeypatch):
+    source, output = str(rain / "whole.zarr"), str(tmp_path / "out.zarr")
+    write = regridding_pieces._write
+
+    def dies(job, path, name, piece, values):
+        if piece.start >= 3:
+            raise OSError(28, "No space left on device")
+        write(job, path, name, piece, values)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(regridding_pieces, "_write", dies)
+        patch.setattr(running, "workers", lambda: 1)
+        with pytest.raises(UserError, match="free some space"):
+            regrid(source, output, TARGET, no_beam=True, **MADE)
+    assert "negative values" not in capsys.readouterr().err
+    regrid(source, output, TARGET, no_beam=True, **MADE)
+    assert CLIPPED in capsys.readouterr().err
+
+
+def test_what_other_processes_warn_of_is_told_once(source, tmp_path, caplog):
+    """Two pieces as two worker processes leave them: the driver of neither is here."""
+    record = begin_record(str(tmp_path / "out.nc"), request={})
+    for key in "ab":
+        with running.piece("of another process", record, key) as finish:
+            logging.getLogger("weather_scnn.data").warning("a chunk was never written")
+            if key == "b":
+                logging.getLogger("pipelines.regrid").warning("only here")
+            finish()
+    logging.getLogger("weather_scnn").removeHandler(telling._heard)
+    logging.getLogger("pipelines").removeHandler(telling._heard)
+    caplog.clear()
+    running.run_pieces(print, {}, record, job=running.new_job(), description="none", no_beam=True, progress=False)
+    assert [each.getMessage() for each in caplog.records] == ["a chunk was never written", "only here"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["--direct_running_mode=multi_processing", "--direct_num_workers=2"],
+        ["--runner=DaskRunner"],
+    ],
+    ids=["processes", "dask"],
+)
+def test_other_processes_bring_their_counts_and_one_line_of_their_errors(rain, tmp_path, options):
+    def command(name, *more):
+        arguments = ["regrid", "--input", rain / name, "--output", tmp_path / name, "--grid", "16x8", *more]
+        line = [sys.executable, "-m", "weather_scnn.cli", *map(str, arguments), "--", *options]
+        return subprocess.run(line, capture_output=True, text=True, check=False)
+
+    whole = command("whole.zarr", "--variables", "total_precipitation_6hr", "--step", "6h")
+    assert whole.returncode == 0 and CLIPPED in whole.stderr
+    damaged = command("damaged.zarr", "--variables", "total_precipitation")
+    assert damaged.returncode == 1 and "Traceback" not in damaged.stderr
+    *_, last = damaged.stderr.strip().splitlines()
+    assert last.startswith("error: ") and "total_precipitation cannot be read in 2020-01-01T08" in last
+
+
+def test_a_worker_that_was_ended_from_outside_is_told_with_what_helps():
+    found = running.explained(RuntimeError("Worker subprocess exited with return code -9"), "out.zarr")
+    assert "more memory, or take fewer of them" in str(found)
+    text = (
+        "Traceback …\nweather_scnn.data.sources.UnfinishedStore: a.zarr: is unfinished; repeat it [while running 'W']"
+    )
+    assert str(running.explained(RuntimeError(text), "out.zarr")) == "a.zarr: is unfinished; repeat it"
+
+
+def test_options_of_beam_that_nobody_would_read_are_refused(source, tmp_path):
+    for arguments, options, message in (
+        (["runner=DataflowRunner"], {}, "is no option of Beam"),
+        (["--direct_num_workers=2"], {"no_beam": True}, "together with no Beam"),
+    ):
+        for job, name in ((compute_statistics, "a.nc"), (compute_climatology, "a.zarr")):
+            with pytest.raises(UserError, match=message):
+                job(source, str(tmp_path / name), time=None, beam_options=arguments, progress=False, **options)

@@ -16,23 +16,20 @@ from weather_scnn.data.canonical import take
 from weather_scnn.data.catalogue import lookup, window_name
 from weather_scnn.errors import UserError
 
-_lock = threading.Lock()
-_clipped: collections.Counter[str] = collections.Counter()
+_here = threading.local()  # a worker's thread tells of its own piece
 
 
 def take_clipped_counts() -> dict[str, int]:
-    """Negative values set to zero by this process since the last call, by variable."""
-    with _lock:
-        counts = {name: count for name, count in _clipped.items() if count}
-        _clipped.clear()
+    """Negative values set to zero by this thread since its last call, by variable."""
+    counts = dict(getattr(_here, "clipped", {}))
+    _here.clipped = collections.Counter()
     return counts
 
 
 def _clip(values: np.ndarray, name: str) -> np.ndarray:
     negative = int((values < 0).sum())
     if negative:
-        with _lock:
-            _clipped[name] += negative
+        _here.clipped = getattr(_here, "clipped", collections.Counter()) + collections.Counter({name: negative})
         return np.where(values < 0, np.zeros((), values.dtype), values)
     return values
 

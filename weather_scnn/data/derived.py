@@ -24,6 +24,7 @@ from weather_scnn.data.catalogue import lookup
 from weather_scnn.data.solar import toa_incident_solar_radiation
 from weather_scnn.data.units import GRAVITY
 from weather_scnn.errors import UserError
+from weather_scnn.job_platform import job_device
 from weather_scnn.sphere.grid import Grid
 
 _SOLAR = "toa_incident_solar_radiation"
@@ -89,6 +90,11 @@ def _compiled(which: str) -> Any:
 
 def _spectral(u: np.ndarray, v: np.ndarray, *, grid: Grid, which: str) -> np.ndarray:
     """Vorticity or divergence of maps (…, y, x), some at a time so that memory stays bounded; NaN makes a map NaN."""
+    with job_device():
+        return _transformed(u, v, grid, which)
+
+
+def _transformed(u: np.ndarray, v: np.ndarray, grid: Grid, which: str) -> np.ndarray:
     with _tables:  # threads would build them twice
         transform = _transform(grid)
     shape = u.shape

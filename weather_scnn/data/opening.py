@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from weather_scnn.data.canonical import canonical_axes, take
+from weather_scnn.data.canonical import canonical_axes, name_axes, take
 from weather_scnn.data.catalogue import catalogue_order, find, identify, lookup, nearest_name
 from weather_scnn.data.fields import TOTAL, UNSAID, named_fields, one_variant, refuse_false_ground, windowed
 from weather_scnn.data.grib import RUNNING
@@ -161,6 +161,8 @@ def open_with_notes(
         variables = [name for name in re.split(r"[,\s]+", variables) if name]
     chosen_levels = None if levels is None else [float(level) for level in levels]
     raw = open_raw(find_source(path)) if raw is None else raw
+    if member is not None:
+        _require_member(raw, path, member)
     notes: Notes = []
     raw = with_times(raw, path, notes)
     left_out: dict[str, UserError] = {}
@@ -367,6 +369,26 @@ def held_names(raw: list[tuple[str, xr.Dataset]], path: str, *, member: int | No
     with said_before():
         first = [(where, _first_time(dataset)) for where, dataset in with_times(raw, path, [])]
         return _present(_one_member(_pieces(first, [], (), member), path, [], member))
+
+
+def _require_member(raw: list[tuple[str, xr.Dataset]], path: str, member: int) -> None:
+    """Refuses a member that no file holds; fields that all members share may stand beside those of one."""
+    held: set[int] = set()
+    for where, dataset in raw:
+        named = name_axes(dataset, where)
+        if "number" in named.variables:
+            held |= {int(number) for number in np.atleast_1d(named["number"].values).ravel()}
+        elif "number" in named.dims:
+            held |= set(range(named.sizes["number"]))
+    if member not in held:
+        some = f"choose from {', '.join(map(str, sorted(held)[:12]))}{' …' if len(held) > 12 else ''}"
+        raise UserError(
+            f"has no ensemble member {member}"
+            if held
+            else f"has no ensemble members, and member {member} is asked for",
+            where=path,
+            remedy=some if held else "leave --member out",
+        )
 
 
 def _one_member(

@@ -1,6 +1,7 @@
 """Whether values can be what their name and unit say, and what they look like if not."""
 
 import dataclasses
+import functools
 import math
 
 import numpy as np
@@ -8,6 +9,7 @@ import xarray as xr
 
 from weather_scnn.data.catalogue import Variable, find, lookup
 from weather_scnn.data.missing_values import UNWRITTEN
+from weather_scnn.data.reading_again import read_again
 from weather_scnn.data.units import GRAVITY
 from weather_scnn.errors import UserError
 
@@ -279,7 +281,11 @@ def refuse_implausible(dataset: xr.Dataset, where: str) -> None:
     for name, array in dataset.data_vars.items():
         if lookup(str(name)) is None:
             continue
-        found = extremes_of_one_map(array)
+        found = read_again(
+            functools.partial(extremes_of_one_map, array),
+            what=lambda name=name: f"{name} cannot be read",  # type: ignore[misc]
+            where=where,
+        )
         if found is None:
             continue
         if fault := implausible(str(name), found):
