@@ -59,8 +59,8 @@ class Experiment:
     step: Callable[..., Any]
 
     def averaged(self, state: TrainState) -> Parts:
-        """The forecaster with the moving average of its parameters, which validation and forecasts use."""
-        return Parts(self.graph, state.average, state.statistics, self.tables)
+        """The forecaster with the moving averages, which validation and forecasts use."""
+        return Parts(self.graph, state.average, state.average_statistics, self.tables)
 
 
 def assemble(

@@ -1,6 +1,7 @@
 """Checkpoints by orbax: everything a run needs to go on, and everything a forecast needs."""
 
 import json
+import logging
 import os
 from typing import Any, NamedTuple
 
@@ -21,6 +22,8 @@ from weather_scnn.version import __version__
 
 _STATE, _ABOUT, _STATICS = "state", "about", "statics"
 _COMMITTED = "commit_success.txt"
+_MOMENTS = ".average_statistics"  # how the names of their arrays begin
+_logger = logging.getLogger(__name__)
 
 
 class Cursor(NamedTuple):
@@ -207,6 +210,12 @@ class Checkpoints:
             )[_STATICS][_STATICS]
         return About(config, normalisation, cursor, statics)
 
+    def _saved(self, step: int | None) -> dict[str, tuple[int, ...]]:
+        """Shapes of the arrays of a checkpoint's state, by name."""
+        with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as reader:
+            tree = reader.metadata(self.folder / str(step) / _STATE).item_metadata.tree
+        return {name: tuple(entry.shape) for name, entry in tree.items()}
+
     def restore(self, template: TrainState, step: int | None = None) -> TrainState:
         """Reads a checkpoint into arrays placed as those of the template, on whatever devices those are.
 
@@ -216,6 +225,11 @@ class Checkpoints:
         step = self.latest if step is None else step
         named = _named(template)
         abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, named)
+        older = not any(name.startswith(_MOMENTS) for name in self._saved(step)) and any(
+            name.startswith(_MOMENTS) for name in named
+        )
+        if older:
+            abstract = {name: like for name, like in abstract.items() if not name.startswith(_MOMENTS)}
         try:
             restored = self._manager.restore(
                 step, args=ocp.args.Composite(**{_STATE: ocp.args.StandardRestore(abstract)})
@@ -226,6 +240,16 @@ class Checkpoints:
                 where=str(self.folder),
                 remedy="use the configuration the run was trained with",
             ) from error
+        if older:
+            _logger.warning(
+                "checkpoint %d in %s holds no averaged batch statistics, as older versions saved none; those of the newest "
+                "parameters stand in for them",
+                step,
+                self.folder,
+            )
+            # Copies: a step takes over the arrays that it is given, each once.
+            raw = {name: value for name, value in restored.items() if name.startswith(".statistics")}
+            restored |= {name.replace(".statistics", _MOMENTS, 1): value.copy() for name, value in raw.items()}
         _, structure = jax.tree_util.tree_flatten(template)
         return jax.tree_util.tree_unflatten(structure, [restored[key] for key in named])
 
