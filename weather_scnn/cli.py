@@ -32,7 +32,6 @@ from weather_scnn.command_options import (
     names,
     whole_numbers,
 )
-from weather_scnn.errors import UserError
 from weather_scnn.version import __version__
 
 app = typer.Typer(
@@ -190,35 +189,24 @@ def train(
         jax.distributed.initialize(
             num_processes=int(count) if count else None, process_id=int(number) if number else None
         )
-    from weather_scnn.training.checkpoints import has_checkpoint, run_folder
-    from weather_scnn.training.configuration import load_config, with_overrides
+    from weather_scnn.training.checkpoints import run_folder
+    from weather_scnn.training.configuration import Config, load_config, with_overrides
     from weather_scnn.training.loop import train as run
     from weather_scnn.training.preemption import Stopped
 
-    settings = with_overrides(load_config(config), set_ or [])
-    if not settings.data.path:
-        raise UserError("no training store is named", remedy="add --set data.path=S.zarr")
-    folder = run_folder(workdir, writable=True)
-    statistics = settings.data.statistics or str(folder / "statistics.nc")
-    if not (settings.data.statistics or (folder / "statistics.nc").exists() or has_checkpoint(folder)):
-        if distributed:
-            raise UserError(
-                "several processes cannot make the statistics together",
-                remedy="make them first with weather-scnn stats, and add --set data.statistics=FILE",
-            )
+    def make_statistics(settings: Config, path: str) -> None:
         from pipelines.statistics import compute_statistics
         from weather_scnn.data.channels import Channels
-        from weather_scnn.training.loss import channel_weights
 
         channels = Channels.from_config(settings.data)
-        channel_weights(channels, settings.loss)  # what is wrong with them is said before a long period is read
-        folder.mkdir(parents=True, exist_ok=True)
         compute_statistics(
-            settings.data.path, statistics, time=settings.data.train or None, step=settings.data.step,
+            settings.data.path, path, time=settings.data.train or None, step=settings.data.step,
             variables=[*channels.variables, *channels.statics],
         )  # fmt: skip
+
+    settings, folder = with_overrides(load_config(config), set_ or []), run_folder(workdir)
     try:
-        run(settings, folder, statistics=statistics)
+        run(settings, folder, make_statistics=make_statistics)
     except Stopped as stopped:
         print(stopped, file=sys.stderr)
         raise typer.Exit(stopped.status) from None
