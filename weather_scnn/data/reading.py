@@ -62,7 +62,12 @@ def open_states(path: str, channels: Channels, grid: Grid, *, time: str | None =
             where it should have them, or the grid is another.
     """
     wanted = [*channels.variables, *channels.statics]
-    dataset = open_dataset(path, variables=wanted, levels=list(channels.levels) or None, time=time or None)
+    try:
+        dataset = open_dataset(path, variables=wanted, levels=list(channels.levels) or None, time=time or None)
+    except UserError:
+        # A field without levels where some are expected has a remedy of its own.
+        _check_fields(open_dataset(path, variables=wanted, time=time or None), channels, path)
+        raise
     found = Grid.from_coordinates(dataset["longitude"].values, dataset["latitude"].values)
     if found.shape != grid.shape or found.kind != grid.kind or found.first_longitude != grid.first_longitude:
         raise UserError(
@@ -72,21 +77,25 @@ def open_states(path: str, channels: Channels, grid: Grid, *, time: str | None =
         )
     if "time" not in dataset.dims:
         raise UserError("has no time axis", where=path, remedy="give a store of states over time")
-    on_levels = {name for name, level in channels.scalars if level is not None}
-    on_levels |= {name for u, v, level in channels.winds if level is not None for name in (u, v)}
-    for name in (*channels.variables, *channels.statics):
+    _check_fields(dataset, channels, path)
+    return dataset
+
+
+def _check_fields(dataset: xr.Dataset, channels: Channels, path: str) -> None:
+    """Refuses fields that have levels or time where they should not, or lack them where they should have them."""
+    state = [*channels.scalars, *((name, level) for u, v, level in channels.winds for name in (u, v))]
+    for name, level in [*state, *((name, None) for name in channels.statics)]:
         dims = dataset[name].dims
-        if name not in channels.statics and "time" not in dims:
-            raise UserError(f"{name} does not change with time", where=path, remedy="name it in data.static_variables")
-        if name in on_levels and "level" not in dims:
+        if level is not None and "level" not in dims:
             raise UserError(f"{name} has no levels there", where=path, remedy="name it in data.surface_variables")
-        if name not in on_levels and "level" in dims:
+        if level is None and "level" in dims:
             raise UserError(
                 f"{name} is on {dataset.sizes['level']} levels there",
                 where=path,
-                remedy=f"name the levels in data.level_variables, as in {name}@{dataset['level'].values[0]:g}",
+                remedy=f"name it in data.level_variables with its levels, as in {name}@{dataset['level'].values[0]:g}",
             )
-    return dataset
+        if (name, level) in state and "time" not in dims:
+            raise UserError(f"{name} does not change with time", where=path, remedy="name it in data.static_variables")
 
 
 @dataclasses.dataclass(frozen=True)

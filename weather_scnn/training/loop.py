@@ -93,6 +93,8 @@ def train(
             experiment = assemble(
                 config, beginning.normalisation, folder, mesh, origin=beginning.origin, progress=progress and leader
             )
+            lengths = dict.fromkeys(stage.rollout_steps for stage in config.training.stages)
+            windows, *_ = (len(experiment.loader.windows(length)) for length in lengths)
             state = experiment.state
             if resumed is not None:
                 _check_windows(experiment, beginning.cursor, folder)
@@ -103,7 +105,6 @@ def train(
         curves = stack.enter_context(CurveDrawer(folder)) if leader else None
         total = config.training.total_steps
         display = stack.enter_context(Display(total, int(state.step), enabled=progress and leader))
-        windows = len(experiment.loader.windows(config.training.stages[0].rollout_steps))
         display.say(
             f"{parameter_count(state.parameters):,} parameters, {windows:,} windows, "
             f"{mesh.size} {'device' if mesh.size == 1 else 'devices'} ({jax.devices()[0].device_kind})"
