@@ -240,6 +240,14 @@ def plan(
 
 
 @app.command()
+def settings() -> None:
+    """Prints a page of all settings of a configuration, with their defaults and what they do."""
+    from weather_scnn.training.settings_table import settings_page
+
+    print(settings_page(), end="")
+
+
+@app.command()
 def forecast(
     workdir: Workdir,
     input: Input,

@@ -131,7 +131,7 @@ def test_reading_never_touches_an_accelerator(small_config, small_statistics):
         "    assert len(list(loader.stream(2, batch_size=4, first=0, last=3, readers=2))) == 3\n"
         "import jax\n"
         "try:\n    jax.numpy.zeros(1)\n"
-        "except RuntimeError:\n    print('no platform')\n"
+        "except Exception:\n    print('no platform')\n"
     )
     done = subprocess.run(
         [sys.executable, "-c", script, small_config.data.path, small_statistics],
