@@ -9,10 +9,11 @@ import jax.numpy as jnp
 
 from weather_scnn.training.configuration import TrainingConfig
 
-# Operations a second of a training step over those of one large product of matrices: see docs/training.md.
-_SHARE_OF_PRODUCT = 0.25
+# Operations a second of a training step over those of one large product of matrices; see docs/training.md. On a card
+# of 378 TFLOP/s in such products a step of configs/era5.py did 44.7.
+_SHARE_OF_PRODUCT = {"cpu": 0.25, "gpu": 0.12, "tpu": 0.1}
 # The same over the peak of a chip's matrix units in bfloat16, which small channels never fill.
-_SHARE_OF_PEAK = 0.1
+_SHARE_OF_PEAK = 0.08
 _SIDE = 1024
 
 
@@ -64,7 +65,7 @@ def device_speed(devices: list[Any]) -> float:
         product(matrix).block_until_ready()
         count += 1
     speed = 2.0 * _SIDE**3 * count / (time.perf_counter() - since)
-    return _SHARE_OF_PRODUCT * speed * (1 if first.platform == "cpu" else len(devices))
+    return _SHARE_OF_PRODUCT.get(first.platform, _SHARE_OF_PEAK) * speed * (1 if first.platform == "cpu" else len(devices))
 
 
 def chip_speed(peak_teraflops: float, chips: int) -> float:
