@@ -46,6 +46,7 @@ def training_of(small_config):
     return lambda: small_config
 
 
+@pytest.mark.slow
 def test_a_laptop_trains_its_configuration():
     """Memory of the step and of the data, with half a gigabyte for the program itself, is under 4 GB."""
     config = load_config("era5_laptop")

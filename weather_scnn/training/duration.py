@@ -65,7 +65,9 @@ def device_speed(devices: list[Any]) -> float:
         product(matrix).block_until_ready()
         count += 1
     speed = 2.0 * _SIDE**3 * count / (time.perf_counter() - since)
-    return _SHARE_OF_PRODUCT.get(first.platform, _SHARE_OF_PEAK) * speed * (1 if first.platform == "cpu" else len(devices))
+    return (
+        _SHARE_OF_PRODUCT.get(first.platform, _SHARE_OF_PEAK) * speed * (1 if first.platform == "cpu" else len(devices))
+    )
 
 
 def chip_speed(peak_teraflops: float, chips: int) -> float:

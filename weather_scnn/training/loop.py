@@ -74,9 +74,9 @@ def train(
             first step leaves nothing behind.
         Stopped: SIGTERM or Ctrl-C; the state is saved.
     """
-    folder = run_folder(workdir, writable=True)
     if not config.data.path:
         raise UserError("no training store is named", remedy="add --set data.path=S.zarr")
+    folder = run_folder(workdir, writable=True)
     mesh = device_mesh(config.training)
     leader = jax.process_index() == 0
     with contextlib.ExitStack() as stack:

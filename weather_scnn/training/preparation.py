@@ -136,5 +136,8 @@ def check_statistics(statistics: xr.Dataset, config: Config, times: np.ndarray, 
     missing = [name for name in ("step", "period") if name not in found]
     if missing:
         _logger.warning("%s does not say its %s, which is taken to be the training's", where, " and ".join(missing))
+    names = [str(path).rstrip("/").rpartition("/")[2] for path in (found.get("source", data.path), data.path)]
+    if names[0] != names[1]:
+        _logger.warning("%s holds statistics of %s; training is on %s", where, found["source"], data.path)
     if found.get("grid", data.grid) != data.grid:
         _logger.warning("%s holds statistics on a grid of %s; training is on %s", where, found["grid"], data.grid)
