@@ -202,8 +202,8 @@ def train(
 ) -> None:
     """Trains a forecaster, or goes on with a run that was interrupted."""
     from weather_scnn.data.outputs import check_workdir
-    from weather_scnn.training.configuration import load_config, with_overrides
-    from weather_scnn.training.run_folder import finished_steps, is_trained, run_folder
+    from weather_scnn.training.configuration import Config, load_config, with_overrides
+    from weather_scnn.training.run_folder import is_trained, run_folder
 
     settings = with_overrides(load_config(config), set_ or [])
     if not settings.data.path:
@@ -225,26 +225,18 @@ def train(
     from weather_scnn.training.loop import train as run
     from weather_scnn.training.preemption import Stopped
 
-    statistics = settings.data.statistics or str(folder / "statistics.nc")
-    if not (settings.data.statistics or (folder / "statistics.nc").exists() or finished_steps(folder)):
-        if distributed:
-            raise UserError(
-                "several processes cannot make the statistics together",
-                remedy="make them first with weather-scnn stats, and add --set data.statistics=FILE",
-            )
+    def make_statistics(settings: Config, path: str) -> None:
         from pipelines.statistics import compute_statistics
         from weather_scnn.data.channels import Channels
-        from weather_scnn.training.loss import channel_weights
 
         channels = Channels.from_config(settings.data)
-        channel_weights(channels, settings.loss)  # what is wrong with them is said before a long period is read
-        folder.mkdir(parents=True, exist_ok=True)
         compute_statistics(
-            settings.data.path, statistics, time=settings.data.train or None, step=settings.data.step,
+            settings.data.path, path, time=settings.data.train or None, step=settings.data.step,
             variables=[*channels.variables, *channels.statics],
         )  # fmt: skip
+
     try:
-        run(settings, folder, statistics=statistics)
+        run(settings, folder, make_statistics=make_statistics)
     except Stopped as stopped:
         print(stopped, file=sys.stderr)
         raise typer.Exit(stopped.status) from None
@@ -281,6 +273,14 @@ def plan(
         return
     for table in found.render():
         console.print(table)
+
+
+@app.command()
+def settings() -> None:
+    """Prints a page of all settings of a configuration, with their defaults and what they do."""
+    from weather_scnn.training.settings_table import settings_page
+
+    print(settings_page(), end="")
 
 
 @app.command()

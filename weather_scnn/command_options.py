@@ -47,7 +47,14 @@ Workdir = Annotated[
     str, typer.Option("--workdir", callback=expand, help="Folder of the run; local, or an address such as gs://….")
 ]
 Assignments = Annotated[list[str] | None, typer.Option("--set", help="Replace a setting: a.b=value; repeatable.")]
-ConfigFile = Annotated[pathlib.Path, typer.Option("--config", callback=expand, help="Python file with get_config().")]
+ConfigFile = Annotated[
+    pathlib.Path,
+    typer.Option(
+        "--config",
+        callback=expand,
+        help="Python file with get_config(), or the name of an experiment, such as demo.",
+    ),
+]
 NoBeam = Annotated[bool, typer.Option("--no-beam", help="Threads of this process, without Beam.")]
 MaxMemory = Annotated[str, typer.Option("--max-memory", help="Memory that one worker may take.")]
 BeamOptions = Annotated[

@@ -12,6 +12,7 @@ from weather_scnn.data.channels import Channels
 from weather_scnn.data.normalisation import Normalisation
 from weather_scnn.data.reading import StateReader, expected_grid
 from weather_scnn.data.statistics import read_statistics
+from weather_scnn.errors import UserError
 from weather_scnn.models import Level, ModelConfig
 from weather_scnn.nn import Fields
 from weather_scnn.training.checkpoints import Checkpoints, Cursor
@@ -63,6 +64,21 @@ def test_forcings_of_one_time_are_those_at_the_start_of_the_step(keisler_like, s
         assert np.array_equal(one, other) is not matters
         start = advance(model, history, scales, forcings.at[:, 0].set(0.0), training=False)[1].scalar
         assert not np.array_equal(start, one)
+
+
+def test_extras_that_the_network_was_not_made_for_are_refused(keisler_like, small_statistics):
+    """Neither those of one time nor of two: nothing is cut off to fit."""
+    channels, grid, normalisation, reader = opened(keisler_like, small_statistics)
+    scales = make_scales(channels, normalisation, reader.statics(), grid)
+    model = build(keisler_like.model, keisler_like.data, channels, grid, 0)
+    c, d = len(channels.scalars), len(channels.winds)
+    history = Fields(*(jnp.ones((1, 1, *grid.shape, size)) for size in (c, d, d)))
+    for forcings, statics in ((3, 4), (7, 4), (5, 5), (5, 3)):
+        given = scales._replace(statics=jnp.zeros((*grid.shape, statics)))
+        with pytest.raises(
+            UserError, match=f"takes 9 static fields and forcings, and is given {statics} and {forcings}"
+        ):
+            advance(model, history, given, jnp.zeros((1, 2, *grid.shape, forcings)), training=False)
 
 
 def test_a_checkpoint_of_a_pyramid_gives_the_same_network_back(small_config, small_statistics, tmp_path):

@@ -11,6 +11,7 @@ import pytest
 from flax import nnx
 
 from tests.nn.spectra import assert_close, energies, on_arrays, random_spectrum
+from weather_scnn.errors import UserError
 from weather_scnn.nn import BlockOptions, Harmonics, ResidualBlock, SpectralConvolution, Width, run_blocks
 from weather_scnn.nn.activation import PhaseCollapse
 from weather_scnn.sphere import Grid, rotate_spectrum
@@ -197,3 +198,20 @@ def test_equal_blocks_in_a_row_are_one_loop_with_the_same_result():
         for looped in (True, False)
     )
     assert long > 2.5 * short
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"normalisation": "batch"}, "the normalisation 'batch'; choose spectral or spatial or none"),
+        ({"nonlinearity": "relu"}, "the nonlinearity 'relu'; choose phase_collapse or magnitude"),
+    ],
+)
+def test_a_block_of_something_unknown_is_refused_in_the_layer(wrong, message):
+    with pytest.raises(UserError, match=message):
+        dataclasses.replace(PLAIN, **wrong)
+
+
+def test_unknown_rematerialisation_is_refused_in_the_layer():
+    with pytest.raises(UserError, match="remat is 'all'; choose none or pointwise or grid or block"):
+        run_blocks([], random_spectrum(0, 7, WIDTH, batch=1), training=False, remat="all")

@@ -97,6 +97,17 @@ def test_a_run_in_a_bucket_is_killed_continued_and_forecast_from(
     words = "forecast", "--workdir", workdir, "--input", small_store, "--output", made, "--lead", "12h"
     finished(command(*words, "--init", "2001-01-02:2001-01-02T06"))
     assert np.isfinite(xr.open_zarr(made)["geopotential"].values).all()
+    # Another run begins with its weights, needs no statistics, and lies in the bucket too.
+    words = "train", "--config", config, "--workdir", f"{bucket}/new", "--set", f"training.start_from={workdir}"
+    text = finished(command(*words, "--set", "training.stages=2x1"))
+    assert f"begins with the weights of {workdir}@10 (moving average)" in text
+    # One that is refused after its folder was made leaves nothing there.
+    words = "train", "--config", config, "--workdir", f"{bucket}/refused", "--set", f"training.start_from={workdir}"
+    process = command(*words, "--set", "model.scalar_channels=8")
+    _, errors = process.communicate(timeout=300)
+    files.invalidate_cache()
+    assert process.returncode == 1 and "and this network of" in errors.splitlines()[-1], errors
+    assert not files.exists(f"{root.rpartition('/')[0]}/refused")
 
 
 @pytest.mark.slow

@@ -23,7 +23,7 @@ class DataConfig:
         grid: LONxLAT of the store.
         poles: whether the grid has rows on the poles.
         level_variables: fields on pressure levels; geopotential@500/850 has these levels in place of `levels`.
-        levels: hPa.
+        levels: those of `level_variables`, in hPa.
         surface_variables: fields without levels.
         static_variables: fields without time.
         masked_variables: those of the state that are missing over part of the globe, such as sea_surface_temperature
@@ -37,7 +37,8 @@ class DataConfig:
         input_step: distance between them; empty takes `step`. Another one allows rollouts of one step only.
         train: period A:B of the training; empty takes all.
         validation: period A:B watched while training; empty watches nothing.
-        cache_gigabytes: a period that fits into this much memory is read once; otherwise as much holds decoded chunks.
+        cache_gigabytes: a period that fits into this much memory is read once; otherwise as much holds decoded chunks. The
+            windows of the validation share it.
         shuffle_windows: 0 shuffles all windows of an epoch; otherwise they are shuffled within buffers of about this
             many, filled from runs of consecutive times in shuffled order, for stores whose chunks hold many times.
         prefetch: batches prepared in advance.

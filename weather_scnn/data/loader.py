@@ -14,8 +14,7 @@ from jaxtyping import Float
 
 from weather_scnn.data.audit import audit, blocks, tell, usable_channels
 from weather_scnn.data.reading import StateArrays, StateReader
-from weather_scnn.data.windows import window_indices
-from weather_scnn.errors import UserError
+from weather_scnn.data.windows import some_windows
 
 _BLOCK = 64  # times a read while the period is brought into memory
 _logger = logging.getLogger(__name__)
@@ -38,6 +37,21 @@ class Batch(NamedTuple):
     def nbytes(self) -> int:
         """Memory of all arrays."""
         return sum(array.nbytes for array in self)
+
+
+def read_batch(reader: StateReader, rows: np.ndarray, input_steps: int, *, judged: bool = False) -> Batch:
+    """Windows read from the store, each time once.
+
+    Args:
+        reader: the store's states.
+        rows: positions on its time axis, (windows, input times + rollout steps).
+        input_steps: input times a window.
+        judged: see `StateReader.read_at`.
+    """
+    steps = rows[:, input_steps - 1 :]
+    times = np.unique(steps)
+    forcing = reader.forcings(reader.times[times])
+    return Batch(*reader.read_at(rows, judged=judged), forcing[np.searchsorted(times, steps)])
 
 
 class WindowLoader:
@@ -119,28 +133,26 @@ class WindowLoader:
         """Whether the whole period is held in memory."""
         return self._cached is not None
 
+    @property
+    def nbytes(self) -> int:
+        """Memory that the period takes; 0 where it is not held."""
+        held = () if self._cached is None or self._forcings is None else (*self._cached, self._forcings)
+        return sum(array.nbytes for array in held)
+
     def windows(self, rollout_steps: int) -> np.ndarray:
         """Indices (windows, input_steps + rollout_steps) of every window without a gap or a NaN.
 
         Raises:
             UserError: there is none.
         """
-        length = self.input_steps + rollout_steps
-        found = window_indices(
+        return some_windows(
             self.reader.times,
             step=self.step,
-            length=length,
+            length=self.input_steps + rollout_steps,
             usable=self.usable,
             inputs=self.input_steps,
             input_step=self.input_step,
         )
-        if not len(found):
-            hours = self.step / np.timedelta64(1, "h")
-            raise UserError(
-                f"no {length} consecutive states {hours:g} h apart without a gap or NaN among {self.usable.size} times",
-                remedy="give a longer period, another data.step or fewer rollout steps",
-            )
-        return found
 
     def fingerprint(self, rollout_steps: int) -> str:
         """Changes with the windows there are; a run is resumed only where it finds those it was begun with."""
@@ -153,9 +165,7 @@ class WindowLoader:
         steps = rows[:, self.input_steps - 1 :]
         if self._cached is not None and self._forcings is not None:
             return Batch(*self._cached.take(rows), self._forcings[steps])
-        times = np.unique(steps)
-        forcing = self.reader.forcings(self.reader.times[times])
-        return Batch(*self.reader.read_at(rows, judged=True), forcing[np.searchsorted(times, steps)])
+        return read_batch(self.reader, rows, self.input_steps, judged=True)
 
     def indices(self, windows: np.ndarray | int, position: int, batch_size: int) -> np.ndarray:
         """Rows of the batch that starts at sample `position` of an endless stream of shuffled epochs.

@@ -42,14 +42,27 @@ class Normalisation:
 
         def pick(name: str, level: Level | None, statistic: str) -> float:
             if name not in statistics:
-                raise UserError(f"has no {name}", where=where, remedy="compute statistics with these variables")
+                held = ", ".join(map(str, statistics.data_vars))
+                raise UserError(
+                    f"has no {name}, only {held}", where=where, remedy="compute statistics with these variables"
+                )
             array = statistics[name].sel(statistic=statistic)
             if level is not None:
-                if "level" not in array.dims or level not in array["level"]:
+                levels = np.atleast_1d(array["level"].values).tolist() if "level" in array.dims else []
+                if level not in levels:
+                    held = f"at {', '.join(f'{each:g}' for each in levels)} hPa" if levels else "without levels"
                     raise UserError(
-                        f"has no {name} at {level} hPa", where=where, remedy="compute statistics with these levels"
+                        f"has no {name} at {level} hPa, only {held}",
+                        where=where,
+                        remedy="compute statistics with these levels",
                     )
                 array = array.sel(level=level)
+            elif "level" in array.dims:
+                raise UserError(
+                    f"has {name} on levels, not without",
+                    where=where,
+                    remedy="compute statistics of the store trained on",
+                )
             return float(array)
 
         def table(statistic: str) -> np.ndarray:

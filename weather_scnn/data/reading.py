@@ -51,6 +51,56 @@ class StateArrays(NamedTuple):
         return whole, some
 
 
+def open_states(path: str, channels: Channels, grid: Grid, *, time: str | None = None) -> xr.Dataset:
+    """The canonical dataset of a store, lazy, held against what a network needs of it.
+
+    Args:
+        path: any source the door takes.
+        channels, grid: what the network is made for.
+        time: period A:B; all by default.
+
+    Raises:
+        UserError: variables, levels or times are missing, a field has levels or time where it should not or lacks them
+            where it should have them, or the grid is another.
+    """
+    wanted = [*channels.variables, *channels.statics]
+    try:
+        dataset = open_dataset(path, variables=wanted, levels=list(channels.levels) or None, time=time or None)
+    except UserError:
+        # A field without levels where some are expected has a remedy of its own.
+        _check_fields(open_dataset(path, variables=wanted, time=time or None), channels, path)
+        raise
+    refuse_forecasts(dataset, path)
+    found = Grid.from_coordinates(dataset["longitude"].values, dataset["latitude"].values)
+    if found.shape != grid.shape or found.kind != grid.kind or found.first_longitude != grid.first_longitude:
+        raise UserError(
+            f"the store's grid is {found.name} ({found.kind.value}) but {grid.name} ({grid.kind.value}) is expected",
+            where=path,
+            remedy=f"regrid the store with --grid {grid.name}, or train on it with --set data.grid={found.name}",
+        )
+    if "time" not in dataset.dims:
+        raise UserError("has no time axis", where=path, remedy="give a store of states over time")
+    _check_fields(dataset, channels, path)
+    return dataset
+
+
+def _check_fields(dataset: xr.Dataset, channels: Channels, path: str) -> None:
+    """Refuses fields that have levels or time where they should not, or lack them where they should have them."""
+    state = [*channels.scalars, *((name, level) for u, v, level in channels.winds for name in (u, v))]
+    for name, level in [*state, *((name, None) for name in channels.statics)]:
+        dims = dataset[name].dims
+        if level is not None and "level" not in dims:
+            raise UserError(f"{name} has no levels there", where=path, remedy="name it in data.surface_variables")
+        if level is None and "level" in dims:
+            raise UserError(
+                f"{name} is on {dataset.sizes['level']} levels there",
+                where=path,
+                remedy=f"name it in data.level_variables with its levels, as in {name}@{dataset['level'].values[0]:g}",
+            )
+        if (name, level) in state and "time" not in dims:
+            raise UserError(f"{name} does not change with time", where=path, remedy="name it in data.static_variables")
+
+
 @dataclasses.dataclass(frozen=True)
 class StateReader:
     """Reads the states of one store.
@@ -93,18 +143,7 @@ class StateReader:
         Raises:
             UserError: variables, levels or times are missing, or the grid is another.
         """
-        wanted = [*channels.variables, *channels.statics]
-        dataset = open_dataset(path, variables=wanted, levels=list(channels.levels) or None, time=time or None)
-        refuse_forecasts(dataset, path)
-        found = Grid.from_coordinates(dataset["longitude"].values, dataset["latitude"].values)
-        if found.shape != grid.shape or found.kind != grid.kind or found.first_longitude != grid.first_longitude:
-            raise UserError(
-                f"the store's grid is {found.name} ({found.kind.value}) but {grid.name} ({grid.kind.value}) is expected",
-                where=path,
-                remedy=f"regrid the store with --grid {grid.name}, or train on it with --set data.grid={found.name}",
-            )
-        if "time" not in dataset.dims:
-            raise UserError("has no time axis", where=path, remedy="give a store of states over time")
+        dataset = open_states(path, channels, grid, time=time)
         direct = StoredFields.of(path, dataset, channels.variables, cache_bytes=int(chunk_cache_bytes))
         return cls(dataset, channels, normalisation, grid, direct, str(path))
 

@@ -1,6 +1,10 @@
 """Windows of consecutive states, built from timestamps: an index says nothing about a gap."""
 
+from typing import Any
+
 import numpy as np
+
+from weather_scnn.errors import UserError
 
 
 def window_indices(
@@ -40,3 +44,23 @@ def window_indices(
         rows[:, offset] = order[place]
         whole &= (ordered[place] == wanted) & good[order[place]]
     return rows[whole]
+
+
+class NoWindows(UserError):
+    """A period without the states that a window needs."""
+
+
+def some_windows(times: np.ndarray, *, step: np.timedelta64, length: int, **options: Any) -> np.ndarray:
+    """`window_indices`, of which there must be one.
+
+    Raises:
+        NoWindows: there is none.
+    """
+    found = window_indices(times, step=step, length=length, **options)
+    if not len(found):
+        hours = step / np.timedelta64(1, "h")
+        raise NoWindows(
+            f"no {length} consecutive states {hours:g} h apart without a gap or NaN among {times.size} times",
+            remedy="give a longer period, another data.step or fewer rollout steps",
+        )
+    return found

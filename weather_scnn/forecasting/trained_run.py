@@ -64,7 +64,7 @@ def load_run(workdir: str | pathlib.Path, step: int | None = None) -> TrainedRun
         parts = take_apart(build(config.model, config.data, channels, grid, config.training.seed))
         template = initial_state(parts, make_optimiser(config.optimiser, config.training.stages))
         state = checkpoints.restore(template, step)
-        parts = parts._replace(parameters=state.average, statistics=state.statistics)
+        parts = parts._replace(parameters=state.average, statistics=state.average_statistics)
         name = f"{workdir}@{checkpoints.latest if step is None else step}"
     return TrainedRun(config, normalisation, channels, grid, parts, about.statics, name)
 

@@ -8,6 +8,7 @@ from flax import nnx
 from jax.ad_checkpoint import checkpoint_name
 from jaxtyping import Array, Float
 
+from weather_scnn.errors import UserError
 from weather_scnn.nn.activation import MagnitudeActivation, PhaseCollapse
 from weather_scnn.nn.convolution import SpectralConvolution
 from weather_scnn.nn.features import Harmonics, Width
@@ -16,6 +17,8 @@ from weather_scnn.sphere.spectrum import Spectrum
 
 #: Names under which spectra within a block, and fields before the non-linearity, are known to rematerialisation policies.
 SPECTRUM, FIELDS = "spectrum", "fields"
+#: What a block may be made of.
+NONLINEARITIES, NORMALISATIONS = ("phase_collapse", "magnitude"), ("spectral", "spatial", "none")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,6 +52,13 @@ class BlockOptions:
     momentum: float = 0.98
     axis_name: str | None = None
     dtype: str = "float32"
+
+    def __post_init__(self) -> None:
+        for name, known in (("nonlinearity", NONLINEARITIES), ("normalisation", NORMALISATIONS)):
+            if getattr(self, name) not in known:
+                raise UserError(
+                    f"a residual block with the {name} {getattr(self, name)!r}", remedy=f"choose {' or '.join(known)}"
+                )
 
 
 class ResidualBlock(nnx.Module):

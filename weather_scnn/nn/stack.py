@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
+from weather_scnn.errors import UserError
 from weather_scnn.nn.features import Table
 from weather_scnn.nn.residual import FIELDS, SPECTRUM, ResidualBlock
 from weather_scnn.sphere.spectrum import Spectrum
@@ -37,6 +38,8 @@ def run_blocks(
         remat: what the backward pass computes again: none; pointwise, the non-linearity; grid, all that is on the grid;
             block, all within a block.
     """
+    if remat != "none" and remat not in _KEPT:
+        raise UserError(f"the blocks' remat is {remat!r}", remedy=f"choose none or {' or '.join(_KEPT)}")
     parts: list[Any] = [nnx.split(block, nnx.BatchStat, Table, ...) for block in blocks]
     first = 0
     while first < len(blocks):

@@ -25,6 +25,10 @@ from weather_scnn.training.rollout import Parts, build, take_apart
 from weather_scnn.training.sharding import put, put_constants
 from weather_scnn.training.step import make_train_step
 from weather_scnn.training.validation import Validation
+from weather_scnn.training.weights import Origin
+
+# Share of `data.cache_gigabytes` for the windows of the validation, where the training's period does not fit.
+_WATCHED = 0.25
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,6 +45,7 @@ class Experiment:
         graph: structure of the network.
         tables, scales: constants on the devices.
         state: before the first step.
+        new_parameters: how many of its parameters a run whose weights it begins with lacks.
         step: the compiled training step, see `make_train_step`.
     """
 
@@ -56,15 +61,22 @@ class Experiment:
     tables: Any
     scales: Scales
     state: TrainState
+    new_parameters: int
     step: Callable[..., Any]
 
     def averaged(self, state: TrainState) -> Parts:
-        """The forecaster with the moving average of its parameters, which validation and forecasts use."""
-        return Parts(self.graph, state.average, state.statistics, self.tables)
+        """The forecaster with the moving averages, which validation and forecasts use."""
+        return Parts(self.graph, state.average, state.average_statistics, self.tables)
 
 
 def assemble(
-    config: Config, normalisation: Normalisation, workdir: epath.Path, mesh: Mesh, *, progress: bool
+    config: Config,
+    normalisation: Normalisation,
+    workdir: epath.Path,
+    mesh: Mesh,
+    *,
+    origin: Origin | None = None,
+    progress: bool,
 ) -> Experiment:
     """Opens the data and builds the network.
 
@@ -73,10 +85,11 @@ def assemble(
         normalisation: from the statistics of a new run, or the checkpoint of a resumed one.
         workdir: folder of the run, for the record of missing values.
         mesh: devices.
+        origin: whose weights a new run begins with.
         progress: whether to show a bar while the period is searched for missing values.
 
     Raises:
-        UserError: the store does not fit the configuration.
+        UserError: the store does not fit the configuration, or the weights the network.
     """
     channels, grid = Channels.from_config(config.data), expected_grid(config.data)
     channel_weights(channels, config.loss)  # what is wrong with them is said before a long period is searched
@@ -87,8 +100,14 @@ def assemble(
         normalisation,
         grid,
         time=config.data.train or None,
-        chunk_cache_bytes=cache_bytes,
+        chunk_cache_bytes=(1 - _WATCHED) * cache_bytes,
     )
+    statics = reader.statics()
+    # The network before the period is read: what is wrong with it is said at once.
+    parts = take_apart(build(config.model, config.data, channels, grid, config.training.seed))
+    # Copied to the devices: the first step donates the state, and the parameters it was made of must not go with it.
+    state = put(initial_state(parts, make_optimiser(config.optimiser, config.training.stages)), mesh)
+    state, new_parameters = (state, 0) if origin is None else origin.into(state)
     loader = WindowLoader(
         reader,
         step=parse_duration(config.data.step),
@@ -102,12 +121,11 @@ def assemble(
         gather=_gather,
         progress=progress,
     )
-    validation = Validation(config, channels, normalisation, mesh) if config.data.validation else None
-    statics = reader.statics()
-    parts = take_apart(build(config.model, config.data, channels, grid, config.training.seed))
+    validation = None
+    if config.data.validation:
+        left = cache_bytes - loader.nbytes if loader.in_memory else _WATCHED * cache_bytes
+        validation = Validation(config, channels, normalisation, mesh, cache_bytes=left, gather=_gather)
     scales = make_scales(channels, normalisation, statics, grid, loss=config.loss)
-    # Copied to the devices: the first step donates the state, and the parameters it was made of must not go with it.
-    state = put(initial_state(parts, make_optimiser(config.optimiser, config.training.stages)), mesh)
     tables, scales = put_constants((parts.tables, scales), mesh)
     step = make_train_step(parts.graph, config, vectors=len(channels.winds), mesh=mesh)
     return Experiment(
@@ -123,6 +141,7 @@ def assemble(
         tables,
         scales,
         state,
+        new_parameters,
         step,
     )
 

@@ -1,6 +1,7 @@
 """Checkpoints by orbax: everything a run needs to go on, and everything a forecast needs."""
 
 import json
+import logging
 import os
 from typing import Any, NamedTuple
 
@@ -8,6 +9,7 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 from etils import epath
+from flax import nnx
 from jaxtyping import Float
 
 from weather_scnn.data.normalisation import Normalisation
@@ -20,6 +22,8 @@ from weather_scnn.training.run_folder import CONFIGURATION, require_checkpoints,
 from weather_scnn.version import __version__
 
 _STATE, _ABOUT, _STATICS = "state", "about", "statics"
+_MOMENTS = ".average_statistics"  # how the names of their arrays begin
+_logger = logging.getLogger(__name__)
 
 
 class Cursor(NamedTuple):
@@ -46,18 +50,24 @@ class About(NamedTuple):
         normalisation: moments of the channels.
         cursor: where in the data it stands; None in checkpoints of versions that did not save it.
         statics: standardised static fields of the training store, (y, x, s); None likewise.
+        started_from: workdir, step and version of the run whose weights this one began with; None for none.
     """
 
     config: Config
     normalisation: Normalisation
     cursor: Cursor | None
     statics: Float[np.ndarray, "y x s"] | None
+    started_from: dict[str, Any] | None = None
 
 
 def _named(tree: Any) -> dict[str, Any]:
     """Leaves by their path: independent of how Flax and optax nest them in memory."""
     leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
     return {jax.tree_util.keystr(path): leaf for path, leaf in leaves}
+
+
+def _shape(sizes: tuple[int, ...]) -> str:
+    return "×".join(map(str, sizes)) or "one value"
 
 
 class Checkpoints:
@@ -107,6 +117,7 @@ class Checkpoints:
         grid: Grid,
         cursor: Cursor,
         statics: Float[np.ndarray, "y x s"],
+        started_from: dict[str, Any] | None = None,
     ) -> None:
         """Copies the state and writes it in the background; a later save or `wait` waits for it."""
         about = {
@@ -124,6 +135,7 @@ class Checkpoints:
             "statics": list(statics.shape),
             "created_by": f"weather-scnn {__version__}",
             "jax": jax.__version__,
+            "started_from": started_from,
         }
         self._manager.save(
             cursor.step,
@@ -166,7 +178,65 @@ class Checkpoints:
             statics = self._manager.restore(
                 step, args=ocp.args.Composite(**{_STATICS: ocp.args.StandardRestore(like)})
             )[_STATICS][_STATICS]
-        return About(config, normalisation, cursor, statics)
+        return About(config, normalisation, cursor, statics, found.get("started_from"))
+
+    def _saved(self, step: int | None) -> dict[str, tuple[int, ...]]:
+        """Shapes of the arrays of a checkpoint's state, by name."""
+        tree = ocp.PyTreeCheckpointHandler().metadata(self.folder / str(step) / _STATE).tree
+        return {name: tuple(entry.shape) for name, entry in tree.items()}
+
+    def weights(self, template: Any, step: int, *, averaged: bool) -> tuple[nnx.State, nnx.State]:
+        """Parameters and batch statistics for another run, placed as those of its template.
+
+        Args:
+            template: (parameters, statistics) of the other run as they are initialised; those that the checkpoint
+                lacks stay so.
+            step: of the checkpoint.
+            averaged: take the moving averages.
+
+        Raises:
+            UserError: the checkpoint holds one that the template lacks, or of another shape.
+        """
+        saved, named = self._saved(step), _named(template)
+        kinds = {"[0]": ".average" if averaged else ".parameters", "[1]": ".statistics"}
+        if averaged and any(name.startswith(_MOMENTS) for name in saved):
+            kinds["[1]"] = _MOMENTS
+
+        def there(name: str) -> str:
+            return kinds[name[:3]] + name[3:]
+
+        places = {there(name): name for name in named}
+        for name, shape in saved.items():
+            if not name.startswith(tuple(f"{kind}[" for kind in kinds.values())):
+                continue
+            ours = tuple(named[places[name]].shape) if name in places else None
+            if ours != shape:
+                inner = (
+                    name[name.index("[") :]
+                    .removesuffix(".value")
+                    .replace("']['", ".")
+                    .replace("['", "")
+                    .replace("']", "")
+                )
+                raise UserError(
+                    f"checkpoint {step} has {inner} of {_shape(shape)}, and this network "
+                    + ("has none" if ours is None else f"of {_shape(ours)}"),
+                    where=str(self.folder),
+                    remedy="give the model settings of that run; only parameters may be added to them",
+                )
+        wanted = {
+            there(name): ocp.utils.to_shape_dtype_struct(leaf) for name, leaf in named.items() if there(name) in saved
+        }
+        with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as reader:
+            found = reader.restore(
+                self.folder / str(step) / _STATE,
+                args=ocp.args.PyTreeRestore(
+                    wanted, restore_args=ocp.checkpoint_utils.construct_restore_args(wanted), partial_restore=True
+                ),
+            )
+        _, structure = jax.tree_util.tree_flatten(template)
+        leaves = [found.get(there(name), leaf) for name, leaf in named.items()]
+        return jax.tree_util.tree_unflatten(structure, leaves)
 
     def restore(self, template: TrainState, step: int | None = None) -> TrainState:
         """Reads a checkpoint into arrays placed as those of the template, on whatever devices those are.
@@ -177,6 +247,11 @@ class Checkpoints:
         step = self.latest if step is None else step
         named = _named(template)
         abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, named)
+        older = not any(name.startswith(_MOMENTS) for name in self._saved(step)) and any(
+            name.startswith(_MOMENTS) for name in named
+        )
+        if older:
+            abstract = {name: like for name, like in abstract.items() if not name.startswith(_MOMENTS)}
         try:
             restored = self._manager.restore(
                 step, args=ocp.args.Composite(**{_STATE: ocp.args.StandardRestore(abstract)})
@@ -187,6 +262,16 @@ class Checkpoints:
                 where=str(self.folder),
                 remedy="use the configuration the run was trained with",
             ) from error
+        if older:
+            _logger.warning(
+                "checkpoint %d in %s holds no averaged batch statistics, as older versions saved none; those of the newest "
+                "parameters stand in for them",
+                step,
+                self.folder,
+            )
+            # Copies: a step takes over the arrays that it is given, each once.
+            raw = {name: value for name, value in restored.items() if name.startswith(".statistics")}
+            restored |= {name.replace(".statistics", _MOMENTS, 1): value.copy() for name, value in raw.items()}
         _, structure = jax.tree_util.tree_flatten(template)
         return jax.tree_util.tree_unflatten(structure, [restored[key] for key in named])
 

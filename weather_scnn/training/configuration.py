@@ -10,6 +10,7 @@ import typing
 from collections.abc import Sequence
 from typing import Any, Literal
 
+import configs
 from weather_scnn.data.channels import DataConfig
 from weather_scnn.data.level_numbers import Level, level_number
 from weather_scnn.errors import UserError
@@ -43,6 +44,10 @@ class Stage:
             raise UserError(
                 f"a stage of {self.steps} steps with rollouts of {self.rollout_steps}", remedy="give at least 1 of each"
             )
+
+    def __str__(self) -> str:
+        rate = "" if self.learning_rate is None else f"@{self.learning_rate:g}"
+        return f"{self.steps}x{self.rollout_steps}{rate}"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -157,7 +162,10 @@ class TrainingConfig:
     Attributes:
         batch_size: windows a step, over all devices.
         seed: of the initial parameters and the shuffling.
-        stages: curriculum of rollouts, one after the other.
+        stages: curriculum of rollouts, one after the other, written 800x1,200x2@1e-4.
+        start_from: workdir of another run, or WORKDIR@STEP, whose weights and moments a new run begins with; a run that
+            goes on needs it no more.
+        start_with: of that run, the moving average of the weights or the raw ones of its last step.
         accumulation: parts the batch is divided into, worked on one after the other, when it does not fit into memory;
             the gradient is that of the whole batch, but batch statistics are those of each part.
         push_forward: the gradient runs through so many last steps of a rollout only, the earlier ones merely carry
@@ -180,6 +188,8 @@ class TrainingConfig:
     batch_size: int = 16
     seed: int = 0
     stages: tuple[Stage, ...] = (Stage(1000),)
+    start_from: str = ""
+    start_with: Literal["average", "raw"] = "average"
     accumulation: int = 1
     push_forward: int = 0
     input_noise: float = 0.0
@@ -195,7 +205,8 @@ class TrainingConfig:
     explosion_factor: float = 20.0
 
     def __post_init__(self) -> None:
-        _check_choice(self, "training", "remat")
+        for name in ("remat", "on_divergence", "start_with"):
+            _check_choice(self, "training", name)
         at_least("training", self, _LEAST)
         if self.batch_size % self.accumulation:
             raise UserError(
@@ -286,17 +297,35 @@ def flatten(config: Any, prefix: str = "") -> dict[str, Any]:
     return flat
 
 
+def _file_of(path: pathlib.Path) -> pathlib.Path:
+    """The file itself, or the installed experiment of that name."""
+    if path.is_file():
+        return path
+    folder = pathlib.Path(configs.__file__).parent
+    named = folder / path.parent / f"{path.name}.py"
+    if path.suffix == "" and not path.is_absolute() and ".." not in path.parts and named.is_file():
+        return named
+    near = sorted(str(entry) for entry in path.parent.glob("*.py") if entry.stem != "__init__" and path.suffix == ".py")
+    names = (each.relative_to(folder).with_suffix("").as_posix() for each in folder.rglob("[!_]*.py"))
+    raise UserError(
+        "the configuration file does not exist" if path.suffix else "is neither a file nor the name of an experiment",
+        where=str(path),
+        remedy=f"there are {', '.join(near)}"
+        if near
+        else f"give a Python file with get_config(), or one of {', '.join(sorted(names))}",
+    )
+
+
 def load_config(path: str | pathlib.Path) -> Config:
     """Runs `get_config()` of a configuration file.
+
+    Args:
+        path: the file; or the name of an experiment that comes with the package, such as demo or tpu/v5e_8.
 
     Raises:
         UserError: the file is missing, fails, or returns something else.
     """
-    path = pathlib.Path(path)
-    if not path.is_file():
-        known = sorted(str(entry) for entry in path.parent.glob("*.py") if entry.stem != "__init__")
-        hint = f"there are {', '.join(known)}" if known else "give a Python file with get_config()"
-        raise UserError("the configuration file does not exist", where=str(path), remedy=hint)
+    path = _file_of(pathlib.Path(path))
     spec = importlib.util.spec_from_file_location(f"configuration_{path.stem}", path)
     if spec is None or spec.loader is None:
         raise UserError("is not a Python file", where=str(path), remedy="give a Python file with get_config()")
@@ -388,7 +417,31 @@ def _replaced(config: Any, prefix: str, values: dict[str, str]) -> Any:
     return dataclasses.replace(config, **changed)
 
 
+def extends(saved: tuple[Stage, ...], wanted: tuple[Stage, ...]) -> bool:
+    """Whether stages were appended or the last one lengthened, which leaves all that is trained as it is."""
+    if not len(saved) <= len(wanted):
+        return False
+    same, (last, again) = len(saved) - 1, (saved[-1], wanted[len(saved) - 1])
+    return (
+        wanted[:same] == saved[:same]
+        and again.steps >= last.steps
+        and again == dataclasses.replace(last, steps=again.steps)
+    )
+
+
+def _told(value: Any) -> str:
+    """A setting as one writes it."""
+    if isinstance(value, tuple) and value and all(isinstance(entry, Stage) for entry in value):
+        return ",".join(map(str, value))
+    return repr(value)
+
+
 def differences(saved: Config, wanted: Config) -> list[str]:
     """Settings that differ in a way that matters, as 'key was X, is Y'."""
     old, new = flatten(saved), flatten(wanted)
-    return [f"{key} was {old[key]!r}, is {new[key]!r}" for key in new if old[key] != new[key] and key not in HARMLESS]
+    changed = {key for key in new if old[key] != new[key]} - set(HARMLESS)
+    if extends(saved.training.stages, wanted.training.stages):
+        changed.discard("training.stages")
+    if not wanted.training.start_from:  # a run that goes on needs none
+        changed -= {"training.start_from", "training.start_with"}
+    return [f"{key} was {_told(old[key])}, is {_told(new[key])}" for key in new if key in changed]

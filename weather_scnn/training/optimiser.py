@@ -23,7 +23,9 @@ class TrainState(NamedTuple):
         statistics: running moments of the batch norms.
         optimiser: state of the optimiser.
         average: moving average of the parameters, which validation and forecasts use.
-        step: steps taken; with the seed it gives the noise of a step, so a resumed run draws the same.
+        average_statistics: that of the running moments, which belongs to it: the averaged network has moments of its own.
+        step: steps done, with those that were skipped. Learning rates and stages follow it, and with the seed it gives
+            the noise of a step, so a resumed run draws the same.
         watch: what the next loss is held against.
     """
 
@@ -31,6 +33,7 @@ class TrainState(NamedTuple):
     statistics: nnx.State
     optimiser: Any
     average: nnx.State
+    average_statistics: nnx.State
     step: Int[Array, ""]
     watch: LossWatch
 
@@ -79,22 +82,34 @@ def make_optimiser(config: OptimiserConfig, stages: tuple[Stage, ...]) -> optax.
     )
 
 
+def at_step(state: Any, step: Int[Array, ""]) -> Any:
+    """The optimiser's state, its schedule at this step of the run.
+
+    Its own count stands still at a skipped step, as that of Adam's moments must; the learning rate and the stages go by
+    the steps of the run, which are those that the log counts.
+    """
+
+    def of_schedule(path: tuple[Any, ...], _: Any) -> bool:
+        return getattr(path[-1], "tuple_name", "") == optax.ScaleByScheduleState.__name__
+
+    return optax.tree.set(state, of_schedule, count=step)
+
+
 def initial_state(parts: Parts, optimiser: optax.GradientTransformation) -> TrainState:
     """State before the first step."""
-    average = jax.tree.map(jnp.copy, parts.parameters)
+    average, average_statistics = jax.tree.map(jnp.copy, (parts.parameters, parts.statistics))
     return TrainState(
         parts.parameters,
         parts.statistics,
         optimiser.init(parts.parameters),
         average,
+        average_statistics,
         jnp.zeros((), jnp.int32),
         LossWatch.fresh(),
     )
 
 
-def moved_average(
-    average: nnx.State, parameters: nnx.State, step: Int[Array, ""], decay: float | Float[Array, ""]
-) -> nnx.State:
-    """The moving average after a step; it follows quickly at first, so that it forgets the initial values."""
+def moved_average(average: Any, new: Any, step: Int[Array, ""], decay: float | Float[Array, ""]) -> Any:
+    """The moving average of a tree after a step; it follows quickly at first, so that it forgets the initial values."""
     decay = jnp.minimum(decay, (1.0 + step) / (10.0 + step))
-    return optax.incremental_update(parameters, average, 1.0 - decay)
+    return optax.incremental_update(new, average, 1.0 - decay)

@@ -61,6 +61,22 @@ def take_apart(model: Forecaster | PlanarForecaster) -> Parts:
     return Parts(*pieces)
 
 
+def _given_forcings(extras: int, statics: int, forcings: Float[Array, "b 2 y x f"]) -> list[Array]:
+    """The forcings that a network of so many extras takes besides the static fields: at both ends of a step, or its start.
+
+    Raises:
+        UserError: it takes neither.
+    """
+    each = forcings.shape[-1]
+    for times in (2, 1):
+        if extras == statics + times * each:
+            return [forcings[:, time] for time in range(times)]
+    raise UserError(
+        f"the network takes {extras} static fields and forcings, and is given {statics} and {each} at each end of a step",
+        remedy="give it the data.static_variables, coordinates, solar, clock and forcing_times it was made for",
+    )
+
+
 def advance(
     model: Forecaster | PlanarForecaster,
     history: Fields,
@@ -85,8 +101,7 @@ def advance(
     """
     batch = forcings.shape[0]
     statics = jnp.broadcast_to(scales.statics, (batch, *scales.statics.shape))
-    # A network for the forcings of one time alone has fewer extras, and leaves out the last.
-    extras = jnp.concatenate([statics, forcings[:, 0], forcings[:, 1]], axis=-1)[..., : model.extras]
+    extras = jnp.concatenate([statics, *_given_forcings(model.extras, statics.shape[-1], forcings)], axis=-1)
     gaps = scales.gaps(history)
     known = filled(history, gaps)
     increment = model(known, extras, training=training)

@@ -14,7 +14,7 @@ from weather_scnn.nn import Fields, map_fields
 from weather_scnn.training.configuration import Config
 from weather_scnn.training.divergence import judge, keep_if
 from weather_scnn.training.loss import Scales, step_weights, weighted_loss
-from weather_scnn.training.optimiser import TrainState, make_optimiser, moved_average
+from weather_scnn.training.optimiser import TrainState, at_step, make_optimiser, moved_average
 from weather_scnn.training.rollout import Parts, rollout_errors
 from weather_scnn.training.sharding import DATA, MODEL, divided, shardings
 
@@ -89,11 +89,16 @@ def make_train_step(graph: nnx.GraphDef, config: Config, *, vectors: int, mesh: 
         else:
             loss, errors, statistics, gradient = gradient_of(*given)
         norm = optax.tree.norm(gradient)
-        updates, optimiser_state = optimiser.update(gradient, state.optimiser, state.parameters)
+        updates, optimiser_state = optimiser.update(gradient, at_step(state.optimiser, state.step), state.parameters)
         parameters = optax.apply_updates(state.parameters, updates)
-        average = moved_average(state.average, parameters, state.step, config.optimiser.average_decay)
+        average, average_statistics = moved_average(
+            (state.average, state.average_statistics),
+            (parameters, statistics),
+            state.step,
+            config.optimiser.average_decay,
+        )
         good, watch = judge(state.watch, loss, norm, training.explosion_factor)
-        new = TrainState(parameters, statistics, optimiser_state, average, state.step + 1, watch)
+        new = TrainState(parameters, statistics, optimiser_state, average, average_statistics, state.step + 1, watch)
         kept = keep_if(good, new, state)._replace(step=new.step, watch=watch)
         if mesh is not None:
             # Without this, the compiler could give the state another layout than it came with, and compile again.

@@ -1,5 +1,9 @@
 """Validation while training: forecasts from evenly spaced initial times, against persistence."""
 
+import contextlib
+from collections.abc import Callable, Iterator
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,9 +13,10 @@ from jaxtyping import Array, Float
 
 from weather_scnn.data.channels import Channels
 from weather_scnn.data.durations import parse_duration
-from weather_scnn.data.loader import WindowLoader
+from weather_scnn.data.fixed_windows import FixedWindows
 from weather_scnn.data.normalisation import Normalisation
 from weather_scnn.data.reading import StateReader, expected_grid
+from weather_scnn.data.windows import NoWindows
 from weather_scnn.errors import UserError
 from weather_scnn.nn import Fields, map_fields
 from weather_scnn.training.configuration import Config
@@ -22,6 +27,45 @@ from weather_scnn.training.scorecard import Scorecard
 from weather_scnn.training.sharding import host_share
 
 
+def validation_leads(config: Config) -> np.ndarray:
+    """Leads of the validation in steps, ascending.
+
+    Raises:
+        UserError: one is no multiple of the step.
+    """
+    days, step = sorted(config.training.validation_days), parse_duration(config.data.step)
+    leads = [np.timedelta64(round(each * 86400), "s") / step for each in days]
+    if not leads or min(leads) < 1 or any(lead != round(lead) for lead in leads):
+        raise UserError(
+            f"training.validation_days are {', '.join(f'{each:g}' for each in days)}",
+            remedy=f"give leads that are multiples of {config.data.step}",
+        )
+    return np.array([round(lead) for lead in leads])
+
+
+def window_shape(config: Config) -> dict[str, Any]:
+    """Steps and length of the validation's windows: to its longest lead, and as long as any rollout of the training."""
+    longest = max(int(validation_leads(config).max()), *(stage.rollout_steps for stage in config.training.stages))
+    return {
+        "step": parse_duration(config.data.step),
+        "input_step": parse_duration(config.data.input_step or config.data.step),
+        "length": config.data.input_steps + longest,
+    }
+
+
+@contextlib.contextmanager
+def long_enough(config: Config) -> Iterator[None]:
+    """Says of a period without windows that it is that of the validation."""
+    try:
+        yield
+    except NoWindows as error:
+        steps = window_shape(config)["length"] - config.data.input_steps
+        raise UserError(
+            f"data.validation {config.data.validation} is too short for rollouts of {steps} steps ({error.what})",
+            remedy="give a longer data.validation, or shorter training.validation_days",
+        ) from error
+
+
 class Validation:
     """Forecasts from `training.validation_windows` times of `data.validation`.
 
@@ -29,39 +73,41 @@ class Validation:
         config: the experiment.
         channels, normalisation: of the state.
         mesh: devices; a batch is divided over them as in training.
+        cache_bytes: memory for the windows, of what the training leaves of `data.cache_gigabytes`.
+        gather: brings the hosts' flags together, (t,) → (hosts, t).
 
     Raises:
         UserError: a lead is no multiple of the step, or the period is shorter than the longest lead.
     """
 
-    def __init__(self, config: Config, channels: Channels, normalisation: Normalisation, mesh: Mesh):
+    def __init__(
+        self,
+        config: Config,
+        channels: Channels,
+        normalisation: Normalisation,
+        mesh: Mesh,
+        *,
+        cache_bytes: float,
+        gather: Callable[[np.ndarray], np.ndarray] = lambda flags: flags[None],
+    ):
         self.config, self.channels, self.normalisation, self.mesh = config, channels, normalisation, mesh
         self.days = tuple(sorted(config.training.validation_days))
-        step = parse_duration(config.data.step, "data.step")
-        leads = [np.timedelta64(round(days * 86400), "s") / step for days in self.days]
-        if not leads or min(leads) < 1 or any(lead != round(lead) for lead in leads):
-            raise UserError(
-                f"training.validation_days are {', '.join(f'{days:g}' for days in self.days)}",
-                remedy=f"give leads that are multiples of {config.data.step}",
-            )
-        self.leads = np.array([round(lead) for lead in leads])
+        self.leads = validation_leads(config)
         reader = StateReader.open(
             config.data.path, channels, normalisation, expected_grid(config.data), time=config.data.validation
         )
-        self.loader = WindowLoader(
-            reader, step=step, input_steps=config.data.input_steps,
-            input_step=parse_duration(config.data.input_step or config.data.step), seed=0,
-            cache_bytes=config.data.cache_gigabytes * 2**30,
-        )  # fmt: skip
-        self.length = int(max(self.leads.max(), *(stage.rollout_steps for stage in config.training.stages)))
-        try:
-            self.windows = self.loader.windows(self.length)
-        except UserError as error:
-            raise UserError(
-                f"data.validation {config.data.validation} is too short for rollouts of {self.length} steps "
-                f"({error.what})",
-                remedy="give a longer data.validation, or shorter training.validation_days",
-            ) from error
+        batch_size = config.training.batch_size
+        with long_enough(config):
+            self.windows = FixedWindows(
+                reader,
+                **window_shape(config),
+                input_steps=config.data.input_steps,
+                count=-(-config.training.validation_windows // batch_size) * batch_size,
+                batch_size=batch_size,
+                cache_bytes=cache_bytes,
+                share=host_share(mesh),
+                gather=gather,
+            )
         self._errors = jax.jit(self._rollout)
 
     def _rollout(
@@ -92,16 +138,10 @@ class Validation:
             scales: constants of the rollout.
             rollout_steps: of the current stage, for the loss.
         """
-        batch_size = self.config.training.batch_size
-        count = -(-self.config.training.validation_windows // batch_size) * batch_size
-        chosen = np.unique(np.linspace(0, len(self.windows) - 1, count).round().astype(int))
-        chosen = np.resize(chosen, count)
-        host, hosts = host_share(self.mesh)
-        mine = slice(host * batch_size // hosts, (host + 1) * batch_size // hosts)
-        batches = []
-        for start in range(0, count, batch_size):
-            batch = self.loader.batch(self.windows, chosen[start : start + batch_size][mine])
-            batches.append(self._errors(parts, *place(batch, self.mesh), scales))
+        batches = [
+            self._errors(parts, *place(self.windows.batch(number), self.mesh), scales)
+            for number in range(self.windows.batches)
+        ]
         loss, squared, persistence = (np.mean([np.asarray(one) for one in kind], axis=0) for kind in zip(*batches))
         scalars, winds = len(self.channels.scalars), len(self.channels.winds)
         increment = np.concatenate([self.normalisation.scalar_increment, self.normalisation.wind_increment])
