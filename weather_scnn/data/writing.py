@@ -132,10 +132,10 @@ class StoreInProgress(Record):
         filesystem.makedirs(root, exist_ok=True)
         return self.path + _SCRATCH
 
-    def finish(self) -> None:
-        """Declares the store whole and removes the record of its pieces."""
+    def finish(self, attributes: Mapping[str, Any] | None = None) -> None:
+        """Declares the store whole, with further attributes, and removes the record of its pieces."""
         group = zarr.open_group(self.path, mode="r+", use_consolidated=False)
-        group.attrs.update({STATUS: COMPLETE})
+        group.attrs.update({**(attributes or {}), STATUS: COMPLETE})
         with warnings.catch_warnings():
             # Consolidated metadata of format 3 is not yet in its specification; every reader we know of takes it.
             warnings.filterwarnings("ignore", category=zarr.errors.ZarrUserWarning)

@@ -1,14 +1,17 @@
 """The store that forecasts are written to: WeatherBench 2's layout, with `realization` for the members of an ensemble."""
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
 import dask.array
 import numpy as np
 import xarray as xr
+import zarr
 
 from weather_scnn.data.reading import StateReader
-from weather_scnn.data.writing import provenance
+from weather_scnn.data.writing import COMPLETE, INCOMPLETE, REQUEST, STATUS, provenance
+from weather_scnn.errors import UserError
 from weather_scnn.nn import Fields
 
 _ORDER = ("time", "realization", "prediction_timedelta", "level", "latitude", "longitude")
@@ -106,3 +109,35 @@ def to_dataset(states: Fields, reader: StateReader, *, members: int, ensemble: b
         array = array if ensemble else array.isel(realization=0)
         variables[name] = array.transpose(*(key for key in _ORDER if key in array.dims))
     return xr.Dataset(variables)
+
+
+def _attributes(path: str) -> dict[str, Any]:
+    """Attributes of a store; none where there is no store."""
+    try:
+        return dict(zarr.open_group(path, mode="r", use_consolidated=False).attrs)
+    except (OSError, ValueError, KeyError):
+        return {}
+
+
+def attributes_of_unfinished(path: str, request: Mapping[str, Any]) -> dict[str, Any]:
+    """Attributes of the unfinished store of an interrupted run of the same request; none where there is none."""
+    found = _attributes(path)
+    wanted = json.dumps(dict(request), sort_keys=True, default=str)
+    return found if found.get(STATUS) == INCOMPLETE and found.get(REQUEST) == wanted else {}
+
+
+def refuse_finished(path: str) -> None:
+    """Refuses, before anything is loaded, an output that is whole; of forecasts that stopped it tells where.
+
+    Raises:
+        UserError: the output exists and is finished.
+    """
+    found = _attributes(path)
+    if found.get(STATUS) != COMPLETE:
+        return
+    what = "already exists"
+    if "stopped" in found:
+        stops = json.loads(str(found["stopped"]))
+        what += f", with {len(stops)} forecast{'s' * (len(stops) > 1)} that stopped: the first"
+        what += f" at lead {stops[0]['lead_hours']:g} h, {stops[0]['field']} being implausible, {stops[0]['what']}"
+    raise UserError(what, where=path, remedy="choose another output or add --overwrite")
