@@ -48,7 +48,7 @@ class Fit:
 
     Attributes:
         runs: the checkpoints.
-        scales: constants of the channels.
+        scales: constants of the channels, by checkpoint.
         reader: of the forecast's own initial states.
         starts: the forecast's initial times.
         lead: the forecast's longest.
@@ -61,7 +61,7 @@ class Fit:
     """
 
     runs: Sequence[TrainedRun]
-    scales: Scales
+    scales: Sequence[Scales]
     reader: StateReader
     starts: np.ndarray
     lead: np.timedelta64
@@ -172,7 +172,9 @@ class Fit:
                 times = starts[inits][:, None] + self.step * np.arange(self._steps + 1)
                 history = initial.histories(batch.run, inits, numbers)
                 forcing = jnp.asarray(forcings_at(reader, times))
-                _, states = propagate(self.runs[batch.run].parts, history, self.scales, forcing, leads=self._steps)
+                _, states = propagate(
+                    self.runs[batch.run].parts, history, self.scales[batch.run], forcing, leads=self._steps
+                )
                 for index, array in enumerate(map_fields(lambda array: np.asarray(array[-1]), states)):
                     shape = (len(batch.inits), len(batch.members), *array.shape[1:])
                     wrong = array[batch.places].reshape(shape) - truth[index][:, None]
@@ -189,7 +191,7 @@ class Fit:
         """Sums over initial times of area means, by channel; a wind's components together, missing values as none."""
         fields = Fields(*(np.where(np.isnan(array) & _gaps(array), 0.0, array) for array in squares))
         joined = np.concatenate([fields.scalar, fields.eastward + fields.northward], axis=-1)
-        return np.einsum("nyxc,y->c", joined.astype(np.float64), np.asarray(self.scales.area, np.float64))
+        return np.einsum("nyxc,y->c", joined.astype(np.float64), np.asarray(self.scales[0].area, np.float64))
 
 
 def _gaps(array: np.ndarray) -> np.ndarray:

@@ -1,6 +1,7 @@
 """Forecasts of trained runs, single or ensembles, streamed to a Zarr store in the WeatherBench 2 layout."""
 
 import dataclasses
+import logging
 import sys
 
 import jax.numpy as jnp
@@ -9,7 +10,7 @@ import rich.progress
 import xarray as xr
 
 from weather_scnn.data.channels import Channels
-from weather_scnn.data.initial_times import initial_times
+from weather_scnn.data.initial_times import initial_times, split_init
 from weather_scnn.data.reading import StateReader
 from weather_scnn.data.windows import parse_step
 from weather_scnn.data.writing import StoreInProgress, begin_store
@@ -32,6 +33,7 @@ from weather_scnn.nn import Fields, map_fields
 from weather_scnn.progress import progress_bar
 from weather_scnn.training.loss import Scales, make_scales
 
+_logger = logging.getLogger(__name__)
 _LEADS_PER_BLOCK = 8
 
 
@@ -42,7 +44,7 @@ class _Job:
     store: StoreInProgress
     initial: InitialStates
     runs: list[TrainedRun]
-    scales: Scales
+    scales: list[Scales]
     leads: np.ndarray
     block: int
     ensemble: bool
@@ -60,13 +62,13 @@ class _Job:
             last = map_fields(lambda array: np.asarray(array[:, -1])[None], history)
             self.judge(batch, -1, self.physical(batch, last), outcome)
         starts, step = self.initial.starts[inits], self.leads[0]
-        parts, states = self.runs[batch.run].parts, None
+        parts, scales, states = self.runs[batch.run].parts, self.scales[batch.run], None
         waiting: tuple[int, Fields] | None = None
         for begin in range(0, len(self.leads), self.block):
             if not self.all_stopped(batch, outcome):
                 times = starts[:, None] + step * np.arange(begin, begin + self.block + 1)
                 forcing = jnp.asarray(forcings_at(self.initial.reader, times))
-                history, states = propagate(parts, history, self.scales, forcing, leads=self.block)
+                history, states = propagate(parts, history, scales, forcing, leads=self.block)
             if states is None:  # nothing to start from
                 states = map_fields(
                     lambda array: np.broadcast_to(array[:, -1], (self.block, *array[:, -1].shape)), history
@@ -84,8 +86,11 @@ class _Job:
 
     def physical(self, batch: Batch, states: Fields) -> xr.Dataset:
         """Fields of the forecasts of a batch, without those that fill it up; states are (k, b, y, x, c)."""
-        own = map_fields(lambda array: np.asarray(array)[:, batch.places], states)
-        return to_dataset(own, self.initial.reader, members=len(batch.members), ensemble=self.ensemble)
+        if len(batch.places) < len(batch.filled[0]):
+            states = map_fields(lambda array: array[:, batch.places], map_fields(np.asarray, states))
+        return to_dataset(
+            map_fields(np.asarray, states), self.initial.reader, members=len(batch.members), ensemble=self.ensemble
+        )
 
     def judge(self, batch: Batch, begin: int, fields: xr.Dataset, outcome: Outcome) -> None:
         """Notes where forecasts leave the plausible; `begin` is the position of the first lead, −1 the initial state."""
@@ -136,13 +141,25 @@ def _write_region(path: str, piece: xr.Dataset, region: dict[str, slice]) -> Non
         piece.isel(realization=[index]).to_zarr(path, region=one, consolidated=False)
 
 
-def _open_states(run: TrainedRun, path: str) -> tuple[StateReader, np.ndarray]:
-    """The store of initial states, and the static fields: those of the training store where the checkpoint has them."""
-    channels: Channels = run.channels
-    if run.statics is not None:
+def _open_states(runs: list[TrainedRun], path: str) -> StateReader:
+    """The store of initial states; checkpoints have the static fields of the training store, unless they are old."""
+    channels: Channels = runs[0].channels
+    if all(run.statics is not None for run in runs):
         channels = dataclasses.replace(channels, statics=())
-    reader = StateReader.open(path, channels, run.normalisation, run.grid)
-    return reader, reader.statics() if run.statics is None else run.statics
+    return StateReader.open(path, channels, runs[0].normalisation, runs[0].grid)
+
+
+def _tell_absent(times: np.ndarray, starts: np.ndarray, init: str) -> None:
+    """Tells of initial times that were asked for, within the store's period, and are not there."""
+    step = split_init(init)[1]
+    if step is None:
+        return
+    asked = starts[0] + step * np.arange((starts[-1] - starts[0]) // step + 1)
+    absent = asked[~np.isin(asked, times)]
+    if absent.size:
+        _logger.warning(
+            "%d of %d initial times are not in the store, the first at %s", absent.size, asked.size, minute(absent[0])
+        )
 
 
 def forecast(
@@ -210,15 +227,19 @@ def forecast(
         raise UserError(
             f"the lead {lead} is no multiple of the forecaster's step {data.step}", remedy="give another --lead"
         )
-    reader, statics = _open_states(runs[0], input)
+    reader = _open_states(runs, input)
     starts = initial_times(reader.times, init, where=input)
+    _tell_absent(reader.times, starts, init)
     if direct and steps > 1:
         raise UserError(
             f"the run forecasts {data.step} at once from states {data.input_step} apart, so it cannot go on from there",
             remedy=f"give --lead {data.step}",
         )
     initial = InitialStates(reader, starts, whole_histories(reader, starts, input_step, data.input_steps))
-    scales = make_scales(runs[0].channels, runs[0].normalisation, statics, runs[0].grid)
+    scales = [
+        make_scales(run.channels, run.normalisation, reader.statics() if run.statics is None else run.statics, run.grid)
+        for run in runs
+    ]
     ensemble = chosen.count > 1 or members is not None
     block, leads = min(_LEADS_PER_BLOCK, steps), step * np.arange(1, steps + 1)
     names = [run.name for run in runs]
@@ -240,7 +261,10 @@ def forecast(
             random = dataclasses.replace(covariances, amplitude=size)
             if chosen.kind == "increments":
                 return [random] * len(runs)
-            return [BredPerturbations(states, run.parts, scales, step, data.input_steps, random) for run in runs]
+            return [
+                BredPerturbations(states, run.parts, each, step, data.input_steps, random)
+                for run, each in zip(runs, scales)
+            ]
 
         first = perturbations(reader, 1.0)[0]
         before = 0

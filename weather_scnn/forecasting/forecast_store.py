@@ -10,7 +10,7 @@ import xarray as xr
 import zarr
 
 from weather_scnn.data.reading import StateReader
-from weather_scnn.data.writing import COMPLETE, INCOMPLETE, REQUEST, STATUS, provenance
+from weather_scnn.data.writing import INCOMPLETE, REQUEST, STATUS, provenance, refuse_to_overwrite
 from weather_scnn.errors import UserError
 from weather_scnn.nn import Fields
 
@@ -127,17 +127,19 @@ def attributes_of_unfinished(path: str, request: Mapping[str, Any]) -> dict[str,
 
 
 def refuse_finished(path: str) -> None:
-    """Refuses, before anything is loaded, an output that is whole; of forecasts that stopped it tells where.
+    """Refuses, before anything is loaded, an output that nothing is to be added to; of forecasts that stopped it tells.
 
     Raises:
-        UserError: the output exists and is finished.
+        UserError: the output exists and is not the unfinished one of an interrupted run.
     """
     found = _attributes(path)
-    if found.get(STATUS) != COMPLETE:
-        return
-    what = "already exists"
     if "stopped" in found:
         stops = json.loads(str(found["stopped"]))
-        what += f", with {len(stops)} forecast{'s' * (len(stops) > 1)} that stopped: the first"
-        what += f" at lead {stops[0]['lead_hours']:g} h, {stops[0]['field']} being implausible, {stops[0]['what']}"
-    raise UserError(what, where=path, remedy="choose another output or add --overwrite")
+        raise UserError(
+            f"already exists, with {len(stops)} forecast{'s' * (len(stops) > 1)} that stopped: the first at lead "
+            f"{stops[0]['lead_hours']:g} h, {stops[0]['field']} being implausible, {stops[0]['what']}",
+            where=path,
+            remedy="choose another output or add --overwrite",
+        )
+    if found.get(STATUS) != INCOMPLETE:
+        refuse_to_overwrite(path, overwrite=False)

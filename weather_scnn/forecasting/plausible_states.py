@@ -206,9 +206,8 @@ class Outcome:
         ]
         if kept and self.stops:
             first, more = next(iter(self.stops.values())), len(self.stops) - 1
-            told.append(
-                f"{first.where} {first.field} is implausible, {first.what}{f'; {more} more forecasts are' * (more > 0)}"
-            )
+            others = f"; so {'are' if more > 1 else 'is'} {more} more forecast{'s' * (more > 1)}" if more else ""
+            told.append(f"{first.field} is implausible, {first.what}, {first.where}{others}")
         return told
 
     def error(self, path: str) -> UserError:
@@ -216,9 +215,10 @@ class Outcome:
         first, more = next(iter(self.stops.values())), len(self.stops) - 1
         others = f"; {more} more forecast{'s' * (more > 1)} stopped" if more else ""
         return UserError(
-            f"{first.where} {first.field} is implausible, {first.what}: it stops there, with what came before kept{others}",
+            f"{first.field} is implausible, {first.what}, {first.where}, which stops there{others}",
             where=path,
-            remedy="train longer or with rollouts of more steps, or repeat with --allow-implausible --overwrite to go on",
+            remedy="what came before and the other forecasts are kept; train longer or with rollouts of more steps, or add "
+            "--allow-implausible --overwrite to go on",
         )
 
     def attributes(self, *, kept: bool) -> dict[str, Any]:
