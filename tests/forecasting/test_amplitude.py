@@ -89,6 +89,12 @@ def test_without_validation_other_days_are_taken_and_it_is_said(run, small_store
     forecast(run, small_store, str(tmp_path / "g.zarr"), init="2001-01-02", amplitude="0.3", **options)
     found = xr.open_zarr(str(tmp_path / "g.zarr")).attrs
     assert found["amplitude"] == 0.3 and "amplitude_fit" not in found
+    # Two states, as an operational day may have: enough for the increments, but for no forecast that is verified.
+    two = str(tmp_path / "two.zarr")
+    xr.open_zarr(small_store).isel(time=[4, 5]).drop_encoding().to_zarr(two, zarr_format=2)
+    forecast(run, two, str(tmp_path / "h.zarr"), init="2001-01-02T06", **options)
+    found = xr.open_zarr(str(tmp_path / "h.zarr")).attrs
+    assert found["amplitude"] == 0.2 and found["amplitude_fit"].startswith("not fitted")
 
 
 REFUSED = {
@@ -123,7 +129,8 @@ def test_initial_times_that_are_not_there_are_told(run, small_store, tmp_path, c
     options = {"init": "2001-01-09:2001-01-13:12h", "lead": "6h", "batch_size": 16, "progress": False}
     forecast(run, small_store, str(tmp_path / "f.zarr"), **options)
     assert xr.open_zarr(str(tmp_path / "f.zarr")).sizes["time"] == 7
-    assert "1 of 8 initial times are not in the store, the first at 2001-01-09T12:00" in caplog.text
+    assert "lacks 1 of 8 initial times, the first at 2001-01-09T12:00" in caplog.text
+    assert "ends at 2001-01-12T18:00, before the last initial time asked for, 2001-01-13" in caplog.text
 
 
 def test_an_existing_output_is_refused_before_anything_is_loaded(small_store):

@@ -74,12 +74,10 @@ class Fit:
     before: int = 0
 
     def __call__(self) -> Fitted:
-        """Fits the amplitude.
-
-        Raises:
-            UserError: no state of the stores has its state a day later.
-        """
+        """Fits the amplitude; where nothing can be verified it is 0.2, about the error of an analysis."""
         reader, rows, where = self._verified()
+        if not len(rows):
+            return Fitted(_FIRST, f"not fitted, since {where}")
         members = min(self.members, max(_MEMBERS, 2 * len(self.runs)))
 
         def excess(amplitude: float) -> float:
@@ -101,7 +99,7 @@ class Fit:
         return 1 if direct else max(1, round(_LEAD / self.step))
 
     def _verified(self) -> tuple[StateReader, np.ndarray, str]:
-        """A store, rows (init, input times and the time that verifies) of its time axis, and which these are."""
+        """A store, rows of its time axis (init, input times and the time that verifies), and which or why none."""
         data = self.runs[0].config.data
         if data.validation:
             try:
@@ -133,11 +131,7 @@ class Fit:
         rows = self._chosen(self.reader, np.ones(times.size, bool))
         if len(rows):
             return self.reader, rows, f"from the very period that is forecast, since {why} and there is no other"
-        raise UserError(
-            f"the amplitude cannot be fitted: {why}, and no states a day apart are there",
-            where=self.reader.path,
-            remedy="give one, such as --amplitude 0.5",
-        )
+        return self.reader, rows, f"{why} and {self.reader.path} has no whole states a day apart"
 
     def _chosen(self, reader: StateReader, allowed: np.ndarray) -> np.ndarray:
         """Up to eight evenly spaced initial times with all their states: rows of these, (init, t)."""

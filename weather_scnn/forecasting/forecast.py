@@ -11,6 +11,7 @@ import xarray as xr
 
 from weather_scnn.data.channels import Channels
 from weather_scnn.data.initial_times import initial_times, split_init
+from weather_scnn.data.opening import parse_period
 from weather_scnn.data.reading import StateReader
 from weather_scnn.data.windows import parse_step
 from weather_scnn.data.writing import StoreInProgress, begin_store
@@ -149,17 +150,23 @@ def _open_states(runs: list[TrainedRun], path: str) -> StateReader:
     return StateReader.open(path, channels, runs[0].normalisation, runs[0].grid)
 
 
-def _tell_absent(times: np.ndarray, starts: np.ndarray, init: str) -> None:
-    """Tells of initial times that were asked for, within the store's period, and are not there."""
-    step = split_init(init)[1]
-    if step is None:
-        return
-    asked = starts[0] + step * np.arange((starts[-1] - starts[0]) // step + 1)
-    absent = asked[~np.isin(asked, times)]
-    if absent.size:
-        _logger.warning(
-            "%d of %d initial times are not in the store, the first at %s", absent.size, asked.size, minute(absent[0])
-        )
+def _tell_absent(times: np.ndarray, starts: np.ndarray, init: str, where: str) -> None:
+    """Tells of initial times that were asked for and are not there: what is written is then less than was meant."""
+    period, step = split_init(init)
+    bounds = parse_period(period)
+    low, high = minute(times.min()), minute(times.max())
+    if bounds.start and np.datetime64(low) > np.datetime64(bounds.start) and not low.startswith(bounds.start):
+        _logger.warning("%s begins at %s, after the first initial time asked for, %s", where, low, bounds.start)
+    if bounds.stop and np.datetime64(high) < np.datetime64(bounds.stop):
+        _logger.warning("%s ends at %s, before the last initial time asked for, %s", where, high, bounds.stop)
+    if step is not None:
+        last = initial_times(times, period)[-1]
+        asked = starts[0] + step * np.arange((last - starts[0]) // step + 1)
+        absent = asked[~np.isin(asked, times)]
+        if absent.size:
+            _logger.warning(
+                "%s lacks %d of %d initial times, the first at %s", where, absent.size, asked.size, minute(absent[0])
+            )
 
 
 def forecast(
@@ -229,7 +236,7 @@ def forecast(
         )
     reader = _open_states(runs, input)
     starts = initial_times(reader.times, init, where=input)
-    _tell_absent(reader.times, starts, init)
+    _tell_absent(reader.times, starts, init, input)
     if direct and steps > 1:
         raise UserError(
             f"the run forecasts {data.step} at once from states {data.input_step} apart, so it cannot go on from there",

@@ -134,10 +134,10 @@ def refuse_finished(path: str) -> None:
     """
     found = _attributes(path)
     if "stopped" in found:
-        stops = json.loads(str(found["stopped"]))
+        first, count = json.loads(str(found["stopped"]))[0], int(found["stopped_forecasts"])
         raise UserError(
-            f"already exists, with {len(stops)} forecast{'s' * (len(stops) > 1)} that stopped: the first at lead "
-            f"{stops[0]['lead_hours']:g} h, {stops[0]['field']} being implausible, {stops[0]['what']}",
+            f"already exists, with {count} forecast{'s' * (count > 1)} that stopped: the first at lead "
+            f"{first['lead_hours']:g} h, {first['field']} being implausible, {first['what']}",
             where=path,
             remedy="choose another output or add --overwrite",
         )

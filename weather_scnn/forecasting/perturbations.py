@@ -91,7 +91,7 @@ class IncrementPerturbations:
             hours = step / np.timedelta64(1, "h")
             raise UserError(
                 f"no two states of the store lie {hours:g} h apart, so its increments are not known",
-                remedy="give a store with more times, or --perturbation none",
+                remedy="give a store with more times, or forecast without --members",
             )
         later = later[np.unique(np.linspace(0, later.size - 1, min(later.size, _SAMPLES)).round().astype(int))]
         earlier = np.searchsorted(times, times[later] - step)
@@ -111,7 +111,7 @@ class IncrementPerturbations:
             raise UserError(
                 "no increment of the store is whole and plausible",
                 where=reader.path,
-                remedy="see what weather-scnn check finds in it, or give --perturbation none",
+                remedy="see what weather-scnn check finds in it, or forecast without --members",
             )
         if used < later.size:
             _logger.warning("%s: %d of %d increments cannot be used", reader.path, later.size - used, later.size)

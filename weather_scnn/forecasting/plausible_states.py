@@ -19,6 +19,8 @@ _ROUNDING = 1e-6
 # A network overshoots the bounds of what cannot be negative, most of all those of fractions such as cloud cover; that
 # is clipped, and no sign that it runs away. Parts of the range.
 _OVERSHOOT, _OVERSHOOT_OF_FRACTIONS = 0.05, 0.5
+# Forecasts that the attributes tell of one by one: every reader of a store loads them.
+_LISTED = 100
 
 
 @dataclasses.dataclass(frozen=True)
@@ -223,9 +225,16 @@ class Outcome:
 
     def attributes(self, *, kept: bool) -> dict[str, Any]:
         """Attributes of the store, in JSON; `kept` says that implausible states were written all the same."""
-        told = {"implausible" if kept else "stopped": [dataclasses.asdict(stop) for stop in self.stops.values()]}
-        told["clipped"] = self.clipped.describe()  # type: ignore[assignment]
-        return {name: json.dumps(value) for name, value in told.items() if value}
+        told: dict[str, Any] = {}
+        if self.stops:
+            name = "implausible" if kept else "stopped"
+            listed = list(self.stops.values())[:_LISTED]
+            told = {
+                name: json.dumps([dataclasses.asdict(stop) for stop in listed]),
+                f"{name}_forecasts": len(self.stops),
+            }
+        clipped = self.clipped.describe()
+        return told | ({"clipped": json.dumps(clipped)} if clipped else {})
 
 
 def blanked(fields: xr.Dataset, until: Bool[np.ndarray, "series k"]) -> xr.Dataset:
