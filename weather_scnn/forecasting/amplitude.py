@@ -16,11 +16,11 @@ from weather_scnn.data.opening import parse_period
 from weather_scnn.data.reading import StateReader
 from weather_scnn.errors import UserError
 from weather_scnn.forecasting.batches import batches
-from weather_scnn.forecasting.initial_states import InitialStates, Perturbations, history_rows
-from weather_scnn.forecasting.propagation import forcings_at, propagate, usable_states
+from weather_scnn.forecasting.initial_states import InitialStates, Perturber, history_rows
+from weather_scnn.forecasting.propagation import forcings_at, gap_channels, propagate, usable_states
 from weather_scnn.forecasting.trained_run import TrainedRun
-from weather_scnn.nn import Fields, map_fields
-from weather_scnn.training.loss import Scales, channel_weights
+from weather_scnn.nn import map_fields
+from weather_scnn.training.loss import channel_weights
 
 AUTO = "auto"
 _LEAD = np.timedelta64(24, "h")
@@ -47,31 +47,24 @@ class Fit:
     """What fitting needs to know of the forecast.
 
     Attributes:
-        runs: the checkpoints.
-        scales: constants of the channels, by checkpoint.
+        perturber: makes perturbations of an amplitude.
         reader: of the forecast's own initial states.
         starts: the forecast's initial times.
         lead: the forecast's longest.
-        step, input_step: of the forecaster.
+        input_step: between the input times.
         members: of the ensemble.
         batch_size: forecasts run side by side.
         allow_implausible: whether states may be what the catalogue finds impossible.
-        perturbations: makes those of an amplitude, by checkpoint, for the states of a store.
-        before: steps before an initial time whose states the perturbations need.
     """
 
-    runs: Sequence[TrainedRun]
-    scales: Sequence[Scales]
+    perturber: Perturber
     reader: StateReader
     starts: np.ndarray
     lead: np.timedelta64
-    step: np.timedelta64
     input_step: np.timedelta64
     members: int
     batch_size: int
     allow_implausible: bool
-    perturbations: Callable[[StateReader, float], Sequence[Perturbations]]
-    before: int = 0
 
     def __call__(self) -> Fitted:
         """Fits the amplitude; where nothing can be verified it is 0.2, about the error of an analysis."""
@@ -91,6 +84,16 @@ class Fit:
             f"{members} members {where}"
         )
         return Fitted(amplitude, about)
+
+    @property
+    def runs(self) -> Sequence[TrainedRun]:
+        """The checkpoints."""
+        return self.perturber.runs
+
+    @property
+    def step(self) -> np.timedelta64:
+        """Of the forecaster."""
+        return self.perturber.step
 
     @property
     def _steps(self) -> int:
@@ -138,8 +141,9 @@ class Fit:
         times, inputs = reader.times, self.runs[0].config.data.input_steps
         rows = history_rows(reader, times, self.input_step, inputs)
         verifying = history_rows(reader, times + self._steps * self.step, self.step, 1)
-        # Breeding runs over the states before the first input time.
-        earlier = history_rows(reader, times - self.step, self.step, self.before) if self.before else rows[:, :0]
+        # Breeding runs over the states before.
+        before = self.perturber.states_before(reader)
+        earlier = history_rows(reader, times - self.step, self.step, before)
         rows = np.concatenate([earlier, rows, verifying], axis=1)
         rows = rows[(rows >= 0).all(axis=1)]
         rows = rows[allowed[rows].all(axis=1)] if len(rows) else rows
@@ -147,12 +151,12 @@ class Fit:
         good = [usable_states(reader, row[None], allow_implausible=self.allow_implausible)[1][0] for row in rows]
         rows = rows[np.array(good, bool)]
         rows = rows[np.unique(np.linspace(0, len(rows) - 1, min(len(rows), _INITS)).round().astype(int))]
-        return rows[:, self.before :]
+        return rows[:, before:]
 
     def _excess(self, reader: StateReader, rows: np.ndarray, members: int, amplitude: float) -> float:
         """Mean over channels of log(spread × √((M + 1)/M) / error of the mean); infinite where forecasts are not finite."""
         starts = reader.times[rows[:, -2]]
-        initial = InitialStates(reader, starts, rows[:, :-1], self.perturbations(reader, amplitude))
+        initial = InitialStates(reader, starts, rows[:, :-1], self.perturber(reader, amplitude))
         parts = sorted(batches(len(starts), members, len(self.runs), self.batch_size), key=lambda batch: batch.inits[0])
         spread: np.ndarray | float = 0.0
         error: np.ndarray | float = 0.0
@@ -167,7 +171,7 @@ class Fit:
                 history = initial.histories(batch.run, inits, numbers)
                 forcing = jnp.asarray(forcings_at(reader, times))
                 _, states = propagate(
-                    self.runs[batch.run].parts, history, self.scales[batch.run], forcing, leads=self._steps
+                    self.runs[batch.run].parts, history, self.perturber.scales[batch.run], forcing, leads=self._steps
                 )
                 for index, array in enumerate(map_fields(lambda array: np.asarray(array[-1]), states)):
                     shape = (len(batch.inits), len(batch.members), *array.shape[1:])
@@ -183,14 +187,10 @@ class Fit:
 
     def _mean(self, squares: list[np.ndarray]) -> np.ndarray:
         """Sums over initial times of area means, by channel; a wind's components together, missing values as none."""
-        fields = Fields(*(np.where(np.isnan(array) & _gaps(array), 0.0, array) for array in squares))
-        joined = np.concatenate([fields.scalar, fields.eastward + fields.northward], axis=-1)
-        return np.einsum("nyxc,y->c", joined.astype(np.float64), np.asarray(self.scales[0].area, np.float64))
-
-
-def _gaps(array: np.ndarray) -> np.ndarray:
-    """Channels that are missing over a part only, as the sea's temperature over land; (c,)."""
-    return np.isfinite(array).any(axis=(0, 1, 2))
+        scalar, eastward, northward = squares
+        joined = np.concatenate([scalar, eastward + northward], axis=-1).astype(np.float64)
+        joined = np.where(np.isnan(joined) & gap_channels(self.reader), 0.0, joined)
+        return np.einsum("nyxc,y->c", joined, np.asarray(self.perturber.scales[0].area, np.float64))
 
 
 def _within(times: np.ndarray, period: str) -> np.ndarray:

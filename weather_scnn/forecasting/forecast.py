@@ -24,9 +24,9 @@ from weather_scnn.forecasting.forecast_store import (
     refuse_finished,
     to_dataset,
 )
-from weather_scnn.forecasting.initial_states import InitialStates, Perturbations, whole_histories
+from weather_scnn.forecasting.initial_states import InitialStates, Perturber, whole_histories
 from weather_scnn.forecasting.members import Members, refuse_numbers
-from weather_scnn.forecasting.perturbations import BredPerturbations, IncrementPerturbations
+from weather_scnn.forecasting.perturbations import IncrementPerturbations
 from weather_scnn.forecasting.plausible_states import Outcome, Stop, blanked, faults
 from weather_scnn.forecasting.propagation import forcings_at, minute, propagate
 from weather_scnn.forecasting.trained_run import TrainedRun, load_runs
@@ -236,7 +236,6 @@ def forecast(
         )
     reader = _open_states(runs, input)
     starts = initial_times(reader.times, init, where=input)
-    _tell_absent(reader.times, starts, init, input)
     if direct and steps > 1:
         raise UserError(
             f"the run forecasts {data.step} at once from states {data.input_step} apart, so it cannot go on from there",
@@ -260,45 +259,33 @@ def forecast(
     if not begun:
         initial.judge(allow_implausible=allow_implausible)
     if chosen.perturbed:
-        covariances = IncrementPerturbations.estimate(
+        random = IncrementPerturbations.estimate(
             reader, step, amplitude=1.0, seed=seed, allow_implausible=allow_implausible
         )
-
-        def perturbations(states: StateReader, size: float) -> list[Perturbations]:
-            random = dataclasses.replace(covariances, amplitude=size)
-            if chosen.kind == "increments":
-                return [random] * len(runs)
-            return [
-                BredPerturbations(states, run.parts, each, step, data.input_steps, random)
-                for run, each in zip(runs, scales)
-            ]
-
-        first = perturbations(reader, 1.0)[0]
-        before = 0
-        if isinstance(first, BredPerturbations):
-            before = first.cycles + data.input_steps - 1
-            first.times_and_rows(starts)  # refuses what is missing before the amplitude is fitted
+        perturber = Perturber(runs, scales, chosen.kind == "bred", random, step)
+        # What the breeding needs is refused before the amplitude is fitted.
+        initial = dataclasses.replace(initial, perturbations=perturber(reader, 1.0))
+        if perturber.bred and not begun:
+            initial.judge(allow_implausible=allow_implausible)
         if chosen.amplitude is not None:
             fitted = Fitted(chosen.amplitude, "")
         elif begun:
             fitted = Fitted(float(begun["amplitude"]), str(begun["amplitude_fit"]))
         else:
             fitted = Fit(
-                runs, scales, reader, starts, leads[-1], step, input_step, chosen.count, batch_size, allow_implausible,
-                perturbations, before,
+                perturber, reader, starts, leads[-1], input_step, chosen.count, batch_size, allow_implausible
             )()  # fmt: skip
             if progress:
                 print(f"amplitude {fitted.amplitude:g}: {fitted.about}", file=sys.stderr)
         choices["amplitude"] = fitted.amplitude
         if fitted.about:
             choices["amplitude_fit"] = fitted.about
-        initial = dataclasses.replace(initial, perturbations=perturbations(reader, fitted.amplitude))
-        if before and not begun:
-            initial.judge(allow_implausible=allow_implausible)
+        initial = dataclasses.replace(initial, perturbations=perturber(reader, fitted.amplitude))
     about = chosen.about(len(runs)) if ensemble else None
     template, encoding = forecast_template(
         reader, starts, leads, block, source=input, run=", ".join(names), about_members=about, **choices
     )
+    _tell_absent(reader.times, starts, init, input)
     store = begin_store(output, template, request=request, overwrite=overwrite, encoding=encoding)
     job = _Job(store, initial, runs, scales, leads, block, ensemble, allow_implausible)
     parts = list(batches(len(starts), chosen.count, len(runs), batch_size))

@@ -10,11 +10,48 @@ from weather_scnn.data.reading import StateReader
 from weather_scnn.errors import UserError
 from weather_scnn.forecasting.perturbations import BredPerturbations, IncrementPerturbations, lower_bounds, perturb
 from weather_scnn.forecasting.propagation import read_states
+from weather_scnn.forecasting.trained_run import TrainedRun
 from weather_scnn.nn import Fields, map_fields
+from weather_scnn.training.loss import Scales
 
 Perturbations = IncrementPerturbations | BredPerturbations
 # States that are judged together.
 _JUDGED = 8
+
+
+@dataclasses.dataclass(frozen=True)
+class Perturber:
+    """Makes perturbations of any amplitude, for the states of any store.
+
+    Attributes:
+        runs: the checkpoints.
+        scales: constants of the channels, by checkpoint.
+        bred: whether random fields are bred.
+        random: random fields of amplitude 1.
+        step: of the forecaster.
+    """
+
+    runs: Sequence[TrainedRun]
+    scales: Sequence[Scales]
+    bred: bool
+    random: IncrementPerturbations
+    step: np.timedelta64
+
+    def __call__(self, states: StateReader, amplitude: float) -> list[Perturbations]:
+        """By checkpoint."""
+        random = dataclasses.replace(self.random, amplitude=amplitude)
+        if not self.bred:
+            return [random] * len(self.runs)
+        inputs = self.runs[0].config.data.input_steps
+        return [
+            BredPerturbations(states, run.parts, scales, self.step, inputs, random)
+            for run, scales in zip(self.runs, self.scales)
+        ]
+
+    def states_before(self, states: StateReader) -> int:
+        """How many states before an initial time the perturbations need."""
+        first = self(states, 1.0)[0]
+        return first.cycles + first.inputs - 1 if isinstance(first, BredPerturbations) else 0
 
 
 @dataclasses.dataclass(frozen=True)

@@ -73,13 +73,17 @@ def faults(fields: xr.Dataset, channels: Channels, area: np.ndarray, *, forecast
             mean = np.einsum("bkyx,y->bk", values, area) / flat.shape[-1] if name == "geopotential" else low
         low, high = _tolerated(lookup(name), low, high, forecast=forecast)
         wrong = ~(np.isfinite(low) & np.isfinite(high))
-        if not wrong.any() and not _what(name, level, low.min(), high.max(), mean.min(), mean.max()):
+        if not wrong.any() and not _what(
+            name, level, *(float(each) for each in (low.min(), high.max(), mean.min(), mean.max()))
+        ):
             continue
         for series, position in np.ndindex(low.shape):
             if series in found and found[series].position <= position:
                 continue
             at = series, position
-            what = "values that are not finite" if wrong[at] else _what(name, level, low[at], high[at], mean[at])
+            what = "values that are not finite"
+            if not wrong[at]:
+                what = _what(name, level, float(low[at]), float(high[at]), float(mean[at]))
             if what:
                 found[series] = Fault(position, name, level, what)
     return found
@@ -100,7 +104,7 @@ def _tolerated(
 def _what(name: str, level: int | None, low: float, high: float, *means: float) -> str:
     """What the catalogue finds wrong."""
     levels = () if level is None else (float(level),) * len(means)
-    return implausible(name, Extremes(float(low), float(high), levels, tuple(map(float, means))))
+    return implausible(name, Extremes(low, high, levels, means if levels else ()))
 
 
 @dataclasses.dataclass

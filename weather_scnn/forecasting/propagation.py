@@ -89,11 +89,11 @@ def usable_states(
     """As `read_states`, without the series, rows (b, t), that it would refuse; and whether each is there, (b,)."""
     known, inverse = np.unique(rows, return_inverse=True)
     states = reader.read_at(known)
-    good = ~_missing(reader, states).any(axis=-1)
+    good: np.ndarray = np.logical_not(_missing(reader, states).any(axis=-1))
     if not allow_implausible:
         good[list(_faults(reader, states))] = False
     positions = inverse.reshape(rows.shape)
-    whole = good[positions].all(axis=-1)
+    whole = np.asarray(good[positions].all(axis=-1))
     return Fields(*(jnp.asarray(array[positions[whole]]) for array in states)), whole
 
 
@@ -104,7 +104,8 @@ def _missing(reader: StateReader, states: StateArrays) -> np.ndarray:
 
 def _faults(reader: StateReader, states: StateArrays) -> dict[int, Fault]:
     """Faults by position of the state."""
-    fields = to_dataset(Fields(*(array[None] for array in states)), reader, members=1, ensemble=False)
+    one = Fields(*(array[None] for array in states))  # type: ignore[arg-type]
+    fields = to_dataset(one, reader, members=1, ensemble=False)
     return faults(fields, reader.channels, reader.grid.area_weights, forecast=False)
 
 
