@@ -295,13 +295,20 @@ def forecast(
         str | None, typer.Option(help="Of initial states: increments, bred or none; increments if left out.")
     ] = None,
     amplitude: Annotated[
-        float, typer.Option(help="Of perturbations, in standard deviations of a step's increments.")
-    ] = 0.2,
+        str,
+        typer.Option(
+            help="Of perturbations, in standard deviations of a step's increments; auto fits spread to error at a day."
+        ),
+    ] = "auto",
     seed: Annotated[int, typer.Option(help="Of the perturbations.")] = 0,
     checkpoints: Annotated[
         str | None, typer.Option(help="Members' checkpoints: last:N, or steps and workdirs of runs, as in 600,800.")
     ] = None,
     batch_size: Annotated[int, typer.Option(help="Forecasts run side by side: initial times x members.")] = 8,
+    allow_implausible: Annotated[
+        bool,
+        typer.Option("--allow-implausible", help="Start from, and go on with, states that cannot be weather."),
+    ] = False,
     overwrite: Overwrite = False,
     storage_option: StorageOptions = None,
 ) -> None:
@@ -315,7 +322,8 @@ def forecast(
 
     run(
         workdir, input, output, init=init, lead=lead, members=members, perturbation=perturbation, amplitude=amplitude,
-        seed=seed, checkpoints=checkpoints, batch_size=batch_size, overwrite=overwrite,
+        seed=seed, checkpoints=checkpoints, batch_size=batch_size, allow_implausible=allow_implausible,
+        overwrite=overwrite,
     )  # fmt: skip
 
 

@@ -70,8 +70,11 @@ class Variable:
 
     @property
     def never_negative(self) -> bool:
-        """Whether a negative value can only be an artefact, of packing for example."""
-        return self.plausible[0] == 0
+        """Whether a negative value can only be an artefact: of packing, of interpolation, or of a network.
+
+        The plausible range of amounts and fractions often reaches a little below zero, since analyses hold such values.
+        """
+        return self.plausible[0] == 0 or self.plausible == _FRACTION or self.name.startswith(_AMOUNTS)
 
 
 def _levels(name: str, unit: str, plausible: tuple[float, float], short: str, *ids: int, **more: Any) -> Variable:
@@ -102,6 +105,11 @@ def _static(name: str, unit: str, plausible: tuple[float, float], short: str, *i
 _HEIGHTS = dict.fromkeys(("gh", "hgt", "zg", "geopotential_height", "z3"), "m")
 _RELIEF = dict.fromkeys(("orog", "orography", "topography", "hsurf", "rose"), "m")
 _FRACTION = (-0.01, 1.01)
+_AMOUNTS = (
+    "specific_humidity", "relative_humidity", "2m_specific_humidity", "2m_relative_humidity", "specific_cloud_",
+    "specific_rain_", "specific_snow_", "ozone_mass_mixing_ratio", "total_column_", "snow_depth",
+    "convective_available_potential_energy",
+)  # fmt: skip
 _WATER = (0.0, 0.3)
 _GROUND = (165.0, 365.0)
 

@@ -179,10 +179,10 @@ class StoreInProgress(Record):
         """Where the store will lie when it is finished."""
         return self.replaces or self.path
 
-    def finish(self) -> None:
-        """Declares the store whole, puts it in its place and removes the record of its pieces."""
+    def finish(self, attributes: Mapping[str, Any] | None = None) -> None:
+        """Declares the store whole, with further attributes, puts it in its place and removes the record of its pieces."""
         group = zarr.open_group(self.path, mode="r+", use_consolidated=False)
-        group.attrs.update({STATUS: COMPLETE})
+        group.attrs.update({**(attributes or {}), STATUS: COMPLETE})
         with warnings.catch_warnings():
             # Consolidated metadata of format 3 is not yet in its specification; every reader we know of takes it.
             warnings.filterwarnings("ignore", category=zarr.errors.ZarrUserWarning)
@@ -260,6 +260,17 @@ def begin_store(
         consolidated=False,
     )
     return store
+
+
+def attributes_of_unfinished(path: str, request: Mapping[str, Any]) -> dict[str, Any]:
+    """Attributes of the unfinished store that the same request would go on with; none where there is none."""
+    wanted = json.dumps(dict(request), sort_keys=True, default=str)
+    path = settled_path(path)
+    for place in (place_beside(path), path):
+        found = store_attributes(place) or {}
+        if found.get(STATUS) == INCOMPLETE and found.get(REQUEST) == wanted:
+            return dict(found)
+    return {}
 
 
 def _request_of(path: str) -> str | None:

@@ -1,7 +1,8 @@
 """Forecasts of trained runs, single or ensembles, streamed to a Zarr store in the WeatherBench 2 layout."""
 
 import dataclasses
-from collections.abc import Iterator
+import logging
+import sys
 
 import jax.numpy as jnp
 import numpy as np
@@ -10,66 +11,32 @@ import xarray as xr
 
 from weather_scnn.data.channels import Channels
 from weather_scnn.data.durations import parse_duration
-from weather_scnn.data.initial_times import initial_times
+from weather_scnn.data.initial_times import initial_times, split_init
 from weather_scnn.data.marks import Kind
+from weather_scnn.data.opening import parse_period
 from weather_scnn.data.outputs import check_output, refuse_sources
 from weather_scnn.data.reading import StateReader
-from weather_scnn.data.writing import StoreInProgress, begin_store
+from weather_scnn.data.writing import StoreInProgress, attributes_of_unfinished, begin_store
 from weather_scnn.errors import UserError
-from weather_scnn.forecasting.forecast_store import forecast_template, to_dataset
-from weather_scnn.forecasting.perturbations import (
-    KINDS,
-    BredPerturbations,
-    IncrementPerturbations,
-    lower_bounds,
-    perturb,
+from weather_scnn.forecasting.amplitude import Fit, Fitted
+from weather_scnn.forecasting.batches import Batch, batches
+from weather_scnn.forecasting.forecast_store import (
+    forecast_template,
+    refuse_stopped,
+    to_dataset,
 )
-from weather_scnn.forecasting.propagation import forcings_at, gap_channels, propagate, read_states
+from weather_scnn.forecasting.initial_states import InitialStates, Perturber, whole_histories
+from weather_scnn.forecasting.members import Members, refuse_numbers
+from weather_scnn.forecasting.perturbations import IncrementPerturbations
+from weather_scnn.forecasting.plausible_states import Outcome, Stop, blanked, faults
+from weather_scnn.forecasting.propagation import forcings_at, minute, propagate
 from weather_scnn.forecasting.trained_run import TrainedRun, load_runs
 from weather_scnn.nn import Fields, map_fields
 from weather_scnn.progress import progress_bar
 from weather_scnn.training.loss import Scales, make_scales
 
+_logger = logging.getLogger(__name__)
 _LEADS_PER_BLOCK = 8
-
-
-@dataclasses.dataclass(frozen=True)
-class _Batch:
-    """Initial times × members of one checkpoint that are forecast side by side; filled up to one size.
-
-    Attributes:
-        run: position of the checkpoint.
-        inits, members: positions, each consecutive in its list.
-        size: (initial times, members) of a full batch.
-    """
-
-    run: int
-    inits: np.ndarray
-    members: np.ndarray
-    size: tuple[int, int]
-
-    @property
-    def key(self) -> str:
-        """Under which the batch is recorded when it is written."""
-        return f"checkpoint-{self.run}-initial-{self.inits[0]}-member-{self.members[0]}"
-
-    @property
-    def filled(self) -> tuple[np.ndarray, np.ndarray]:
-        """Initial time and member of every place, (b,); a short batch repeats, so that one program serves all."""
-        inits, members = np.resize(self.inits, self.size[0]), np.resize(self.members, self.size[1])
-        return np.repeat(inits, self.size[1]), np.tile(members, self.size[0])
-
-
-def _batches(inits: int, members: int, runs: int, batch_size: int) -> Iterator[_Batch]:
-    """Members are dealt to the checkpoints in turn: member k comes from checkpoint k mod `runs`."""
-    most = -(-members // runs)
-    wide = min(most, batch_size)
-    size = (max(1, batch_size // wide), wide)
-    for run in range(runs):
-        own = np.arange(run, members, runs)
-        for first in range(0, inits, size[0]):
-            for at in range(0, own.size, wide):
-                yield _Batch(run, np.arange(first, min(first + size[0], inits)), own[at : at + wide], size)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,64 +44,84 @@ class _Job:
     """All that the batches of a forecast share."""
 
     store: StoreInProgress
-    reader: StateReader
+    initial: InitialStates
     runs: list[TrainedRun]
-    scales: Scales
-    starts: np.ndarray
-    rows: np.ndarray
+    scales: list[Scales]
     leads: np.ndarray
     block: int
     ensemble: bool
-    perturbations: list[IncrementPerturbations | BredPerturbations] | None
+    allow_implausible: bool
 
-    def initial(self, batch: _Batch) -> Fields:
-        """Histories of every place of a batch; the first member of each checkpoint is not perturbed."""
-        inits, members = batch.filled
-        known, inverse = np.unique(inits, return_inverse=True)
-        states = read_states(self.reader, self.rows[known])
-        history = map_fields(lambda array: jnp.asarray(array[inverse.ravel()]), states)
-        if self.perturbations is None:
-            return history
-        drawn = self.perturbations[batch.run].draw(self.starts[inits], members)
-        changed = perturb(history, drawn, lower_bounds(self.reader))
-        kept = jnp.asarray(members < len(self.runs))
-        return map_fields(
-            lambda old, new: jnp.where(kept.reshape(-1, *[1] * (old.ndim - 1)), old, new), history, changed
-        )
-
-    def run(self, batch: _Batch) -> None:
+    def run(self, batch: Batch) -> None:
         """Rolls one batch out and writes it, a block of leads at a time.
 
         While a block is written the next one is computed; no more than two are on the device.
         """
-        history = self.initial(batch)
-        starts, step = self.starts[batch.filled[0]], self.leads[0]
+        inits, members = batch.filled
+        history = self.initial.histories(batch.run, inits, members)
+        outcome = Outcome()
+        if self.initial.perturbations is not None:
+            last = map_fields(lambda array: np.asarray(array[:, -1])[None], history)
+            self.judge(batch, -1, self.physical(batch, last), outcome)
+        starts, step = self.initial.starts[inits], self.leads[0]
+        parts, scales, states = self.runs[batch.run].parts, self.scales[batch.run], None
         waiting: tuple[int, Fields] | None = None
         for begin in range(0, len(self.leads), self.block):
-            times = starts[:, None] + step * np.arange(begin, begin + self.block + 1)
-            forcing = jnp.asarray(forcings_at(self.reader, times))
-            parts = self.runs[batch.run].parts
-            history, states = propagate(parts, history, self.scales, forcing, leads=self.block)
+            if not self.all_stopped(batch, outcome):
+                times = starts[:, None] + step * np.arange(begin, begin + self.block + 1)
+                forcing = jnp.asarray(forcings_at(self.initial.reader, times))
+                history, states = propagate(parts, history, scales, forcing, leads=self.block)
+            if states is None:  # nothing to start from
+                states = map_fields(
+                    lambda array: np.broadcast_to(array[:, -1], (self.block, *array[:, -1].shape)), history
+                )
             if waiting is not None:
-                self.write(batch, *waiting)
+                self.write(batch, *waiting, outcome)
             waiting = begin, states
         if waiting is not None:
-            self.write(batch, *waiting)
-        self.store.mark_done(batch.key)
+            self.write(batch, *waiting, outcome)
+        self.store.mark_done(batch.key, outcome.to_json())
 
-    def write(self, batch: _Batch, begin: int, states: Fields) -> None:
+    def all_stopped(self, batch: Batch, outcome: Outcome) -> bool:
+        """Whether no forecast of a batch goes on."""
+        return not self.allow_implausible and len(outcome.stops) == len(batch.places)
+
+    def physical(self, batch: Batch, states: Fields) -> xr.Dataset:
+        """Fields of the forecasts of a batch, without those that fill it up; states are (k, b, y, x, c)."""
+        if len(batch.places) < len(batch.filled[0]):
+            states = map_fields(lambda array: array[:, batch.places], map_fields(np.asarray, states))
+        return to_dataset(
+            map_fields(np.asarray, states), self.initial.reader, members=len(batch.members), ensemble=self.ensemble
+        )
+
+    def judge(self, batch: Batch, begin: int, fields: xr.Dataset, outcome: Outcome) -> None:
+        """Notes where forecasts leave the plausible; `begin` is the position of the first lead, −1 the initial state."""
+        reader = self.initial.reader
+        for place, fault in faults(fields, reader.channels, reader.grid.area_weights, forecast=True).items():
+            if place in outcome.stops:
+                continue
+            init, member = divmod(place, len(batch.members))
+            lead = self.leads[0] * (begin + fault.position + 1)
+            outcome.stops[place] = Stop(
+                minute(self.initial.starts[batch.inits[init]]),
+                int(batch.members[member]) if self.ensemble else None,
+                float(lead / np.timedelta64(1, "h")),
+                fault.field,
+                fault.what,
+            )
+
+    def write(self, batch: Batch, begin: int, states: Fields, outcome: Outcome) -> None:
         """Writes a block of leads that starts at position `begin`."""
         stop = min(begin + self.block, len(self.leads))
-        inits, members = len(batch.inits), len(batch.members)
-
-        def trim(array: np.ndarray) -> np.ndarray:
-            placed = np.asarray(array)[: stop - begin].reshape(stop - begin, *batch.size, *array.shape[2:])
-            return placed[:, :inits, :members].reshape(stop - begin, inits * members, *array.shape[2:])
-
-        trimmed = map_fields(trim, states)
-        starts = np.repeat(self.starts[batch.inits], members)
-        _refuse_non_finite(trimmed, self.reader, self.leads[begin:stop], starts)
-        piece = to_dataset(trimmed, self.reader, members=members, ensemble=self.ensemble)
+        piece = self.physical(batch, map_fields(lambda array: array[: stop - begin], states))
+        if not self.all_stopped(batch, outcome):
+            self.judge(batch, begin, piece, outcome)
+        if outcome.stops and not self.allow_implausible:
+            ends = np.full(len(batch.places), np.inf)
+            for place, each in outcome.stops.items():
+                ends[place] = each.lead_hours
+            piece = blanked(piece, self.leads[begin:stop] / np.timedelta64(1, "h") < ends[:, None])
+        piece = outcome.clipped.clip(piece)
         region = {
             "time": slice(batch.inits[0], batch.inits[-1] + 1),
             "prediction_timedelta": slice(begin, stop),
@@ -156,69 +143,31 @@ def _write_region(path: str, piece: xr.Dataset, region: dict[str, slice]) -> Non
         piece.isel(realization=[index]).to_zarr(path, region=one, consolidated=False)
 
 
-def _refuse_non_finite(states: Fields, reader: StateReader, leads: np.ndarray, starts: np.ndarray) -> None:
-    """Raises UserError for the first lead with a value that is not finite; gaps may stay where they are allowed."""
-    magnitude = np.abs(states.eastward) + np.abs(states.northward)
-    finite = np.isfinite(np.concatenate([states.scalar, magnitude], axis=-1))
-    good = np.where(gap_channels(reader), finite.any(axis=(2, 3)), finite.all(axis=(2, 3)))
-    if good.all():
-        return
-    lead, place, channel = np.argwhere(~good)[0]
-    raise UserError(
-        f"the forecast of {reader.channels.describe()[channel]} from {starts[place].astype('datetime64[h]')} is not "
-        f"finite at lead {leads[lead] / np.timedelta64(1, 'h'):g} h",
-        remedy="train longer, with rollouts of more steps or a lower learning rate",
-    )
-
-
-def _settle(members: int | None, runs: int, perturbation: str | None, amplitude: float) -> tuple[int, str]:
-    """How many members, and how they differ.
-
-    Raises:
-        UserError: members would be the same, or an option is out of range.
-    """
-    count = runs if members is None else members
-    kind = perturbation or ("increments" if count > runs else "none")
-    if kind not in KINDS:
-        raise UserError(f"the perturbation {kind!r} is not known", remedy="choose from " + ", ".join(KINDS))
-    if count < 1:
-        raise UserError(f"there cannot be {count} members", remedy="give --members 1 or more")
-    if count < runs:
-        raise UserError(
-            f"{count} members cannot come from {runs} checkpoints",
-            remedy="give at least as many members as checkpoints",
-        )
-    if kind == "none" and count > runs:
-        raise UserError(
-            f"{count} members of {runs} checkpoint{'s' * (runs > 1)} would be the same without a perturbation",
-            remedy="choose --perturbation increments or bred, or give as many --checkpoints as members",
-        )
-    if not amplitude > 0:
-        raise UserError(f"the amplitude {amplitude:g} is not positive", remedy="give one such as --amplitude 0.2")
-    return count, kind
-
-
-def _history_rows(reader: StateReader, starts: np.ndarray, step: np.timedelta64, inputs: int, where: str) -> np.ndarray:
-    """Rows of the time axis that each initial time needs, oldest first, (init, t)."""
-    position = {time: index for index, time in enumerate(reader.times)}
-    rows = np.array([[position.get(start - step * back, -1) for back in reversed(range(inputs))] for start in starts])
-    if (rows < 0).any():
-        raise UserError(
-            f"the forecast from {starts[(rows < 0).any(axis=1)][0].astype('datetime64[h]')} needs "
-            f"{inputs} states {step / np.timedelta64(1, 'h'):g} h apart, and one is missing",
-            where=where,
-            remedy="begin later or choose other initial times",
-        )
-    return rows
-
-
-def _open_states(run: TrainedRun, path: str) -> tuple[StateReader, np.ndarray]:
-    """The store of initial states, and the static fields: those of the training store where the checkpoint has them."""
-    channels: Channels = run.channels
-    if run.statics is not None:
+def _open_states(runs: list[TrainedRun], path: str) -> StateReader:
+    """The store of initial states; checkpoints have the static fields of the training store, unless they are old."""
+    channels: Channels = runs[0].channels
+    if all(run.statics is not None for run in runs):
         channels = dataclasses.replace(channels, statics=())
-    reader = StateReader.open(path, channels, run.normalisation, run.grid)
-    return reader, reader.statics() if run.statics is None else run.statics
+    return StateReader.open(path, channels, runs[0].normalisation, runs[0].grid)
+
+
+def _tell_absent(times: np.ndarray, starts: np.ndarray, init: str, where: str) -> None:
+    """Tells of initial times that were asked for and are not there: what is written is then less than was meant."""
+    period, step = split_init(init)
+    bounds = parse_period(period)
+    low, high = minute(times.min()), minute(times.max())
+    if bounds.start and np.datetime64(low) > np.datetime64(bounds.start) and not low.startswith(bounds.start):
+        _logger.warning("%s begins at %s, after the first initial time asked for, %s", where, low, bounds.start)
+    if bounds.stop and np.datetime64(high) < np.datetime64(bounds.stop):
+        _logger.warning("%s ends at %s, before the last initial time asked for, %s", where, high, bounds.stop)
+    if step is not None:
+        last = initial_times(times, period)[-1]
+        asked = starts[0] + step * np.arange((last - starts[0]) // step + 1)
+        absent = asked[~np.isin(asked, times)]
+        if absent.size:
+            _logger.warning(
+                "%s lacks %d of %d initial times, the first at %s", where, absent.size, asked.size, minute(absent[0])
+            )
 
 
 def forecast(
@@ -230,10 +179,11 @@ def forecast(
     lead: str,
     members: int | None = None,
     perturbation: str | None = None,
-    amplitude: float = 0.2,
+    amplitude: float | str = "auto",
     seed: int = 0,
     checkpoints: str | None = None,
     batch_size: int = 8,
+    allow_implausible: bool = False,
     overwrite: bool = False,
     progress: bool = True,
 ) -> None:
@@ -243,8 +193,14 @@ def forecast(
     state, the same as the single forecast. With several checkpoints members are dealt to them in turn, and the first
     of each is not perturbed.
 
+    A forecast that leaves what the catalogue calls plausible stops: it is NaN from that lead on, and the store's
+    attribute `stopped` tells where; the others go on. Values below zero of what is never negative are written as zero,
+    counted in the attribute `clipped`; the state that the next step starts from keeps them, since the network was
+    trained so, and since set to zero they would be a source of water that no step accounts for.
+
     Args:
-        workdir: folder of a run with a checkpoint; nothing else of the run is read.
+        workdir: folder of a run with a checkpoint; nothing else of the run is read, but the validation period of its
+            training store to fit the amplitude.
         input: store with the initial states.
         output: Zarr store to write, dimensions time (initial) [× realization] × prediction_timedelta × [level ×]
             latitude × longitude.
@@ -253,69 +209,100 @@ def forecast(
         members: size of the ensemble; by default one a checkpoint.
         perturbation: of the initial states: `increments`, `bred` or `none`; by default increments where members
             outnumber checkpoints. See `weather_scnn.forecasting.perturbations`.
-        amplitude: of the perturbations, in standard deviations of the increments over one step.
+        amplitude: of the perturbations, in standard deviations of the increments over one step; `auto` fits the spread
+            to the error of the mean at a day, see `weather_scnn.forecasting.amplitude`.
         seed: of the random numbers, with the member and the initial time.
         checkpoints: `last:N`, or steps of the run and workdirs of other runs with commas between; the newest by default.
         batch_size: forecasts run side by side, initial times × members.
+        allow_implausible: start from states, and go on with forecasts, that the catalogue finds impossible.
         overwrite: replace an existing output.
-        progress: whether to show a bar.
+        progress: whether to show a bar and to tell what was chosen and clipped.
 
     Raises:
-        UserError: the store does not fit the run, an initial state is missing, members would be the same, or a forecast
-            is not finite.
+        UserError: the store does not fit the run, an initial state is missing or not plausible, members would be the
+            same; or, when everything is written, a forecast has stopped.
     """
+    refuse_numbers(members, amplitude, seed, batch_size)
+    if not overwrite:
+        refuse_stopped(output)
     check_output(output, Kind.STORE, sources={"--input": input}, overwrite=overwrite)
     refuse_sources(output, {"--workdir": workdir}, inside_is_fine=True)
-    if batch_size < 1:
-        raise UserError(f"a batch of {batch_size} forecasts", remedy="give --batch-size 1 or more")
-    if seed < 0:
-        raise UserError(f"the seed {seed} is negative", remedy="give --seed 0 or more")
     runs = load_runs(workdir, checkpoints)
-    count, kind = _settle(members, len(runs), perturbation, amplitude)
     data = runs[0].config.data
-    step = parse_duration(data.step)
+    step, input_step = parse_duration(data.step), parse_duration(data.input_step or data.step)
+    direct = data.input_steps > 1 and input_step != step
+    chosen = Members.settle(members, len(runs), perturbation, amplitude, direct=direct)
     longest = parse_duration(lead, "the lead", likely=("d", "h"))
     steps = int(longest // step)
     if steps < 1 or longest % step != np.timedelta64(0, "ns"):
         raise UserError(
             f"the lead {lead} is no multiple of the forecaster's step {data.step}", remedy="give another --lead"
         )
-    reader, statics = _open_states(runs[0], input)
-    starts = initial_times(reader.times, init)
-    input_step = parse_duration(data.input_step or data.step)
-    if data.input_steps > 1 and input_step != step and steps > 1:
+    reader = _open_states(runs, input)
+    starts = initial_times(reader.times, init, where=input)
+    if direct and steps > 1:
         raise UserError(
             f"the run forecasts {data.step} at once from states {data.input_step} apart, so it cannot go on from there",
             remedy=f"give --lead {data.step}",
         )
-    rows = _history_rows(reader, starts, input_step, data.input_steps, input)
-    scales = make_scales(runs[0].channels, runs[0].normalisation, statics, runs[0].grid)
-    perturbations: list[IncrementPerturbations | BredPerturbations] | None = None
-    if kind != "none":
-        random = IncrementPerturbations.estimate(reader, step, amplitude=amplitude, seed=seed)
-        perturbations = [random] * len(runs)
-        if kind == "bred":
-            bred = [BredPerturbations(reader, run.parts, scales, step, data.input_steps, random) for run in runs]
-            bred[0].times_and_rows(starts)  # refuses what is missing before anything is written
-            perturbations = [*bred]
-    ensemble = count > 1 or members is not None
+    initial = InitialStates(reader, starts, whole_histories(reader, starts, input_step, data.input_steps))
+    scales = [
+        make_scales(run.channels, run.normalisation, reader.statics() if run.statics is None else run.statics, run.grid)
+        for run in runs
+    ]
+    ensemble = chosen.count > 1 or members is not None
     block, leads = min(_LEADS_PER_BLOCK, steps), step * np.arange(1, steps + 1)
     names = [run.name for run in runs]
-    choices = {"members": count, "perturbation": kind, "amplitude": amplitude, "seed": seed} if ensemble else {}
-    origin = np.arange(count, dtype=np.int64) % len(runs)
-    disturbed = np.arange(count) >= len(runs) if kind != "none" else np.zeros(count, bool)
-    template, encoding = forecast_template(
-        reader, starts, leads, block, source=input, run=", ".join(names),
-        about_members={"checkpoint": origin, "perturbed": disturbed.astype(np.int8)} if ensemble else None, **choices,
-    )  # fmt: skip
+    choices = {"members": chosen.count, "perturbation": chosen.kind, "seed": seed} if ensemble else {}
+    if chosen.perturbed:
+        choices["amplitude"] = chosen.amplitude
     request = {"init": init, "lead": lead, "input": input, "checkpoints": names, "batch_size": batch_size, **choices}
     request["run"] = [run.config.to_json() for run in runs]
+    request["allow_implausible"] = allow_implausible
+    begun = attributes_of_unfinished(output, request)
+    if not begun:
+        initial.judge(allow_implausible=allow_implausible)
+    if chosen.perturbed:
+        random = IncrementPerturbations.estimate(
+            reader, step, amplitude=1.0, seed=seed, allow_implausible=allow_implausible
+        )
+        perturber = Perturber(runs, scales, chosen.kind == "bred", random, step)
+        # What the breeding needs is refused before the amplitude is fitted.
+        initial = dataclasses.replace(initial, perturbations=perturber(reader, 1.0))
+        if perturber.bred and not begun:
+            initial.judge(allow_implausible=allow_implausible)
+        if chosen.amplitude is not None:
+            fitted = Fitted(chosen.amplitude, "")
+        elif begun:
+            fitted = Fitted(float(begun["amplitude"]), str(begun["amplitude_fit"]))
+        else:
+            fitted = Fit(
+                perturber, reader, starts, leads[-1], input_step, chosen.count, batch_size, allow_implausible
+            )()  # fmt: skip
+            if progress:
+                print(f"amplitude {fitted.amplitude:g}: {fitted.about}", file=sys.stderr)
+        choices["amplitude"] = fitted.amplitude
+        if fitted.about:
+            choices["amplitude_fit"] = fitted.about
+        initial = dataclasses.replace(initial, perturbations=perturber(reader, fitted.amplitude))
+    about = chosen.about(len(runs)) if ensemble else None
+    template, encoding = forecast_template(
+        reader, starts, leads, block, source=input, run=", ".join(names), about_members=about, **choices
+    )
+    _tell_absent(reader.times, starts, init, input)
     store = begin_store(output, template, request=request, overwrite=overwrite, encoding=encoding)
-    job = _Job(store, reader, runs, scales, starts, rows, leads, block, ensemble, perturbations)
+    job = _Job(store, initial, runs, scales, leads, block, ensemble, allow_implausible)
+    parts = list(batches(len(starts), chosen.count, len(runs), batch_size))
     with progress_bar(rich.progress.MofNCompleteColumn(), "forecasts", enabled=progress) as bar:
-        task = bar.add_task("forecast", total=len(starts) * count)
-        for batch in _batches(len(starts), count, len(runs), batch_size):
+        task = bar.add_task("forecast", total=len(starts) * chosen.count)
+        for batch in parts:
             if batch.key not in store.done:
                 job.run(batch)
             bar.update(task, advance=len(batch.inits) * len(batch.members))
-    store.finish()
+    outcome = Outcome.together(store.read(batch.key) for batch in parts)
+    store.finish(outcome.attributes(kept=allow_implausible))
+    if progress:
+        for line in outcome.lines(kept=allow_implausible):
+            print(line, file=sys.stderr)
+    if outcome.stops and not allow_implausible:
+        raise outcome.error(output)

@@ -1,5 +1,6 @@
 """The store that forecasts are written to: WeatherBench 2's layout, with `realization` for the members of an ensemble."""
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -8,8 +9,10 @@ import numpy as np
 import xarray as xr
 
 from weather_scnn.data.level_numbers import level_axis
+from weather_scnn.data.marks import store_attributes
 from weather_scnn.data.reading import StateReader
 from weather_scnn.data.writing import provenance
+from weather_scnn.errors import UserError
 from weather_scnn.nn import Fields
 
 _ORDER = ("time", "realization", "prediction_timedelta", "level", "latitude", "longitude")
@@ -107,3 +110,20 @@ def to_dataset(states: Fields, reader: StateReader, *, members: int, ensemble: b
         array = array if ensemble else array.isel(realization=0)
         variables[name] = array.transpose(*(key for key in _ORDER if key in array.dims))
     return xr.Dataset(variables)
+
+
+def refuse_stopped(path: str) -> None:
+    """Refuses an output whose forecasts have stopped, and tells of them: repeating the command would end likewise.
+
+    Raises:
+        UserError: it is one.
+    """
+    found = store_attributes(path) or {}
+    if "stopped" in found:
+        first, count = json.loads(str(found["stopped"]))[0], int(found["stopped_forecasts"])
+        raise UserError(
+            f"already exists, with {count} forecast{'s' * (count > 1)} that stopped: the first at lead "
+            f"{first['lead_hours']:g} h, {first['field']} being implausible, {first['what']}",
+            where=path,
+            remedy="choose another output or add --overwrite",
+        )

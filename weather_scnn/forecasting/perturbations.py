@@ -6,6 +6,7 @@ time decide the random numbers, so that a forecast that is resumed, or split ove
 """
 
 import dataclasses
+import logging
 from typing import Literal
 
 import jax
@@ -13,13 +14,16 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from weather_scnn.data.catalogue import lookup
 from weather_scnn.data.reading import StateReader
 from weather_scnn.errors import UserError
-from weather_scnn.forecasting.propagation import forcings_at, propagate, read_states
+from weather_scnn.forecasting.propagation import forcings_at, propagate, read_states, usable_states
 from weather_scnn.nn import Fields, map_fields
 from weather_scnn.sphere import HarmonicTransform
 from weather_scnn.training.loss import Scales
 from weather_scnn.training.rollout import Parts
+
+_logger = logging.getLogger(__name__)
 
 Kind = Literal["increments", "bred", "none"]
 KINDS: tuple[Kind, ...] = ("increments", "bred", "none")
@@ -27,10 +31,6 @@ KINDS: tuple[Kind, ...] = ("increments", "bred", "none")
 _SAMPLES = 64
 # Toth and Kalnay (1997): bred vectors take the shape of the growing errors within a day or two.
 BREEDING = np.timedelta64(48, "h")
-# Perturbed states stay physical: none of these falls below zero, or below what it was if that was less.
-_NON_NEGATIVE = frozenset(
-    ("specific_humidity", "relative_humidity", "total_column_water_vapour", "total_column_water", "total_cloud_cover")
-)
 
 
 def _spectra(transform: HarmonicTransform, fields: Fields) -> Float[Array, "b l m 2 C"]:
@@ -76,12 +76,14 @@ class IncrementPerturbations:
 
     @classmethod
     def estimate(
-        cls, reader: StateReader, step: np.timedelta64, *, amplitude: float, seed: int
+        cls, reader: StateReader, step: np.timedelta64, *, amplitude: float, seed: int, allow_implausible: bool = False
     ) -> "IncrementPerturbations":
         """Takes the covariances from up to 64 increments spread evenly over the store.
 
+        Increments of states that are missing or not plausible are left out.
+
         Raises:
-            UserError: no two states of the store lie a step apart.
+            UserError: no two states of the store lie a step apart, or none of them can be used.
         """
         times = reader.times
         later = np.flatnonzero(np.isin(times, times + step))
@@ -89,25 +91,36 @@ class IncrementPerturbations:
             hours = step / np.timedelta64(1, "h")
             raise UserError(
                 f"no two states of the store lie {hours:g} h apart, so its increments are not known",
-                remedy="give a store with more times, or --perturbation none",
+                remedy="give a store with more times, or forecast without --members",
             )
         later = later[np.unique(np.linspace(0, later.size - 1, min(later.size, _SAMPLES)).round().astype(int))]
         earlier = np.searchsorted(times, times[later] - step)
         transform = HarmonicTransform.create(reader.grid, vectors=bool(reader.channels.winds))
         total: np.ndarray | float = 0.0
+        pairs, used, like = np.stack([earlier, later], axis=-1), 0, None
         for first in range(0, later.size, 8):
-            pair = slice(first, first + 8)
-            states = read_states(reader, np.stack([earlier[pair], later[pair]], axis=-1))
+            states, good = usable_states(reader, pairs[first : first + 8], allow_implausible=allow_implausible)
+            if not good.any():
+                continue
+            used, like = used + int(good.sum()), map_fields(lambda array: array[:1, 0], states)
             spectrum = np.asarray(_spectra(transform, map_fields(lambda array: array[:, 1] - array[:, 0], states)))
             weight = np.where(np.arange(spectrum.shape[2]) > 0, 2.0, 1.0)
             values = spectrum.astype(np.float64)
             total = total + np.einsum("nlmrc,nlmrd,m->lcd", values, values, weight, optimize=True)
+        if like is None:
+            raise UserError(
+                "no increment of the store is whole and plausible",
+                where=reader.path,
+                remedy="see what weather-scnn check finds in it, or forecast without --members",
+            )
+        if used < later.size:
+            _logger.warning("%s: %d of %d increments cannot be used", reader.path, later.size - used, later.size)
         degrees = np.arange(transform.max_degree + 1)
-        count = later.size * (2 * np.minimum(degrees, transform.max_order) + 1)
+        count = used * (2 * np.minimum(degrees, transform.max_order) + 1)
         power, axes = np.linalg.eigh(np.asarray(total) / count[:, None, None])
         roots = axes * np.sqrt(np.maximum(power, 0.0))[:, None, :]
         roots[0] = 0.0
-        return cls(transform, roots, map_fields(lambda array: array[:1, 0], states), amplitude, seed)
+        return cls(transform, roots, like, amplitude, seed)
 
     def draw(self, starts: np.ndarray, members: np.ndarray) -> Fields:
         """Perturbations of standardised states for initial times and members, each (b,), as (b, y, x, c)."""
@@ -194,7 +207,7 @@ class BredPerturbations:
     def draw(self, starts: np.ndarray, members: np.ndarray) -> Fields:
         """Perturbations of the standardised history for initial times and members, each (b,), as (b, t, y, x, c)."""
         times, rows = self.times_and_rows(starts)
-        states = read_states(self.reader, rows)
+        states = read_states(self.reader, rows, allow_implausible=True)  # they have been judged
         random = self.first.draw(starts, members)
         perturbation = map_fields(lambda array: jnp.repeat(array[:, None], self.inputs, axis=1), random)
         amplitude = jnp.asarray(self.first.amplitude, jnp.float32)
@@ -232,7 +245,7 @@ def lower_bounds(reader: StateReader) -> Float[np.ndarray, " c"]:
     bounds = -moments.scalar_mean / moments.scalar_std
     return np.array(
         [
-            bound if name in _NON_NEGATIVE or name.startswith("total_precipitation") else -np.inf
+            bound if (known := lookup(name)) is not None and known.never_negative else -np.inf
             for bound, (name, _) in zip(bounds, reader.channels.scalars)
         ],
         np.float32,

@@ -6,10 +6,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
-from weather_scnn.data.reading import StateReader
+from weather_scnn.data.reading import StateArrays, StateReader
 from weather_scnn.errors import UserError
+from weather_scnn.forecasting.forecast_store import to_dataset
+from weather_scnn.forecasting.plausible_states import Fault, faults
 from weather_scnn.nn import Fields
 from weather_scnn.training.loss import Scales
 from weather_scnn.training.rollout import Parts, advance
@@ -47,29 +49,73 @@ def forcings_at(reader: StateReader, times: np.ndarray) -> Float[np.ndarray, "b 
     return values[inverse.ravel()].reshape(*times.shape, *values.shape[1:])
 
 
-def read_states(reader: StateReader, rows: np.ndarray) -> Fields:
+def read_states(reader: StateReader, rows: np.ndarray, *, allow_implausible: bool = False) -> Fields:
     """Standardised states at rows (b, t) of the time axis as (b, t, y, x, c), each row read once.
 
+    Args:
+        reader: of the store.
+        rows: positions of the times.
+        allow_implausible: whether values may be what the catalogue finds impossible.
+
     Raises:
-        UserError: a value is missing where the state may have no gaps.
+        UserError: a value is missing where the state may have no gaps, or cannot be what its name and unit say.
     """
     known, inverse = np.unique(rows, return_inverse=True)
     states = reader.read_at(known)
-    whole = states.finite_share()[0]
-    whole[:, gap_channels(reader)] = True
-    if not whole.all():
-        time, channel = np.argwhere(~whole)[0]
+    missing = _missing(reader, states)
+    if missing.any():
+        time, channel = np.argwhere(missing)[0]
         raise UserError(
-            f"{reader.channels.describe()[channel]} has NaNs in the initial state at "
-            f"{reader.times[known[time]].astype('datetime64[h]')}",
+            f"{reader.channels.describe()[channel]} has missing values in the state of {minute(reader.times[known[time]])}",
+            where=reader.path,
             remedy="choose other initial times",
+        )
+    found = {} if allow_implausible else _faults(reader, states)
+    if found:
+        place, fault = min(found.items())
+        at = "" if fault.level is None or " hPa" in fault.what else f" at {fault.level} hPa"
+        raise UserError(
+            f"{fault.name} is implausible: {fault.what}{at}, in the state of {minute(reader.times[known[place]])}",
+            where=reader.path,
+            remedy="correct the units attribute, or the values, or go on with --allow-implausible",
         )
     shape = rows.shape
     return Fields(*(jnp.asarray(array[inverse.ravel()].reshape(*shape, *array.shape[1:])) for array in states))
 
 
-def gap_channels(reader: StateReader) -> Float[np.ndarray, " c+d"]:
-    """Which channels may be missing over part of the globe: bool, scalars before winds."""
+def usable_states(
+    reader: StateReader, rows: np.ndarray, *, allow_implausible: bool = False
+) -> tuple[Fields, Bool[np.ndarray, " b"]]:
+    """As `read_states`, without the series, rows (b, t), that it would refuse; and whether each is there, (b,)."""
+    known, inverse = np.unique(rows, return_inverse=True)
+    states = reader.read_at(known)
+    good: np.ndarray = np.logical_not(_missing(reader, states).any(axis=-1))
+    if not allow_implausible:
+        good[list(_faults(reader, states))] = False
+    positions = inverse.reshape(rows.shape)
+    whole = np.asarray(good[positions].all(axis=-1))
+    return Fields(*(jnp.asarray(array[positions[whole]]) for array in states)), whole
+
+
+def _missing(reader: StateReader, states: StateArrays) -> np.ndarray:
+    """Where values are missing that may not be, (t, c + d)."""
+    return ~states.finite_share()[0] & ~gap_channels(reader)
+
+
+def _faults(reader: StateReader, states: StateArrays) -> dict[int, Fault]:
+    """Faults by position of the state."""
+    one = Fields(*(array[None] for array in states))  # type: ignore[arg-type]
+    fields = to_dataset(one, reader, members=1, ensemble=False)
+    return faults(fields, reader.channels, reader.grid.area_weights, forecast=False)
+
+
+def minute(time: np.datetime64) -> str:
+    """A time as ISO, to the minute."""
+    return str(time.astype("datetime64[m]"))
+
+
+def gap_channels(reader: StateReader) -> Bool[np.ndarray, " c+d"]:
+    """Which channels may be missing over part of the globe, scalars before winds."""
     channels = reader.channels
-    names = [name for name, _ in channels.scalars] + [name for name, _, _ in channels.winds]
-    return np.array([name in channels.masked for name in names])
+    named = [{name} for name, _ in channels.scalars] + [{one, other} for one, other, _ in channels.winds]
+    return np.array([bool(names & set(channels.masked)) for names in named])

@@ -110,11 +110,21 @@ def load_runs(workdir: str, checkpoints: str | None) -> list[TrainedRun]:
     if checkpoints is None:
         return [load_run(workdir)]
     runs = [load_run(folder, step) for folder, step in _chosen(str(workdir), checkpoints)]
+    names = [run.name for run in runs]
+    for name in names:
+        if names.count(name) > 1:
+            raise UserError(
+                f"{name} is named {names.count(name)} times among the checkpoints, for members that would be the same",
+                remedy="name each once, and ask for more --members, which are then perturbed",
+            )
     first = runs[0]
     for run in runs[1:]:
         same = run.channels == first.channels and run.config.data.grid == first.config.data.grid
         same &= run.config.data.poles == first.config.data.poles and run.config.data.step == first.config.data.step
         same &= run.config.data.input_steps == first.config.data.input_steps
+        same &= (run.config.data.input_step or run.config.data.step) == (
+            first.config.data.input_step or first.config.data.step
+        )
         moments = zip(jax.tree.leaves(run.normalisation.to_json()), jax.tree.leaves(first.normalisation.to_json()))
         if not (same and all(np.isclose(one, other, rtol=1e-6) for one, other in moments)):
             raise UserError(
