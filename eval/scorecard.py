@@ -227,7 +227,8 @@ def scaled_units(values: np.ndarray, units: str) -> tuple[float, str]:
     largest = float(sizes.max()) if sizes.size else 0.0
     if largest == 0 or 0.01 <= largest < 1e5:
         return 1.0, units
-    power = 3 * math.floor(math.log10(largest) / 3)
+    # Tenths of a unit are as readable: 0.7 g kg⁻¹ rather than 700 mg kg⁻¹.
+    power = 3 * math.floor((math.log10(largest) + (largest < 1)) / 3)
     prefix = _GRAM_PREFIXES.get(power) if units == "kg kg⁻¹" else None
     return 10.0**-power, f"{prefix}g kg⁻¹" if prefix is not None else pretty_units(f"10**{power} {units}").strip()
 

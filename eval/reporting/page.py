@@ -58,6 +58,7 @@ tbody th { text-align: left; font-weight: 600; position: sticky; left: 0; backgr
 tbody th small { color: var(--muted); font-weight: 400; }
 thead th:first-child { text-align: left; position: sticky; left: 0; background: var(--card); z-index: 1; }
 .card th, .card td { padding-left: 7px; padding-right: 7px; } .card th:first-child { padding-left: 12px; }
+.card thead th { white-space: normal; }
 .card td { min-width: 58px; line-height: 1.25; border-left: 2px solid var(--card); border-top: 2px solid var(--card);
   background: color-mix(in srgb, var(--tone, var(--card)) var(--depth, 0%), var(--card)); }
 .short { display: none; text-decoration: none; }

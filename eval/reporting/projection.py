@@ -34,7 +34,7 @@ class Projection(Protocol):
         """Longitude and latitude of points of the plane, and which of them show nothing."""
 
     def outline(self) -> tuple[np.ndarray, np.ndarray]:
-        """The closed line around what is shown."""
+        """The closed line around the globe or the part of it that is meant."""
 
 
 def _height(theta: np.ndarray) -> np.ndarray:
@@ -99,7 +99,8 @@ class AzimuthalEqualArea:
 
     Attributes:
         longitude, latitude: the middle, in degrees; a pole for a cap around it.
-        box: (west, east, south, north) of what is shown, in degrees, east greater than west.
+        box: (west, east, south, north) of the part in degrees, east greater than west; it is outlined, and what lies
+            around it in the same rectangle is shown too.
     """
 
     longitude: float
@@ -129,12 +130,7 @@ class AzimuthalEqualArea:
         sine = np.cos(angle) * np.sin(middle) + y * np.sin(angle) * np.cos(middle) / safe
         latitude = np.degrees(np.arcsin(np.clip(sine, -1, 1)))
         east = np.arctan2(x * np.sin(angle), safe * np.cos(middle) * np.cos(angle) - y * np.sin(middle) * np.sin(angle))
-        longitude = self.longitude + np.degrees(east)
-        west, right, south, north = self.box
-        outside = (latitude < south - 1e-9) | (latitude > north + 1e-9)
-        if right - west < 360:
-            outside |= np.mod(longitude - west, 360.0) > right - west
-        return longitude, latitude, outside | (distance > 2)
+        return self.longitude + np.degrees(east), latitude, distance > 2
 
     def outline(self) -> tuple[np.ndarray, np.ndarray]:
         """See `Projection`."""

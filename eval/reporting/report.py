@@ -181,7 +181,10 @@ def write_report(
             file, ReportFolder(folder), lambda: bar.advance(task), reference=reference, region=region, fields=fields,
             maps=maps, forecast_leads=None if sample is None else sample.leads,
         )  # fmt: skip
-        _share_the_page(subject, sample)
+        maps_drawn = map_shares(subject, None if sample is None else sample.leads)
+        require_room(maps_drawn)
+        # In the page three bytes of a picture take four.
+        subject.output.most_map_bytes = int(0.75 * _MAP_BYTES / max(maps_drawn, 12))
         with bar:
             bar.update(task, total=_figure_count(subject, sample))
             paths = {name: path for name, path in (("forecast", forecast), ("truth", truth)) if path is not None}
@@ -194,20 +197,13 @@ def write_report(
     return target / "index.html"
 
 
-def _share_the_page(subject: Subject, sample: ForecastSample | None) -> None:
-    """Tells the folder what a map may take of the page.
-
-    Raises:
-        UserError: more maps are asked for than a page should hold.
-    """
-    shares = map_shares(subject, None if sample is None else sample.leads)
-    if shares > _MOST_MAPS:
+def require_room(maps: float) -> None:
+    """Raises UserError if more maps are asked for than a page should hold."""
+    if maps > _MOST_MAPS:
         raise UserError(
-            f"some {shares:.0f} maps are asked for, and a page holds {_MOST_MAPS}",
+            f"some {maps:.0f} maps are asked for, and a page holds {_MOST_MAPS}",
             remedy="name fewer --fields or fewer lead times in --maps",
         )
-    # In the page three bytes of a picture take four.
-    subject.output.most_map_bytes = int(0.75 * _MAP_BYTES / max(shares, 12))
 
 
 def _figure_count(subject: Subject, sample: ForecastSample | None) -> int:

@@ -52,6 +52,11 @@ def first_lost(subject: Subject, reference: str) -> Place | None:
     return found
 
 
+def _name(field: Field) -> str:
+    """The label within a sentence: `temperature 850 hPa`."""
+    return field.label[0].lower() + field.label[1:]
+
+
 def _where(region: str) -> str:
     name = region.replace("-", " ")
     return (
@@ -81,7 +86,7 @@ def findings(subject: Subject) -> str:
         return ""
     place, least = found
     lead = format_lead(subject.leads[place.position])
-    what = f"{place.field.label} {_where(place.region)} at {lead}"
+    what = f"{_name(place.field)} {_where(place.region)} at {lead}"
     numbers = f"skill {page.per_cent(least)}, {_comparison(subject, place, reference)}"
     if least > 0:
         text = (
@@ -90,7 +95,7 @@ def findings(subject: Subject) -> str:
     else:
         every = np.concatenate([skills[np.isfinite(skills)] for skills in _skills(subject, reference).values()])
         share = f"{100 * np.mean(every < 0):.0f}\u00a0%"
-        text = f"{subject.main} fails most against {reference} in {what} ({numbers}); it is behind in {share} of the scores."
+        text = f"The {subject.main} fails most against {reference} in {what} ({numbers}); it is behind in {share} of the scores."
     sure = subject.file.significant(place.field, "rmse", subject.main, reference, place.region)
     if sure is not None and not sure[place.position]:
         text += " That difference may be chance."
@@ -100,8 +105,7 @@ def findings(subject: Subject) -> str:
             text += " Nowhere does it fall behind the climatology later on."
         else:
             lead = format_lead(subject.leads[lost.position])
-            text += f" The climatology overtakes it first at {lead}, for {lost.field.label} {_where(lost.region)}."
-    text = text[0].upper() + text[1:]
+            text += f" The climatology overtakes it first at {lead}, for {_name(lost.field)} {_where(lost.region)}."
     return f'<p class="finding"><b>Where it is weakest.</b> {page.escape(text)}</p>'
 
 

@@ -30,10 +30,11 @@ _PAGE_PIXELS = (560, 480, 400, 320, 260, 210)
 # Colours of a map on the page, and shades of each along isolines: together at most the 256 of a palette.
 _PAGE_COLOURS, _PAGE_SHADES = 60, 3
 _COAST_COLOUR = "#10141a"
+_CLIP_UNITS = 1e6
 
 
 class WorldMap(NamedTuple):
-    """A map as a figure, and its image for the page: a PNG of at most 256 colours."""
+    """A map as a figure, and its image for the page: a PNG of at most 256 colours, the southernmost row first."""
 
     figure: Figure
     picture: bytes
@@ -93,13 +94,14 @@ class Globe:
         left, right, bottom, top = self.projection.extent
         # A box across the date line has longitudes beyond 180°.
         turns = (0.0,) if isinstance(self.projection, EqualEarth) else (0.0, 360.0)
-        found = []
+        edges, found = (left, bottom, right, top), []
         for line in coastlines():
             for turn in turns:
                 x, y = self.projection.place(line[:, 0] + turn, line[:, 1])
                 for part in _pieces(x, y):
-                    clipped = Path(part).cleaned(clip=(left, bottom, right, top))
-                    drawn = clipped.vertices[clipped.codes != Path.STOP]
+                    # It clips a whole unit beyond the edges, which are therefore put far apart.
+                    clipped = Path(_CLIP_UNITS * part).cleaned(clip=tuple(_CLIP_UNITS * edge for edge in edges))
+                    drawn = clipped.vertices[clipped.codes != Path.STOP] / _CLIP_UNITS
                     starts = np.flatnonzero(clipped.codes == Path.MOVETO)[1:]
                     found += [piece for piece in np.split(drawn, starts) if len(piece) > 1]
         return found
@@ -164,7 +166,7 @@ def palette_png(rgba: np.ndarray) -> bytes:
     """An image of at most 256 colours as a PNG of one byte a pixel, a fifth of the size that its colours would take.
 
     Args:
-        rgba: bytes, (height, width, 4), the top row first.
+        rgba: bytes, (height, width, 4).
     """
     colours, index = np.unique(np.ascontiguousarray(rgba).view(np.uint32)[..., 0], return_inverse=True)
     picture = Image.fromarray(index.reshape(rgba.shape[:2]).astype(np.uint8), "P")
@@ -178,11 +180,10 @@ def palette_png(rgba: np.ndarray) -> bytes:
 def _page_picture(
     field: np.ndarray, globe: Globe, colours: str, limits: tuple[float, float], most_bytes: int, *, isolines: bool
 ) -> bytes:
-    """The map's image for the page, as wide as fits into its share of it, but at least a third of the full width."""
+    """The map's image for the page, south first as figures draw it, as wide as fits into its share of it, but at least a third of the full width."""
 
     def at_width(pixels: int) -> bytes:
-        image = globe.raster(pixels)(field)[::-1]
-        return palette_png(shade(image, colours, limits, isolines=isolines, palette=True))
+        return palette_png(shade(globe.raster(pixels)(field), colours, limits, isolines=isolines, palette=True))
 
     picture = at_width(_MAP_PIXELS)
     if len(picture) > most_bytes:
