@@ -69,6 +69,21 @@ REGIONS: dict[str, Region] = {
 }
 
 
+def find_region(name: str) -> Region:
+    """The region of this name.
+
+    Raises:
+        UserError: an unknown name.
+    """
+    if name not in REGIONS:
+        near = difflib.get_close_matches(name, REGIONS, 1)
+        raise UserError(
+            f"the region {name!r} is not known" + (f" (nearest: {near[0]})" if near else ""),
+            remedy="choose from " + ", ".join(REGIONS),
+        )
+    return REGIONS[name]
+
+
 def region_weights(
     names: Sequence[str],
     latitude: Float[np.ndarray, " y"],
@@ -96,17 +111,11 @@ def region_weights(
     weights = np.broadcast_to(rows[:, None], (latitude.size, longitude.size))
     result = np.zeros((len(names), latitude.size, longitude.size))
     for index, name in enumerate(names):
-        if name not in REGIONS:
-            near = difflib.get_close_matches(name, REGIONS, 1)
-            raise UserError(
-                f"the region {name!r} is not known" + (f" (nearest: {near[0]})" if near else ""),
-                remedy="choose from " + ", ".join(REGIONS),
-            )
-        inside = REGIONS[name].contains(latitude, longitude)
+        region = find_region(name)
+        inside = region.contains(latitude, longitude)
         if not inside.any():
             raise UserError(
-                f"the region {name} ({REGIONS[name].description}) holds no point of the "
-                f"{longitude.size}x{latitude.size} grid",
+                f"the region {name} ({region.description}) holds no point of the {longitude.size}x{latitude.size} grid",
                 remedy="leave it out of --regions, or score on a finer grid",
             )
         result[index] = np.where(inside, weights, 0.0)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import datetime
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -53,6 +54,8 @@ _LONG = {
     "10m_wind_vector": "10 m wind vector",
 }
 
+# Powers of ten of kilograms.
+_GRAM_PREFIXES = {-3: "", -6: "m", -9: "µ"}
 # Columns of a table in the terminal.
 _MOST_SYSTEMS, _TERMINAL = 6, 80
 _CARD_LEADS = 10
@@ -119,18 +122,25 @@ def list_fields(scores: xr.Dataset) -> list[Field]:
     return fields
 
 
-def headline_fields(fields: Sequence[Field], count: int) -> list[Field]:
-    """At most `count` fields, one level of every variable first, then further levels; in the order of `fields`."""
+def headline_fields(fields: Sequence[Field], count: int, *, first: Sequence[str] = ()) -> list[Field]:
+    """At most `count` fields, one level of every variable first, then further levels; in the order of `fields`.
 
-    def rank(field: Field) -> tuple[int, int]:
+    Args:
+        fields: to choose from.
+        count: how many at most.
+        first: variables that come before the others.
+    """
+
+    def rank(field: Field) -> tuple[int, int, int]:
         siblings = [other.level for other in fields if other.variable == field.variable]
+        wanted = first.index(field.variable) if field.variable in first else len(first)
         if field.level is None:
-            return 0, fields.index(field)
+            return 0, wanted, fields.index(field)
         # The headline levels of WeatherBench 2 first.
         preferred = [500, 850, 700, 250] if field.variable == "geopotential" else [850, 500, 700, 250]
         ranked = [level for level in preferred if level in siblings]
         ranked += [level for level in siblings if level is not None and level not in ranked]
-        return ranked.index(field.level), fields.index(field)
+        return ranked.index(field.level), wanted, fields.index(field)
 
     chosen = sorted(fields, key=rank)[:count]
     return [field for field in fields if field in chosen]
@@ -144,7 +154,7 @@ def values(scores: xr.Dataset, field: Field, metric: str, system: str, region: s
         field, metric, system, region: which score.
         others: labels of further dimensions, such as bound="lower".
     """
-    array = scores[field.variable]
+    array = scores.variables[field.variable]
     wanted = {"metric": metric, "system": system, "region": region, "level": field.level, **others}
     position: list[int | slice] = []
     # Plain indexing: a report asks for thousands of curves, and label look-up would take most of its time.
@@ -152,7 +162,7 @@ def values(scores: xr.Dataset, field: Field, metric: str, system: str, region: s
         if name == "lead_time":
             position.append(slice(None))
             continue
-        labels = array[name].values.tolist()
+        labels = scores.variables[name].values.tolist()
         if wanted[name] not in labels:
             return np.full(scores.sizes["lead_time"], np.nan)
         position.append(labels.index(wanted[name]))
@@ -204,6 +214,23 @@ def format_number(value: float) -> str:
     if size >= 1:
         return f"{value:.2f}"
     return f"{value:.3g}"
+
+
+def scaled_units(values: np.ndarray, units: str) -> tuple[float, str]:
+    """A factor that brings very small or large values to a readable size, and the units they then have.
+
+    Args:
+        values: all that are shown in the same units; NaN where unknown.
+        units: theirs.
+    """
+    sizes = np.abs(values[np.isfinite(values)])
+    largest = float(sizes.max()) if sizes.size else 0.0
+    if largest == 0 or 0.01 <= largest < 1e5:
+        return 1.0, units
+    # Tenths of a unit are as readable: 0.7 g kg⁻¹ rather than 700 mg kg⁻¹.
+    power = 3 * math.floor((math.log10(largest) + (largest < 1)) / 3)
+    prefix = _GRAM_PREFIXES.get(power) if units == "kg kg⁻¹" else None
+    return 10.0**-power, f"{prefix}g kg⁻¹" if prefix is not None else pretty_units(f"10**{power} {units}").strip()
 
 
 def format_lead(lead: np.timedelta64) -> str:

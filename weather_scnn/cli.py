@@ -396,6 +396,13 @@ def report(
     region: Annotated[
         str | None, typer.Option(help="Region of the curves; the first of the scores if left out.")
     ] = None,
+    fields: Annotated[
+        str | None, typer.Option(help="Fields of the figures, by commas: geopotential@500,2m_temperature or Z500,T2M.")
+    ] = None,
+    maps: Annotated[
+        str, typer.Option(help="Lead times of maps: 24h,10d or all; those that were scored if left out.")
+    ] = "",
+    zoom: Annotated[str | None, typer.Option(help="Region that maps show, such as europe; else the globe.")] = None,
     overwrite: Overwrite = False,
     storage_option: StorageOptions = None,
 ) -> None:
@@ -404,8 +411,9 @@ def report(
     from eval.reporting.report import write_report
 
     path = write_report(
-        scores, output, forecast=forecast, truth=truth, reference=reference, region=region, overwrite=overwrite
-    )
+        scores, output, forecast=forecast, truth=truth, reference=reference, region=region, fields=names(fields) or [],
+        maps=names(maps) or [], zoom=zoom, overwrite=overwrite,
+    )  # fmt: skip
     console.print(f"Report: {path}")
 
 

@@ -8,83 +8,71 @@ from jaxtyping import Float
 from matplotlib import font_manager
 from PIL import Image, ImageDraw, ImageFont
 
-from eval.reporting.coastlines import coastlines
-from eval.reporting.projection import RIGHT, TOP, Raster, place, rim
+from eval.reporting.projection import picture_height
 from eval.reporting.world_map import Globe, shade
 
 # Legible on white and on a dark page, so that one picture with a transparent ground serves both.
 _TEXT = (126, 137, 152, 255)
 _COAST = (16, 20, 26, 210)
 _MOST_FRAMES, _FRAME_MILLISECONDS, _LAST_MILLISECONDS = 41, 200, 1600
-_MOST_BYTES = 1_500_000
+_MOST_BYTES = 900_000
 
 
 def _lines(globe: Globe, width: int, scale: int) -> Image.Image:
-    """Coasts and the rim of the globe on a transparent ground, (height, width)."""
-    height = round(width * TOP / RIGHT)
+    """Coasts and the outline of the map on a transparent ground, (height, width)."""
+    height = picture_height(globe.projection, width)
     large = Image.new("RGBA", (width * scale, height * scale), (0, 0, 0, 0))
     draw = ImageDraw.Draw(large)
+    left, right, bottom, top = globe.projection.extent
 
     def pixels(x: np.ndarray, y: np.ndarray) -> list[tuple[float, float]]:
-        right, down = (x / RIGHT + 1) / 2 * large.width, (1 - (y / TOP + 1) / 2) * large.height
-        return list(zip(right.tolist(), down.tolist()))
+        across, down = (x - left) / (right - left) * large.width, (top - y) / (top - bottom) * large.height
+        return list(zip(across.tolist(), down.tolist()))
 
     if globe.earth:
-        for line in coastlines():
-            draw.line(pixels(*place(line[:, 0], line[:, 1])), fill=_COAST, width=scale)
+        for line in globe.coasts:
+            draw.line(pixels(line[:, 0], line[:, 1]), fill=_COAST, width=scale)
     elif globe.land is not None:
-        inside = np.nan_to_num(Raster.create(globe.latitude, globe.longitude, large.width)(globe.land)[::-1]) > 0.5
+        inside = np.nan_to_num(globe.raster(large.width)(globe.land)[::-1]) > 0.5
         edge = np.zeros_like(inside)
         edge[1:] |= inside[1:] ^ inside[:-1]
         edge[:, 1:] |= inside[:, 1:] ^ inside[:, :-1]
         large.paste(_COAST, (0, 0), Image.fromarray(edge[: large.height, : large.width]))
-    draw.line(pixels(*rim()), fill=_TEXT, width=2 * scale)
+    draw.line(pixels(*globe.projection.outline()), fill=_TEXT, width=2 * scale)
     return large.resize((width, height), Image.Resampling.LANCZOS)
 
 
 def frames(
-    forecast: Float[np.ndarray, "t y x"],
-    truth: Float[np.ndarray, "t y x"],
+    halves: Sequence[tuple[Float[np.ndarray, "t y x"], Sequence[str]]],
     globe: Globe,
-    captions: Sequence[str],
     *,
     colours: str,
     limits: tuple[float, float],
     isolines: bool,
     width: int,
-    stacked: bool,
 ) -> list[Image.Image]:
-    """Pictures of forecast and truth side by side, or one above the other.
+    """Pictures of maps side by side, each under its own caption, so that a half can stand alone.
 
     Args:
-        forecast: at the lead times shown.
-        truth: at their valid times; NaN where unknown.
+        halves: of each map its field at the times shown, NaN where unknown, and its captions.
         globe: the planet.
-        captions: one a frame.
         colours: a matplotlib colour map.
         limits: values at its ends.
         isolines: whether to draw lines of equal value.
         width: of one map, in pixels.
-        stacked: whether the truth stands below the forecast.
     """
-    raster, lines = Raster.create(globe.latitude, globe.longitude, width), _lines(globe, width, 2)
-    font = font_manager.findfont("DejaVu Sans")
-    small, bold = ImageFont.truetype(font, 15), ImageFont.truetype(font_manager.findfont("DejaVu Sans:bold"), 17)
-    height, head, name, gap = lines.height, 32, 24, 14
-    columns, rows = (1, 2) if stacked else (2, 1)
-    size = (columns * width + (columns - 1) * gap, head + rows * (name + height) + (rows - 1) * gap)
+    raster, lines = globe.raster(width), _lines(globe, width, 2)
+    font = ImageFont.truetype(font_manager.findfont("DejaVu Sans:bold"), round(width / 29))
+    head = round(width / 16)
     pictures = []
-    for index, caption in enumerate(captions):
-        picture = Image.new("RGBA", size, (0, 0, 0, 0))
+    for index in range(len(halves[0][1])):
+        picture = Image.new("RGBA", (len(halves) * width, head + lines.height), (0, 0, 0, 0))
         draw = ImageDraw.Draw(picture)
-        draw.text((size[0] / 2, 4), caption, font=bold, fill=_TEXT, anchor="ma")
-        for place_, (label, field) in enumerate((("Forecast", forecast[index]), ("Truth", truth[index]))):
-            left = 0 if stacked else place_ * (width + gap)
-            top = head + (place_ * (name + height + gap) if stacked else 0)
-            rgba = shade(raster(field)[::-1], colours, limits, isolines=isolines)
-            map_ = Image.alpha_composite(Image.fromarray(rgba), lines)
-            picture.paste(map_, (left, top + name))
-            draw.text((left + width / 2, top), label, font=small, fill=_TEXT, anchor="ma")
+        for place, (fields, captions) in enumerate(halves):
+            rgba = shade(raster(fields[index])[::-1], colours, limits, isolines=isolines)
+            picture.paste(Image.alpha_composite(Image.fromarray(rgba), lines), (place * width, head))
+            middle = (place * width + width / 2, head / 2)
+            draw.text(middle, captions[index], font=font, fill=_TEXT, anchor="mm")
         pictures.append(picture)
     return pictures
 
@@ -95,7 +83,7 @@ def choose_frames(count: int) -> np.ndarray:
 
 
 def animated(draw: Callable[[int], list[Image.Image]], widths: Sequence[int]) -> tuple[bytes, Image.Image]:
-    """An endless WebP of at most 1.5 MB, and its last frame.
+    """An endless WebP of at most 0.9 MB, and its last frame.
 
     Args:
         draw: gives the frames at a width of the map.

@@ -5,8 +5,11 @@ style sheet, so that the same drawing suits a light page, a dark page and a prin
 the drawing's parts are exchanged.
 """
 
+import base64
+import contextlib
 import io
 import re
+from collections.abc import Iterator
 from typing import Any
 
 import matplotlib
@@ -14,7 +17,9 @@ import numpy as np
 from matplotlib.collections import Collection
 from matplotlib.colors import to_hex, to_rgba
 from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
 from matplotlib.lines import Line2D
+from matplotlib.markers import MarkerStyle
 from matplotlib.patches import Patch
 from matplotlib.text import Text
 
@@ -41,6 +46,9 @@ _LINES: tuple[tuple[Any, float], ...] = (
     ((0, (8, 2)), 1.6),
     ((0, (3, 1, 1, 1, 1, 1)), 1.6),
 )
+# Marks on the lines, in the order of the colours, so that lines that lie on each other are told apart.
+_MARKERS = ("o", "s", "^", "D", "v", "P")
+_MARKER_SIZE = 3.6
 # A second score's line beside a system's own, which is then solid: the colour alone names the system.
 _SECOND: tuple[Any, float] = ((0, (2.5, 1.5)), 1.3)
 # The line of an earlier lead time, in the system's own pattern.
@@ -58,6 +66,8 @@ STYLE: Any = {
     "axes.titlesize": 10.5,
     "axes.titleweight": "bold",
     "axes.titlelocation": "left",
+    # Where titles always are: to look for a place that is free takes a fifth of the drawing.
+    "axes.titley": 1.0,
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.grid": True,
@@ -78,6 +88,8 @@ STYLE: Any = {
 }
 # A group of this id is drawn once on the page and referred to afterwards: the coastlines of all maps are the same.
 COAST = "coastline"
+# The id of an image in a figure that the page shows by a smaller picture.
+PICTURE = "picture"
 
 
 def system_variable(index: int) -> str:
@@ -91,14 +103,34 @@ def system_line(index: int, *, solid: bool = False) -> dict[str, Any]:
     return {"color": COLOURS[system_variable(index)][0], "linestyle": "-" if solid else pattern, "linewidth": width}
 
 
+def system_marks(index: int, count: int) -> dict[str, Any]:
+    """matplotlib's arguments for about six marks on a line of `count` points, at other points than other systems'."""
+    every = max(1, -(-count // 6))
+    return {
+        "marker": _MARKERS[index % len(_MARKERS)], "markersize": _MARKER_SIZE, "markevery": (index % every, every),
+    }  # fmt: skip
+
+
+def marker_outline(index: int, size: float) -> np.ndarray:
+    """The outline of the system's mark as points around 0, (point, 2), `size` wide, y downwards as in SVG."""
+    style = MarkerStyle(_MARKERS[index % len(_MARKERS)])
+    points = style.get_path().transformed(style.get_transform()).to_polygons()[0]
+    return points / np.ptp(points, axis=0).max() * size * (1, -1)
+
+
 def second_line(index: int) -> dict[str, Any]:
     """The same for the system's second score, thin and dashed whichever system it is."""
     return system_line(index) | {"linestyle": _SECOND[0], "linewidth": _SECOND[1]}
 
 
-def earlier_line(index: int) -> dict[str, Any]:
+def earlier_opacity(share: float) -> float:
+    """How opaque a line of an earlier lead time is: `share` runs from 0, long before, to 1, the last before."""
+    return EARLIER_OPACITY * (0.35 + 0.65 * share)
+
+
+def earlier_line(index: int, *, share: float) -> dict[str, Any]:
     """The same for the system at an earlier lead time, thin and pale in the system's own pattern."""
-    return system_line(index) | {"linewidth": EARLIER_WIDTH, "alpha": EARLIER_OPACITY}
+    return system_line(index) | {"linewidth": EARLIER_WIDTH, "alpha": earlier_opacity(share)}
 
 
 def _dashes(pattern: Any) -> str:
@@ -115,7 +147,23 @@ def second_dashes() -> str:
     return _dashes(_SECOND[0])
 
 
-def to_svg(figure: Figure, *, prefix: str, description: str, coast_is_defined: bool = False) -> str:
+@contextlib.contextmanager
+def _without_image(figure: Figure) -> Iterator[None]:
+    """Takes one pixel in the place of the image of a map, so that no time goes into encoding what is not kept."""
+    images = [artist for artist in figure.findobj(AxesImage) if artist.get_gid() == PICTURE]
+    kept = [artist.get_array() for artist in images]
+    for artist in images:
+        artist.set_data(np.zeros((1, 1, 4), np.uint8))
+    try:
+        yield
+    finally:
+        for artist, array in zip(images, kept):
+            artist.set_data(array)
+
+
+def to_svg(
+    figure: Figure, *, prefix: str, description: str, coast_is_defined: bool = False, picture: bytes | None = None
+) -> str:
     """The figure as an inline SVG element whose colours follow the page.
 
     Args:
@@ -123,28 +171,50 @@ def to_svg(figure: Figure, *, prefix: str, description: str, coast_is_defined: b
         prefix: every id starts with it, but for the coastline's.
         description: for readers that do not see the figure; safe for HTML.
         coast_is_defined: whether the page already holds the coastline, to which this figure then refers.
+        picture: PNG that the page shows as the figure's image of id `PICTURE`.
     """
     buffer = io.StringIO()
-    with matplotlib.rc_context(STYLE):
+    with matplotlib.rc_context(STYLE), _without_image(figure):
         figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
     text = buffer.getvalue()
     text = text[text.index("<svg") :]
-    text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
+    text = re.sub(r"<metadata>.*?</metadata>|<!--.*?-->", "", text, flags=re.DOTALL)
     coast = re.search(rf'<g id="{COAST}">.*?</g>', text, flags=re.DOTALL)
     if coast is not None:
         # A tenth of a point is enough for a line half a point wide; the clip's id is another in every figure.
         short = re.sub(r"\d+\.\d+", lambda match: f"{float(match[0]):.1f}", coast[0])
         short = re.sub(r' clip-path="[^"]*"', "", short)
         text = text.replace(coast[0], f'<use href="#{COAST}"/>' if coast_is_defined else short)
+    # Six digits behind the point would be half of the page.
+    text = re.sub(r'( d="|points="| x="| y=")([^"]*)', lambda match: match[1] + _rounded(match[2]), text)
+    text = re.sub(
+        r' transform="rotate\(-0 [^)]*\)"| font-family: [^;"]*;?|<style type="text/css">.*?</style>', "", text
+    )
+    text = re.sub(r">\s+<", "><", text)
     text = re.sub(rf'(id="|href="#|url\(#)(?!{COAST}")', lambda match: match[1] + prefix + "-", text)
+    referred = set(re.findall(r'(?:href="#|url\(#)([^")]*)', text)) | {COAST, f"{prefix}-{PICTURE}"}
+    text = re.sub(r' id="([^"]*)"', lambda match: match[0] if match[1] in referred else "", text)
+    text = re.sub(r"<g/>|<g></g>|<defs></defs>", "", text)
+    if picture is not None:
+        address = f"data:image/png;base64,{base64.b64encode(picture).decode()}"
+        # The pixel that matplotlib drew is as large as the whole image; ours fills its place.
+        text = re.sub(
+            rf'<image ([^>]*?)xlink:href="data:[^"]*"([^>]*? id="{prefix}-{PICTURE}")',
+            lambda match: f'<image {match[1]}href="{address}" preserveAspectRatio="none"{match[2]}',
+            text,
+        )
     for variable, (light, _) in COLOURS.items():
         text = text.replace(light, f"var({variable})")
-    # Fonts are the page's own; sizes stay.
-    text = re.sub(r"font: ((?:\w+ )*)([\d.]+)px [^;\"]*", r"font: \g<1>\g<2>px var(--sans)", text)
     width, height = re.search(r'viewBox="0 0 ([\d.]+) ([\d.]+)"', text).groups()  # type: ignore[union-attr]
     head = f'<svg role="img" aria-label="{description}" viewBox="0 0 {width} {height}"'
     head += ' xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink">'
     return head + text[text.index(">") + 1 :]
+
+
+def _rounded(path: str) -> str:
+    """Coordinates with two digits behind the point, a hundredth of a point, on one line."""
+    short = re.sub(r"-?\d+\.\d{3,}", lambda match: f"{float(match[0]):.2f}".rstrip("0").rstrip("."), path)
+    return " ".join(short.split())
 
 
 def to_png(figure: Figure, *, dark: bool = False) -> bytes:
@@ -156,7 +226,10 @@ def to_png(figure: Figure, *, dark: bool = False) -> bytes:
     with matplotlib.rc_context(STYLE):
         if dark:
             _darken(figure)
-        figure.savefig(buffer, format="png", dpi=160, facecolor=_DARK_CARD if dark else "white", transparent=False)
+        figure.savefig(
+            buffer, format="png", dpi=160, facecolor=_DARK_CARD if dark else "white", transparent=False,
+            pil_kwargs={"compress_level": 3},
+        )  # fmt: skip
     return buffer.getvalue()
 
 

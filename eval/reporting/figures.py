@@ -10,7 +10,16 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, MultipleLocator, NullFormatter
 
-from eval.reporting.figure_style import COLOURS, INK, MUTED, STYLE, earlier_line, second_line, system_line
+from eval.reporting.figure_style import (
+    COLOURS,
+    INK,
+    MUTED,
+    STYLE,
+    earlier_line,
+    second_line,
+    system_line,
+    system_marks,
+)
 
 
 class Curve(NamedTuple):
@@ -20,6 +29,10 @@ class Curve(NamedTuple):
     lower: np.ndarray | None = None
     upper: np.ndarray | None = None
 
+    def scaled(self, factor: float) -> "Curve":
+        """In other units."""
+        return Curve(*(None if part is None else part * factor for part in self))  # type: ignore[arg-type]
+
 
 def number_on_axis(value: float) -> str:
     """Short, with a real minus sign, and 0 where rounding left almost nothing."""
@@ -28,10 +41,21 @@ def number_on_axis(value: float) -> str:
     return (mantissa + (f"e{int(exponent)}" if exponent else "")).replace("-", "−")
 
 
-def _panel(title: str, units: str = "") -> tuple[Figure, Axes]:
-    """A figure of the size and margins that all charts share: fixed, they line up and draw fast."""
+# Points; of a digit on an axis, of the space beside the numbers, and of a label that stands beside them.
+_DIGIT, _BESIDE, _LABEL = 6.1, 8.0, 13.0
+
+
+def _panel(title: str, units: str = "", *, beside: str = "") -> tuple[Figure, Axes]:
+    """A figure of the size and margins that all charts share: fixed, they line up and draw fast.
+
+    Args:
+        title: of the figure.
+        units: after the title, of the values where the title names them.
+        beside: along the vertical axis, what it counts and in which units, where the title does not tell.
+    """
     figure = Figure(figsize=(3.6, 2.45))
     axes = figure.add_axes((0.165, 0.185, 0.815, 0.7))
+    axes.set_ylabel(beside, fontsize=9)
     axes.set_title(title + (f"  ({units})" if units else ""))
     axes.grid(axis="x", visible=False)
     axes.spines["left"].set_visible(False)
@@ -42,6 +66,18 @@ def _value_axis(axes: Axes) -> None:
     axes.yaxis.set_major_locator(MaxNLocator(5, min_n_ticks=3))
     # No offset such as "1e-5" above the axis, which would lie on the title.
     axes.yaxis.set_major_formatter(lambda value, _: number_on_axis(value))
+
+
+def _make_room(axes: Axes) -> None:
+    """Moves the left edge so that the longest number stands whole beside the axis; the last thing done to a figure."""
+    low, high = axes.get_ylim()
+    ticks = [tick for tick in axes.yaxis.get_major_locator().tick_values(low, high) if low <= tick <= high]
+    longest = max((len(axes.yaxis.get_major_formatter()(tick, None)) for tick in ticks), default=1)
+    points = _BESIDE + _DIGIT * longest + (_LABEL if axes.get_ylabel() else 0.0)
+    figure = axes.figure
+    left = max(0.115, points / (72.0 * figure.get_figwidth()))  # type: ignore[union-attr]
+    box = axes.get_position()
+    axes.set_position((left, box.y0, box.x1 - left, box.height))
 
 
 def _lead_axis(axes: Axes, hours: np.ndarray) -> None:
@@ -89,15 +125,15 @@ def curves(
         figure, axes = _panel(title, units)
         for value in lines:
             axes.axhline(value, color=MUTED, linewidth=0.9, zorder=1)
-        for index, curve in sorted(series.items(), reverse=True):
+        # The first, which is solid, lies beneath: where systems agree, dashes on it show both, and marks at other places.
+        for index, curve in sorted(series.items()):
             shown = np.isfinite(curve.values)
             line = system_line(index, solid=beside is not None)
             if curve.lower is not None and curve.upper is not None:
                 axes.fill_between(
                     hours[shown], curve.lower[shown], curve.upper[shown], color=line["color"], alpha=0.16, linewidth=0
                 )
-            dots = shown.sum() == 1 or (index == 0 and shown.sum() <= 12)
-            axes.plot(hours[shown], curve.values[shown], marker="o" if dots else "", markersize=3.4, **line)
+            axes.plot(hours[shown], curve.values[shown], **line, **system_marks(index, int(shown.sum())))
         for index, curve in (beside or {}).items():
             shown = np.isfinite(curve.values)
             axes.plot(hours[shown], curve.values[shown], **second_line(index))
@@ -108,6 +144,7 @@ def curves(
             axes.set_ylim(min(low, -least_span), max(high, least_span))
         if from_zero:
             axes.set_ylim(bottom=0)
+        _make_room(axes)
         if crossing is not None:
             where, value, text = crossing
             axes.plot([where, where], [axes.get_ylim()[0], value], color=INK, linewidth=0.9, linestyle=(0, (2, 2)))
@@ -127,6 +164,7 @@ def spectrum(
     *,
     title: str,
     axis: str,
+    units: str,
 ) -> Figure:
     """Power against wavenumber, both logarithmic.
 
@@ -136,9 +174,10 @@ def spectrum(
         series: power by position of the system, which fixes colour and dashes.
         title: what is shown.
         axis: what the wavenumber is.
+        units: of the power.
     """
     with matplotlib.rc_context(STYLE):
-        figure, axes = _panel(title)
+        figure, axes = _panel(title, beside=f"power, {units}" if units else "power")
         positive = wavenumber > 0
         everything = []
         if truth is not None:
@@ -159,13 +198,14 @@ def spectrum(
         axes.yaxis.set_major_locator(LogLocator(base=10, numticks=6))
         axes.yaxis.set_major_formatter(lambda value, _: _power_of_ten(value))
         axes.yaxis.set_minor_formatter(NullFormatter())
+        _make_room(axes)
     return figure
 
 
 def power_ratio(
     wavenumber: Float[np.ndarray, " k"],
     series: Mapping[int, Float[np.ndarray, " k"]],
-    before: Mapping[int, Float[np.ndarray, " k"]],
+    before: Sequence[Mapping[int, Float[np.ndarray, " k"]]],
     *,
     title: str,
     axis: str,
@@ -175,17 +215,18 @@ def power_ratio(
     Args:
         wavenumber: zonal wavenumbers or degrees; 0 is left out.
         series: ratios by position of the system, which fixes colour and dashes; NaN where the truth has no power.
-        before: the same at an earlier lead time, drawn thin and pale.
+        before: the same at earlier lead times, drawn thin and pale, the earlier the paler.
         title: what is shown.
         axis: what the wavenumber is.
     """
     with matplotlib.rc_context(STYLE):
-        figure, axes = _panel(title)
+        figure, axes = _panel(title, beside="forecast / truth")
         axes.axhline(1.0, color=MUTED, linewidth=0.9, zorder=1)
         values = [np.ones(1)]
-        for index, ratio in sorted(before.items()):
-            shown = (wavenumber > 0) & np.isfinite(ratio)
-            axes.plot(wavenumber[shown], ratio[shown], **earlier_line(index))
+        for place, ratios in enumerate(before, start=1):
+            for index, ratio in sorted(ratios.items()):
+                shown = (wavenumber > 0) & np.isfinite(ratio)
+                axes.plot(wavenumber[shown], ratio[shown], **earlier_line(index, share=place / len(before)))
         for index, ratio in sorted(series.items()):
             shown = (wavenumber > 0) & np.isfinite(ratio)
             axes.plot(wavenumber[shown], ratio[shown], **system_line(index))
@@ -194,6 +235,7 @@ def power_ratio(
         joined = np.concatenate(values)
         axes.set_ylim(0, min(4.0, 1.1 * float(joined.max())))
         _value_axis(axes)
+        _make_room(axes)
     return figure
 
 
@@ -229,7 +271,7 @@ def histogram(
         zero: whether to mark 0, as for errors.
     """
     with matplotlib.rc_context(STYLE):
-        figure, axes = _panel(title)
+        figure, axes = _panel(title, beside="area a bin, %")
         for position, (name, variable, share) in enumerate(shares):
             colour = COLOURS[variable][0]
             axes.stairs(share, edges, color=colour, linewidth=0 if position == 0 else 1.7, label=name,
@@ -243,6 +285,7 @@ def histogram(
         axes.xaxis.set_major_locator(MaxNLocator(5))
         axes.xaxis.set_major_formatter(lambda value, _: number_on_axis(value))
         axes.set_xlabel(units or "value")
+        _make_room(axes)
         axes.legend(loc="upper right", ncols=len(shares), handlelength=1.2, borderaxespad=0.1, columnspacing=1.2)
     return figure
 
@@ -250,10 +293,11 @@ def histogram(
 def rank_histogram(share: Float[np.ndarray, " rank"], *, title: str, index: int = 0) -> Figure:
     """How often the truth took each rank among the members, in per cent; a flat one has members of the right spread."""
     with matplotlib.rc_context(STYLE):
-        figure, axes = _panel(title, "%")
+        figure, axes = _panel(title, beside="area, %")
         axes.bar(np.arange(share.size), share, width=0.9, color=system_line(index)["color"], alpha=0.75)
         axes.axhline(100.0 / share.size, color=INK, linewidth=1.0, linestyle=(0, (3, 2)))
         _value_axis(axes)
         axes.xaxis.set_major_locator(MaxNLocator(8, integer=True))
         axes.set_xlabel("rank of the truth among the members")
+        _make_room(axes)
     return figure

@@ -10,11 +10,10 @@ from eval.reporting.forecast_sample import ForecastSample
 from eval.reporting.report_subject import Subject
 from eval.reporting.world_map import Globe, colours_for, has_isolines, world_map
 from eval.score_names import score_name
-from eval.scorecard import Field, format_date, format_lead, headline_fields
+from eval.scorecard import Field, format_date, format_lead
 
 # Larger maps are left to the stores themselves; a table of them would be no use.
 MOST_CSV_ROWS = 100_000
-MAP_FIELDS, MAP_HOURS = 3, (24, 120)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,12 +27,14 @@ class _ErrorMap:
 
 # The first three of those that a field has are shown at once, the others on request.
 _FIRST = 3
+# What a map on request may take of the page, beside one that is shown at once.
+FURTHER_SHARE = 0.4
+# The map of the mean square is that of the RMSE in other numbers.
 _ERROR_MAPS = {
     "bias": _ErrorMap("RdBu_r", "both", (None, None)),
     "rmse": _ErrorMap("YlOrBr", "max", (0.0, None)),
     "acc": _ErrorMap("PRGn", "neither", (-1.0, 1.0)),
     "mae": _ErrorMap("YlOrBr", "max", (0.0, None)),
-    "mse": _ErrorMap("YlOrBr", "max", (0.0, None)),
     "activity": _ErrorMap("PuOr", "max", (0.0, 2.0)),
     "explained_variance": _ErrorMap("PRGn", "min", (-1.0, 1.0)),
     "seeps": _ErrorMap("YlOrBr", "max", (0.0, None)),
@@ -65,9 +66,9 @@ def _forecast_maps(subject: Subject, sample: ForecastSample, field: Field, posit
         ("Truth", observed, colours, limits),
         ("Error: forecast − truth", error, "RdBu_r", (-largest, largest)),
     ):
-        figure = world_map(
+        figure, picture = world_map(
             array, sample.globe, title=name, units=field.units, colours=palette, limits=bounds,
-            isolines=has_isolines(field) and array is not error,
+            isolines=has_isolines(field) and array is not error, most_bytes=subject.output.most_map_bytes,
         )  # fmt: skip
         kind = name.split(":")[0].lower()
         shown.append(
@@ -77,6 +78,7 @@ def _forecast_maps(subject: Subject, sample: ForecastSample, field: Field, posit
                 f"Map of {field.label}, {name.lower()}, at {format_lead(lead)}",
                 ["latitude", "longitude", kind],
                 map_rows(sample.globe, [array]),
+                picture=picture,
             )
         )
         subject.tick()
@@ -89,12 +91,12 @@ def _forecast_maps(subject: Subject, sample: ForecastSample, field: Field, posit
 
 
 def forecast_section(subject: Subject, sample: ForecastSample) -> str:
-    """One forecast at one day and at five days ahead, or the nearest lead times there are."""
+    """One forecast, field by field, at each lead time that gets maps."""
     parts = [
         _forecast_maps(subject, sample, field, position)
-        for position in sample.positions(MAP_HOURS)
-        for field in headline_fields(subject.scalar_fields, MAP_FIELDS)
+        for field in subject.map_fields(subject.scalar_fields)
         if sample.has(field)
+        for position in subject.map_positions(sample.leads)
     ]
     if not any(parts):
         return ""
@@ -102,21 +104,22 @@ def forecast_section(subject: Subject, sample: ForecastSample) -> str:
     text += "keeps areas. Colours end at the outer half per cent of the values."
     if sample.members > 1:
         text += f" Shown is the first of {sample.members} members, which starts from the unperturbed state."
-    return page.section("maps", "A forecast, the truth and the error", page.paragraph(text, kind="note"), *parts)
+    note = page.paragraph(sample.globe.note, kind="note") if sample.globe.note else ""
+    return page.section("maps", "A forecast, the truth and the error", page.paragraph(text, kind="note"), *parts, note)
 
 
 def _error_map(
-    subject: Subject, globe: Globe, field: Field, metric: str, array: xr.DataArray, lead: str, *, pixels: int
+    subject: Subject, globe: Globe, field: Field, metric: str, array: xr.DataArray, lead: str, *, share: float
 ) -> str:
-    """The map of one score."""
+    """The map of one score, which takes this share of what a map may take of the page."""
     style, name = _ERROR_MAPS[metric], score_name(metric, subject.scores.attrs)
     at = array.sel(metric=metric).transpose("latitude", "longitude").values.astype(np.float64)
     largest = float(np.nanpercentile(np.abs(at), 99.5)) or 1.0
     low, high = (bound if bound is not None else end for bound, end in zip(style.limits, (-largest, largest)))
     units = {"none": "", "field": field.units, "squared": f"({field.units})²" if field.units else ""}[name.units]
-    figure = world_map(
+    figure, picture = world_map(
         at, globe, title=name.title, units=units, colours=style.colours, limits=(low, high), ends=style.ends,
-        pixels=pixels,
+        most_bytes=int(share * subject.output.most_map_bytes),
     )  # fmt: skip
     shown = subject.output.figure(
         figure,
@@ -124,6 +127,7 @@ def _error_map(
         f"Map of the {name.title} of {field.label} at {lead}",
         ["latitude", "longitude", metric],
         map_rows(globe, [at]),
+        picture=picture,
     )
     subject.tick()
     return shown
@@ -135,12 +139,11 @@ def error_section(subject: Subject, globe: Globe) -> str:
     if group is None or subject.main not in group["system"].values:
         return ""
     leads = group["lead_time"].values
-    chosen = dict.fromkeys(int(np.abs(leads - np.timedelta64(hours, "h")).argmin()) for hours in MAP_HOURS)
     parts = []
-    for position in chosen:
-        for field in headline_fields(subject.fields, MAP_FIELDS):
-            if field.variable not in group or (field.level is not None and field.level not in group["level"].values):
-                continue
+    for field in subject.map_fields(subject.fields):
+        if field.variable not in group or (field.level is not None and field.level not in group["level"].values):
+            continue
+        for position in subject.map_positions(leads):
             array, lead = (
                 field.of(group).sel(system=subject.main).isel(lead_time=position),
                 format_lead(leads[position]),
@@ -151,8 +154,8 @@ def error_section(subject: Subject, globe: Globe) -> str:
                 if metric in array["metric"].values and np.isfinite(array.sel(metric=metric)).any()
             ]
             first, others = (
-                [_error_map(subject, globe, field, metric, array, lead, pixels=pixels) for metric in part]
-                for part, pixels in ((held[:_FIRST], 640), (held[_FIRST:], 320))
+                [_error_map(subject, globe, field, metric, array, lead, share=share) for metric in part]
+                for part, share in ((held[:_FIRST], 1.0), (held[_FIRST:], FURTHER_SHARE))
             )
             if first:
                 parts.append(f"<h3>{page.escape(field.label)}, {lead} ahead</h3>")
@@ -165,4 +168,22 @@ def error_section(subject: Subject, globe: Globe) -> str:
         "The mean error (bias: red where forecasts are too high, blue where too low), the typical error (RMSE) and the "
     )
     text += f"correlation of anomalies of {subject.main} at every place, over all init times; further scores fold out."
-    return page.section("errors", "Where the errors are", page.paragraph(text, kind="note"), *parts)
+    note = page.paragraph(globe.note, kind="note") if globe.note else ""
+    return page.section("errors", "Where the errors are", page.paragraph(text, kind="note"), *parts, note)
+
+
+def map_shares(subject: Subject, leads: np.ndarray | None) -> float:
+    """About how many maps the page will have, those that fold out counted as the part of a map that they may take.
+
+    Args:
+        subject: of the report.
+        leads: lead times of the forecast that is shown; None without one.
+    """
+    count = 0.0
+    if leads is not None:
+        count += 3 * len(subject.map_fields(subject.scalar_fields)) * len(subject.map_positions(leads))
+    group = subject.file.groups.get("maps")
+    if group is not None:
+        each = _FIRST + FURTHER_SHARE * (len(_ERROR_MAPS) - _FIRST)
+        count += each * len(subject.map_fields(subject.fields)) * len(subject.map_positions(group["lead_time"].values))
+    return count

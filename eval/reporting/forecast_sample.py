@@ -7,6 +7,7 @@ import xarray as xr
 
 from eval.field_reading import read_values
 from eval.forecasts import open_forecast, require_same_grid
+from eval.reporting.projection import Projection
 from eval.reporting.world_map import Globe
 from eval.scorecard import Field
 from weather_scnn.data.opening import open_dataset
@@ -34,8 +35,8 @@ class ForecastSample:
     paths: tuple[str, str]
 
     @classmethod
-    def open(cls, forecast_path: str, truth_path: str) -> "ForecastSample":
-        """Opens both lazily.
+    def open(cls, forecast_path: str, truth_path: str, projection: Projection) -> "ForecastSample":
+        """Opens both lazily; maps are in this projection.
 
         Raises:
             UserError: a store cannot be read, the grids differ, or no valid time is in the truth.
@@ -53,7 +54,7 @@ class ForecastSample:
             raise UserError(
                 "holds no valid time of the forecast", where=truth_path, remedy="give truth of the forecast's period"
             )
-        return cls(forecast, truth, members, Globe.of(truth), (forecast_path, truth_path))
+        return cls(forecast, truth, members, Globe.of(truth, projection), (forecast_path, truth_path))
 
     @property
     def leads(self) -> np.ndarray:
@@ -66,10 +67,6 @@ class ForecastSample:
         return all(
             field.variable in data and (field.level is None or field.level in data["level"].values) for data in datasets
         )
-
-    def positions(self, hours: tuple[int, ...]) -> list[int]:
-        """Positions of the lead times nearest to these, each once."""
-        return list(dict.fromkeys(int(np.abs(self.leads - np.timedelta64(hour, "h")).argmin()) for hour in hours))
 
     def inits(self, position: int) -> np.ndarray:
         """Init times whose forecast at this lead time can be held against the truth."""

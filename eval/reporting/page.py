@@ -7,7 +7,14 @@ import html
 from collections.abc import Iterable, Sequence
 from typing import Literal
 
-from eval.reporting.figure_style import COLOURS, EARLIER_OPACITY, second_dashes, system_dashes, system_variable
+from eval.reporting.figure_style import (
+    COLOURS,
+    EARLIER_OPACITY,
+    marker_outline,
+    second_dashes,
+    system_dashes,
+    system_variable,
+)
 from weather_scnn.data.marks import GENERATOR
 
 _STYLE_SHEET = """
@@ -39,6 +46,10 @@ nav { display: flex; flex-wrap: wrap; gap: 6px 18px; margin: 18px 0 0; font-size
   font-variant-numeric: tabular-nums; }
 .tile span { display: block; color: var(--muted); font-size: .88rem; line-height: 1.4; }
 .good { color: var(--better); } .bad { color: var(--worse); }
+.finding { border-left: 3px solid var(--accent); padding-left: 14px; margin: 24px 0 0; }
+.how ul { margin: 8px 0 0; padding-left: 20px; max-width: 80ch; color: var(--muted); font-size: .92rem; }
+.swipe { position: relative; }
+.swipe .hint { display: none; margin: 0 0 6px; color: var(--muted); font-size: .84rem; }
 .scroll { overflow-x: auto; border: 1px solid var(--rule); border-radius: 12px; background: var(--card); }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: .9rem; width: 100%; }
 caption { text-align: left; color: var(--muted); padding: 10px 14px; }
@@ -47,7 +58,9 @@ thead th { border-top: 0; color: var(--muted); font-weight: 600; font-size: .84r
 tbody th { text-align: left; font-weight: 600; position: sticky; left: 0; background: var(--card); z-index: 1; }
 tbody th small { color: var(--muted); font-weight: 400; }
 thead th:first-child { text-align: left; position: sticky; left: 0; background: var(--card); z-index: 1; }
-.card td { min-width: 62px; line-height: 1.25; border-left: 2px solid var(--card); border-top: 2px solid var(--card);
+.card th, .card td { padding-left: 7px; padding-right: 7px; } .card th:first-child { padding-left: 12px; }
+.card thead th { white-space: normal; }
+.card td { min-width: 58px; line-height: 1.25; border-left: 2px solid var(--card); border-top: 2px solid var(--card);
   background: color-mix(in srgb, var(--tone, var(--card)) var(--depth, 0%), var(--card)); }
 .short { display: none; text-decoration: none; }
 .card td small { display: block; font-size: .74rem; opacity: .78; }
@@ -64,8 +77,12 @@ thead th:first-child { text-align: left; position: sticky; left: 0; background: 
 .key svg { width: 34px; height: 10px; }
 .panels { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(300px, 100%), 1fr)); gap: 14px; }
 .panel { margin: 0; padding: 10px 10px 6px; break-inside: avoid; }
-.panel svg { display: block; width: 100%; height: auto; }
-.motion { padding: 14px; } .motion img { display: block; width: 100%; height: auto; }
+.panel svg { display: block; width: 100%; height: auto; stroke-linejoin: round; stroke-linecap: butt; }
+.panel svg text { font-family: var(--sans); }
+.motion { padding: 14px; } .halves { display: grid; grid-template-columns: 1fr 1fr; max-width: 1000px; margin: 0 auto; }
+.halves i { background: var(--moving) 0 0 / 200% 100% no-repeat; aspect-ratio: var(--shape); }
+.halves i:last-child { background-position: 100% 0; }
+@media (prefers-reduced-motion: reduce), print { .halves i { background-image: var(--still); } }
 .motion svg { max-width: 420px; margin: 8px auto 0; }
 .maps { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(300px, 100%), 1fr)); gap: 14px; }
 .plain td { text-align: left; white-space: normal; overflow-wrap: anywhere; min-width: 12rem; }
@@ -75,10 +92,11 @@ dl { display: grid; grid-template-columns: max-content 1fr; gap: 8px 18px; margi
 dt { font-weight: 600; } dd { margin: 0; }
 footer { margin-top: 56px; padding-top: 14px; border-top: 1px solid var(--rule); color: var(--muted);
   font-size: .86rem; }
-@media (max-width: 560px) {
+@media (max-width: 560px) { SWIPE_PHONE
   main { padding: 24px 14px 48px; } h2 { margin-top: 40px; }
   th, td { padding: 5px 8px; } .card td { min-width: 54px; }
   .long { display: none; } .short { display: inline; }
+  .halves { grid-template-columns: 1fr; }
   .card .group ~ tr:not(.group) th { padding-left: 10px; font-size: .8rem;
     max-width: 30vw; white-space: normal; hyphens: auto; }
   .tiles { grid-template-columns: 1fr 1fr; gap: 10px; } .tile { padding: 12px; } .tile b { font-size: 1.4rem; }
@@ -86,6 +104,7 @@ footer { margin-top: 56px; padding-top: 14px; border-top: 1px solid var(--rule);
   .plain tr, .plain th, .plain td { display: block; width: 100%; min-width: 0; white-space: normal; }
   .plain td { border-top: 0; padding-top: 0; } .plain th { position: static; }
 }
+@media (min-width: 561px) and (max-width: 900px) { SWIPE_TABLET }
 @media print {
   :root { --paper: #fff; --card: #fff; --better: #2f7fd1; --worse: #d9622b; LIGHT_COLOURS }
   * { print-color-adjust: exact; -webkit-print-color-adjust: exact; }
@@ -94,7 +113,7 @@ footer { margin-top: 56px; padding-top: 14px; border-top: 1px solid var(--rule);
   .scroll { overflow: visible; } .tiles { grid-template-columns: repeat(4, 1fr); gap: 8px; }
   .panels, .maps { grid-template-columns: repeat(3, 1fr); gap: 8px; }
   h2, h3, .note, .key { break-after: avoid; break-inside: avoid; } tr { break-inside: avoid; } details:not([open]) { display: none; }
-  .motion img { width: 70%; margin: 0 auto; }
+  .halves { max-width: 70%; }
 }
 """
 
@@ -104,10 +123,22 @@ def escape(text: object) -> str:
     return html.escape(str(text), quote=True)
 
 
+# Columns of numbers that a phone and a tablet show at once; of a table with more they tell that it goes on.
+_PHONE_COLUMNS, _TABLET_COLUMNS = 4, 8
+# What tells it: a line above, and a shadow at the right edge.
+_SWIPE = """
+  CLASS .hint { display: block; }
+  CLASS::after { content: ""; position: absolute; right: 1px; bottom: 1px; width: 22px; height: calc(100% - 32px);
+    border-radius: 0 12px 12px 0; pointer-events: none;
+    background: linear-gradient(90deg, transparent, color-mix(in srgb, var(--ink) 26%, transparent)); }"""
+
+
 def style_sheet() -> str:
     """The style sheet, with the colours that figures share on light and on dark."""
     light, dark = (" ".join(f"{name}: {colours[mode]};" for name, colours in COLOURS.items()) for mode in (0, 1))
-    return _STYLE_SHEET.replace("LIGHT_COLOURS", light).replace("DARK_COLOURS", dark)
+    text = _STYLE_SHEET.replace("LIGHT_COLOURS", light).replace("DARK_COLOURS", dark)
+    phone, tablet = (_SWIPE.replace("CLASS", f".{name}") for name in ("beyond-phone", "beyond-tablet"))
+    return text.replace("SWIPE_PHONE", phone).replace("SWIPE_TABLET", tablet)
 
 
 def document(title: str, body: str) -> str:
@@ -147,6 +178,7 @@ def key(
     *,
     extra: tuple[str, str] | None = None,
     colours_only: bool = False,
+    marks: bool = False,
     styles: Iterable[tuple[str, Literal["solid", "dashed", "pale"]]] = (),
 ) -> str:
     """Which line is which system.
@@ -155,6 +187,7 @@ def key(
         systems: position, which fixes colour and dashes, and name.
         extra: name and colour variable of a broad line before them, such as the truth's.
         colours_only: whether systems differ by colour alone, as dashes have a meaning of their own.
+        marks: whether the lines carry the systems' marks.
         styles: what lines of a style show, in any colour.
     """
     entries = []
@@ -162,18 +195,22 @@ def key(
         entries.append(_key_entry(extra[0], extra[1], "", 6, opacity=0.45))
     for index, system in systems:
         dashes = "" if colours_only else system_dashes(index)
-        entries.append(_key_entry(system, system_variable(index), dashes, 3))
+        entries.append(_key_entry(system, system_variable(index), dashes, 3, mark=index if marks else None))
     for name, style in styles:
         dashes, width = second_dashes() if style == "dashed" else "", 3 if style == "solid" else 2
         entries.append(_key_entry(name, "--ink", dashes, width, opacity=EARLIER_OPACITY if style == "pale" else 1.0))
     return f'<div class="key">{"".join(entries)}</div>'
 
 
-def _key_entry(name: str, variable: str, dashes: str, width: int, *, opacity: float = 1.0) -> str:
+def _key_entry(
+    name: str, variable: str, dashes: str, width: int, *, opacity: float = 1.0, mark: int | None = None
+) -> str:
     faint = f" stroke-opacity='{opacity:g}'" if opacity < 1 else ""
+    points = "" if mark is None else " ".join(f"{x + 17:.1f},{y + 5:.1f}" for x, y in marker_outline(mark, 8.0))
+    shape = f'<polygon points="{points}" style="fill: var({variable})"/>' if points else ""
     line = (
         f'<svg viewBox="0 0 34 10" aria-hidden="true"><line x1="1" y1="5" x2="33" y2="5" stroke-width="{width}" '
-        f'style="stroke: var({variable})"{faint}{f" stroke-dasharray={dashes!r}" if dashes else ""}/></svg>'
+        f'style="stroke: var({variable})"{faint}{f" stroke-dasharray={dashes!r}" if dashes else ""}/>{shape}</svg>'
     )
     return f"<span>{line}{escape(name)}</span>"
 
@@ -233,10 +270,15 @@ def group_row(head: str, columns: int) -> str:
 
 
 def table(head: Sequence[str], rows: Iterable[str], *, kind: str) -> str:
-    """A table that scrolls sideways on narrow screens; rows are HTML already."""
+    """A table that scrolls sideways on narrow screens, and says so there; rows are HTML already."""
     top = "".join(f"<th>{escape(cell)}</th>" for cell in head)
     header = f"<thead><tr>{top}</tr></thead>" if head else ""
-    return f'<div class="scroll"><table class="{kind}">{header}<tbody>{"".join(rows)}</tbody></table></div>'
+    body = f'<div class="scroll"><table class="{kind}">{header}<tbody>{"".join(rows)}</tbody></table></div>'
+    limits = (("beyond-phone", _PHONE_COLUMNS), ("beyond-tablet", _TABLET_COLUMNS))
+    classes = " ".join(name for name, most in limits if len(head) - 1 > most)
+    if not classes:
+        return body
+    return f'<div class="swipe {classes}"><p class="hint">Swipe sideways to see all {len(head) - 1} columns →</p>{body}</div>'
 
 
 def facts(rows: Iterable[tuple[str, object]]) -> str:

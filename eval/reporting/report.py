@@ -2,26 +2,29 @@
 
 import pathlib
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import rich.progress
 
+from eval.regions import find_region
 from eval.reporting import page
 from eval.reporting.forecast_animation import animation_section
-from eval.reporting.forecast_maps import MAP_FIELDS, MAP_HOURS, error_section, forecast_section
+from eval.reporting.forecast_maps import error_section, forecast_section, map_shares
 from eval.reporting.forecast_sample import ForecastSample
+from eval.reporting.projection import Projection, projection_of
 from eval.reporting.report_curves import curve_sections, figure_count
+from eval.reporting.report_findings import findings, how_to_read
 from eval.reporting.report_folder import ReportFolder
 from eval.reporting.report_histograms import histogram_section, rank_section
-from eval.reporting.report_scorecard import scorecards, tiles
+from eval.reporting.report_scorecard import region_section, scorecards, tiles
 from eval.reporting.report_settings import explanations_section, settings_section
 from eval.reporting.report_spectra import spectra_section
 from eval.reporting.report_subject import Subject
 from eval.reporting.score_file import ScoreFile
 from eval.reporting.world_map import Globe
 from eval.score_names import score_name
-from eval.scorecard import format_date, format_lead, headline_fields, values
+from eval.scorecard import format_date, format_lead, values
 from weather_scnn.data.marks import Kind
 from weather_scnn.data.opening import open_dataset
 from weather_scnn.data.outputs import check_output
@@ -30,10 +33,13 @@ from weather_scnn.errors import UserError
 from weather_scnn.progress import progress_bar
 
 _TITLE = "How good are the forecasts?"
+# What all maps together may take of the page, and how many at most: the page is to open at once, also from a mail.
+_MAP_BYTES, _MOST_MAPS = 2_000_000, 300
 
 
 def _score_rows(subject: Subject) -> Iterator[list]:
     """Every score with its interval."""
+    hours = [f"{hour:g}" for hour in subject.hours]
     for field in subject.fields:
         level = "" if field.level is None else field.level
         for region in map(str, subject.scores["region"].values):
@@ -41,10 +47,10 @@ def _score_rows(subject: Subject) -> Iterator[list]:
                 for metric in subject.metrics:
                     numbers = values(subject.scores, field, metric, system, region)
                     lower, upper = subject.file.interval(field, metric, system, region)
-                    for index, hour in enumerate(subject.hours):
+                    for index, hour in enumerate(hours):
                         if np.isfinite(numbers[index]):
                             bounds = ["" if bound is None else f"{bound[index]:.9g}" for bound in (lower, upper)]
-                            yield [field.variable, level, region, system, metric, f"{hour:g}",
+                            yield [field.variable, level, region, system, metric, hour,
                                    f"{numbers[index]:.9g}", *bounds]  # fmt: skip
 
 
@@ -69,7 +75,10 @@ def _page(subject: Subject, sample: ForecastSample | None, globe: Globe | None, 
     head = ["variable", "level", "region", "system", "metric", "lead_hours", "value", "lower", "upper"]
     subject.output.rows("scores", head, _score_rows(subject))
     curves = curve_sections(subject)
-    sections = [("scorecard", "Scorecard", scorecards(subject))]
+    sections = [
+        ("scorecard", "Scorecard", scorecards(subject)),
+        ("regions", "Regions", region_section(subject)),
+    ]
     sections += [
         (metric, score_name(metric, subject.scores.attrs).title, section) for metric, section in curves.items()
     ]
@@ -89,6 +98,8 @@ def _page(subject: Subject, sample: ForecastSample | None, globe: Globe | None, 
         f"<header><h1>{_TITLE}</h1>",
         page.paragraph(_opening(subject), kind="lead"),
         tiles(subject),
+        findings(subject),
+        how_to_read(subject),
         page.navigation((identifier, title) for identifier, title, _ in shown) + "</header>",
         *(section for _, _, section in shown),
         "<footer>Beside this page: every figure as PNG in figures/ (for dark slides in figures/dark/), its numbers under "
@@ -98,15 +109,15 @@ def _page(subject: Subject, sample: ForecastSample | None, globe: Globe | None, 
     return page.document(_TITLE, "\n".join(part for part in body if part))
 
 
-def _globe(file: ScoreFile, truth: str | None) -> Globe | None:
+def _globe(file: ScoreFile, truth: str | None, projection: Projection) -> Globe | None:
     """The planet of the maps in the scores: the truth's, or without a truth the file's grid and no coasts."""
     if truth is not None:
-        return Globe.of(open_dataset(truth))
+        return Globe.of(open_dataset(truth), projection)
     maps = file.groups.get("maps")
     if maps is None:
         return None
     latitude, longitude = (maps[name].values.astype(np.float64) for name in ("latitude", "longitude"))
-    return Globe(latitude, longitude, earth=False, land=None)
+    return Globe(latitude, longitude, earth=False, land=None, projection=projection)
 
 
 def write_report(
@@ -117,6 +128,9 @@ def write_report(
     truth: str | None = None,
     reference: str | None = None,
     region: str | None = None,
+    fields: Sequence[str] = (),
+    maps: Sequence[str] = (),
+    zoom: str | None = None,
     overwrite: bool = False,
     progress: bool = True,
 ) -> pathlib.Path:
@@ -129,6 +143,9 @@ def write_report(
         truth: the truth. Its land_sea_mask, if it has one, tells whether the coasts are the Earth's.
         reference: the system that skill is measured against; persistence, else climatology, if None.
         region: the region of curves; the first of the file if None.
+        fields: fields of figures, such as `geopotential@500`, `2m_temperature` or `Z500`; those most looked at if empty.
+        maps: lead times of maps, such as `24h` and `10d`; those that the scores have maps of if empty.
+        zoom: region that maps show, such as `europe`; the globe if None.
         overwrite: whether to replace a report that stands there.
         progress: whether to show a bar on standard error.
 
@@ -136,16 +153,20 @@ def write_report(
         The path of `index.html`.
 
     Raises:
-        UserError: the output exists, or is a folder that is not a report; or an input does not fit.
+        UserError: the output exists, or is a folder that is not a report; an input does not fit; or there is not what
+            was asked for.
     """
+    projection = projection_of(None if zoom is None else find_region(zoom))
     if forecast is not None and truth is None:
         raise UserError("maps need both the forecast and the truth", remedy="give both --forecast and --truth")
     sources = {"--scores": scores, "--forecast": forecast, "--truth": truth}
     check_output(output, Kind.REPORT, sources=sources, overwrite=overwrite)
     target = settled_path(output)
     file = ScoreFile.open(scores)
-    sample = ForecastSample.open(forecast, truth) if forecast is not None and truth is not None else None
-    globe = _globe(file, truth)
+    sample = None
+    if forecast is not None and truth is not None:
+        sample = ForecastSample.open(forecast, truth, projection)
+    globe = _globe(file, truth, projection)
     recover(target)
     # Made beside its final place, so that it appears there whole or not at all.
     folder = pathlib.Path(place_beside(target))
@@ -156,8 +177,13 @@ def write_report(
         task = bar.add_task("drawing the report", total=None)
         # Checks the choices, so it comes before the bar is seen.
         subject = Subject.create(
-            file, ReportFolder(folder), lambda: bar.advance(task), reference=reference, region=region
-        )
+            file, ReportFolder(folder), lambda: bar.advance(task), reference=reference, region=region, fields=fields,
+            maps=maps, forecast_leads=None if sample is None else sample.leads,
+        )  # fmt: skip
+        maps_drawn = map_shares(subject, None if sample is None else sample.leads)
+        require_room(maps_drawn)
+        # In the page three bytes of a picture take four.
+        subject.output.most_map_bytes = int(0.75 * _MAP_BYTES / max(maps_drawn, 12))
         with bar:
             bar.update(task, total=_figure_count(subject, sample))
             paths = {name: path for name, path in (("forecast", forecast), ("truth", truth)) if path is not None}
@@ -170,9 +196,18 @@ def write_report(
     return pathlib.Path(output) / "index.html"
 
 
+def require_room(maps: float) -> None:
+    """Raises UserError if more maps are asked for than a page should hold."""
+    if maps > _MOST_MAPS:
+        raise UserError(
+            f"some {maps:.0f} maps are asked for, and a page holds {_MOST_MAPS}",
+            remedy="name fewer --fields or fewer lead times in --maps",
+        )
+
+
 def _figure_count(subject: Subject, sample: ForecastSample | None) -> int:
     """About how many figures there will be."""
-    maps = len(MAP_HOURS) * len(headline_fields(subject.scalar_fields, MAP_FIELDS))
-    groups = {"maps": 7 * maps, "spectra": 9, "rank_histogram": maps}
+    maps = len(subject.map_positions(subject.leads)) * len(subject.map_fields(subject.fields))
+    groups = {"maps": 6 * maps, "spectra": 9, "rank_histogram": maps}
     optional = sum(count for name, count in groups.items() if name in subject.file.groups)
-    return figure_count(subject) + optional + (2 + 5 * maps if sample is not None else 0)
+    return figure_count(subject) + optional + (2 + 3 * maps + 6 if sample is not None else 0)

@@ -6,7 +6,7 @@ from eval.reporting import page
 from eval.reporting.figures import Curve, curves
 from eval.reporting.report_subject import Subject
 from eval.score_names import score_name
-from eval.scorecard import Field, headline_fields, values
+from eval.scorecard import Field, scaled_units, values
 
 # Metric → how many fields are drawn of it; the others are in the tables.
 _DRAWN = {"rmse": 12, "acc": 12, "crps": 6, "crps_fair": 6, "spread": 6, "seeps": 4, "bias": 6, "activity": 6}
@@ -93,7 +93,7 @@ def _section(subject: Subject, metric: str) -> str:
     name = score_name(metric, subject.scores.attrs)
     drawn: list[str] = []
     used: set[int] = set()
-    for field in headline_fields(_scored(subject, metric), _DRAWN[metric]):
+    for field in subject.drawn_fields(_scored(subject, metric), _DRAWN[metric]):
         series = _series(subject, field, metric)
         subject.tick()
         if not series:
@@ -104,16 +104,19 @@ def _section(subject: Subject, metric: str) -> str:
         crossing = None
         if metric == "acc" and main in series and (limit := useful_hours(subject.hours, series[main].values)):
             crossing = (limit, USEFUL, format_hours(limit))
+        units = "" if name.units == "none" else f"({field.units})²" if name.units == "squared" else field.units
+        drawn_curves = [*series.values(), *(beside or {}).values()]
+        factor, units = scaled_units(np.concatenate([curve.values for curve in drawn_curves]), units)
         figure = curves(
             subject.hours,
-            series,
+            {index: curve.scaled(factor) for index, curve in series.items()},
             title=field.label,
-            units="" if name.units == "none" else f"({field.units})²" if name.units == "squared" else field.units,
+            units=units,
             from_zero=name.from_zero,
             lines=name.lines,
-            least_span=0.02 * _largest_rmse(subject, field) if metric == "bias" else 0.0,
+            least_span=0.02 * factor * _largest_rmse(subject, field) if metric == "bias" else 0.0,
             crossing=crossing,
-            beside=beside,
+            beside=None if beside is None else {index: curve.scaled(factor) for index, curve in beside.items()},
         )
         rows = _rows(subject, series, metric) + _rows(subject, beside or {}, "ensemble_mean_rmse")
         head = ["system", "metric", "lead_hours", "value", "lower", "upper"]
@@ -139,6 +142,7 @@ def _section(subject: Subject, metric: str) -> str:
         page.key(
             [(index, subject.systems[index]) for index in sorted(used)],
             colours_only=metric == "spread",
+            marks=True,
             styles=[("spread", "solid"), ("RMSE of the ensemble mean", "dashed")] if metric == "spread" else (),
         ),
         page.panels(drawn),
@@ -169,7 +173,7 @@ def _useful_table(subject: Subject) -> str:
     """How long the ACC stays above 0.6, by field and system."""
     systems = [name for name in subject.systems if name != "climatology"]
     rows, numbers = [], []
-    for field in headline_fields(_scored(subject, "acc"), _DRAWN["acc"]):
+    for field in subject.drawn_fields(_scored(subject, "acc"), _DRAWN["acc"]):
         cells = []
         for system in systems:
             text, row = _useful_cell(subject, field, system)

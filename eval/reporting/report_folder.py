@@ -11,7 +11,13 @@ from eval.reporting.figure_style import to_png, to_svg
 
 
 class ReportFolder:
-    """The folder being filled: `figures`, `figures/dark` and `tables` beside the page, which needs none of them."""
+    """The folder being filled: `figures`, `figures/dark` and `tables` beside the page, which needs none of them.
+
+    Attributes:
+        most_map_bytes: what the picture of a map may take of the page.
+    """
+
+    most_map_bytes = 200_000
 
     def __init__(self, folder: pathlib.Path):
         self.folder = folder
@@ -20,11 +26,21 @@ class ReportFolder:
         for name in ("figures", "figures/dark", "tables"):
             (folder / name).mkdir()
 
-    def figure(self, figure: Figure, name: str, description: str, head: Sequence[str], rows: Iterable[Sequence]) -> str:
+    def figure(
+        self,
+        figure: Figure,
+        name: str,
+        description: str,
+        head: Sequence[str],
+        rows: Iterable[Sequence],
+        *,
+        picture: bytes | None = None,
+    ) -> str:
         """Saves a figure as PNG for light and for dark and its numbers as CSV.
 
         Args:
             figure: what is drawn.
+            picture: of a map, the image for the page, smaller than the figure's own.
             name: of the files.
             description: for readers that do not see the figure.
             head: names of the table's columns.
@@ -35,8 +51,9 @@ class ReportFolder:
         """
         self._count += 1
         svg = to_svg(
-            figure, prefix=f"f{self._count}", description=page.escape(description), coast_is_defined=self._has_coast
-        )
+            figure, prefix=f"f{self._count}", description=page.escape(description), coast_is_defined=self._has_coast,
+            picture=picture,
+        )  # fmt: skip
         self._has_coast |= 'id="coastline"' in svg
         self.file(f"figures/{name}.png", to_png(figure))
         self.file(f"figures/dark/{name}.png", to_png(figure, dark=True))

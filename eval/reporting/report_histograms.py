@@ -4,10 +4,9 @@ import numpy as np
 
 from eval.reporting import page
 from eval.reporting.figures import histogram, rank_histogram
-from eval.reporting.forecast_maps import MAP_HOURS
 from eval.reporting.forecast_sample import ForecastSample
 from eval.reporting.report_subject import Subject
-from eval.scorecard import Field, format_lead, headline_fields
+from eval.scorecard import Field, format_lead
 from weather_scnn.sphere.grid import latitude_weights
 
 _FIELDS, _MOST_INITS, _MOST_POINTS, _BINS = 3, 24, 40_000, 50
@@ -46,7 +45,7 @@ def _edges(values: np.ndarray, *, symmetric: bool) -> np.ndarray:
 
 def _field_figures(subject: Subject, sample: ForecastSample, field: Field) -> list[str]:
     """The histogram of values and that of errors."""
-    positions = [position for position in sample.positions(MAP_HOURS) if sample.inits(position).size]
+    positions = [position for position in subject.map_positions(sample.leads) if sample.inits(position).size]
     if not positions:
         return []
     samples = {position: _values(sample, field, position) for position in positions}
@@ -80,7 +79,7 @@ def _field_figures(subject: Subject, sample: ForecastSample, field: Field) -> li
 
 def histogram_section(subject: Subject, sample: ForecastSample) -> str:
     """Histograms of values and errors."""
-    fields = [field for field in headline_fields(subject.scalar_fields, _FIELDS) if sample.has(field)]
+    fields = [field for field in subject.drawn_fields(subject.scalar_fields, _FIELDS) if sample.has(field)]
     pairs = [pair for field in fields if (pair := _field_figures(subject, sample, field))]
     if not pairs:
         return ""
@@ -98,13 +97,13 @@ def rank_section(subject: Subject) -> str:
         return ""
     drawn = []
     leads = group["lead_time"].values
-    chosen = dict.fromkeys(int(np.abs(leads - np.timedelta64(hours, "h")).argmin()) for hours in MAP_HOURS)
+    chosen = subject.map_positions(leads)
     fields = [
         field
         for field in subject.scalar_fields
         if field.variable in group and np.isfinite(field.of(group).values).any()
     ]
-    for field in headline_fields(fields, _FIELDS):
+    for field in subject.drawn_fields(fields, _FIELDS):
         for system in map(str, group["system"].values):
             for position in chosen:
                 share = field.of(group).sel(system=system).isel(lead_time=position).values.astype(np.float64)

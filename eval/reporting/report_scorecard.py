@@ -1,28 +1,62 @@
 """The report's headline: tiles of a few numbers, and scorecards of systems against lead time."""
 
+import dataclasses
+
 import numpy as np
 
 from eval.metrics import WIND_VECTORS
 from eval.reporting import page
 from eval.reporting.report_subject import Subject
-from eval.scorecard import Field, card_leads, format_lead, format_number, headline_fields, nearest_lead, skill, values
+from eval.scorecard import (
+    Field,
+    card_leads,
+    format_lead,
+    format_number,
+    headline_fields,
+    nearest_lead,
+    scaled_units,
+    skill,
+    values,
+)
 
 _HEADLINE_FIELDS = 6
 
 
-def _cells(subject: Subject, field: Field, system: str, region: str, shown: list[int]) -> list[str]:
-    numbers = values(subject.scores, field, "rmse", system, region)
-    compared = subject.reference is not None and system != subject.reference
-    gains = skill(subject.scores, field, system, str(subject.reference), region) if compared else numbers * np.nan
-    sure = subject.file.significant(field, "rmse", system, str(subject.reference), region) if compared else None
-    return [
-        page.scorecard_cell(
-            format_number(numbers[index]),
-            float(gains[index]) if np.isfinite(gains[index]) else None,
-            unsure=sure is not None and not sure[index],
+@dataclasses.dataclass(frozen=True)
+class _Row:
+    """RMSE of one field and system at the lead times shown, with its skill.
+
+    Attributes:
+        rmse: (lead_time,), NaN where unknown.
+        gain: skill against the reference, NaN where there is nothing to compare.
+        sure: whether the difference is no chance; None where that is not known.
+    """
+
+    rmse: np.ndarray
+    gain: np.ndarray
+    sure: np.ndarray | None
+
+    @classmethod
+    def of(cls, subject: Subject, field: Field, system: str, region: str) -> "_Row":
+        """All lead times of the file."""
+        rmse = values(subject.scores, field, "rmse", system, region)
+        if subject.reference is None or system == subject.reference:
+            return cls(rmse, np.full(rmse.shape, np.nan), None)
+        gain = skill(subject.scores, field, system, subject.reference, region)
+        return cls(rmse, gain, subject.file.significant(field, "rmse", system, subject.reference, region))
+
+    def cell(self, index: int, factor: float) -> str:
+        """The cell at a lead time, the RMSE multiplied by the factor."""
+        gain = self.gain[index]
+        return page.scorecard_cell(
+            format_number(self.rmse[index] * factor),
+            float(gain) if np.isfinite(gain) else None,
+            unsure=self.sure is not None and not self.sure[index],
         )
-        for index in shown
-    ]
+
+
+def _name(field: Field, units: str) -> str:
+    return page.field_name(field.label, field.short, units)
 
 
 def _headline(subject: Subject) -> list[Field]:
@@ -32,25 +66,51 @@ def _headline(subject: Subject) -> list[Field]:
     return headline_fields([field for field in subject.fields if field.variable not in parts], _HEADLINE_FIELDS)
 
 
+def _lead_names(subject: Subject, shown: list[int]) -> list[str]:
+    return [format_lead(subject.leads[index]) for index in shown]
+
+
 def _headline_card(subject: Subject, region: str) -> str:
     shown = card_leads(subject.leads)
     rows = []
     for field in _headline(subject):
-        rows.append(page.group_row(page.field_name(field.label, field.short, field.units), len(shown)))
-        for system in subject.systems:
-            if np.isfinite(values(subject.scores, field, "rmse", system, region)).any():
-                rows.append(page.row(page.escape(system), _cells(subject, field, system, region, shown)))
-    head = ["RMSE", *(format_lead(subject.leads[index]) for index in shown)]
-    return page.table(head, rows, kind="card")
+        found = {system: _Row.of(subject, field, system, region) for system in subject.systems}
+        factor, units = scaled_units(np.stack([row.rmse for row in found.values()]), field.units)
+        rows.append(page.group_row(_name(field, units), len(shown)))
+        for system, row in found.items():
+            if np.isfinite(row.rmse).any():
+                rows.append(page.row(page.escape(system), [row.cell(index, factor) for index in shown]))
+    return page.table(["RMSE", *_lead_names(subject, shown)], rows, kind="card")
 
 
 def _field_card(subject: Subject, region: str, system: str) -> str:
     shown = card_leads(subject.leads)
-    rows = [
-        page.row(page.field_name(field.label, field.short, field.units), _cells(subject, field, system, region, shown))
-        for field in subject.fields
-    ]
-    return page.table(["RMSE", *(format_lead(subject.leads[index]) for index in shown)], rows, kind="card")
+    rows = []
+    for field in subject.fields:
+        row = _Row.of(subject, field, system, region)
+        factor, units = scaled_units(row.rmse, field.units)
+        rows.append(page.row(_name(field, units), [row.cell(index, factor) for index in shown]))
+    return page.table(["RMSE", *_lead_names(subject, shown)], rows, kind="card")
+
+
+def region_section(subject: Subject) -> str:
+    """The regions side by side at the lead times that get maps; empty where there is one region only."""
+    regions = [str(name) for name in subject.scores["region"].values]
+    if len(regions) < 2:
+        return ""
+    fields = _headline(subject)
+    found = {field: [_Row.of(subject, field, subject.main, region) for region in regions] for field in fields}
+    rows = []
+    for position in subject.map_positions(subject.leads):
+        rows.append(page.group_row(page.escape(f"{format_lead(subject.leads[position])} ahead"), len(regions)))
+        for field, parts in found.items():
+            factor, units = scaled_units(np.stack([row.rmse for row in parts]), field.units)
+            rows.append(page.row(_name(field, units), [row.cell(position, factor) for row in parts]))
+    text = f"The RMSE of {subject.main} in each region"
+    text += f" and its skill against {subject.reference} there." if subject.reference else "."
+    head = ["RMSE", *(name.replace("-", " ") for name in regions)]
+    return page.section("regions", "Regions side by side", page.paragraph(text, kind="note"),
+                        page.table(head, rows, kind="card"))  # fmt: skip
 
 
 def scorecards(subject: Subject) -> str:
@@ -79,16 +139,16 @@ def tiles(subject: Subject) -> str:
     lead = format_lead(subject.leads[position])
     reference = subject.reference
     shown = []
-    for field in headline_fields(subject.scalar_fields, 4):
+    for field in subject.map_fields(subject.scalar_fields)[:4]:
         rmse = values(subject.scores, field, "rmse", subject.main, subject.region)[position]
-        units = f" {field.units}".replace(" ", "\u00a0") if field.units else ""
+        factor, name = scaled_units(rmse[None], field.units)
+        rmse, units = rmse * factor, f" {name}".replace(" ", "\u00a0") if name else ""
         if reference is None or reference == subject.main:
             shown.append(page.tile(f"{format_number(rmse)}{units}", f"{field.label}: RMSE at {lead}"))
             continue
         gain = skill(subject.scores, field, subject.main, reference, subject.region)[position]
         if not np.isfinite(gain):
             continue
-        change = page.per_cent(-gain)
-        text = f"{field.label}: RMSE at {lead} against {reference} ({format_number(rmse)}{units})"
-        shown.append(page.tile(change, text, kind="good" if gain > 0 else "bad"))
+        text = f"{field.label}: skill at {lead} against {reference} (RMSE {format_number(rmse)}{units})"
+        shown.append(page.tile(page.per_cent(gain), text, kind="good" if gain > 0 else "bad"))
     return f'<div class="tiles">{"".join(shown)}</div>' if shown else ""

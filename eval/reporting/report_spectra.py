@@ -9,7 +9,7 @@ from eval.baselines import BASELINES
 from eval.reporting import page
 from eval.reporting.figures import power_ratio, spectrum
 from eval.reporting.report_subject import Subject
-from eval.scorecard import Field, format_lead, headline_fields
+from eval.scorecard import Field, format_lead, pretty_units
 
 _FIELDS = 3
 # Share of the largest power below which a field has nothing but rounding there, and a ratio says nothing.
@@ -59,23 +59,24 @@ def _field_figures(subject: Subject, group: xr.Dataset, field: Field, used: set[
         used |= set(series)
         columns = {subject.systems[index]: power for index, power in series.items()}
         columns |= {} if truth is None else {"truth": truth}
-        figure = spectrum(wavenumber, truth, series, title=f"{field.short}, {lead}", axis=axis)
+        units = pretty_units(str(array.attrs.get("units", "")))
+        figure = spectrum(wavenumber, truth, series, title=f"{field.short}, {lead}", axis=axis, units=units)
         description = f"Power spectrum of {field.label} at {lead} against {axis}"
         figures.append((f"spectrum_{kind}_{field.slug}", description, figure, axis, wavenumber, columns))
         if kind == "degree" and truth is not None:
             floor = np.where(truth > truth.max() * _NOTHING, truth, np.nan)
             ratios = {index: power / floor for index, power in series.items()}
-            early, early_truth = _powers(subject, array, 0) if last > 0 else ({}, truth)
-            before = {}
-            if early_truth is not None:
-                known = np.where(np.isfinite(floor), early_truth, np.nan)
-                before = {index: power / known for index, power in early.items()}
-            figure = power_ratio(
-                wavenumber, ratios, before, title=f"{field.short}, {lead}: forecast / truth", axis=axis
-            )
+            before: list[dict[int, np.ndarray]] = []
+            for position in range(last):
+                early, early_truth = _powers(subject, array, position)
+                known = np.where(np.isfinite(floor), np.nan if early_truth is None else early_truth, np.nan)
+                before.append({index: power / known for index, power in early.items()})
+            figure = power_ratio(wavenumber, ratios, before, title=f"{field.short}, {lead}", axis=axis)
             columns = {subject.systems[index]: ratio for index, ratio in ratios.items()}
             columns |= {
-                f"{subject.systems[index]} at {format_lead(leads[0])}": ratio for index, ratio in before.items()
+                f"{subject.systems[index]} at {format_lead(early_lead)}": ratio
+                for early_lead, early in zip(leads, before)
+                for index, ratio in early.items()
             }
             description = f"Power of {field.label} at {lead} over the truth's, against {axis}"
             figures.append((f"spectrum_ratio_{field.slug}", description, figure, axis, wavenumber, columns))
@@ -102,7 +103,7 @@ def spectra_section(subject: Subject) -> str:
     used: set[int] = set()
     drawn = [
         figure
-        for field in headline_fields(subject.fields, _FIELDS)
+        for field in subject.drawn_fields(subject.fields, _FIELDS)
         for figure in _field_figures(subject, group, field, used)
     ]
     if not drawn:
@@ -115,8 +116,9 @@ def spectra_section(subject: Subject) -> str:
     text += "too smooth, above it too noisy."
     styles: list[tuple[str, Literal["solid", "dashed", "pale"]]] = []
     if len(leads) > 1:
-        early, late = format_lead(leads[0]), format_lead(leads[-1])
-        text += f" Lines are at {late}; the thin pale ones beside the ratio are the ratio at {early}."
+        early = ", ".join(format_lead(lead) for lead in leads[:-1])
+        text += f" Lines are at {format_lead(leads[-1])}; the thin pale ones beside the ratio are the ratio at {early}"
+        text += ", the earlier the paler." if len(leads) > 2 else "."
         styles = [(f"ratio at {early}", "pale")]
     ensembles = _ensembles(subject, used)
     if ensembles:

@@ -1,6 +1,9 @@
-"""Maps in the Equal Earth projection, with a colour bar and, where the planet has them, coasts."""
+"""Maps with a colour bar and, where the planet has them, coasts."""
 
 import dataclasses
+import functools
+import io
+from typing import NamedTuple
 
 import matplotlib
 import matplotlib.cm
@@ -11,16 +14,30 @@ from jaxtyping import Float
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
+from matplotlib.path import Path
 from matplotlib.ticker import FuncFormatter, MaxNLocator
+from PIL import Image
 
-from eval.reporting.coastlines import coastlines, is_earth, land_mask
-from eval.reporting.figure_style import COAST, MUTED, STYLE
+from eval.reporting.coastlines import coastlines, is_earth, land_mask, marked_idealised
+from eval.reporting.figure_style import COAST, MUTED, PICTURE, STYLE
 from eval.reporting.figures import number_on_axis
-from eval.reporting.projection import RIGHT, TOP, place, project, rim
+from eval.reporting.projection import EqualEarth, Projection, Raster
 from eval.scorecard import Field
 
 _MAP_PIXELS = 640
+# Smaller widths of a map on the page, for pages of many maps.
+_PAGE_PIXELS = (560, 480, 400, 320, 260, 210)
+# Colours of a map on the page, and shades of each along isolines: together at most the 256 of a palette.
+_PAGE_COLOURS, _PAGE_SHADES = 60, 3
 _COAST_COLOUR = "#10141a"
+_CLIP_UNITS = 1e6
+
+
+class WorldMap(NamedTuple):
+    """A map as a figure, and its image for the page: a PNG of at most 256 colours, the southernmost row first."""
+
+    figure: Figure
+    picture: bytes
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,20 +48,73 @@ class Globe:
         latitude, longitude: cell centres in degrees, ascending.
         earth: whether the Earth's coasts are drawn.
         land: fraction of land of another planet, (y, x), whose contour of one half is drawn.
+        idealised: whether the data say of themselves that they are of no real planet.
+        projection: the whole globe or a part of it.
     """
 
     latitude: np.ndarray
     longitude: np.ndarray
     earth: bool
     land: np.ndarray | None
+    idealised: bool = False
+    projection: Projection = EqualEarth()
 
     @classmethod
-    def of(cls, truth: xr.Dataset) -> "Globe":
+    def of(cls, truth: xr.Dataset, projection: Projection) -> "Globe":
         """The planet of a dataset of truth."""
         earth = is_earth(truth)
         mask = None if earth else land_mask(truth)
         latitude, longitude = (truth[name].values.astype(np.float64) for name in ("latitude", "longitude"))
-        return cls(latitude, longitude, earth, None if mask is None else mask.values.astype(np.float64))
+        land = None if mask is None else mask.values.astype(np.float64)
+        return cls(latitude, longitude, earth, land, marked_idealised(truth.attrs), projection)
+
+    @property
+    def note(self) -> str:
+        """What a reader should know of the planet under its maps; empty of the Earth."""
+        if not self.idealised:
+            return ""
+        text = "An idealised planet, not the Earth: its weather has neither sea nor rain."
+        if self.land is not None:
+            text += " The lines are the edges of its high ground, the only part of the surface that its air feels."
+        return text
+
+    @functools.cached_property
+    def _rasters(self) -> dict[int, Raster]:
+        return {}
+
+    def raster(self, pixels: int) -> Raster:
+        """From the grid to an image this wide; made once."""
+        if pixels not in self._rasters:
+            self._rasters[pixels] = Raster.create(self.projection, self.latitude, self.longitude, pixels)
+        return self._rasters[pixels]
+
+    @functools.cached_property
+    def coasts(self) -> list[np.ndarray]:
+        """The Earth's coasts as lines of (x, y) within what the projection shows."""
+        left, right, bottom, top = self.projection.extent
+        # A box across the date line has longitudes beyond 180°.
+        turns = (0.0,) if isinstance(self.projection, EqualEarth) else (0.0, 360.0)
+        edges, found = (left, bottom, right, top), []
+        for line in coastlines():
+            for turn in turns:
+                x, y = self.projection.place(line[:, 0] + turn, line[:, 1])
+                for part in _pieces(x, y):
+                    # It clips a whole unit beyond the edges, which are therefore put far apart.
+                    clipped = Path(_CLIP_UNITS * part).cleaned(clip=tuple(_CLIP_UNITS * edge for edge in edges))
+                    drawn = clipped.vertices[clipped.codes != Path.STOP] / _CLIP_UNITS
+                    starts = np.flatnonzero(clipped.codes == Path.MOVETO)[1:]
+                    found += [piece for piece in np.split(drawn, starts) if len(piece) > 1]
+        return found
+
+
+def _pieces(x: np.ndarray, y: np.ndarray) -> list[np.ndarray]:
+    """A line without its points at NaN, which break it."""
+    points = np.stack([x, y], axis=-1)
+    known = np.isfinite(points).all(axis=-1)
+    if known.all():
+        return [points]
+    parts = np.split(points, np.flatnonzero(np.diff(known)) + 1)
+    return [part for part in parts if len(part) > 1 and np.isfinite(part[0]).all()]
 
 
 def colours_for(field: Field, arrays: list[np.ndarray]) -> tuple[str, tuple[float, float]]:
@@ -63,7 +133,9 @@ def has_isolines(field: Field) -> bool:
     return "geopotential" in field.variable or "pressure" in field.variable
 
 
-def shade(image: np.ndarray, colours: str, limits: tuple[float, float], *, isolines: bool) -> np.ndarray:
+def shade(
+    image: np.ndarray, colours: str, limits: tuple[float, float], *, isolines: bool, palette: bool = False
+) -> np.ndarray:
     """An image of values as RGBA bytes, transparent where there is none.
 
     Args:
@@ -71,32 +143,69 @@ def shade(image: np.ndarray, colours: str, limits: tuple[float, float], *, isoli
         colours: a matplotlib colour map.
         limits: values at its ends.
         isolines: whether to darken about twelve lines of equal value, a pixel and a half wide.
+        palette: whether to keep to at most 256 colours.
     """
-    rgba = matplotlib.colormaps[colours](np.clip((image - limits[0]) / (limits[1] - limits[0]), 0, 1), bytes=True)
+    share = np.clip((image - limits[0]) / (limits[1] - limits[0]), 0, 1)
+    if palette:
+        share = (np.minimum(np.floor(share * _PAGE_COLOURS), _PAGE_COLOURS - 1) + 0.5) / _PAGE_COLOURS
+    rgba = matplotlib.colormaps[colours](share, bytes=True)
     rgba[~np.isfinite(image)] = 0
     if isolines:
         ticks = MaxNLocator(12, steps=[1, 2, 4, 5, 10]).tick_values(*limits)
         step = ticks[1] - ticks[0]
         slope = np.hypot(*np.gradient(image))
         distance = np.abs(image / step - np.round(image / step)) * step / np.maximum(slope, 1e-3 * step)
-        strength = 0.5 * np.clip(1.25 - distance, 0, 1)
-        rgba[..., :3] = (rgba[..., :3] * (1 - np.nan_to_num(strength))[..., None]).astype(np.uint8)
+        strength = np.nan_to_num(np.clip(1.25 - distance, 0, 1))
+        if palette:
+            strength = np.round(strength * _PAGE_SHADES) / _PAGE_SHADES
+        rgba[..., :3] = (rgba[..., :3] * (1 - 0.5 * strength)[..., None]).astype(np.uint8)
     return rgba
+
+
+def palette_png(rgba: np.ndarray) -> bytes:
+    """An image of at most 256 colours as a PNG of one byte a pixel, a fifth of the size that its colours would take.
+
+    Args:
+        rgba: bytes, (height, width, 4).
+    """
+    colours, index = np.unique(np.ascontiguousarray(rgba).view(np.uint32)[..., 0], return_inverse=True)
+    picture = Image.fromarray(index.reshape(rgba.shape[:2]).astype(np.uint8), "P")
+    table = colours.view(np.uint8).reshape(-1, 4)
+    picture.putpalette(table[:, :3].tobytes())
+    buffer = io.BytesIO()
+    picture.save(buffer, format="PNG", optimize=True, transparency=table[:, 3].tobytes())
+    return buffer.getvalue()
+
+
+def _page_picture(
+    field: np.ndarray, globe: Globe, colours: str, limits: tuple[float, float], most_bytes: int, *, isolines: bool
+) -> bytes:
+    """The map's image for the page, south first as figures draw it, as wide as fits into its share of it, but at least a third of the full width."""
+
+    def at_width(pixels: int) -> bytes:
+        return palette_png(shade(globe.raster(pixels)(field), colours, limits, isolines=isolines, palette=True))
+
+    picture = at_width(_MAP_PIXELS)
+    if len(picture) > most_bytes:
+        # Bytes grow with the width and, by edges alone, less than with the area.
+        fitting = _MAP_PIXELS * (most_bytes / len(picture)) ** 0.75
+        picture = at_width(next((pixels for pixels in _PAGE_PIXELS if pixels <= fitting), _PAGE_PIXELS[-1]))
+    return picture
 
 
 def _coasts(axes: Axes, globe: Globe) -> None:
     if globe.earth:
-        lines = [np.stack(place(line[:, 0], line[:, 1]), axis=-1) for line in coastlines()]
-        drawn = LineCollection(lines, colors=_COAST_COLOUR, linewidths=0.55, alpha=0.8)
+        drawn = LineCollection(globe.coasts, colors=_COAST_COLOUR, linewidths=0.55, alpha=0.8)
         drawn.set_gid(COAST)
         axes.add_collection(drawn, autolim=False)
     elif globe.land is not None:
-        coast, extent = project(globe.land, globe.latitude, globe.longitude, pixels=_MAP_PIXELS)
+        coast = globe.raster(_MAP_PIXELS)(globe.land)
+        left, right, bottom, top = globe.projection.extent
         x, y = (
-            np.linspace(extent[low], extent[high], count, endpoint=False) + (extent[high] - extent[low]) / count / 2
-            for low, high, count in ((0, 1, coast.shape[1]), (2, 3, coast.shape[0]))
+            low + (high - low) * (np.arange(count) + 0.5) / count
+            for low, high, count in ((left, right, coast.shape[1]), (bottom, top, coast.shape[0]))
         )
-        axes.contour(x, y, coast, [0.5], colors=[_COAST_COLOUR], linewidths=0.75, alpha=0.75)
+        axes.contour(x, y, coast, [0.5], colors=[_COAST_COLOUR], linewidths=0.75, alpha=0.75).set_gid(COAST)
 
 
 def world_map(
@@ -107,10 +216,10 @@ def world_map(
     units: str,
     colours: str,
     limits: tuple[float, float],
+    most_bytes: int,
     ends: str = "both",
     isolines: bool = False,
-    pixels: int = _MAP_PIXELS,
-) -> Figure:
+) -> WorldMap:
     """A map with its colour bar.
 
     Args:
@@ -120,26 +229,29 @@ def world_map(
         units: of the field.
         colours: a matplotlib colour map.
         limits: values at the ends of the colour bar.
+        most_bytes: what the map's picture may take of the page, if a small one can be so small.
         ends: which ends of the colour bar are open: both, min, max or neither.
         isolines: whether to draw lines of equal value, as forecasters read geopotential and pressure.
-        pixels: width of the picture; half of them quarter what it adds to the page.
     """
+    left, right, bottom, top = globe.projection.extent
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(4.2, 2.85))
         axes = figure.add_axes((0.015, 0.2, 0.97, 0.7))
-        image, extent = project(field, globe.latitude, globe.longitude, pixels=pixels)
-        axes.imshow(
-            shade(image, colours, limits, isolines=isolines), extent=extent, origin="lower", interpolation="none"
-        )
+        image = axes.imshow(
+            shade(globe.raster(_MAP_PIXELS)(field), colours, limits, isolines=isolines, palette=True),
+            extent=(left, right, bottom, top), origin="lower", interpolation="none",
+        )  # fmt: skip
+        image.set_gid(PICTURE)
         drawn = matplotlib.cm.ScalarMappable(matplotlib.colors.Normalize(*limits), colours)
         _coasts(axes, globe)
-        axes.plot(*rim(), color=MUTED, linewidth=0.9)
-        axes.set_xlim(-RIGHT * 1.005, RIGHT * 1.005)
-        axes.set_ylim(-TOP * 1.01, TOP * 1.01)
+        axes.plot(*globe.projection.outline(), color=MUTED, linewidth=0.9)
+        wide, high = 0.005 * (right - left), 0.01 * (top - bottom)
+        axes.set_xlim(left - wide, right + wide)
+        axes.set_ylim(bottom - high, top + high)
         axes.set_axis_off()
         axes.set_title(title)
         _colour_bar(figure, (0.12, 0.155, 0.76, 0.026), drawn, units, ends)
-    return figure
+    return WorldMap(figure, _page_picture(field, globe, colours, limits, most_bytes, isolines=isolines))
 
 
 def map_scale(colours: str, limits: tuple[float, float], units: str) -> Figure:

@@ -1,5 +1,6 @@
 """The report opens with no network and holds what it should."""
 
+import base64
 import csv
 import html.parser
 import io
@@ -9,15 +10,18 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import xarray as xr
+from PIL import Image
 
 import eval.reporting.figures as figures
+from eval.regions import REGIONS
 from eval.reporting import page
-from eval.reporting.figure_style import to_png
-from eval.reporting.projection import project
-from eval.reporting.report import write_report
+from eval.reporting.figure_style import to_png, to_svg
+from eval.reporting.projection import AzimuthalEqualArea, EqualEarth, Raster, projection_of
+from eval.reporting.report import require_room, write_report
 from eval.reporting.report_curves import useful_hours
 from eval.reporting.score_file import ScoreFile
-from eval.scorecard import list_fields
+from eval.reporting.world_map import Globe, shade, world_map
+from eval.scorecard import list_fields, scaled_units
 from eval.scoring import open_scores, score
 from weather_scnn.errors import UserError
 
@@ -85,7 +89,7 @@ def test_page_fetches_nothing_and_is_well_formed(report):
     targets = {address[1:] for address in reader.fetched if address.startswith("#")}
     assert targets <= set(reader.ids)
     assert "<script" not in text and "@import" not in text
-    assert not re.search(r"url\((?!#)", text)
+    assert not re.search(r"url\((?!#|data:)", text)
 
 
 def test_page_has_its_parts(report):
@@ -157,17 +161,169 @@ def test_projection_keeps_areas_and_places():
     latitude, longitude = np.linspace(-89.5, 89.5, 180), np.arange(0.5, 360, 1.0)
     north, east = np.meshgrid(latitude, longitude, indexing="ij")
     # Equal areas: the part of the picture north of 30° is the part of the sphere, 1/4.
-    image, extent = project((north > 30).astype(float), latitude, longitude, pixels=900)
+    whole = Raster.create(EqualEarth(), latitude, longitude, 900)
+    image, extent = whole((north > 30).astype(float)), EqualEarth().extent
     inside = np.isfinite(image)
     assert image[inside].mean() == pytest.approx(0.25, abs=2e-3)
     # Greenwich is in the middle, the date line on the rim, south below.
     shape = image.shape
-    cosine, _ = project(np.cos(np.radians(east)), latitude, longitude, pixels=900)
+    cosine = whole(np.cos(np.radians(east)))
     assert cosine[shape[0] // 2, shape[1] // 2] == pytest.approx(1, abs=1e-3)
     assert cosine[shape[0] // 2, 1] == pytest.approx(-1, abs=1e-2)
-    height, _ = project(north, latitude, longitude, pixels=900)
+    height = whole(north)
     assert height[0, shape[1] // 2] < -80 and height[-1, shape[1] // 2] > 80
     assert extent[1] / extent[3] == pytest.approx(2.05, abs=0.01)
+
+
+@pytest.mark.parametrize("name", ["europe", "north-pacific", "arctic", "antarctic", "tropics"])
+def test_a_region_is_shown_whole_and_by_its_area(name):
+    """The area within the outline is that of the region on the unit sphere; places come back where they went."""
+    region = REGIONS[name]
+    projection = projection_of(region)
+    x, y = projection.outline()
+    south, north = region.bands[0]
+    wide = 2 * np.pi if region.longitudes is None else np.radians((region.longitudes[1] - region.longitudes[0]) % 360)
+    area = wide * (np.sin(np.radians(north)) - np.sin(np.radians(south)))
+    assert abs(np.sum(x * np.roll(y, -1) - y * np.roll(x, -1)) / 2) == pytest.approx(area, rel=0.005)
+    middle = np.array([0.0 if region.longitudes is None else region.longitudes[0] + 5.0]), np.array([south + 4.0])
+    east, back, outside = projection.unproject(*projection.place(*middle))
+    assert (east - middle[0]) % 360 == pytest.approx(0, abs=1e-6) or (east - middle[0]) % 360 > 360 - 1e-6
+    assert back == pytest.approx(middle[1], abs=0.01) and not outside.any()
+    assert isinstance(projection, EqualEarth if name == "tropics" else AzimuthalEqualArea)
+
+
+def test_coasts_of_a_region_lie_within_it():
+    globe = Globe(np.arange(3.0), np.arange(3.0), earth=True, land=None, projection=projection_of(REGIONS["europe"]))
+    left, right, bottom, top = globe.projection.extent
+    points = np.concatenate(globe.coasts)
+    assert len(points) > 300
+    assert (points.min(axis=0) >= (left - 1e-9, bottom - 1e-9)).all()
+    assert (points.max(axis=0) <= (right + 1e-9, top + 1e-9)).all()
+
+
+def test_the_page_draws_what_is_asked(scores_path, world, tmp_path):
+    index = write_report(
+        scores_path, str(tmp_path / "asked"), forecast=world["forecast"], truth=world["truth"],
+        fields=["T2M", "geopotential@850"], maps=["12h"], zoom="europe", progress=False,
+    )  # fmt: skip
+    names = {path.stem for path in (index.parent / "figures").glob("*.png")}
+    maps = {name for name in names if name.startswith("map_")}
+    assert maps == {f"map_{field}_12h_{kind}" for field in ("geopotential_850", "2m_temperature")
+                    for kind in ("forecast", "truth", "error")}  # fmt: skip
+    assert {name for name in names if name.startswith("rmse_")} == {"rmse_geopotential_850", "rmse_2m_temperature"}
+    for wrong, message in (
+        ({"fields": ["z700"]}, "has no field 'z700'"),
+        ({"maps": ["7h"]}, "--maps names 7h"),
+        ({"zoom": "europa"}, "nearest: europe"),
+    ):
+        with pytest.raises(UserError, match=message):
+            write_report(
+                scores_path, str(tmp_path / "no"), forecast=world["forecast"], truth=world["truth"], progress=False,
+                **wrong,
+            )  # fmt: skip
+    with pytest.raises(UserError, match="holds no maps"):
+        write_report(scores_path, str(tmp_path / "no"), maps=["24h"], progress=False)
+
+
+def test_a_map_on_the_page_keeps_its_values_in_few_bytes():
+    """The palette holds the image's colours, each within half a step of sixty, and keeps to its share of the page."""
+    latitude, longitude = np.linspace(-87, 87, 30), np.arange(0, 360, 6.0)
+    field = np.sin(np.radians(latitude))[:, None] * np.cos(np.radians(2 * longitude))
+    globe = Globe(latitude, longitude, earth=False, land=None)
+    drawn = dict(title="", units="", colours="viridis", limits=(-1.0, 1.0))
+    large, small = (world_map(field, globe, most_bytes=most, **drawn).picture for most in (10**6, 6000))
+    assert len(small) <= 6000 < len(large)
+    picture = Image.open(io.BytesIO(large))
+    assert picture.mode == "P"
+    pixels = np.asarray(picture.convert("RGBA"))
+    exact = np.asarray(shade(globe.raster(picture.width)(field), "viridis", (-1.0, 1.0), isolines=False))
+    assert (pixels[..., 3] == exact[..., 3]).all()
+    # viridis moves by at most 10 of 255 in half a sixtieth of its length.
+    assert np.abs(pixels.astype(int) - exact)[exact[..., 3] > 0].max() <= 10
+    with pytest.raises(UserError, match="a page holds"):
+        require_room(301.0)
+
+
+def test_north_is_up_on_the_page():
+    """The page's picture has the south in its first row, and the transform that matplotlib wrote turns it over."""
+    latitude, longitude = np.linspace(-87, 87, 30), np.arange(0, 360, 6.0)
+    field = np.broadcast_to(latitude[:, None], (30, 60))
+    globe = Globe(latitude, longitude, earth=False, land=None)
+    figure, picture = world_map(
+        field, globe, title="", units="", colours="gray", limits=(-90.0, 90.0), most_bytes=10**6
+    )
+    pixels = np.asarray(Image.open(io.BytesIO(picture)).convert("L"), int)
+    assert pixels[2, 320] < 30 and pixels[-3, 320] > 225
+    svg = to_svg(figure, prefix="f1", description="", picture=picture)
+    scale = [float(part) for part in re.search(r'id="f1-picture"[^>]*matrix\(([^)]*)\)', svg)[1].split()]
+    assert scale[0] > 0 > scale[3]
+    assert svg.count("data:image/png") == 2 and base64.b64encode(picture).decode() in svg
+
+
+def test_numbers_beside_an_axis_are_whole():
+    """The longest number of an axis fits into the space to its left."""
+    hours = np.arange(5.0)
+    figure = figures.curves(hours, {0: figures.Curve(55000 + 300 * hours)}, title="", units="")
+    figure.draw_without_rendering()
+    axes = figure.axes[0]
+    assert max(len(label.get_text()) for label in axes.get_yticklabels()) == 5
+    assert min(label.get_window_extent().x0 for label in axes.get_yticklabels() if label.get_text()) >= 0
+
+
+def test_lines_of_equal_scores_are_told_apart():
+    curve = dict.fromkeys((0, 1, 2), figures.Curve(np.arange(12.0)))
+    axes = figures.curves(np.arange(12.0), curve, title="", units="").axes[0]
+    assert [line.get_linestyle() for line in axes.lines] == ["-", "--", "--"]
+    assert len({line.get_marker() for line in axes.lines}) == 3
+    marked = [
+        set(range(*slice(line.get_markevery()[0], None, line.get_markevery()[1]).indices(12))) for line in axes.lines
+    ]
+    assert not marked[0] & marked[1]
+
+
+def test_very_small_and_large_scores_have_readable_units():
+    assert scaled_units(np.array([np.nan, 2e-5, 6e-4]), "kg kg⁻¹") == (pytest.approx(1e3), "g kg⁻¹")
+    assert scaled_units(np.array([3e-4]), "Pa s⁻¹") == (pytest.approx(1e3), "10⁻³ Pa s⁻¹")
+    assert scaled_units(np.array([2e5]), "Pa") == (pytest.approx(1e-3), "10³ Pa")
+    assert scaled_units(np.array([0.02, 5e4]), "K") == (1.0, "K")
+    assert scaled_units(np.array([np.nan]), "K") == (1.0, "K")
+
+
+def test_the_weakest_score_is_named(report, scores_path):
+    """The sentence names the least skill of all fields, regions and lead times, with its two errors."""
+    scores = open_scores(scores_path)
+    least = []
+    for name in scores.data_vars:
+        rmse = scores[name].sel(metric="rmse")
+        least.append((float((1 - rmse.sel(system="model") / rmse.sel(system="persistence")).min()), name))
+    skill, name = min(least)
+    found = re.search(r'<p class="finding">(.*?)</p>', report.read_text(encoding="utf-8"))[1]
+    assert page.per_cent(skill) in found
+    assert name.replace("_", " ")[:6] in found.lower()
+    assert "tropics" in found or "globe" in found or "extratropics" in found
+
+
+def test_tiles_and_scorecard_have_one_sign(report, scores_path):
+    """What a forecast removes of the reference's error is counted as more, everywhere."""
+    rmse = open_scores(scores_path)["2m_temperature"].sel(
+        metric="rmse", region="global", lead_time=np.timedelta64(24, "h")
+    )
+    gain = page.per_cent(1 - float(rmse.sel(system="model")) / float(rmse.sel(system="persistence")))
+    text = report.read_text(encoding="utf-8")
+    tile = re.search(r"<b[^>]*>([^<]*)</b><span>2 m temperature", text)[1]
+    assert tile == gain and f"<small>{gain}</small>" in text.replace("(", "").replace(")", "")
+
+
+def test_the_idealised_planet_is_told_under_its_maps(scores_path, world, tmp_path):
+    truth = xr.open_zarr(world["truth"], consolidated=False).assign_attrs(title="Idealised nature run")
+    store = str(tmp_path / "truth.zarr")
+    truth.drop_encoding().to_zarr(store, consolidated=False)
+    index = write_report(
+        scores_path, str(tmp_path / "ideal"), forecast=world["forecast"], truth=store, fields=["T2M"], maps=["24h"],
+        progress=False,
+    )  # fmt: skip
+    section = re.search(r'<section id="maps">.*?</section>', index.read_text(encoding="utf-8"), re.DOTALL)[0]
+    assert "idealised planet" in section and "edges of its high ground" in section
 
 
 def test_curves_carry_their_intervals_and_the_region_asked_for(scores_path, tmp_path, capsys):
@@ -225,7 +381,7 @@ def test_earlier_ratios_keep_their_system_and_second_scores_do_not():
     """A dashed line of a spectrum is a system; beside a spread it is the RMSE of any."""
     wavenumber, hours = np.arange(1.0, 5.0), np.arange(4.0)
     ratio = dict.fromkeys((0, 1), np.ones(4))
-    axes = figures.power_ratio(wavenumber, ratio, ratio, title="", axis="").axes[0]
+    axes = figures.power_ratio(wavenumber, ratio, [ratio], title="", axis="").axes[0]
     styles = [(line.get_linestyle(), line.get_alpha() is None) for line in axes.lines[1:]]
     assert styles == [("-", False), ("--", False), ("-", True), ("--", True)]
     curve = dict.fromkeys((0, 1), figures.Curve(hours))
@@ -269,8 +425,8 @@ def test_the_page_of_an_ensemble(make, world, tmp_path):
         assert ranks["geopotential"].attrs["units"] == "1" and "units" not in ranks["geopotential_area"].attrs
     tables = {path.stem for path in (index.parent / "tables").glob("*.csv")}
     assert {"spread_geopotential_500", "spectrum_ratio_geopotential_500", "bias_map_geopotential_500_24h"} <= tables
-    # Every score has its map.
-    metrics = {"bias", "rmse", "acc", "mae", "mse", "activity", "explained_variance"}
+    # Every score has its map, but for the mean square, whose map is the RMSE's in other numbers.
+    metrics = {"bias", "rmse", "acc", "mae", "activity", "explained_variance"}
     assert {f"{metric}_map_geopotential_500_24h" for metric in metrics} <= tables and "Further scores of" in text
     with open(index.parent / "tables" / "rank_histogram_ensemble_geopotential_500_24h.csv", newline="") as file:
         shares = [float(row["per cent of area"]) for row in csv.DictReader(file)]

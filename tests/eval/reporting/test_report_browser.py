@@ -60,7 +60,9 @@ def test_the_page_opens_without_a_complaint(page, debugger, width, dark, tmp_pat
 def test_the_printed_page_is_light_and_has_no_animation(page, debugger):
     seen = visit(
         debugger, page, width=794, dark=True, media="print",
-        expressions=(_BACKGROUND, "document.querySelector('.motion img').currentSrc.slice(0, 14)"),
+        expressions=(
+            _BACKGROUND, "getComputedStyle(document.querySelector('.halves i')).backgroundImage.slice(5, 19)",
+        ),
     )  # fmt: skip
     assert seen.complaints == []
     assert seen.answers[0] == "rgb(255, 255, 255)"
