@@ -250,3 +250,18 @@ def test_of_several_pressure_axes_the_one_that_is_named_so_is_read(tmp_path):
     )
     opened = open_dataset(stored(tmp_path, dataset))
     assert list(opened.data_vars) == ["temperature"] and "o3" in opened.attrs["adjusted"]
+
+
+@pytest.mark.parametrize("told", ["coordinate", "attribute", "name"])
+def test_regridding_a_store_of_one_level_that_is_no_axis(tmp_path, told):
+    dataset = {
+        "coordinate": lambda: geopotential().assign_coords(level=500),
+        "attribute": lambda: geopotential().assign_attrs(pressure=500),
+        "name": lambda: geopotential().rename(z="z500"),
+    }[told]()
+    dataset.to_zarr(tmp_path / "a.zarr", consolidated=False)
+    grid = Grid.from_name("12x7", poles=True)
+    regrid(str(tmp_path / "a.zarr"), str(tmp_path / "r.zarr"), grid, method="nearest", no_beam=True, progress=False)
+    made = open_dataset(str(tmp_path / "r.zarr"))["geopotential"]
+    np.testing.assert_array_equal(made["level"], [500])
+    np.testing.assert_allclose(made[:, 0], geopotential()["z"][:, ::-1], rtol=1e-6)

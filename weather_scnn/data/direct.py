@@ -138,8 +138,9 @@ class MapReader:
         values = values.squeeze(tuple(place for place, axis in enumerate(recipe.axes) if axis not in _AXES))
         present = [axis for axis in _AXES if axis in axes]
         values = values.transpose([axes.index(axis) for axis in present])
-        # Axes that the door drops, such as a single member, are of length one.
-        values = values.reshape([size for axis, size in zip(present, values.shape) if axis in array.dims])
+        # Axes that the door drops, such as a single member, are of length one, and so is a level that it adds.
+        sizes = dict(zip(present, values.shape))
+        values = values.reshape([sizes.get(axis, 1) for axis in _AXES if axis in array.dims])
         values = values if values.dtype == np.float32 else values.astype(np.float32)
         if recipe.limits is not None:
             values = within(values, recipe.limits)
