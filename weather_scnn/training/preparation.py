@@ -134,7 +134,7 @@ def check_statistics(statistics: xr.Dataset, config: Config, times: np.ndarray, 
                 where=where,
                 remedy=remedy,
             )
-    missing = [name for name in ("step", "period") if name not in found]
+    missing = [name for name, known in (("step", found.get("step")), ("period", period)) if not known]
     if missing:
         _logger.warning("%s does not say its %s, which is taken to be the training's", where, " and ".join(missing))
     names = [str(path).rstrip("/").rpartition("/")[2] for path in (found.get("source", data.path), data.path)]

@@ -61,6 +61,8 @@ def make_train_step(graph: nnx.GraphDef, config: Config, *, vectors: int, mesh: 
             window = with_noise(window, config.data.input_steps, training.input_noise, training.seed, state.step)
         weights = step_weights(config.loss, forcings.shape[1] - 1, training.push_forward)
 
+        momentum = running_momentum(Parts(graph, state.parameters, state.statistics, tables))
+
         def gradient_of(
             parameters: nnx.State, statistics: nnx.State, constants: Any, batch: Any, axis: str | None = None
         ):
@@ -93,7 +95,7 @@ def make_train_step(graph: nnx.GraphDef, config: Config, *, vectors: int, mesh: 
         parameters = optax.apply_updates(state.parameters, updates)
         average, average_statistics = moved_average(
             (state.average, state.average_statistics),
-            (parameters, statistics),
+            (parameters, own_moments(statistics, state.statistics, momentum ** (forcings.shape[1] - 1))),
             state.step,
             config.optimiser.average_decay,
         )
@@ -106,6 +108,22 @@ def make_train_step(graph: nnx.GraphDef, config: Config, *, vectors: int, mesh: 
         return kept, StepReport(loss, errors, norm, good)
 
     return jax.jit(train_step, donate_argnums=0)
+
+
+def running_momentum(parts: Parts) -> float:
+    """Share of the old running statistics that the batch norms keep at each update; 0 where they keep no one share."""
+    model = nnx.merge(*parts)
+    found = {module.momentum for _, module in nnx.iter_modules(model) if hasattr(module, "momentum")}
+    return found.pop() if len(found) == 1 else 0.0
+
+
+def own_moments(after: nnx.State, before: nnx.State, kept: float) -> nnx.State:
+    """A step's own moments, from the running ones after and before it, of which a share is kept.
+
+    The averaged network is that of some hundred steps before. Averages of the running moments, which themselves lag
+    behind, would come too late for it: those of each step's own lag exactly as its parameters do.
+    """
+    return jax.tree.map(lambda new, old: (new - kept * old) / (1.0 - kept), after, before)
 
 
 def over_samples(gradient_of: Any, mesh: Mesh) -> Any:
