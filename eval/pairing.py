@@ -11,19 +11,12 @@ import xarray as xr
 from eval.baselines import PERSISTENCE
 from eval.field_reading import Conversion, regridding, same_grid, without_dask
 from eval.forecast_reading import ForecastStore
-from eval.forecasts import (
-    canonical,
-    catalogue_names,
-    common_levels,
-    common_variables,
-    level_numbers,
-    open_any,
-    units_to_truth,
-)
+from eval.forecasts import common_levels, common_variables, level_numbers, units_to_truth
 from eval.metrics import WEATHERBENCH1, WEATHERBENCH2, WIND_VECTORS
 from eval.moments import AreaWeights
 from eval.regions import region_weights
 from eval.request import Request, lead_positions
+from eval.stores import canonical, catalogue_names, open_any, with_levels_of_names
 from weather_scnn.data.catalogue import lookup
 from weather_scnn.data.initial_times import initial_times
 from weather_scnn.data.opening import open_dataset
@@ -256,7 +249,20 @@ def _require_likely_units(
 
 
 def _in_catalogue_names(climatology: xr.Dataset) -> xr.Dataset:
-    """A climatology with its means, and what goes with them such as `_std`, under the catalogue's names."""
+    """A climatology with its means, and what goes with them such as `_std`, under the catalogue's names.
+
+    Fields named for a level, such as z500 and z500_std, are stacked, a kind at a time.
+    """
+    kinds, stacked = [], False
+    for ending in ("", *_OF_A_MEAN):
+        named = [str(name) for name in climatology.data_vars]
+        named = [name for name in named if name.endswith(ending) and (ending or not name.endswith(_OF_A_MEAN))]
+        part = climatology[named].rename({name: name.removesuffix(ending) for name in named})
+        whole = with_levels_of_names(part)
+        stacked |= whole is not part
+        kinds.append(whole.rename({name: f"{name}{ending}" for name in whole.data_vars}))
+    if stacked:
+        climatology = xr.merge(kinds, join="outer", compat="override", combine_attrs="override")
     means = [str(name) for name in climatology.data_vars if not str(name).endswith(_OF_A_MEAN)]
     renamed = catalogue_names(climatology, means)
     new = {old: name for old, name in zip(map(str, climatology.data_vars), map(str, renamed.data_vars)) if old in means}

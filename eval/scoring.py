@@ -16,7 +16,6 @@ import xarray as xr
 
 from eval.baselines import BASELINES, known_baselines
 from eval.forecast_reading import named_forecasts
-from eval.forecasts import is_netcdf, open_any
 from eval.metrics import CONVENTIONS, WEATHERBENCH1, WEATHERBENCH2, combine_scores
 from eval.pairing import Comparison, open_comparison
 from eval.parts import Parts
@@ -26,6 +25,7 @@ from eval.request import MODEL, Request
 from eval.score_writing import Bootstrap, ScoreWriter
 from eval.scorecard import summary_table
 from eval.scoring_pieces import PieceScorer
+from eval.stores import is_netcdf, open_any
 from eval.valid_time_fields import prepare_references
 from weather_scnn.data.writing import provenance, refuse_to_overwrite
 from weather_scnn.errors import UserError

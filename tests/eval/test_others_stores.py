@@ -115,7 +115,7 @@ def test_stores_that_are_no_forecast_or_no_truth(scored, world, make, tmp_path):
         scored(forecast=make.write(forecast.drop_vars("latitude"), tmp_path / "bare.zarr"))
     for name, content, message in (
         ("f.zarr.zip", b"PK\x03\x04", "is a zip archive"),
-        ("f.grib", b"GRIB", "is GRIB, not a store"),
+        ("f.grib", b"GRIB", "cannot be read as GRIB"),
     ):
         (tmp_path / name).write_bytes(content)
         with pytest.raises(UserError, match=message):

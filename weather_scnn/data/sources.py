@@ -139,7 +139,16 @@ def find_source(path: str) -> Source:
     return Source(only, tuple(names))
 
 
-def _open_zarr(path: str) -> xr.Dataset:
+def open_zarr(path: str, *, decode_timedelta: bool = True) -> xr.Dataset:
+    """A Zarr store as it is, lazily and without dask; a fill value of 0 is a value, see `_zero_is_a_value`.
+
+    Args:
+        path: of the store.
+        decode_timedelta: whether what is in units of time becomes durations; else it is left as numbers.
+
+    Raises:
+        UserError: it cannot be opened, or is unfinished.
+    """
     try:
         with warnings.catch_warnings():
             # Foreign files inside a store and missing consolidated metadata harm no reading.
@@ -147,7 +156,7 @@ def _open_zarr(path: str) -> xr.Dataset:
             warnings.filterwarnings("ignore", message=".*consolidated.*", category=RuntimeWarning)
             # Without dask: blocks of many chunks are made where the axes are known.
             dataset = xr.open_zarr(path, chunks=None, decode_cf=False)
-            dataset = xr.decode_cf(_zero_is_a_value(dataset), decode_timedelta=True)
+            dataset = xr.decode_cf(_zero_is_a_value(dataset), decode_timedelta=decode_timedelta)
     except Exception as error:
         if is_remote(path):
             raise unreachable(path, error) from error
@@ -166,9 +175,10 @@ def _open_zarr(path: str) -> xr.Dataset:
 
 
 def _zero_is_a_value(dataset: xr.Dataset) -> xr.Dataset:
-    """Format 2 gives arrays a fill value of 0 by default, which xarray would turn into NaN or NaT.
+    """Format 2 of Zarr gives arrays a fill value of 0 by default, which xarray would turn into NaN or NaT.
 
-    No rain is not no data, and hour 0 is a time. In packed integers 0 may well mark what is missing.
+    No rain is not no data, and hour 0 is a time. In packed integers 0 may well mark what is missing. A store that is
+    copied to netCDF or to format 3 takes the fill value along.
     """
     for variable in dataset.variables.values():
         fill: Any = variable.attrs.get("_FillValue")
@@ -178,13 +188,17 @@ def _zero_is_a_value(dataset: xr.Dataset) -> xr.Dataset:
     return dataset
 
 
-def _open_netcdf(path: str) -> xr.Dataset:
+def _open_netcdf(path: str, *, decode_timedelta: bool = True) -> xr.Dataset:
     try:
-        return xr.open_dataset(path, chunks=None, cache=False, decode_timedelta=True)
-    except ValueError as error:
-        if "unable to decode time" in str(error):
+        dataset = _zero_is_a_value(xr.open_dataset(path, chunks=None, cache=False, decode_cf=False))
+        try:
+            return xr.decode_cf(dataset, decode_timedelta=decode_timedelta)
+        except ValueError as error:
+            if "unable to decode time" not in str(error):
+                raise
             # Left as numbers, so that the axis is refused or understood where axes are named.
-            return xr.open_dataset(path, chunks=None, cache=False, decode_times=False)
+            return xr.decode_cf(dataset, decode_times=False)
+    except ValueError as error:
         raise UserError(f"cannot be read as netCDF ({error})", where=path, remedy="check the file") from error
     except OSError as error:
         raise UserError(
@@ -194,8 +208,12 @@ def _open_netcdf(path: str) -> xr.Dataset:
         ) from error
 
 
-def open_raw(source: Source) -> list[tuple[str, xr.Dataset]]:
+def open_raw(source: Source, *, decode_timedelta: bool = True) -> list[tuple[str, xr.Dataset]]:
     """Lazy datasets of every file, with the file's path; a GRIB file may give several.
+
+    Args:
+        source: what to open.
+        decode_timedelta: whether what is in units of time becomes durations, except in GRIB, where it always does.
 
     Raises:
         UserError: a file cannot be read, or a store is unfinished.
@@ -205,9 +223,9 @@ def open_raw(source: Source) -> list[tuple[str, xr.Dataset]]:
     with progress_bar(rich.progress.MofNCompleteColumn(), enabled=many) as bar:
         for path in bar.track(source.paths, description="open"):
             if source.format == "zarr":
-                pieces.append((path, _open_zarr(path)))
+                pieces.append((path, open_zarr(path, decode_timedelta=decode_timedelta)))
             elif source.format == "netcdf":
-                pieces.append((path, _open_netcdf(path)))
+                pieces.append((path, _open_netcdf(path, decode_timedelta=decode_timedelta)))
             else:
                 from weather_scnn.data.grib import open_grib
 
