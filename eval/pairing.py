@@ -316,7 +316,6 @@ def _open_climatology(
     return climatology, Conversion.of(weights, names, held, factors, label="the climatology")
 
 
-@functools.lru_cache(maxsize=2)
 def open_comparison(request: Request) -> Comparison:
     """Opens every store of a request and finds what they share.
 

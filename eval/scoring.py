@@ -22,6 +22,7 @@ from eval.parts import Parts
 from eval.piece_sizes import Piece, pieces_of
 from eval.regions import REGIONS
 from eval.request import MODEL, Request
+from eval.score_reading import SUMS_GROUP, open_scores
 from eval.score_writing import Bootstrap, ScoreWriter
 from eval.scorecard import summary_table
 from eval.scoring_pieces import PieceScorer
@@ -33,7 +34,6 @@ from weather_scnn.progress import progress_bar
 
 __all__ = ["MODEL", "PROTOCOLS", "combine_scores", "open_scores", "score", "summary_table"]
 
-SUMS_GROUP = "sums"
 _log = logging.getLogger(__name__)
 
 
@@ -195,7 +195,6 @@ def score(
         request, existing = _added_to(request, output)
     else:
         refuse_to_overwrite(output, overwrite=overwrite)
-    open_comparison.cache_clear()  # stores may have changed since the same request
     comparison = open_comparison(request)
     count = comparison.inits.size + len(request.skip)
     if bootstrap and block is not None and block >= count > 1:
@@ -216,7 +215,6 @@ def score(
     if missing := int(scores.attrs["missing_in_truth"]):
         _log.warning("%d values of the truth are missing: those points are left out of all systems", missing)
     parts.remove()
-    open_comparison.cache_clear()
     return scores
 
 
@@ -306,19 +304,3 @@ def _attributes(comparison: Comparison, protocol: str | None) -> dict[str, Any]:
         **comparison.notes,
         settings=request.settings(),
     )
-
-
-def open_scores(path: str, *, group: str = "/") -> xr.Dataset:
-    """The scores of a `scores.nc`, or one of its groups such as "sums", in memory; see docs/scores.md.
-
-    Raises:
-        UserError: the file does not exist or is not one of scores, or has not this group.
-    """
-    with open_any(path) as root:
-        if not {"system", "metric", "lead_time"} <= set(root.dims):
-            raise UserError("is not a file of scores", where=path, remedy="make one with `weather-scnn score`")
-    try:
-        with xr.open_dataset(path, group=None if group == "/" else group, decode_timedelta=True) as dataset:
-            return dataset.load()
-    except OSError as error:
-        raise UserError(f"has no group {group!r}", where=path, remedy="make it with `weather-scnn score`") from error

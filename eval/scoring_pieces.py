@@ -142,6 +142,7 @@ class PieceScorer:
         # Products here are too small for BLAS's own threads, which wait for each other: on a busy machine 5 times longer.
         with _thread_pools().limit(limits=1, user_api="blas"):
             for block in self._loaded(piece, ahead):
+                self._forget_before(self.comparison.inits[block.inits.start])
                 for init in range(block.inits.start, block.inits.stop):
                     self._score_init(block, init, init - piece.start, arrays)
                 share = (block.leads.stop - block.leads.start) / self.comparison.leads.size
@@ -163,6 +164,12 @@ class PieceScorer:
                 ahead()
             windows = {name: self.fields[name].window(fields) for name, fields in block.fields.items()}
             yield _Block(block.inits, block.leads, block.forecasts, windows)
+
+    def _forget_before(self, init: np.datetime64) -> None:
+        """Lets go of the sums of valid times that no later forecast reaches; they are made again if one does."""
+        oldest = int(init.astype(np.int64))
+        if any(time < oldest for *_, time in self._by_valid_time):
+            self._by_valid_time = {key: kept for key, kept in self._by_valid_time.items() if key[2] >= oldest}
 
     def _lead_times(self, block: _Block, init: int, name: str) -> np.ndarray:
         """Lead times of the block that are scored, counted from the block's first."""

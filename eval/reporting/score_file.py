@@ -49,7 +49,7 @@ class ScoreFile:
             shared = {key: scores[key] for key in scores.coords if key in dataset.dims and key not in dataset.coords}
             groups[name] = dataset.assign_coords(shared)
         for name in _SMALL & set(groups):
-            groups[name] = groups[name].load()
+            groups[name] = open_scores(path, group=name).assign_coords(groups[name].coords)
         return cls(path, scores, groups)
 
     def interval(
