@@ -8,7 +8,8 @@ from collections.abc import Sequence
 import numpy as np
 import xarray as xr
 
-from eval.baselines import PERSISTENCE
+from eval.baselines import CLIMATOLOGY, PERSISTENCE
+from eval.coverage import fields_without_values, require_days_and_hours
 from eval.field_reading import Conversion, regridding, same_grid, without_dask
 from eval.forecast_reading import ForecastStore
 from eval.forecasts import common_levels, common_variables, level_numbers, units_to_truth
@@ -166,6 +167,9 @@ def _pairs(
             where=f"{first.path} against {request.truth}",
             remedy="give truth of the forecast's period",
         )
+    lacking = np.count_nonzero(~np.isin(valid, truth_times))
+    if lacking:
+        _log.warning("the truth lacks %d of %d valid times of the forecasts: they are left out", lacking, valid.size)
     keep = present.any(axis=1)
     if PERSISTENCE in request.baselines:
         keep &= np.isin(inits, truth_times)
@@ -316,6 +320,37 @@ def _open_climatology(
     return climatology, Conversion.of(weights, names, held, factors, label="the climatology")
 
 
+def _with_scored_days(
+    climatology: xr.Dataset, names: list[str], valid: np.ndarray, request: Request
+) -> xr.Dataset | None:
+    """The climatology without fields that have no values on the scored days, which then have no ACC; None of none.
+
+    Raises:
+        UserError: it lacks hours or days, or is asked for as a baseline and has no values.
+    """
+    path = str(request.climatology)
+    require_days_and_hours(climatology, valid, path)
+    held = [name for name in names if name in climatology.data_vars]
+    empty = fields_without_values(climatology, held, valid, path)
+    if not empty:
+        return climatology
+    if CLIMATOLOGY in request.baselines:
+        raise UserError(
+            f"holds no value of {', '.join(empty)} on the scored days, {_span(valid)}",
+            where=path,
+            remedy="make it of whole years, or leave out the baseline `climatology`",
+        )
+    _log.warning("no ACC for %s: %s holds no values on the scored days, %s", ", ".join(empty), path, _span(valid))
+    if len(empty) == len(held):
+        return None
+    parts = [
+        str(name)
+        for name in climatology.data_vars
+        if any(str(name) in (e, *(f"{e}{x}" for x in _OF_A_MEAN)) for e in empty)
+    ]
+    return climatology.drop_vars(parts)
+
+
 def open_comparison(request: Request) -> Comparison:
     """Opens every store of a request and finds what they share.
 
@@ -401,6 +436,11 @@ def open_comparison(request: Request) -> Comparison:
     elif request.convention == WEATHERBENCH2:
         _log.warning("no climatology given: ACC and activity are left out")
     inits, leads, present = _pairs(request, list(prepared.values()), truth_times, notes)
+    if climatology is not None and request.convention == WEATHERBENCH2:
+        scored = (inits[:, None] + leads)[present]
+        if PERSISTENCE in request.baselines:
+            scored = np.concatenate([scored, inits])
+        climatology = _with_scored_days(climatology, names, np.unique(scored), request)
     area = region_weights(
         request.regions,
         target["latitude"].values,

@@ -45,11 +45,11 @@ class Layout:
 
 #: Relative errors of at most 4e-6 of sums, 1e-3 of maps and 5e-4 of intervals and differences.
 LAYOUTS: Mapping[str, Layout] = {
-    "sums": Layout(17, single=("moment", "ensemble_moment", "seeps_moment"), chunk_values=2**17, bytes_per_value=1.6),
-    "maps": Layout(10, drawn=True, single=("system", "metric", "lead_time"), bytes_per_value=1.2),
-    "map_sums": Layout(10, drawn=True, single=("moment", "wind_moment", "lead_time", "level"), bytes_per_value=0.5),
-    "intervals": Layout(10, bytes_per_value=1.3),
-    "differences": Layout(10, single=("metric",), chunk_values=2**14, bytes_per_value=0.8),
+    "sums": Layout(17, single=("moment", "ensemble_moment", "seeps_moment"), chunk_values=2**17, bytes_per_value=1.45),
+    "maps": Layout(10, drawn=True, single=("system", "metric", "lead_time"), bytes_per_value=1.1),
+    "map_sums": Layout(10, drawn=True, single=("moment", "wind_moment", "lead_time", "level"), bytes_per_value=0.3),
+    "intervals": Layout(10, bytes_per_value=1.6),
+    "differences": Layout(10, single=("metric",), chunk_values=2**14, bytes_per_value=0.85),
 }
 
 

@@ -11,6 +11,7 @@ import fsspec
 import numpy as np
 import xarray as xr
 
+from eval.implausible_forecasts import IMPLAUSIBLE, tell_implausible
 from eval.metrics import (
     ANOMALY_METRICS,
     BASE_METRICS,
@@ -39,9 +40,10 @@ from eval.score_reading import SUMS_GROUP, open_group
 from eval.score_storage import LARGE, stored
 from eval.uncertainty import SEED, STATISTICS, block_length, intervals_and_differences
 from weather_scnn.data.units import squared_units
+from weather_scnn.errors import UserError
 
 # What pieces hold of every init time; all else are sums over them.
-_AXIS_OF_INIT_TIMES = {"sums": 2, "ensemble": 2, "seeps": 2, "missing": 1}
+_AXIS_OF_INIT_TIMES = {"sums": 2, "ensemble": 2, "seeps": 2, "missing": 1, "implausible": 1}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -189,6 +191,23 @@ class ScoreWriter:
             result[kind] = array
         return result
 
+    def _implausible(self, counts: dict[str, np.ndarray]) -> xr.DataArray:
+        """Maps that cannot be, from those of each variable, shape (system, init, lead); 0 where files of before do not tell."""
+        names, old = self.comparison.names, self._old_group(SUMS_GROUP)
+        coordinates = {
+            "system": self.comparison.systems,
+            "field": names,
+            "init_time": self.comparison.inits,
+            "lead_time": self.comparison.leads,
+        }
+        array = xr.DataArray(np.stack([counts[name] for name in names], axis=1), coordinates, tuple(coordinates))
+        if old is None:
+            return array
+        nothing = old[MISSING_FORECAST].astype(np.int64).expand_dims(system=self.comparison.systems) * 0
+        held = old[IMPLAUSIBLE].load() if IMPLAUSIBLE in old else nothing
+        joined = xr.concat([held.reset_coords(drop=True), array], dim="init_time", coords="minimal", compat="override")
+        return joined.sortby("init_time")
+
     def _maps(self, field: str) -> dict[str, xr.Dataset]:
         total = self._arrays(field).get(f"maps/{field}")
         if total is None:
@@ -289,12 +308,13 @@ class ScoreWriter:
     def _write(self, path: str, attributes: dict[str, Any], tick) -> xr.Dataset:
         metrics = self._metrics()
         scores, present, first = {}, None, True
-        missing_points: dict[str, np.ndarray] = {}
+        counted_points: dict[str, dict[str, np.ndarray]] = {"missing": {}, "implausible": {}}
         bootstrap = self.bootstrap
         for field in sorted(self.fields, key=self._group):
             sums = self.field_sums(field)
             if field in self.comparison.names:
-                missing_points[field] = self._arrays(field)[f"missing/{field}"]
+                for kind, counts in counted_points.items():
+                    counts[field] = self._arrays(field)[f"{kind}/{field}"]
             statistics = field_statistics(sums, field)
             convention = self.comparison.request.convention
             means = metrics_from_means(mean_over_init_times(statistics), convention)
@@ -332,9 +352,21 @@ class ScoreWriter:
         root["metric"].attrs.update({name: DEFINITIONS[name] for name in metrics})
         assert present is not None
         counted = present.sum("init_time").astype(np.int64)
-        missing = self._missing(missing_points)
+        if not counted.any():
+            raise UserError(
+                "nothing could be scored: at no point and time do truth, climatology and baselines all have values",
+                where=self.comparison.request.truth,
+                remedy="give truth and climatology of the scored days, or leave the climatology out",
+            )
+        missing = self._missing(counted_points["missing"])
+        implausible = self._implausible(counted_points["implausible"])
+        tell_implausible(implausible)
         tail = xr.Dataset(
-            {"init_count": counted.assign_attrs(long_name="init times with truth at this lead time"), **missing}
+            {
+                "init_count": counted.assign_attrs(long_name="init times with truth at this lead time"),
+                **missing,
+                IMPLAUSIBLE: implausible.assign_attrs(long_name="maps whose values cannot be"),
+            }
         )
         everything = {
             **attributes,
@@ -343,6 +375,7 @@ class ScoreWriter:
             "last_init_time": np.datetime_as_string(present["init_time"].values.max(), "h"),
             "missing_in_truth": int(missing[MISSING_TRUTH].sum()),
             "missing_in_forecast": int(missing[MISSING_FORECAST].sum()),
+            "implausible_in_forecast": int(implausible.sum()),
             **{f"definition_{name}": DEFINITIONS[name] for name in metrics},
         }
         root.attrs = everything

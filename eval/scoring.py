@@ -7,6 +7,7 @@ import dataclasses
 import json
 import logging
 import pathlib
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -23,11 +24,13 @@ from eval.piece_sizes import Piece, pieces_of
 from eval.regions import REGIONS
 from eval.request import MODEL, Request
 from eval.score_reading import SUMS_GROUP, open_scores
+from eval.score_size import expected_bytes
 from eval.score_writing import Bootstrap, ScoreWriter
 from eval.scorecard import summary_table
 from eval.scoring_pieces import PieceScorer
 from eval.stores import is_netcdf, open_any
 from eval.valid_time_fields import prepare_references
+from pipelines.planning import in_words
 from weather_scnn.data.writing import provenance, refuse_to_overwrite
 from weather_scnn.errors import UserError
 from weather_scnn.progress import progress_bar
@@ -206,12 +209,22 @@ def score(
     parts = Parts.beside(
         str(output), {**dataclasses.asdict(request), "inits": comparison.inits.tolist(), "pieces": names}
     )
+    if progress:
+        size = in_words(expected_bytes(comparison, intervals=bootstrap > 0, further=len(request.skip)))
+        counts = (
+            f"{comparison.inits.size} init times, {comparison.leads.size} lead times, {len(comparison.systems)} systems"
+        )
+        print(f"score: {counts}; writes about {size}", file=sys.stderr)
     _run(comparison, pieces, parts, beam_options=beam_options, progress=progress)
     file = ScoreWriter(comparison, parts, pieces, existing, Bootstrap(bootstrap, block, confidence))
     attributes = _attributes(comparison, protocol)
     with progress_bar(rich.progress.MofNCompleteColumn(), enabled=progress) as bar:
         task = bar.add_task("scores and intervals of fields", total=len(file.fields))
-        scores = file.write(output, attributes, lambda: bar.advance(task))
+        try:
+            scores = file.write(output, attributes, lambda: bar.advance(task))
+        except UserError:
+            parts.remove()  # nothing of which was of use
+            raise
     if missing := int(scores.attrs["missing_in_truth"]):
         _log.warning("%d values of the truth are missing: those points are left out of all systems", missing)
     parts.remove()
