@@ -261,6 +261,16 @@ def scores_from_sums(sums: xr.Dataset) -> xr.Dataset:
     return scored
 
 
+def scores_by_init_time(sums: xr.Dataset) -> xr.Dataset:
+    """As `scores_from_sums`, of every init time by itself: dims (init_time, system, metric, lead_time[, level], region)."""
+    names, convention = metrics_in(sums), convention_of(sums)
+    result = {}
+    for field in fields_of(sums):
+        metrics = metrics_from_means(field_statistics(sums, field), convention)
+        result[field] = labelled(metrics, sums, field, names, leading=["init_time"])
+    return xr.Dataset(result).assign_coords(init_time=sums["init_time"])
+
+
 def count_init_times(sums: xr.Dataset) -> xr.Dataset:
     """`sums` with `init_count` (lead_time): how many init times have truth at each lead time."""
     counted = []

@@ -21,7 +21,7 @@ from eval.metrics import CONVENTIONS, WEATHERBENCH1, WEATHERBENCH2, combine_scor
 from eval.pairing import Comparison, open_comparison
 from eval.parts import Parts
 from eval.piece_sizes import Piece, pieces_of
-from eval.regions import REGIONS
+from eval.regions import REGIONS, with_bands
 from eval.request import MODEL, Request
 from eval.score_reading import SUMS_GROUP, open_scores
 from eval.score_size import expected_bytes
@@ -93,7 +93,7 @@ def _request(
     return Request(
         forecasts=tuple(systems),
         levels=tuple(levels) if levels else (official.levels if official else None),
-        regions=tuple(regions) if regions else (official.regions if official else ("global",)),
+        regions=with_bands(regions) if regions else (official.regions if official else ("global",)),
         init=init or (official.init if official else None),
         grid=grid or (official.grid if official else None),
         baselines=known_baselines(baselines, climatology=known),
@@ -146,7 +146,7 @@ def score(
         baseline_years: period "A:B" of the truth that weekly and probabilistic climatology are made from; all years that
             are not scored if None.
         by_valid_time: systems whose store's `time` is the valid time.
-        regions: keys of `eval.regions.REGIONS`; `global` if None.
+        regions: keys of `eval.regions.REGIONS`, zonal bands such as 30n-60n, bands:30 for all of 30°; `global` if None.
         variables: names to score; all that forecast and truth share if None.
         levels: hPa; all shared if None.
         init: init times "A:B" or "A:B:STEP", inclusive, STEP counted from A; all if None.
