@@ -13,12 +13,13 @@ from collections.abc import Collection, Mapping, Sequence
 import numpy as np
 import xarray as xr
 
-from eval.forecasts import canonical, open_any
+from eval.stores import canonical, open_any
 from pipelines.regridding import WeightedRegridder, regrid_array
 from pipelines.regridding_weights import Weights, make_weights
 from weather_scnn.data.catalogue import WIND_PAIRS, identify, lookup
 from weather_scnn.data.plausibility import Judge
 from weather_scnn.data.reading_again import period, read_again
+from weather_scnn.data.sources import find_source
 from weather_scnn.data.units import conversion
 from weather_scnn.errors import UserError
 from weather_scnn.sphere.grid import Grid
@@ -277,9 +278,10 @@ def without_dask(dataset: xr.Dataset, path: str) -> dict[str, xr.DataArray]:
         By name; the door's own array where the store's units, type or axes differ or the path is no single store.
     """
     arrays = {str(name): dataset[name] for name in dataset.data_vars}
-    if any(character in path for character in "*?[") or path.lower().endswith((".grib", ".grib2", ".grb", ".grb2")):
-        return arrays
     try:
+        source = find_source(path)
+        if source.format == "grib" or len(source.paths) > 1:
+            return arrays
         plain = canonical(open_any(path), path)
     except (UserError, ValueError, KeyError):
         return arrays

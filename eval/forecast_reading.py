@@ -8,7 +8,9 @@ import numpy as np
 import xarray as xr
 
 from eval.field_reading import Conversion, as_slice, chunk_length, read_values
-from eval.forecasts import open_any, open_forecast
+from eval.forecast_files import HELD
+from eval.forecasts import open_forecast
+from eval.stores import open_pieces
 
 _log = logging.getLogger(__name__)
 
@@ -40,9 +42,9 @@ class ForecastStore:
         Raises:
             UserError: it is not a forecast store.
         """
-        raw = open_any(path)
-        says_so = "valid_time" in raw.dims and not {"time", "init_time"} & set(raw.dims)
-        dataset = open_forecast(path, raw, time="valid_time" if says_so else None)
+        pieces = open_pieces(path)
+        says_so = any("valid_time" in raw.dims and not {"time", "init_time"} & set(raw.dims) for _, raw in pieces)
+        dataset = open_forecast(path, pieces, time="valid_time" if says_so else None)
         return cls(system, path, dataset, by_valid_time or says_so)
 
     @property
@@ -69,10 +71,17 @@ class ForecastStore:
 
     def has(self, inits: np.ndarray, leads: np.ndarray) -> np.ndarray:
         """Whether the store has the forecast from an init time at a lead time; bool, shape (init, lead)."""
-        known_leads = np.isin(leads, self.leads)
-        if self.by_valid_time:
-            return np.isin(inits[:, None] + leads[None, :], self.times) & known_leads[None, :]
-        return np.isin(inits, self.times)[:, None] & known_leads[None, :]
+        times = (
+            inits[:, None] + leads[None, :]
+            if self.by_valid_time
+            else np.broadcast_to(inits[:, None], (inits.size, leads.size))
+        )
+        known = np.isin(times, self.times) & np.isin(leads, self.leads)[None, :]
+        if HELD not in self.dataset.coords:
+            return known
+        row = np.searchsorted(self.times, times).clip(max=self.times.size - 1)
+        column = np.searchsorted(self.leads, leads).clip(max=self.leads.size - 1)
+        return known & self.dataset[HELD].values[row, column[None, :]]
 
     def chunks(self, name: str) -> tuple[int, int]:
         """Init times and lead times of one chunk of a variable."""

@@ -2,143 +2,23 @@
 
 import difflib
 import logging
-import pathlib
-import warnings
 from collections.abc import Iterable, Sequence
 
 import numpy as np
 import pandas as pd
 import xarray as xr
 
-from weather_scnn.data.addresses import NETCDF_ENDINGS, require_there, unreachable
-from weather_scnn.data.canonical import levels_in_hpa
-from weather_scnn.data.catalogue import identify
-from weather_scnn.data.marks import INCOMPLETE, STATUS
-from weather_scnn.data.sources import find_source
-from weather_scnn.data.stored_fields import open_by_tensorstore
+from eval.forecast_files import joined_forecasts
+from eval.stores import ALIASES, ORDER, canonical, catalogue_names, in_order, open_pieces, with_levels_of_names
+from weather_scnn.data.catalogue import lookup
+from weather_scnn.data.time_axis import decoded_times
 from weather_scnn.data.units import conversion, parse_unit
 from weather_scnn.errors import UserError
 
 _log = logging.getLogger(__name__)
-_ALIASES = {
-    "time": ("init_time", "initial_time", "forecast_reference_time", "init"),
-    "prediction_timedelta": ("lead_time", "lead", "leadtime", "step", "forecast_period"),
-    "level": ("pressure_level", "isobaricInhPa", "plev", "lev"),
-    "latitude": ("lat",),
-    "longitude": ("lon",),
-    "number": ("realization", "member", "ensemble", "ensemble_member", "sample"),
-}
-_ORDER = ("time", "prediction_timedelta", "hour", "dayofyear", "number", "level", "latitude", "longitude")
 _COORDINATE_TOLERANCE_DEGREES = 1e-3
 # Numbers beyond this are not hours.
 _LONGEST_LEAD = np.timedelta64(10 * 366, "D")
-
-
-def open_any(path: str) -> xr.Dataset:
-    """A Zarr store or netCDF file as it is, lazily and without dask; durations are left as numbers.
-
-    Raises:
-        UserError: nothing there, not readable, or the unfinished output of an interrupted command.
-    """
-    path = str(path)
-    require_there(path)
-    netcdf = path.lower().endswith(NETCDF_ENDINGS)
-    if pathlib.Path(path).is_file() and not netcdf:
-        held = find_source(path).format  # which says so of an archive
-        if held == "grib":
-            raise UserError("is GRIB, not a store", where=path, remedy="convert it to Zarr or netCDF")
-        netcdf = held == "netcdf"
-    try:
-        with warnings.catch_warnings():
-            # Stores of other people's making need not be consolidated.
-            warnings.filterwarnings(
-                "ignore", message="Failed to open Zarr store with consolidated", category=RuntimeWarning
-            )
-            dataset = None if netcdf else open_by_tensorstore(path)
-            if dataset is None:
-                dataset = xr.open_dataset(path, engine=None if netcdf else "zarr", chunks=None, decode_timedelta=False)
-    except (OSError, ValueError, KeyError) as error:
-        if "://" in path and not isinstance(error, FileNotFoundError):
-            raise unreachable(path, error) from error
-        raise UserError(
-            f"cannot be read as {'netCDF' if netcdf else 'Zarr'} ({str(error).splitlines()[0]})",
-            where=path,
-            remedy="give a Zarr store, or a netCDF file that ends in .nc",
-        ) from error
-    if dataset.attrs.get(STATUS) == INCOMPLETE:
-        raise UserError("is the unfinished output of a command", where=path, remedy="repeat that command to finish it")
-    return dataset
-
-
-def canonical(dataset: xr.Dataset, path: str) -> xr.Dataset:
-    """Canonical names and order of dimensions: latitudes ascending, longitudes ascending in [0, 360).
-
-    Raises:
-        UserError: no latitude or longitude.
-    """
-    for name, aliases in _ALIASES.items():
-        found = next((alias for alias in aliases if alias in dataset.dims or alias in dataset.coords), None)
-        if name not in dataset.dims and found is not None:
-            # A two-dimensional `time` beside `init_time` is the valid time, which follows from the rest.
-            dataset = dataset.drop_vars(name, errors="ignore").rename({found: name})
-    for name in ("latitude", "longitude"):
-        if name not in dataset.dims:
-            raise UserError(
-                f"has no dimension {name} (its dimensions: {', '.join(map(str, dataset.sizes))})",
-                where=path,
-                remedy="give fields on a latitude x longitude grid",
-            )
-        if name not in dataset.coords:
-            raise UserError(f"the {name} axis has no coordinate values", where=path, remedy="add them to the store")
-    dataset = levels_in_hpa(dataset, path, [])
-    surplus = [name for name in dataset.dims if name not in _ORDER[:4] + _ORDER[5:] and dataset.sizes[name] == 1]
-    dataset = dataset.squeeze(surplus, drop=True)
-    latitude = dataset["latitude"].values
-    if np.any(np.diff(latitude) < 0):
-        order = slice(None, None, -1) if np.all(np.diff(latitude) < 0) else np.argsort(latitude)
-        dataset = dataset.isel(latitude=order)
-    longitude = np.mod(dataset["longitude"].values.astype(np.float64), 360.0)
-    longitude[360.0 - longitude < _COORDINATE_TOLERANCE_DEGREES] = 0.0
-    wrapped, first = np.unique(longitude, return_index=True)
-    dataset = dataset.assign_coords(longitude=("longitude", longitude, dataset["longitude"].attrs))
-    if not np.array_equal(first, np.arange(dataset.sizes["longitude"])):
-        dataset = dataset.isel(longitude=first)
-    assert wrapped.size == dataset.sizes["longitude"]
-    return _in_order(dataset)
-
-
-def _in_order(dataset: xr.Dataset) -> xr.Dataset:
-    """Dimensions in the canonical order.
-
-    Fields stored in another order go through dask, by the chunks they are stored in: xarray's own lazy transposition
-    looks every value up by itself, minutes for what takes a second.
-    """
-    order = [name for name in _ORDER if name in dataset.dims]
-    for name, array in dataset.data_vars.items():
-        if array.dims != tuple(dim for dim in order if dim in array.dims) and array.chunks is None:
-            stored = array.encoding.get("chunks") or ()
-            sizes = stored if len(stored) == array.ndim else (1,) * min(array.ndim, 1) + array.shape[1:]
-            dataset[name] = array.chunk(dict(zip(array.dims, sizes)))
-    return dataset.transpose(*order, ...)
-
-
-def catalogue_names(dataset: xr.Dataset, names: Iterable[str]) -> xr.Dataset:
-    """The dataset with these fields under their catalogue's names.
-
-    A name that means another quantity, such as gh, a height, gives a field without units those of that quantity.
-    """
-    rename = {}
-    for name in names:
-        array = dataset[name]
-        variable = identify(name, array.attrs, on_levels="level" in array.dims)
-        if variable is None:
-            continue
-        assumed = variable.assumed_units.get(name.lower())
-        if assumed is not None and not str(array.attrs.get("units", "")).strip():
-            dataset = dataset.assign({name: array.assign_attrs(units=assumed)})
-        if variable.name != name and variable.name not in dataset:
-            rename[name] = variable.name
-    return dataset.rename(rename)
 
 
 def lead_times(coordinate: xr.DataArray, path: str) -> np.ndarray:
@@ -171,47 +51,86 @@ def lead_times(coordinate: xr.DataArray, path: str) -> np.ndarray:
     return np.rint(nanoseconds).astype("timedelta64[ns]")
 
 
-def open_forecast(path: str, raw: xr.Dataset | None = None, *, time: str | None = None) -> xr.Dataset:
-    """A forecast store of dims (time, prediction_timedelta[, number][, level], latitude, longitude), lazily.
+def open_forecast(
+    path: str, pieces: Sequence[tuple[str, xr.Dataset]] | None = None, *, time: str | None = None
+) -> xr.Dataset:
+    """A forecast of dims (time, prediction_timedelta[, number][, level], latitude, longitude), lazily.
 
-    `time` is the init time, `number` the members of an ensemble. The aliases init_time and lead_time, lead times as timedelta or in hours, either order of
-    latitudes, longitudes in [-180, 180), any order of dimensions and ERA5's short names are accepted.
+    `time` is the init time, `number` the members of an ensemble. The aliases init_time and lead_time, lead times as timedelta or in hours, any
+    order of times, lead times, latitudes and dimensions, longitudes in [-180, 180), ERA5's short names and names with
+    levels such as z500 are accepted, in one store or in a folder or glob of files of an initial time each.
 
     Args:
-        path: the store.
-        raw: what `open_any` gives of it, where it is open already.
+        path: the store, a folder or a glob.
+        pieces: what `eval.stores.open_pieces` gives of it, where it is open already.
         time: a dimension to take for `time`, such as valid_time.
 
     Raises:
-        UserError: the store is not a forecast.
+        UserError: it is not a forecast.
     """
-    raw = open_any(path) if raw is None else raw
-    dataset = canonical(raw if time is None else raw.drop_vars("time", errors="ignore").rename({time: "time"}), path)
+    pieces = open_pieces(path) if pieces is None else pieces
+    dataset = joined_forecasts([(where, _forecast_of_file(raw, where, time)) for where, raw in pieces], path)
+    for axis in ("time", "prediction_timedelta"):
+        values = dataset[axis].values
+        if np.any(values[1:] <= values[:-1]):
+            dataset = dataset.isel({axis: np.unique(values, return_index=True)[1]})
+    return dataset
+
+
+def _forecast_of_file(raw: xr.Dataset, where: str, time: str | None) -> xr.Dataset:
+    """One file of a forecast, under canonical names; see `open_forecast`."""
+    number = _member_of(raw)
+    raw = _with_lead_times(raw)
+    dataset = canonical(raw if time is None else raw.drop_vars("time", errors="ignore").rename({time: "time"}), where)
     for name, meaning in (("time", "init times"), ("prediction_timedelta", "lead times")):
         if name not in dataset.coords:
             raise UserError(
                 f"has no {meaning} (`{name}`); its dimensions: {', '.join(map(str, dataset.sizes))}",
-                where=path,
+                where=where,
                 remedy="give a forecast store, as `weather-scnn forecast` writes",
             )
         if name not in dataset.dims:
             dataset = dataset.expand_dims(name)
-    leads = lead_times(dataset["prediction_timedelta"], path)
-    dataset = dataset.assign_coords(prediction_timedelta=("prediction_timedelta", leads))
+    leads = lead_times(dataset["prediction_timedelta"], where)
+    times = decoded_times(dataset, where).values
+    dataset = dataset.assign_coords(prediction_timedelta=("prediction_timedelta", leads), time=("time", times))
     dataset = dataset[[name for name, array in dataset.data_vars.items() if "prediction_timedelta" in array.dims]]
+    dataset = with_levels_of_names(dataset)
     for field in map(str, list(dataset.data_vars)):
         sizes = dataset[field].sizes
-        if further := [f"{dim} ({size})" for dim, size in sizes.items() if dim not in _ORDER]:
-            _log.warning("%s of %s is left out, for its further dimensions: %s", field, path, ", ".join(further))
+        if further := [f"{dim} ({size})" for dim, size in sizes.items() if dim not in ORDER]:
+            _log.warning("%s of %s is left out, for its further dimensions: %s", field, where, ", ".join(further))
             dataset = dataset.drop_vars([field])
     if not dataset.data_vars:
-        raise UserError("has no field with lead times", where=path, remedy="give a forecast store")
+        raise UserError("has no field with lead times", where=where, remedy="give a forecast store")
     dataset = catalogue_names(dataset, list(map(str, dataset.data_vars)))
-    dataset = _in_order(dataset)
-    times = dataset["time"].values
-    if np.any(times[1:] <= times[:-1]):
-        dataset = dataset.isel(time=np.unique(times, return_index=True)[1])
-    return dataset
+    if number is not None and "number" not in dataset.dims:
+        dataset = dataset.drop_vars("number", errors="ignore").expand_dims(number=[number])
+    return in_order(dataset.drop_vars([name for name in dataset.coords if name not in dataset.dims]))
+
+
+def _member_of(raw: xr.Dataset) -> int | None:
+    """The number of the one member that a file holds, where it says so."""
+    for name in ("number", *ALIASES["number"]):
+        if name in raw.variables and raw[name].size == 1 and raw[name].dtype.kind in "iu":
+            return int(raw[name].values.item())
+    return None
+
+
+def _with_lead_times(raw: xr.Dataset) -> xr.Dataset:
+    """Valid times beside one initial time, as in CF files, as lead times."""
+    known = {"prediction_timedelta", *ALIASES["prediction_timedelta"]} & {*raw.variables, *raw.dims}
+    start = next((name for name in ALIASES["time"] if name in raw.variables and raw[name].size == 1), None)
+    if known or start is None or "time" not in raw.coords or raw["time"].ndim > 1:
+        return raw
+    first, valid = np.atleast_1d(raw[start].values)[0], np.atleast_1d(raw["time"].values)
+    if not (first.dtype.kind == valid.dtype.kind == "M") or valid.min() < first:
+        return raw
+    raw = raw.squeeze(start, drop=True) if start in raw.dims else raw.drop_vars(start)
+    if "time" in raw.dims:
+        raw = raw.rename({"time": "prediction_timedelta"})
+        return raw.assign_coords(prediction_timedelta=("prediction_timedelta", valid - first), time=first)
+    return raw.assign_coords(prediction_timedelta=valid[0] - first, time=first)
 
 
 def units_to_truth(name: str, left: xr.DataArray, right: xr.DataArray, *, where: str) -> tuple[float, float]:
@@ -254,13 +173,14 @@ def common_variables(
     Args:
         forecast: names in the forecast.
         truth: names in the truth.
-        wanted: names to score; None for all.
+        wanted: names to score, by any name that the catalogue knows; None for all.
         where: paths of the forecast and of the truth.
 
     Raises:
         UserError: a wanted name is absent, or none is shared.
     """
     names, known = list(forecast), list(truth)
+    wanted = None if wanted is None else [_own_name(name, {*names, *known}) for name in wanted]
     for name in wanted or ():
         for path, present in zip(where, (names, known)):
             if name not in present:
@@ -278,6 +198,12 @@ def common_variables(
             remedy="name the variables of both alike",
         )
     return shared
+
+
+def _own_name(asked: str, present: Iterable[str]) -> str:
+    """The catalogue's name of what is asked for by ERA5's, CDS's, GFS's or CMIP's, unless there is one of this name."""
+    known = lookup(asked)
+    return asked if asked in present or known is None else known.name
 
 
 def level_numbers(dataset: xr.Dataset) -> list[float]:

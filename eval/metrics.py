@@ -45,6 +45,8 @@ WIND_VECTORS = {
     "10m_wind_vector": ("10m_u_component_of_wind", "10m_v_component_of_wind"),
 }
 
+#: Coordinate of sums: how many members the ensemble of a system has, of dims (system, init_time); 1 for single forecasts.
+MEMBERS = "members"
 MISSING_TRUTH, MISSING_FORECAST = "missing_truth", "missing_forecast"
 
 DEFINITIONS = {
@@ -62,7 +64,8 @@ DEFINITIONS = {
     "crps_fair": "as crps, with the M (M - 1) pairs of different members",
     "spread": "square root of the mean over init times of <ensemble variance>, over M - 1",
     "ensemble_mean_rmse": "rmse of the mean of the members",
-    "spread_skill_ratio": "spread / ensemble_mean_rmse",
+    "spread_skill_ratio": "square root of the mean over init times of <ensemble variance> (M + 1) / M, over ensemble_mean_rmse: "
+    "1 for a reliable ensemble of any number M of members (Fortin et al. 2014)",
     "energy_score": "mean over init times of E||X - o|| - E||X - X'|| / 2, ||x|| = sqrt(<x^2>) over the region, M (M - 1) "
     "pairs",
     **{
@@ -148,7 +151,20 @@ def field_statistics(sums: xr.Dataset, field: str) -> dict[str, np.ndarray]:
         array = sums[ensemble_sums_name(field)]
         for name in ENSEMBLE_MOMENTS:
             statistics[name] = _ordered(array.sel(ensemble_moment=name)) / weight
+        statistics["expected_squared_error"] = statistics["variance"] * _for_members(sums, statistics["variance"].ndim)
     return statistics
+
+
+def _for_members(sums: xr.Dataset, dimensions: int) -> np.ndarray:
+    """What the variance of M members is multiplied by to expect the squared error of their mean: (M + 1) / M.
+
+    Where truth and members are alike, the truth departs from the mean of all by the variance, and the mean of M from it
+    by one M-th of that (Fortin et al. 2014, eq. 15). Of sums that do not tell M it is NaN.
+    """
+    if MEMBERS not in sums.coords:
+        return np.full((1,) * dimensions, np.nan)
+    members = sums[MEMBERS].transpose("init_time", "system").values
+    return ((members + 1) / members).reshape(*members.shape, *(1,) * (dimensions - 2))
 
 
 def mean_over_init_times(statistics: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -181,7 +197,7 @@ def metrics_from_means(means: Mapping[str, np.ndarray], convention: str = WEATHE
             spread = np.sqrt(means["variance"])
             rmse = np.where(np.isfinite(spread), metrics["rmse"], np.nan)
             metrics |= {"spread": spread, "ensemble_mean_rmse": rmse}
-            metrics["spread_skill_ratio"] = spread / np.where(rmse > 0, rmse, np.nan)
+            metrics["spread_skill_ratio"] = np.sqrt(means["expected_squared_error"]) / np.where(rmse > 0, rmse, np.nan)
         return metrics
 
 
@@ -243,6 +259,16 @@ def scores_from_sums(sums: xr.Dataset) -> xr.Dataset:
     scored = xr.Dataset(result)
     scored["metric"].attrs.update({name: DEFINITIONS[name] for name in names})
     return scored
+
+
+def scores_by_init_time(sums: xr.Dataset) -> xr.Dataset:
+    """As `scores_from_sums`, of every init time by itself: dims (init_time, system, metric, lead_time[, level], region)."""
+    names, convention = metrics_in(sums), convention_of(sums)
+    result = {}
+    for field in fields_of(sums):
+        metrics = metrics_from_means(field_statistics(sums, field), convention)
+        result[field] = labelled(metrics, sums, field, names, leading=["init_time"])
+    return xr.Dataset(result).assign_coords(init_time=sums["init_time"])
 
 
 def count_init_times(sums: xr.Dataset) -> xr.Dataset:

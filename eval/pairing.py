@@ -8,22 +8,16 @@ from collections.abc import Sequence
 import numpy as np
 import xarray as xr
 
-from eval.baselines import PERSISTENCE
+from eval.baselines import CLIMATOLOGY, PERSISTENCE
+from eval.coverage import fields_without_values, require_days_and_hours
 from eval.field_reading import Conversion, regridding, same_grid, without_dask
 from eval.forecast_reading import ForecastStore
-from eval.forecasts import (
-    canonical,
-    catalogue_names,
-    common_levels,
-    common_variables,
-    level_numbers,
-    open_any,
-    units_to_truth,
-)
+from eval.forecasts import common_levels, common_variables, level_numbers, units_to_truth
 from eval.metrics import WEATHERBENCH1, WEATHERBENCH2, WIND_VECTORS
 from eval.moments import AreaWeights
 from eval.regions import region_weights
 from eval.request import Request, lead_positions
+from eval.stores import canonical, catalogue_names, open_any, with_levels_of_names
 from weather_scnn.data.catalogue import lookup
 from weather_scnn.data.initial_times import initial_times
 from weather_scnn.data.opening import open_dataset
@@ -173,6 +167,9 @@ def _pairs(
             where=f"{first.path} against {request.truth}",
             remedy="give truth of the forecast's period",
         )
+    lacking = np.count_nonzero(~np.isin(valid, truth_times))
+    if lacking:
+        _log.warning("the truth lacks %d of %d valid times of the forecasts: they are left out", lacking, valid.size)
     keep = present.any(axis=1)
     if PERSISTENCE in request.baselines:
         keep &= np.isin(inits, truth_times)
@@ -256,7 +253,20 @@ def _require_likely_units(
 
 
 def _in_catalogue_names(climatology: xr.Dataset) -> xr.Dataset:
-    """A climatology with its means, and what goes with them such as `_std`, under the catalogue's names."""
+    """A climatology with its means, and what goes with them such as `_std`, under the catalogue's names.
+
+    Fields named for a level, such as z500 and z500_std, are stacked, a kind at a time.
+    """
+    kinds, stacked = [], False
+    for ending in ("", *_OF_A_MEAN):
+        named = [str(name) for name in climatology.data_vars]
+        named = [name for name in named if name.endswith(ending) and (ending or not name.endswith(_OF_A_MEAN))]
+        part = climatology[named].rename({name: name.removesuffix(ending) for name in named})
+        whole = with_levels_of_names(part)
+        stacked |= whole is not part
+        kinds.append(whole.rename({name: f"{name}{ending}" for name in whole.data_vars}))
+    if stacked:
+        climatology = xr.merge(kinds, join="outer", compat="override", combine_attrs="override")
     means = [str(name) for name in climatology.data_vars if not str(name).endswith(_OF_A_MEAN)]
     renamed = catalogue_names(climatology, means)
     new = {old: name for old, name in zip(map(str, climatology.data_vars), map(str, renamed.data_vars)) if old in means}
@@ -310,7 +320,37 @@ def _open_climatology(
     return climatology, Conversion.of(weights, names, held, factors, label="the climatology")
 
 
-@functools.lru_cache(maxsize=2)
+def _with_scored_days(
+    climatology: xr.Dataset, names: list[str], valid: np.ndarray, request: Request
+) -> xr.Dataset | None:
+    """The climatology without fields that have no values on the scored days, which then have no ACC; None of none.
+
+    Raises:
+        UserError: it lacks hours or days, or is asked for as a baseline and has no values.
+    """
+    path = str(request.climatology)
+    require_days_and_hours(climatology, valid, path)
+    held = [name for name in names if name in climatology.data_vars]
+    empty = fields_without_values(climatology, held, valid, path)
+    if not empty:
+        return climatology
+    if CLIMATOLOGY in request.baselines:
+        raise UserError(
+            f"holds no value of {', '.join(empty)} on the scored days, {_span(valid)}",
+            where=path,
+            remedy="make it of whole years, or leave out the baseline `climatology`",
+        )
+    _log.warning("no ACC for %s: %s holds no values on the scored days, %s", ", ".join(empty), path, _span(valid))
+    if len(empty) == len(held):
+        return None
+    parts = [
+        str(name)
+        for name in climatology.data_vars
+        if any(str(name) in (e, *(f"{e}{x}" for x in _OF_A_MEAN)) for e in empty)
+    ]
+    return climatology.drop_vars(parts)
+
+
 def open_comparison(request: Request) -> Comparison:
     """Opens every store of a request and finds what they share.
 
@@ -396,6 +436,11 @@ def open_comparison(request: Request) -> Comparison:
     elif request.convention == WEATHERBENCH2:
         _log.warning("no climatology given: ACC and activity are left out")
     inits, leads, present = _pairs(request, list(prepared.values()), truth_times, notes)
+    if climatology is not None and request.convention == WEATHERBENCH2:
+        scored = (inits[:, None] + leads)[present]
+        if PERSISTENCE in request.baselines:
+            scored = np.concatenate([scored, inits])
+        climatology = _with_scored_days(climatology, names, np.unique(scored), request)
     area = region_weights(
         request.regions,
         target["latitude"].values,

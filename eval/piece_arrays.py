@@ -25,6 +25,7 @@ class PieceArrays:
         ensemble: the same with `ENSEMBLE_MOMENTS`; empty without ensembles.
         seeps: the same with `SEEPS_MOMENTS`.
         missing: by variable, (2, i, l): points left out for the truth, and for the forecast.
+        implausible: by variable, (s, i, l): maps whose values cannot be.
         maps: by field, (s, moment, map lead, v, p); a wind vector's with `WIND_MAP_MOMENTS`.
         zonal: by field, (1 + s, spectrum lead, v, wavenumber), the truth first; sums over init times.
         degree: by field, (1 + s, spectrum lead, v, degree).
@@ -38,6 +39,7 @@ class PieceArrays:
     ensemble: dict[str, np.ndarray]
     seeps: dict[str, np.ndarray]
     missing: dict[str, np.ndarray]
+    implausible: dict[str, np.ndarray]
     maps: dict[str, np.ndarray]
     zonal: dict[str, np.ndarray]
     degree: dict[str, np.ndarray]
@@ -84,6 +86,7 @@ class PieceArrays:
             ensemble=per_init(len(ENSEMBLE_MOMENTS), names if any(members(system) > 1 for system in systems) else []),
             seeps=per_init(len(SEEPS_MOMENTS), with_seeps),
             missing={name: np.zeros((2, inits, leads.size), np.int64) for name in names},
+            implausible={name: np.zeros((len(systems), inits, leads.size), np.int64) for name in names},
             maps={
                 name: np.zeros((len(systems), len(kept), comparison.map_leads.size, levels[name], points))
                 for name, kept in ((each, WIND_MAP_MOMENTS if each == vector else MAP_MOMENTS) for each in fields)
@@ -167,6 +170,10 @@ class PieceArrays:
         """Sets how many points were left out."""
         self.missing[name][:, row, lead] = truth, forecast
 
+    def count_implausible(self, name: str, system: str, rows: slice, leads: slice, maps: np.ndarray) -> None:
+        """Sets how many maps of these forecasts, shape (i, l), cannot be."""
+        self.implausible[name][self.systems.index(system), rows, leads] = maps
+
     def add_spectra(self, name: str, number: int, usable: np.ndarray, zonal: np.ndarray, degree: np.ndarray) -> None:
         """Adds spectra of shape (1 + s, usable levels, k) at one lead time."""
         self.zonal[name][:, number, usable] += zonal
@@ -185,6 +192,7 @@ class PieceArrays:
             "ensemble": self.ensemble,
             "seeps": self.seeps,
             "missing": self.missing,
+            "implausible": self.implausible,
             "maps": self.maps,
             "zonal": self.zonal,
             "degree": self.degree,

@@ -5,6 +5,8 @@ A box slices the global cell-area weights, so that a cell weighs the same in eve
 
 import dataclasses
 import difflib
+import itertools
+import re
 from collections.abc import Sequence
 
 import numpy as np
@@ -69,19 +71,55 @@ REGIONS: dict[str, Region] = {
 }
 
 
-def find_region(name: str) -> Region:
-    """The region of this name.
+_BAND = re.compile(r"(?P<south>\d+(?:\.\d+)?)(?P<a>[ns]?)-(?P<north>\d+(?:\.\d+)?)(?P<b>[ns]?)")
+_BANDS = "bands:"
+
+
+def with_bands(names: Sequence[str]) -> tuple[str, ...]:
+    """Names of regions in which `bands:30` stands for the zonal bands of 30° from pole to pole: 90s-60s … 60n-90n.
 
     Raises:
-        UserError: an unknown name.
+        UserError: the width does not divide the 180° between the poles.
     """
-    if name not in REGIONS:
-        near = difflib.get_close_matches(name, REGIONS, 1)
-        raise UserError(
-            f"the region {name!r} is not known" + (f" (nearest: {near[0]})" if near else ""),
-            remedy="choose from " + ", ".join(REGIONS),
+    found: list[str] = []
+    for name in names:
+        if not name.startswith(_BANDS):
+            found.append(name)
+            continue
+        text = name.removeprefix(_BANDS)
+        width = float(text) if re.fullmatch(r"\d+(\.\d+)?", text) else 0.0
+        if not 1 <= width <= 90 or (180 / width) % 1 > 1e-9:
+            raise UserError(f"{name!r} is no number of degrees that divides 180", remedy="write bands:30, or bands:10")
+        edges = [-90 + width * number for number in range(round(180 / width) + 1)]
+        found += [f"{_latitude(south)}-{_latitude(north)}" for south, north in itertools.pairwise(edges)]
+    return tuple(dict.fromkeys(found))
+
+
+def _latitude(degrees: float) -> str:
+    return f"{abs(degrees):g}{'s' if degrees < 0 else 'n' if degrees > 0 else ''}"
+
+
+def region_of(name: str) -> Region:
+    """The region of this name: a key of `REGIONS`, or a zonal band such as 30s-0, 10s-10n, 30n-60n.
+
+    Raises:
+        UserError: there is none.
+    """
+    if name in REGIONS:
+        return REGIONS[name]
+    match = _BAND.fullmatch(name.lower())
+    if match is not None:
+        south, north = (
+            float(match[end]) * (-1 if match[side] == "s" else 1) for end, side in (("south", "a"), ("north", "b"))
         )
-    return REGIONS[name]
+        if -90 <= south < north <= 90:
+            return Region(name, f"from {_latitude(south).upper()} to {_latitude(north).upper()}", ((south, north),))
+        raise UserError(f"the band {name!r} does not go from south to north", remedy="write it as 30s-0 or 30n-60n")
+    near = difflib.get_close_matches(name, REGIONS, 1)
+    raise UserError(
+        f"the region {name!r} is not known" + (f" (nearest: {near[0]})" if near else ""),
+        remedy="choose from " + ", ".join(REGIONS) + ", a zonal band such as 30n-60n, or bands:30 for all of them",
+    )
 
 
 def region_weights(
@@ -94,7 +132,7 @@ def region_weights(
     """Cell-area weights of each region: the global weights of mean 1, zero outside the region.
 
     Args:
-        names: keys of `REGIONS`.
+        names: see `region_of`.
         latitude: degrees, strictly monotonic, of a global grid.
         longitude: degrees.
         cosine: whether to weigh by cos(latitude), as WeatherBench 1 does, in place of cell areas.
@@ -111,7 +149,7 @@ def region_weights(
     weights = np.broadcast_to(rows[:, None], (latitude.size, longitude.size))
     result = np.zeros((len(names), latitude.size, longitude.size))
     for index, name in enumerate(names):
-        region = find_region(name)
+        region = region_of(name)
         inside = region.contains(latitude, longitude)
         if not inside.any():
             raise UserError(

@@ -45,6 +45,19 @@ MAP_DEFINITIONS = {
     "seeps": "mean over init times of the stable equitable error in probability space (Rodwell et al. 2010)",
 }
 MAP_METRICS = tuple(MAP_DEFINITIONS)
+#: What the scores of a map leave open of the sums that they are made from, and is kept beside them.
+LEFT_OPEN = (
+    "count",
+    "eastward_error",
+    "northward_error",
+    "truth_anomaly_squared",
+    "truth_anomaly",
+    "eastward_truth_anomaly",
+    "northward_truth_anomaly",
+    "seeps_count",
+)
+#: Moment of what is kept: `forecast_anomaly_squared` at points where the truth has no anomaly, so that there is no activity.
+ALONE = "forecast_anomaly_squared_alone"
 # A variance below this part of the mean square it is the difference of is rounding.
 _ROUNDING = 1e-12
 _NO_ANOMALY = 1e-7
@@ -136,3 +149,29 @@ def map_scores(sums: xr.DataArray) -> xr.DataArray:
     maps = xr.concat([metrics[name] for name in MAP_METRICS], dim="metric").assign_coords(metric=list(MAP_METRICS))
     order = ["system", "metric", "lead_time", *(["level"] if "level" in sums.dims else []), "latitude", "longitude"]
     return maps.transpose(*order).astype(np.float32).assign_attrs(sums.attrs)
+
+
+def left_open(sums: xr.DataArray) -> xr.DataArray:
+    """What is to be kept of sums beside their `map_scores`, so that `restored_sums` has them all."""
+    axis = "moment" if "moment" in sums.dims else "wind_moment"
+    alone = sums.sel({axis: ["forecast_anomaly_squared"]}).where(sums.sel({axis: "truth_anomaly_squared"}) == 0, 0.0)
+    kept = sums.sel({axis: [name for name in sums[axis].values if name in LEFT_OPEN]})
+    return xr.concat([kept, alone.assign_coords({axis: [ALONE]})], axis).transpose(*sums.dims).assign_attrs(sums.attrs)
+
+
+def restored_sums(kept: xr.DataArray, scores: xr.DataArray) -> xr.DataArray:
+    """The sums over init times again, from what `left_open` kept and the scores of the map; whole ones as they are."""
+    axis = "moment" if "moment" in kept.dims else "wind_moment"
+    if ALONE not in kept[axis].values:
+        return kept
+    part = {str(name): kept.sel({axis: name}, drop=True) for name in kept[axis].values}
+    score = {name: scores.sel(metric=name, drop=True).astype(np.float64) for name in MAP_METRICS}
+    forecast = part[ALONE] + (score["activity"] ** 2 * part["truth_anomaly_squared"]).fillna(0.0)
+    part["squared_error"], part["absolute_error"] = (score[name] * part["count"] for name in ("mse", "mae"))
+    part["forecast_anomaly_squared"] = forecast
+    part["anomaly_product"] = score["acc"] * (forecast * part["truth_anomaly_squared"]) ** 0.5
+    if axis == "moment":
+        part["error"], part["seeps"] = score["bias"] * part["count"], score["seeps"] * part["seeps_count"]
+    moments = MAP_MOMENTS if axis == "moment" else WIND_MAP_MOMENTS
+    whole = xr.concat([part[name].fillna(0.0) for name in moments], axis).assign_coords({axis: list(moments)})
+    return whole.transpose(*kept.dims).assign_attrs(kept.attrs)

@@ -96,13 +96,15 @@ SCORE_NAMES: dict[str, ScoreName] = {
     ),
     "spread": ScoreName(
         "Ensemble spread",
-        "How far the members lie from their mean, as a standard deviation. In a reliable ensemble it equals the RMSE "
-        "of the mean.",
+        "How far the members lie from their mean, as a standard deviation. In a reliable ensemble of many members it "
+        "equals the RMSE of the mean.",
         from_zero=True,
     ),
     "spread_skill_ratio": ScoreName(
         "Spread / skill",
-        "Spread over the RMSE of the ensemble mean: 1 is reliable, below 1 the ensemble is too sure of itself.",
+        "Spread over the RMSE of the ensemble mean, allowing for the number of members: 1 is reliable, below 1 the "
+        "ensemble is too sure of itself. The mean of M members errs by chance as well, so the spread is taken times the root "
+        "of (M + 1) / M.",
         units="none",
         lines=(1.0,),
     ),

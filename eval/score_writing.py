@@ -7,10 +7,15 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from eval.implausible_forecasts import IMPLAUSIBLE, tell_implausible
 from eval.metrics import (
+    ANOMALY_METRICS,
+    BASE_METRICS,
     BRIER_METRICS,
     DEFINITIONS,
+    ENSEMBLE_METRICS,
     ENSEMBLE_MOMENTS,
+    MEMBERS,
     MISSING_FORECAST,
     MISSING_TRUTH,
     SEEPS_MOMENTS,
@@ -20,19 +25,22 @@ from eval.metrics import (
     labelled,
     mean_over_init_times,
     metrics_from_means,
-    metrics_in,
     seeps_sums_name,
 )
 from eval.moments import moments_of
 from eval.pairing import Comparison
 from eval.parts import Parts
 from eval.piece_sizes import Piece
-from eval.score_maps import MAP_DEFINITIONS, MAP_MOMENTS, WIND_MAP_MOMENTS, map_scores
+from eval.score_maps import MAP_DEFINITIONS, MAP_MOMENTS, WIND_MAP_MOMENTS, left_open, map_scores, restored_sums
+from eval.score_reading import SUMS_GROUP, open_group
+from eval.score_storage import LARGE, stored
 from eval.uncertainty import SEED, STATISTICS, block_length, intervals_and_differences
 from weather_scnn.data.units import squared_units
 from weather_scnn.data.whole_files import whole_file
+from weather_scnn.errors import UserError
 
-_COMPRESSED = {"zlib": True, "complevel": 1, "shuffle": True}
+# What pieces hold of every init time; all else are sums over them.
+_AXIS_OF_INIT_TIMES = {"sums": 2, "ensemble": 2, "seeps": 2, "missing": 1, "implausible": 1}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,15 +75,30 @@ class ScoreWriter:
         self.pieces = [[piece for piece in pieces if piece.group == n] for n in range(len(comparison.groups))]
         self.fields = [*comparison.names, *comparison.vectors]
         self._old: dict[str, xr.Dataset] = {}
+        self._loaded: tuple[int, dict[str, np.ndarray]] | None = None
 
     def _group(self, field: str) -> int:
         name = self.comparison.vectors[field][0] if field in self.comparison.vectors else field
         return next(number for number, names in enumerate(self.comparison.groups) if name in names)
 
-    def _loaded(self, field: str, key: str) -> list[np.ndarray]:
-        """One array of every piece of a field's group; none where pieces have it not."""
-        found = [self.parts.load(piece.name, [key]) for piece in self.pieces[self._group(field)]]
-        return [part[key] for part in found if key in part]
+    def _arrays(self, field: str) -> dict[str, np.ndarray]:
+        """What the pieces of a field's group hold, put together; every piece is read once, the latest group is kept."""
+        group = self._group(field)
+        if self._loaded is None or self._loaded[0] != group:
+            joined: dict[str, list[np.ndarray]] = {}
+            totals: dict[str, np.ndarray] = {}
+            for piece in self.pieces[group]:
+                for key, array in self.parts.load(piece.name).items():
+                    if key.split("/")[0] in _AXIS_OF_INIT_TIMES:
+                        joined.setdefault(key, []).append(array)
+                    elif key in totals:
+                        totals[key] += array
+                    else:
+                        totals[key] = array
+            axes = {key: _AXIS_OF_INIT_TIMES[key.split("/")[0]] for key in joined}
+            whole = {key: np.concatenate(arrays, axis=axes[key]) for key, arrays in joined.items()}
+            self._loaded = group, whole | totals
+        return self._loaded[1]
 
     def _dims(self, field: str) -> tuple[list[str], dict[str, Any], bool]:
         """Level dimension and its coordinate, if the field has levels."""
@@ -109,7 +132,7 @@ class ScoreWriter:
             return None
         if group not in self._old:
             try:
-                self._old[group] = xr.open_dataset(self.existing, group=group, decode_timedelta=True)
+                self._old[group] = open_group(self.existing, group)
             except OSError:
                 return None
         return self._old[group]
@@ -130,21 +153,31 @@ class ScoreWriter:
         }
         variables = {}
         for name, (kind, axis, labels) in kinds.items():
-            found = self._loaded(field, f"{kind}/{field}")
-            if found:
+            values = self._arrays(field).get(f"{kind}/{field}")
+            if values is not None:
                 dims = ["system", axis, "init_time", "lead_time", "level", "region"]
-                values = np.concatenate(found, axis=2)
                 variables[name] = self._array(values, dims, {**coordinates, axis: list(labels)}, field, 4)
         sums = xr.Dataset(variables, attrs={"convention": comparison.request.convention})
-        old = self._old_group("sums")
+        sums = sums.assign_coords({MEMBERS: self._members(field, sums)})
+        old = self._old_group(SUMS_GROUP)
         if old is not None:
             kept = old[list(variables)].load().assign_attrs(convention=comparison.request.convention)
             sums = combine_sums([kept, sums]).drop_vars("init_count")
         return sums
 
-    def _missing(self) -> dict[str, xr.DataArray]:
+    def _members(self, field: str, sums: xr.Dataset) -> xr.DataArray:
+        """How many members each system's ensemble has: one fewer than the ranks that the truth may have among them."""
+        counts = np.ones(len(self.comparison.systems), np.int64)
+        for key, array in self._arrays(field).items():
+            if key.startswith("ranks/"):
+                counts[self.comparison.systems.index(key.split("/")[1])] = array.shape[-1] - 1
+        members = xr.DataArray(counts, dims="system", attrs={"long_name": "members of the ensemble"})
+        return members.expand_dims(init_time=sums["init_time"], axis=1)
+
+    def _missing(self, counts: dict[str, np.ndarray]) -> dict[str, xr.DataArray]:
+        """Points left out, from those of each variable, shape (2, init, lead)."""
         names = self.comparison.names
-        stacked = np.stack([np.concatenate(self._loaded(name, f"missing/{name}"), axis=1) for name in names])
+        stacked = np.stack([counts[name] for name in names])
         coordinates = {"field": names, "init_time": self.comparison.inits, "lead_time": self.comparison.leads}
         old = self._old_group("sums")
         result = {}
@@ -155,13 +188,29 @@ class ScoreWriter:
             result[kind] = array
         return result
 
+    def _implausible(self, counts: dict[str, np.ndarray]) -> xr.DataArray:
+        """Maps that cannot be, from those of each variable, shape (system, init, lead); 0 where files of before do not tell."""
+        names, old = self.comparison.names, self._old_group(SUMS_GROUP)
+        coordinates = {
+            "system": self.comparison.systems,
+            "field": names,
+            "init_time": self.comparison.inits,
+            "lead_time": self.comparison.leads,
+        }
+        array = xr.DataArray(np.stack([counts[name] for name in names], axis=1), coordinates, tuple(coordinates))
+        if old is None:
+            return array
+        nothing = old[MISSING_FORECAST].astype(np.int64).expand_dims(system=self.comparison.systems) * 0
+        held = old[IMPLAUSIBLE].load() if IMPLAUSIBLE in old else nothing
+        joined = xr.concat([held.reset_coords(drop=True), array], dim="init_time", coords="minimal", compat="override")
+        return joined.sortby("init_time")
+
     def _maps(self, field: str) -> dict[str, xr.Dataset]:
-        found = self._loaded(field, f"maps/{field}")
-        if not found:
+        total = self._arrays(field).get(f"maps/{field}")
+        if total is None:
             return {}
         comparison = self.comparison
         shape = (comparison.latitude.size, comparison.longitude.size)
-        total = np.sum(found, axis=0)
         parts = comparison.vectors.get(field, (field,))
         axis, moments = ("moment", MAP_MOMENTS) if len(parts) == 1 else ("wind_moment", WIND_MAP_MOMENTS)
         coordinates = {
@@ -175,21 +224,25 @@ class ScoreWriter:
         sums = self._array(total.reshape(*total.shape[:-1], *shape), dims, coordinates, field, 3)
         old = self._old_group("map_sums")
         if old is not None:
-            sums = sums + old[field].load().values
+            maps = self._old_group("maps")
+            assert maps is not None
+            sums = sums + restored_sums(old[field].load(), maps[field].load()).values
         sums.attrs = self._attributes(field)
         scores = map_scores(sums)
         if not all(comparison.has_normal(part) for part in parts):
             scores = scores.where(~scores["metric"].isin(["acc", "activity"]))
-        return {"maps": xr.Dataset({field: scores}), "map_sums": xr.Dataset({field: sums})}
+        # Small sums are kept whole, as all small arrays are.
+        kept = left_open(sums) if sums.size >= LARGE else sums
+        return {"maps": xr.Dataset({field: scores}), "map_sums": xr.Dataset({field: kept})}
 
     def _spectra(self, field: str) -> dict[str, xr.Dataset]:
-        counts = self._loaded(field, f"spectrum_count/{field}")
-        if not counts:
+        counts = self._arrays(field).get(f"spectrum_count/{field}")
+        if counts is None:
             return {}
         comparison, old = self.comparison, self._old_group("spectra")
         systems = ["truth", *comparison.systems]
         leads = {"lead_time": comparison.leads[comparison.spectrum_leads]}
-        count = self._array(np.sum(counts, axis=0), ["lead_time", "level"], leads, field, 1)
+        count = self._array(counts, ["lead_time", "level"], leads, field, 1)
         fresh_count = count
         if old is not None:
             count = count + old[f"{field}_count"].load().values
@@ -197,7 +250,7 @@ class ScoreWriter:
         variables = {f"{field}_count": count}
         units = self._attributes(field).get("units")
         for kind, axis in (("zonal", "zonal_wavenumber"), ("degree", "degree")):
-            total = np.sum(self._loaded(field, f"{kind}/{field}"), axis=0)
+            total = self._arrays(field)[f"{kind}/{field}"]
             coordinates = {"system": systems, **leads, axis: np.arange(total.shape[-1])}
             array = self._array(total, ["system", "lead_time", "level", axis], coordinates, field, 2)
             if old is not None:
@@ -212,11 +265,10 @@ class ScoreWriter:
 
     def _ranks(self, field: str) -> dict[str, xr.Dataset]:
         comparison, old = self.comparison, self._old_group("rank_histogram")
-        found = {system: self._loaded(field, f"ranks/{system}/{field}") for system in comparison.systems}
-        found = {system: parts for system, parts in found.items() if parts}
-        if not found:
+        held = {system: self._arrays(field).get(f"ranks/{system}/{field}") for system in comparison.systems}
+        totals = {system: ranks for system, ranks in held.items() if ranks is not None}
+        if not totals:
             return {}
-        totals = {system: np.sum(parts, axis=0) for system, parts in found.items()}
         width = max(total.shape[-1] for total in totals.values())
         padded = [
             np.pad(total, [(0, 0), (0, 0), (0, width - total.shape[-1])], constant_values=np.nan)
@@ -243,9 +295,13 @@ class ScoreWriter:
     def _write(self, path: str, attributes: dict[str, Any], tick) -> xr.Dataset:
         metrics = self._metrics()
         scores, present, first = {}, None, True
+        counted_points: dict[str, dict[str, np.ndarray]] = {"missing": {}, "implausible": {}}
         bootstrap = self.bootstrap
-        for field in self.fields:
+        for field in sorted(self.fields, key=self._group):
             sums = self.field_sums(field)
+            if field in self.comparison.names:
+                for kind, counts in counted_points.items():
+                    counts[field] = self._arrays(field)[f"{kind}/{field}"]
             statistics = field_statistics(sums, field)
             convention = self.comparison.request.convention
             means = metrics_from_means(mean_over_init_times(statistics), convention)
@@ -279,13 +335,25 @@ class ScoreWriter:
                 self._append(dataset, path, group, first=first)
                 first = False
             tick()
-        root = xr.Dataset(scores)
+        root = xr.Dataset({field: scores[field] for field in self.fields})
         root["metric"].attrs.update({name: DEFINITIONS[name] for name in metrics})
         assert present is not None
         counted = present.sum("init_time").astype(np.int64)
-        missing = self._missing()
+        if not counted.any():
+            raise UserError(
+                "nothing could be scored: at no point and time do truth, climatology and baselines all have values",
+                where=self.comparison.request.truth,
+                remedy="give truth and climatology of the scored days, or leave the climatology out",
+            )
+        missing = self._missing(counted_points["missing"])
+        implausible = self._implausible(counted_points["implausible"])
+        tell_implausible(implausible)
         tail = xr.Dataset(
-            {"init_count": counted.assign_attrs(long_name="init times with truth at this lead time"), **missing}
+            {
+                "init_count": counted.assign_attrs(long_name="init times with truth at this lead time"),
+                **missing,
+                IMPLAUSIBLE: implausible.assign_attrs(long_name="maps whose values cannot be"),
+            }
         )
         everything = {
             **attributes,
@@ -294,6 +362,7 @@ class ScoreWriter:
             "last_init_time": np.datetime_as_string(present["init_time"].values.max(), "h"),
             "missing_in_truth": int(missing[MISSING_TRUTH].sum()),
             "missing_in_forecast": int(missing[MISSING_FORECAST].sum()),
+            "implausible_in_forecast": int(implausible.sum()),
             **{f"definition_{name}": DEFINITIONS[name] for name in metrics},
         }
         root.attrs = everything
@@ -306,14 +375,21 @@ class ScoreWriter:
         return root
 
     def _metrics(self) -> tuple[str, ...]:
-        """Metrics of the file: those of any field."""
-        found: list[str] = []
-        ensembles = [name for name in self.fields if self._loaded(name, f"ensemble/{name}")]
-        seeps = [name for name in self.fields if self._loaded(name, f"seeps/{name}")]
-        for field in dict.fromkeys([*ensembles, *seeps, self.fields[0]]):
-            found += [name for name in metrics_in(self.field_sums(field)) if name not in found]
-        order = [name for name in DEFINITIONS if name in found and name not in BRIER_METRICS]
-        return (*order, *(name for name in BRIER_METRICS if name in found))
+        """Metrics of the file: those of any field. Pieces are alike in this, so the first of each group tells."""
+        found = set(BASE_METRICS) | (set(ANOMALY_METRICS) if self.comparison.anomalies else set())
+        for group, names in enumerate(self.comparison.groups):
+            keys = [f"{kind}/{name}" for kind in ("ensemble", "seeps") for name in names]
+            for key, array in self.parts.load(self.pieces[group][0].name, keys).items():
+                if key.startswith("seeps"):
+                    found.add("seeps")
+                    continue
+                found |= set(ENSEMBLE_METRICS)
+                if np.isfinite(array[:, [ENSEMBLE_MOMENTS.index(name) for name in BRIER_METRICS]]).any():
+                    found |= set(BRIER_METRICS)
+        return (
+            *(name for name in DEFINITIONS if name in found and name not in BRIER_METRICS),
+            *(name for name in BRIER_METRICS if name in found),
+        )
 
     def _intervals(self, parts: dict, sums: xr.Dataset, field: str, metrics: Sequence[str]) -> xr.Dataset:
         array = labelled(parts, sums, field, metrics, leading=["bound"])
@@ -329,9 +405,9 @@ class ScoreWriter:
 
     @staticmethod
     def _append(dataset: xr.Dataset, path: str, group: str | None, *, first: bool) -> None:
-        large = {name: _COMPRESSED for name, array in dataset.data_vars.items() if array.size > 1024}
+        dataset, encoding = stored(dataset.drop_encoding(), group)
         # Coordinates come again with every field of a group, alike.
-        dataset.drop_encoding().to_netcdf(path, mode="w" if first else "a", group=group, encoding=large)
+        dataset.to_netcdf(path, mode="w" if first else "a", group=group, encoding=encoding)
 
 
 _FIRST_MEMBER = "of an ensemble this is the spectrum of its first member, not of its mean, which is smooth"

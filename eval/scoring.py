@@ -6,6 +6,7 @@ It goes through pieces of some variables and init times and keeps only sums, so 
 import dataclasses
 import json
 import logging
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,18 +15,21 @@ import rich.progress
 import xarray as xr
 
 from eval.baselines import BASELINES, known_baselines
-from eval.forecasts import open_any
 from eval.metrics import CONVENTIONS, WEATHERBENCH1, WEATHERBENCH2, combine_scores
 from eval.pairing import Comparison, open_comparison
 from eval.parts import Parts
 from eval.piece_sizes import Piece, pieces_of
-from eval.regions import REGIONS
+from eval.regions import REGIONS, with_bands
 from eval.request import Request, check_leads
+from eval.score_reading import SUMS_GROUP, open_scores
+from eval.score_size import expected_bytes
 from eval.score_writing import Bootstrap, ScoreWriter
 from eval.scorecard import summary_table
 from eval.scoring_pieces import PieceScorer
+from eval.stores import open_any
 from eval.systems import MODEL, named_forecasts
 from eval.valid_time_fields import prepare_references
+from pipelines.planning import in_words
 from weather_scnn.data.level_numbers import Level
 from weather_scnn.data.marks import Kind
 from weather_scnn.data.outputs import check_output
@@ -35,7 +39,6 @@ from weather_scnn.progress import progress_bar
 
 __all__ = ["MODEL", "PROTOCOLS", "combine_scores", "open_scores", "score", "summary_table"]
 
-SUMS_GROUP = "sums"
 _log = logging.getLogger(__name__)
 
 
@@ -92,7 +95,7 @@ def _request(
     return Request(
         forecasts=tuple(systems),
         levels=tuple(levels) if levels else (official.levels if official else None),
-        regions=tuple(regions) if regions else (official.regions if official else ("global",)),
+        regions=with_bands(regions) if regions else (official.regions if official else ("global",)),
         init=init or (official.init if official else None),
         grid=grid or (official.grid if official else None),
         baselines=known_baselines(baselines, climatology=known),
@@ -145,7 +148,7 @@ def score(
         baseline_years: period "A:B" of the truth that weekly and probabilistic climatology are made from; all years that
             are not scored if None.
         by_valid_time: systems whose store's `time` is the valid time.
-        regions: keys of `eval.regions.REGIONS`; `global` if None.
+        regions: keys of `eval.regions.REGIONS`, zonal bands such as 30n-60n, bands:30 for all of 30°; `global` if None.
         variables: names to score; all that forecast and truth share if None.
         levels: hPa; all shared if None.
         init: init times "A:B" or "A:B:STEP", inclusive, STEP counted from A; all if None.
@@ -197,7 +200,6 @@ def score(
     check_output(str(output), Kind.FILE, sources=request.sources(), overwrite=overwrite or add)
     if add:
         request, existing = _added_to(request, output)
-    open_comparison.cache_clear()  # stores may have changed since the same request
     comparison = open_comparison(request)
     count = comparison.inits.size + len(request.skip)
     if bootstrap and block is not None and block >= count > 1:
@@ -209,16 +211,25 @@ def score(
     parts = Parts.beside(
         str(output), {**dataclasses.asdict(request), "inits": comparison.inits.tolist(), "pieces": names}
     )
+    if progress:
+        size = in_words(expected_bytes(comparison, intervals=bootstrap > 0, further=len(request.skip)))
+        counts = (
+            f"{comparison.inits.size} init times, {comparison.leads.size} lead times, {len(comparison.systems)} systems"
+        )
+        print(f"score: {counts}; writes about {size}", file=sys.stderr)
     _run(comparison, pieces, parts, beam_options=beam_options, progress=progress)
     file = ScoreWriter(comparison, parts, pieces, existing, Bootstrap(bootstrap, block, confidence))
     attributes = _attributes(comparison, protocol)
     with progress_bar(rich.progress.MofNCompleteColumn(), enabled=progress) as bar:
         task = bar.add_task("scores and intervals of fields", total=len(file.fields))
-        scores = file.write(output, attributes, lambda: bar.advance(task))
+        try:
+            scores = file.write(output, attributes, lambda: bar.advance(task))
+        except UserError:
+            parts.remove()  # nothing of which was of use
+            raise
     if missing := int(scores.attrs["missing_in_truth"]):
         _log.warning("%d values of the truth are missing: those points are left out of all systems", missing)
     parts.remove()
-    open_comparison.cache_clear()
     return scores
 
 
@@ -299,19 +310,3 @@ def _attributes(comparison: Comparison, protocol: str | None) -> dict[str, Any]:
         **comparison.notes,
         settings=request.settings(),
     )
-
-
-def open_scores(path: str, *, group: str = "/") -> xr.Dataset:
-    """The scores of a `scores.nc`, or one of its groups such as "sums", in memory; see docs/scores.md.
-
-    Raises:
-        UserError: the file does not exist or is not one of scores, or has not this group.
-    """
-    with open_any(path) as root:
-        if not {"system", "metric", "lead_time"} <= set(root.dims):
-            raise UserError("is not a file of scores", where=path, remedy="make one with `weather-scnn score`")
-    try:
-        with xr.open_dataset(path, group=None if group == "/" else group, decode_timedelta=True) as dataset:
-            return dataset.load()
-    except OSError as error:
-        raise UserError(f"has no group {group!r}", where=path, remedy="make it with `weather-scnn score`") from error

@@ -5,7 +5,7 @@ import threading
 import typing
 from collections.abc import Sequence
 
-from eval.pairing import open_comparison
+from eval.pairing import Comparison, open_comparison
 from eval.parts import Parts
 from eval.piece_sizes import Piece
 from eval.request import Request
@@ -18,12 +18,20 @@ if typing.TYPE_CHECKING:
 _LOCAL = threading.local()
 
 
+def _open(job: str, request: Request) -> Comparison:
+    return open_comparison(request)
+
+
+# A worker that outlives a job must not score the next one on what the stores held before.
+_COMPARISONS = running.OncePerJob(_open)
+
+
 def _score_piece(piece: Piece, *, job: str, request: Request, parts: str) -> None:
     """Scores a piece and writes its sums; a worker keeps the caches of its latest variables."""
     with running.piece(job):
         wanted = (job, piece.group)
         if getattr(_LOCAL, "group", None) != wanted:
-            _LOCAL.scorer = PieceScorer(open_comparison(request), piece.group, Parts(parts))
+            _LOCAL.scorer = PieceScorer(_COMPARISONS(job, request), piece.group, Parts(parts))
             _LOCAL.group = wanted
         Parts(parts).save(piece.name, _LOCAL.scorer.score(piece))
 
@@ -46,12 +54,15 @@ def run_on_beam(
     running.check_options(beam_options)
     job = running.new_job()
     work = functools.partial(_score_piece, job=job, request=request, parts=parts.path)
-    running.run_pieces(
-        work,
-        {piece.name: piece for piece in pieces},
-        typing.cast("Record", parts),  # finished pieces under their names are all that is asked of it
-        job=job,
-        description="scoring",
-        beam_options=beam_options,
-        progress=progress,
-    )
+    try:
+        running.run_pieces(
+            work,
+            {piece.name: piece for piece in pieces},
+            typing.cast("Record", parts),  # finished pieces under their names are all that is asked of it
+            job=job,
+            description="scoring",
+            beam_options=beam_options,
+            progress=progress,
+        )
+    finally:
+        _COMPARISONS.forget()

@@ -15,6 +15,7 @@ import threadpoolctl
 from eval.baselines import CLIMATOLOGY, PERSISTENCE, PROBABILISTIC
 from eval.ensembles import ensemble_sums, rank_weights
 from eval.field_reading import CACHE_BYTES, as_slice
+from eval.implausible_forecasts import implausible_maps
 from eval.missing_values import Masked, mended_sums
 from eval.moments import Scratch, climatology_sums, error_sums
 from eval.pairing import Comparison
@@ -37,16 +38,18 @@ class _Block:
     leads: slice
     forecasts: dict[tuple[str, str], np.ndarray]
     windows: dict[str, Window]
+    implausible: dict[tuple[str, str], np.ndarray]
 
 
 @dataclasses.dataclass(frozen=True)
 class _ReadBlock:
-    """A block as it is read: reading and arithmetic take two cores."""
+    """A block as it is read: reading and arithmetic take two cores. `implausible` counts maps that cannot be, (i, l)."""
 
     inits: slice
     leads: slice
     forecasts: dict[tuple[str, str], np.ndarray]
     fields: dict[str, ReadFields]
+    implausible: dict[tuple[str, str], np.ndarray]
 
 
 @functools.cache
@@ -115,7 +118,9 @@ class PieceScorer:
             for system, store in comparison.forecasts.items()
             for name, values in store.read([n for n in self.names if n in store.dataset], inits, leads).items()
         }
-        return _ReadBlock(*block, forecasts, {name: self.fields[name].read(times) for name in self.names})
+        counts = {key: implausible_maps(key[1], values) for key, values in forecasts.items()}
+        implausible = {key: maps for key, maps in counts.items() if maps is not None}
+        return _ReadBlock(*block, forecasts, {name: self.fields[name].read(times) for name in self.names}, implausible)
 
     def begin(self, piece: Piece) -> None:
         """Starts to read a piece, while another is being scored."""
@@ -142,6 +147,10 @@ class PieceScorer:
         # Products here are too small for BLAS's own threads, which wait for each other: on a busy machine 5 times longer.
         with _thread_pools().limit(limits=1, user_api="blas"):
             for block in self._loaded(piece, ahead):
+                self._forget_before(self.comparison.inits[block.inits.start])
+                rows = slice(block.inits.start - piece.start, block.inits.stop - piece.start)
+                for (system, name), maps in block.implausible.items():
+                    arrays.count_implausible(name, system, rows, block.leads, maps)
                 for init in range(block.inits.start, block.inits.stop):
                     self._score_init(block, init, init - piece.start, arrays)
                 share = (block.leads.stop - block.leads.start) / self.comparison.leads.size
@@ -162,7 +171,13 @@ class PieceScorer:
             else:
                 ahead()
             windows = {name: self.fields[name].window(fields) for name, fields in block.fields.items()}
-            yield _Block(block.inits, block.leads, block.forecasts, windows)
+            yield _Block(block.inits, block.leads, block.forecasts, windows, block.implausible)
+
+    def _forget_before(self, init: np.datetime64) -> None:
+        """Lets go of the sums of valid times that no later forecast reaches; they are made again if one does."""
+        oldest = int(init.astype(np.int64))
+        if any(time < oldest for *_, time in self._by_valid_time):
+            self._by_valid_time = {key: kept for key, kept in self._by_valid_time.items() if key[2] >= oldest}
 
     def _lead_times(self, block: _Block, init: int, name: str) -> np.ndarray:
         """Lead times of the block that are scored, counted from the block's first."""

@@ -26,7 +26,6 @@ from eval.pairing import Comparison
 from eval.parts import Parts
 from weather_scnn.data.climatology import DAY_OF_YEAR, day_numbers
 from weather_scnn.data.plausibility import Judge, extremes_of_one_map, implausible
-from weather_scnn.errors import UserError
 
 _log = logging.getLogger(__name__)
 _TIME_MEAN, _BASELINE_MEAN = "time-mean", "baseline-mean"
@@ -237,19 +236,6 @@ class ValidTimeFields:
         since_midnight = (times - times.astype("datetime64[D]")) / np.timedelta64(1, "h")
         days = day_numbers(times, self._calendar)
         readers = self._climatology[variable]
-        for hour, day, time in zip(since_midnight.tolist(), days.tolist(), times):
-            if hour not in readers:
-                raise UserError(
-                    f"the climatology has no hour {hour:g} (it has {', '.join(map(str, readers))}), needed for {time}",
-                    where=str(self.comparison.request.climatology),
-                    remedy="make a climatology of data that has these times",
-                )
-            if day not in self._days:
-                raise UserError(
-                    f"the climatology has no dayofyear {day}, needed for {time}",
-                    where=str(self.comparison.request.climatology),
-                    remedy="make a climatology of whole years",
-                )
         found = np.empty(times.size, object)
         for hour in np.unique(since_midnight):
             of_hour = np.flatnonzero(since_midnight == hour)

@@ -346,7 +346,12 @@ def score(
         str | None, typer.Option(help="Truth A:B that weekly and probabilistic climatology are made from.")
     ] = None,
     by_valid_time: Annotated[str, typer.Option(help="Systems whose store's time is the valid time, by commas.")] = "",
-    regions: Annotated[str, typer.Option(help="Regions separated by commas; global if left out.")] = "",
+    regions: Annotated[
+        str,
+        typer.Option(
+            help="Regions by commas; 30n-60n is a zonal band, bands:30 are all of 30 degrees; global if left out."
+        ),
+    ] = "",
     variables: Variables = None,
     levels: Annotated[str | None, typer.Option(help="Pressure levels in hPa, separated by commas.")] = None,
     init: Annotated[

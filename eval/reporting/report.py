@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import rich.progress
 
-from eval.regions import find_region
+from eval.regions import region_of
 from eval.reporting import page
 from eval.reporting.forecast_animation import animation_section
 from eval.reporting.forecast_maps import error_section, forecast_section, map_shares
@@ -156,7 +156,7 @@ def write_report(
         UserError: the output exists, or is a folder that is not a report; an input does not fit; or there is not what
             was asked for.
     """
-    projection = projection_of(None if zoom is None else find_region(zoom))
+    projection = projection_of(None if zoom is None else region_of(zoom))
     if forecast is not None and truth is None:
         raise UserError("maps need both the forecast and the truth", remedy="give both --forecast and --truth")
     sources = {"--scores": scores, "--forecast": forecast, "--truth": truth}

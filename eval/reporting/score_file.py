@@ -44,12 +44,13 @@ class ScoreFile:
             present = [name for name in OPTIONAL_GROUPS if name in file.groups]
         groups = {}
         for name in present:
-            dataset = xr.open_dataset(path, group=name, decode_timedelta=True)
+            small = name in _SMALL
+            dataset = (
+                open_scores(path, group=name) if small else xr.open_dataset(path, group=name, decode_timedelta=True)
+            )
             # What a group shares with the root need not be written twice.
             shared = {key: scores[key] for key in scores.coords if key in dataset.dims and key not in dataset.coords}
             groups[name] = dataset.assign_coords(shared)
-        for name in _SMALL & set(groups):
-            groups[name] = groups[name].load()
         return cls(path, scores, groups)
 
     def interval(

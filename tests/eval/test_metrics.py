@@ -9,6 +9,7 @@ from eval.metrics import (
     BASE_MOMENTS,
     combine_scores,
     combine_sums,
+    scores_by_init_time,
     scores_from_sums,
 )
 from eval.moments import moment_sums
@@ -135,3 +136,15 @@ def test_parts_add_up():
         combine_sums([parts[0], parts[0]])
     with pytest.raises(UserError, match="`region`"):
         combine_sums([parts[0], parts[1].assign_coords(region=["tropics"])])
+
+
+def test_scores_of_every_init_time_are_those_of_a_file_of_it_alone():
+    forecast, truth, climatology = np.random.default_rng(7).normal(size=(3, 5, 4, 6))
+    weights = np.ones((1, 4, 6))
+    found = scores_by_init_time(sums_of(forecast, truth, climatology, weights))
+    for number in range(5):
+        part = slice(number, number + 1)
+        alone = scores_from_sums(sums_of(forecast[part], truth[part], climatology[part], weights))
+        here = found.isel(init_time=number, drop=True)
+        for name in alone.data_vars:
+            xr.testing.assert_allclose(here[name].drop_attrs(), alone[name].drop_attrs(), rtol=1e-12)

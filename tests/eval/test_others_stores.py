@@ -1,6 +1,7 @@
 """Stores of other people's making are read for what they are, or refused in one line; never taken for something else."""
 
 import logging
+import re
 
 import numpy as np
 import pytest
@@ -115,7 +116,7 @@ def test_stores_that_are_no_forecast_or_no_truth(scored, world, make, tmp_path):
         scored(forecast=make.write(forecast.drop_vars("latitude"), tmp_path / "bare.zarr"))
     for name, content, message in (
         ("f.zarr.zip", b"PK\x03\x04", "is a zip archive"),
-        ("f.grib", b"GRIB", "is GRIB, not a store"),
+        ("f.grib", b"GRIB", "cannot be read as GRIB"),
     ):
         (tmp_path / name).write_bytes(content)
         with pytest.raises(UserError, match=message):
@@ -158,3 +159,74 @@ def test_one_init_time_has_no_variance_at_a_place(scored, tmp_path):
 def test_steps_of_initial_times_count_from_the_first_asked_for(text, positions):
     times = np.datetime64("2001-01-01T06", "ns") + np.arange(12) * np.timedelta64(6, "h")
     np.testing.assert_array_equal(initial_times(times[::-1], text), times[positions])
+
+
+def _of_some_days(climatology, *, empty):
+    """A climatology without values on some days of the year."""
+    kept = ~climatology["dayofyear"].isin(list(empty))
+    return climatology.where(kept).astype(np.float32).assign_attrs(climatology.attrs)
+
+
+def test_a_climatology_without_the_scored_days(scored, make, tmp_path, caplog, monkeypatch):
+    usual, climatology = scored(), make.climatology()
+    nowhere = make.write(_of_some_days(climatology, empty=range(1, 60)), tmp_path / "nowhere.zarr")
+    with caplog.at_level(logging.WARNING):
+        found = scored(climatology=nowhere)
+    assert "nowhere.zarr holds no values on the scored days" in caplog.text and "acc" not in found["metric"].values
+    for name in usual.data_vars:
+        np.testing.assert_allclose(found[name].sel(metric="rmse"), usual[name].sel(metric="rmse"), rtol=1e-6)
+    one = climatology.copy()
+    one["2m_temperature"] = one["2m_temperature"] * np.float32(np.nan)
+    found = scored(climatology=make.write(one, tmp_path / "one.zarr"))
+    assert np.isnan(found["2m_temperature"].sel(metric="acc")).all()
+    assert np.isfinite(found["geopotential"].sel(metric="acc")).all()
+
+    def nothing_may_be_scored(*_, **__):
+        raise AssertionError
+
+    monkeypatch.setattr("eval.scoring._run", nothing_may_be_scored)
+    with pytest.raises(
+        UserError, match=r"holds no value of .* on the scored days, 2021-01-01T.*leave out the baseline"
+    ):
+        scored(climatology=nowhere, baselines=["climatology"])
+    some = make.write(_of_some_days(climatology, empty=range(4, 60)), tmp_path / "some.zarr")
+    with pytest.raises(UserError, match=r"some.zarr: holds no .* at \d+ of \d+ scored times, the first 2021-01-04T00"):
+        scored(climatology=some)
+    days = make.write(climatology.isel(dayofyear=slice(0, 4)), tmp_path / "days.zarr")
+    with pytest.raises(UserError, match=r"days.zarr: has no dayofyear 5, needed for 2021-01-05T00 and"):
+        scored(climatology=days)
+    hours = make.write(climatology.isel(hour=[0, 2]), tmp_path / "hours.zarr")
+    with pytest.raises(UserError, match=r"hours.zarr: has no hour 6 \(it has 0, 12\)"):
+        scored(climatology=hours)
+
+
+def test_truth_without_values_or_valid_times(scored, make, tmp_path, caplog):
+    truth = make.truth()
+    holes = truth.isel(time=np.r_[0:10, 14:80])
+    with caplog.at_level(logging.WARNING):
+        scored(truth=make.write(holes, tmp_path / "holes.zarr"))
+    assert "the truth lacks 16 of 96 valid times of the forecasts" in caplog.text
+    empty = make.write(truth.where(False).astype(np.float32), tmp_path / "empty.zarr")
+    with pytest.raises(UserError, match="nothing could be scored"):
+        scored(truth=empty)
+    assert not list(tmp_path.glob("*.parts")) and not (tmp_path / "scores.nc.parts").exists()
+
+
+def test_forecasts_that_cannot_be_are_told_and_scored(scored, make, tmp_path, caplog):
+    warm = make.truth()[["2m_temperature"]]
+    warm["2m_temperature"] = warm["2m_temperature"] + np.float32(280)
+    forecast = make.forecast(warm.assign(land_sea_mask=0.0))
+    paths = {"truth": make.write(warm, tmp_path / "t.zarr"), "forecast": make.write(forecast, tmp_path / "f.zarr")}
+    with caplog.at_level(logging.WARNING):
+        scored(**paths, climatology=None)
+    assert "implausible" not in caplog.text
+    forecast["2m_temperature"][3:5, 5:, 2, 2] = 1e14
+    paths["forecast"] = make.write(forecast, tmp_path / "wild.zarr")
+    with caplog.at_level(logging.WARNING):
+        found = scored(**paths, climatology=None)
+    expected = "model: 2m_temperature is implausible, outside .* K, from 36 h ahead on, in 2 of 12 init times"
+    assert re.search(expected, caplog.text)
+    counts = open_scores(str(tmp_path / "scores.nc"), group="sums")["implausible_forecast"].sel(system="model")
+    assert counts.sum() == 6 and np.all(counts.isel(field=0, init_time=[3, 4], lead_time=slice(5, None)) == 1)
+    assert found.attrs["implausible_in_forecast"] == 6
+    assert found["2m_temperature"].sel(metric="rmse", system="model").isel(lead_time=-1).item() > 1e12

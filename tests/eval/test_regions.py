@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from eval.regions import REGIONS, region_weights
+from eval.regions import REGIONS, region_weights, with_bands
 from weather_scnn.errors import UserError
 from weather_scnn.sphere.grid import Grid
 
@@ -76,3 +76,19 @@ def test_unknown_and_empty_regions_are_refused():
     coarse = Grid.equiangular(4, 2)
     with pytest.raises(UserError, match="holds no point of the 4x2 grid"):
         region_weights(["arctic"], coarse.latitude, coarse.longitude)
+
+
+def test_zonal_bands():
+    bands = with_bands(["global", "bands:30"])
+    assert bands == ("global", "90s-60s", "60s-30s", "30s-0", "0-30n", "30n-60n", "60n-90n")
+    weights = region_weights(bands, GRID.latitude, GRID.longitude)
+    # No row of this grid lies on an edge, so the bands add up to the globe.
+    np.testing.assert_allclose(weights[1:].sum(axis=0), weights[0])
+    assert fraction("10s-10n") == pytest.approx(np.sin(np.radians(10)), rel=1e-3)
+    assert fraction("60n-90n") == fraction("arctic")
+    for name in ("60n-30n", "30s-60s", "0-95n"):
+        with pytest.raises(UserError, match="does not go from south to north"):
+            region_weights([name], GRID.latitude, GRID.longitude)
+    for name in ("bands:7", "bands:x", "bands:0"):
+        with pytest.raises(UserError, match="divides 180"):
+            with_bands([name])

@@ -327,7 +327,7 @@ def test_mismatches_name_the_remedy(world, tmp_path, make):
             progress=False,
             bootstrap=0,
         )
-    with pytest.raises(UserError, match="no such file"):
+    with pytest.raises(UserError, match="there is no such file or folder"):
         score(str(tmp_path / "none.zarr"), world["truth"], str(tmp_path / "s.nc"), progress=False, bootstrap=0)
     with pytest.raises(UserError, match="no lead times"):
         score(world["truth"], world["truth"], str(tmp_path / "s.nc"), progress=False, bootstrap=0)

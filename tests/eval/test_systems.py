@@ -247,7 +247,8 @@ def test_probabilistic_climatology(long_world, tmp_path):
     assert float(ensemble.sel(metric="spread")[0]) == pytest.approx(spread)
     error = np.sqrt(mean_square(members.mean(axis=0) - o, 4))
     assert float(ensemble.sel(metric="rmse")[0]) == pytest.approx(error)
-    assert float(ensemble.sel(metric="spread_skill_ratio")[0]) == pytest.approx(spread / error)
+    factor = np.sqrt(4 / 3)  # of three members
+    assert float(ensemble.sel(metric="spread_skill_ratio")[0]) == pytest.approx(factor * spread / error)
     # A single forecast has the CRPS of its absolute error, and no spread.
     model = scores["2m_temperature"].sel(system="model", region="global")
     np.testing.assert_allclose(model.sel(metric="crps"), model.sel(metric="mae"))

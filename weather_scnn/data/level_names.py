@@ -69,7 +69,7 @@ def gathered_levels(dataset: xr.Dataset, notes: Notes) -> list[xr.Dataset]:
         if stored := chosen[0].encoding.get("preferred_chunks"):
             array.encoding["preferred_chunks"] = {"level": 1, **stored}
         array["level"].attrs = {"units": "hPa", "long_name": "pressure level", "positive": "down"}
-        order = [dim for dim in ORDER if dim in array.dims]
+        order = [*(dim for dim in array.dims if dim not in ORDER), *(dim for dim in ORDER if dim in array.dims)]
         stacked.setdefault(tuple(level for level, _ in members), {})[name] = array.transpose(*order)
         dataset = dataset.drop_vars([each for _, each in members])
     pieces = [xr.Dataset(fields, attrs=dataset.attrs) for fields in stacked.values()]

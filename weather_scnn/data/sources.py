@@ -139,11 +139,20 @@ def find_source(path: str) -> Source:
     return Source(only, tuple(names))
 
 
-def _open_zarr(path: str) -> xr.Dataset:
+def open_zarr(path: str, *, decode_timedelta: bool = True) -> xr.Dataset:
+    """A Zarr store as it is, lazily and without dask; a fill value of 0 is a value, see `_zero_is_a_value`.
+
+    Args:
+        path: of the store.
+        decode_timedelta: whether what is in units of time becomes durations; else it is left as numbers.
+
+    Raises:
+        UserError: it cannot be opened, or is unfinished.
+    """
     try:
         # Without dask: blocks of many chunks are made where the axes are known.
         dataset = open_store(path, chunks=None, decode_cf=False)
-        dataset = decoded(_zero_is_a_value(dataset), netcdf=False, decode_timedelta=True)
+        dataset = decoded(_zero_is_a_value(dataset), netcdf=False, decode_timedelta=decode_timedelta)
     except Exception as error:
         if "dimension" in str(error).lower() and (explained := explain_zarr(path)) is not None:
             raise explained from error
@@ -164,9 +173,10 @@ def _open_zarr(path: str) -> xr.Dataset:
 
 
 def _zero_is_a_value(dataset: xr.Dataset) -> xr.Dataset:
-    """Format 2 gives arrays a fill value of 0 by default, which xarray would turn into NaN or NaT.
+    """Format 2 of Zarr gives arrays a fill value of 0 by default, which xarray would turn into NaN or NaT.
 
-    No rain is not no data, and hour 0 is a time. In packed integers 0 may well mark what is missing.
+    No rain is not no data, and hour 0 is a time. In packed integers 0 may well mark what is missing. A store that is
+    copied to netCDF or to format 3 takes the fill value along.
     """
     for variable in dataset.variables.values():
         fill: Any = variable.attrs.get("_FillValue")
@@ -176,12 +186,12 @@ def _zero_is_a_value(dataset: xr.Dataset) -> xr.Dataset:
     return dataset
 
 
-def _open_netcdf(path: str) -> xr.Dataset:
+def _open_netcdf(path: str, *, decode_timedelta: bool = True) -> xr.Dataset:
     file, group = file_and_group(path)
     try:
-        raw = open_group(file, group, chunks=None, cache=False, decode_cf=False)
+        raw = _zero_is_a_value(open_group(file, group, chunks=None, cache=False, decode_cf=False))
         try:
-            return decoded(raw, netcdf=True, decode_timedelta=True)
+            return decoded(raw, netcdf=True, decode_timedelta=decode_timedelta)
         except ValueError as error:
             if "unable to decode time" not in str(error):
                 raise
@@ -197,8 +207,12 @@ def _open_netcdf(path: str) -> xr.Dataset:
         ) from error
 
 
-def open_raw(source: Source) -> list[tuple[str, xr.Dataset]]:
+def open_raw(source: Source, *, decode_timedelta: bool = True) -> list[tuple[str, xr.Dataset]]:
     """Lazy datasets of every file, with the file's path; a GRIB file may give several.
+
+    Args:
+        source: what to open.
+        decode_timedelta: whether what is in units of time becomes durations, except in GRIB, where it always does.
 
     Raises:
         UserError: a file cannot be read, or a store is unfinished.
@@ -208,9 +222,11 @@ def open_raw(source: Source) -> list[tuple[str, xr.Dataset]]:
     with progress_bar(rich.progress.MofNCompleteColumn(), enabled=many) as bar:
         for path in bar.track(source.paths, description="open"):
             if source.format == "zarr":
-                pieces.append((path, _open_zarr(path)))
+                pieces.append((path, open_zarr(path, decode_timedelta=decode_timedelta)))
             elif source.format == "netcdf":
-                pieces.append((path, require_fields(_open_netcdf(path), path, "netcdf")))
+                pieces.append(
+                    (path, require_fields(_open_netcdf(path, decode_timedelta=decode_timedelta), path, "netcdf"))
+                )
             else:
                 from weather_scnn.data.grib import open_grib
 

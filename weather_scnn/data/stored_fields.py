@@ -20,6 +20,8 @@ import zarr
 
 from weather_scnn.data.groups import open_store
 from weather_scnn.data.missing_values import RANGES
+from weather_scnn.data.sources import open_zarr
+from weather_scnn.errors import UserError
 
 _logger = logging.getLogger(__name__)
 _SCHEMES = {"file": "file://", "local": "file://", "gs": "gs://", "gcs": "gs://", "s3": "s3://"}
@@ -38,12 +40,30 @@ def open_by_tensorstore(path: str) -> xr.Dataset | None:
     if _scheme_and_root(path) is None:
         return None
     try:
-        dataset = xarray_tensorstore.open_zarr(str(path), context=tensorstore.Context(_PATIENCE))
-    except (OSError, ValueError, KeyError, TypeError, NotImplementedError) as error:
+        # Its own axes: TensorStore's reader takes what is as large as a fill value of 0 for missing.
+        dataset = open_zarr(str(path), decode_timedelta=False)
+        if not all(_as_stored(array.variable) for array in dataset.data_vars.values()):
+            return None
+        context = tensorstore.Context(_PATIENCE)
+        # Told of it, it neither tries nor warns.
+        consolidated = zarr.open_group(str(path), mode="r").metadata.consolidated_metadata is not None
+        options: dict[str, Any] = {"context": context, "mask_and_scale": False, "consolidated": consolidated}
+        fast = xarray_tensorstore.open_zarr(str(path), **options)
+        return dataset.copy(data={name: fast.variables[name]._data for name in dataset.data_vars})
+    except (OSError, ValueError, KeyError, TypeError, NotImplementedError, UserError) as error:
         _logger.info("%s is read through xarray (%s)", path, error)
         return None
-    # What xarray decodes, such as times among the variables, TensorStore gives as stored.
-    return dataset if all(array.dtype.kind == "f" for array in dataset.data_vars.values()) else None
+
+
+def _as_stored(variable: xr.Variable) -> bool:
+    """Whether the stored numbers are the values; what xarray decodes, such as times, TensorStore gives as stored."""
+    fills = [np.atleast_1d(variable.encoding.get(key, np.nan)) for key in ("_FillValue", "missing_value")]
+    packed = {"scale_factor", "add_offset", "_Unsigned"} & variable.encoding.keys()
+    return (
+        variable.dtype.kind == "f"
+        and not packed
+        and all(fill.dtype.kind == "f" and np.isnan(fill).all() for fill in fills)
+    )
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,0 +1,43 @@
+"""How large a file of scores will be, told before the work."""
+
+from eval.metrics import ANOMALY_METRICS, BASE_METRICS, BRIER_METRICS, ENSEMBLE_METRICS, ENSEMBLE_MOMENTS
+from eval.moments import moments_of
+from eval.pairing import Comparison
+from eval.score_maps import LEFT_OPEN, MAP_METRICS
+from eval.score_storage import LAYOUTS
+from eval.uncertainty import STATISTICS
+
+# Names, axes and attributes, and the scores themselves in full.
+_BASE_BYTES = 400_000
+_FULL = 6.0
+
+
+def expected_bytes(comparison: Comparison, *, intervals: bool, further: int = 0) -> float:
+    """Bytes of the file, within a third of it for fields without structure and some MB; smooth ones take less.
+
+    Args:
+        comparison: what is scored.
+        intervals: whether intervals and differences are made.
+        further: init times that are in the file already.
+    """
+    systems, leads = len(comparison.systems), comparison.leads.size
+    fields = [*comparison.names, *(pair[0] for pair in comparison.vectors.values())]
+    levels = sum(comparison.level_count(name) for name in fields)
+    ensembles = any(comparison.members(system) > 1 for system in comparison.systems)
+    metrics = len(BASE_METRICS) + len(ANOMALY_METRICS) * comparison.anomalies
+    moments = len(moments_of(anomalies=comparison.anomalies, pooled=comparison.pooled))
+    if ensembles:
+        metrics += len(ENSEMBLE_METRICS) + len(BRIER_METRICS)
+        moments += len(ENSEMBLE_MOMENTS)
+    scores = systems * leads * levels * len(comparison.request.regions)
+    places = systems * comparison.map_leads.size * levels * comparison.latitude.size * comparison.longitude.size
+    waves = comparison.longitude.size // 2 + 1 + comparison.latitude.size
+    values = {
+        "sums": scores * moments * (comparison.inits.size + further),
+        "maps": places * len(MAP_METRICS),
+        "map_sums": places * (len(LEFT_OPEN) - 3),
+        "intervals": scores * metrics * 2 * intervals,
+        "differences": scores * metrics * systems * len(STATISTICS) * (intervals and systems > 1),
+    }
+    full = scores * metrics + (systems + 1) * comparison.spectrum_leads.size * levels * waves
+    return _BASE_BYTES + _FULL * full + sum(LAYOUTS[group].bytes_per_value * count for group, count in values.items())
