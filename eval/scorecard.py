@@ -128,8 +128,8 @@ def headline_fields(fields: Sequence[Field], count: int) -> list[Field]:
         if field.level is None:
             return 0, fields.index(field)
         # The headline levels of WeatherBench 2 first.
-        preferred = [500, 850, 700, 250] if field.variable == "geopotential" else [850, 500, 700, 250]
-        ranked = [level for level in preferred if level in siblings]
+        preferred: list[Level] = [500, 850, 700, 250] if field.variable == "geopotential" else [850, 500, 700, 250]
+        ranked: list[Level] = [level for level in preferred if level in siblings]
         ranked += [level for level in siblings if level is not None and level not in ranked]
         return ranked.index(field.level), fields.index(field)
 
