@@ -92,7 +92,7 @@ def _forecast_of_file(raw: xr.Dataset, where: str, time: str | None) -> xr.Datas
         if name not in dataset.dims:
             dataset = dataset.expand_dims(name)
     leads = lead_times(dataset["prediction_timedelta"], where)
-    times = decoded_times(dataset, where).values
+    times = decoded_times(dataset, where, []).values
     dataset = dataset.assign_coords(prediction_timedelta=("prediction_timedelta", leads), time=("time", times))
     dataset = dataset[[name for name, array in dataset.data_vars.items() if "prediction_timedelta" in array.dims]]
     dataset = with_levels_of_names(dataset)

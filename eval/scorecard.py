@@ -137,8 +137,8 @@ def headline_fields(fields: Sequence[Field], count: int, *, first: Sequence[str]
         if field.level is None:
             return 0, wanted, fields.index(field)
         # The headline levels of WeatherBench 2 first.
-        preferred = [500, 850, 700, 250] if field.variable == "geopotential" else [850, 500, 700, 250]
-        ranked = [level for level in preferred if level in siblings]
+        preferred: list[Level] = [500, 850, 700, 250] if field.variable == "geopotential" else [850, 500, 700, 250]
+        ranked: list[Level] = [level for level in preferred if level in siblings]
         ranked += [level for level in siblings if level is not None and level not in ranked]
         return ranked.index(field.level), wanted, fields.index(field)
 

@@ -378,8 +378,8 @@ def canonical_axes(
     if not fields:
         raise _no_fields(dataset, where)
     others = _on_other_axes(dataset, fields, where)
-    for name, error in others.items():
-        note(notes, "other_vertical_axis", name, error.what)
+    for other, error in others.items():
+        note(notes, "other_vertical_axis", other, error.what)
     if left_out is not None:
         left_out.update(others)
     fields = [name for name in fields if name not in others]

@@ -56,8 +56,8 @@ class MessageGrid:
                 break
             across, along = across.reshape(lines), along.reshape(lines)
             if (across == across[:, :1]).all() and (along == along[:1]).all():
-                axes = (along[0], across[:, 0]) if by_columns else (across[:, 0], along[0])
-                return cls(*(axis.copy() for axis in axes), by_columns, alternating)
+                rows, columns = (along[0], across[:, 0]) if by_columns else (across[:, 0], along[0])
+                return cls(rows.copy(), columns.copy(), by_columns, alternating)
         raise ValueError(f"the {latitude.size} points of a regular grid are not {shape[0]} rows of {shape[1]}")
 
     def arranged(self, values: np.ndarray) -> np.ndarray:

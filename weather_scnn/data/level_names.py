@@ -86,7 +86,7 @@ def level_of_attributes(dataset: xr.Dataset, notes: Notes) -> xr.Dataset:
         known = identify(str(name), array.attrs, on_levels=True)
         if known is None or not known.on_levels or "level" in array.dims:
             continue
-        found = next((level for each in (array, dataset) if (level := _told(each.attrs)) is not None), None)
+        found = _told(array.attrs) or _told(dataset.attrs)
         if found is not None:
             key, level = found
             note(notes, "level_in_attributes", known.name, f"{level:g} hPa from the attribute {key}")

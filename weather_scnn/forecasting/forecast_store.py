@@ -8,7 +8,7 @@ import dask.array
 import numpy as np
 import xarray as xr
 
-from weather_scnn.data.level_numbers import level_axis
+from weather_scnn.data.level_numbers import Level, level_axis
 from weather_scnn.data.marks import store_attributes
 from weather_scnn.data.reading import StateReader
 from weather_scnn.data.writing import provenance
@@ -88,7 +88,7 @@ def to_dataset(states: Fields, reader: StateReader, *, members: int, ensemble: b
         ensemble: whether the fields have the dimension `realization`.
     """
     moments = reader.normalisation
-    found: dict[str, dict[int | None, np.ndarray]] = {}
+    found: dict[str, dict[Level | None, np.ndarray]] = {}
     for index, (name, level) in enumerate(reader.channels.scalars):
         values = states.scalar[..., index] * moments.scalar_std[index] + moments.scalar_mean[index]
         found.setdefault(name, {})[level] = values
