@@ -132,7 +132,7 @@ def headline_fields(fields: Sequence[Field], count: int, *, first: Sequence[str]
     """
 
     def rank(field: Field) -> tuple[int, int, int]:
-        siblings = [other.level for other in fields if other.variable == field.variable]
+        siblings: list[Level | None] = [other.level for other in fields if other.variable == field.variable]
         wanted = first.index(field.variable) if field.variable in first else len(first)
         if field.level is None:
             return 0, wanted, fields.index(field)

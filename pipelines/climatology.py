@@ -96,7 +96,7 @@ def _work(piece: Piece, *, job: str, request: Request, store: StoreInProgress) -
         shape = tuple(part.stop - part.start for part in (*([levels] if levels else []), *inside))
 
         def read(positions: np.ndarray) -> np.ndarray:
-            return read_part(reader, piece.name, positions, levels, where=request.input)[(..., *inside)]
+            return read_part(reader, piece.name, positions, levels, where=request.input)[(Ellipsis, *inside)]  # type: ignore[arg-type]
 
         group = zarr.open_group(store.path, mode="r+", use_consolidated=False)
         place = tuple(slice(start, stop) for _, start, stop in piece.region)

@@ -137,7 +137,7 @@ def sums_of_days(
         window: odd number of days.
         maps_at_once: maps read together.
     """
-    counts = smoothing_matrix(output_days, window).any(axis=0)
+    counts = np.asarray(smoothing_matrix(output_days, window).any(axis=0))
     kept = [(index[counts[days - 1]], days[counts[days - 1]]) for index, days in groups]
     sums = [DaySums(days, shape) for _, days in kept]
     index = np.concatenate([index for index, _ in kept])

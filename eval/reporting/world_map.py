@@ -100,8 +100,9 @@ class Globe:
                 x, y = self.projection.place(line[:, 0] + turn, line[:, 1])
                 for part in _pieces(x, y):
                     # It clips a whole unit beyond the edges, which are therefore put far apart.
-                    clipped = Path(_CLIP_UNITS * part).cleaned(clip=tuple(_CLIP_UNITS * edge for edge in edges))
-                    drawn = clipped.vertices[clipped.codes != Path.STOP] / _CLIP_UNITS
+                    bounds = tuple(_CLIP_UNITS * edge for edge in edges)
+                    clipped = Path(_CLIP_UNITS * part).cleaned(clip=bounds)  # type: ignore[arg-type]
+                    drawn = np.asarray(clipped.vertices)[clipped.codes != Path.STOP] / _CLIP_UNITS
                     starts = np.flatnonzero(clipped.codes == Path.MOVETO)[1:]
                     found += [piece for piece in np.split(drawn, starts) if len(piece) > 1]
         return found

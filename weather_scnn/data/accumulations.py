@@ -29,7 +29,8 @@ def take_clipped_counts() -> dict[str, int]:
 def _clip(values: np.ndarray, name: str) -> np.ndarray:
     negative = int((values < 0).sum())
     if negative:
-        _here.clipped = getattr(_here, "clipped", collections.Counter()) + collections.Counter({name: negative})
+        held: collections.Counter[str] = getattr(_here, "clipped", collections.Counter())
+        _here.clipped = held + collections.Counter({name: negative})
         return np.where(values < 0, np.zeros((), values.dtype), values)
     return values
 

@@ -387,11 +387,10 @@ def canonical_axes(
         return []
     dataset = dataset[fields]
     chunks = {name: stored_chunks(dataset[name].variable) for name in fields}
-    for name in fields:
-        if "GRIB_paramId" in dataset[name].attrs and dataset[name].chunks is None:
-            chunks[name] = {str(dim): 1 for dim in dataset[name].dims if dim in ("time", "step", "level", "number")}
-    for name in fields:
-        axes = [str(dim) for dim in dataset[name].dims if dim in ORDER]
+    for field in fields:
+        if "GRIB_paramId" in dataset[field].attrs and dataset[field].chunks is None:
+            chunks[field] = {str(dim): 1 for dim in dataset[field].dims if dim in ("time", "step", "level", "number")}
+        axes = [str(dim) for dim in dataset[field].dims if dim in ORDER]
         if axes != [dim for dim in ORDER if dim in axes]:
             note(notes, "axis_order", "", f"({', '.join(axes)}), transposed")
     dataset = _one_member(dataset, where, notes, member)
@@ -426,7 +425,9 @@ def canonical_axes(
         part = part.transpose(*dims)
         for name, array in part.data_vars.items():
             array.encoding["preferred_chunks"] = {
-                dim: min(chunks[name].get(str(dim), size), size) for dim, size in array.sizes.items() if chunks[name]
+                dim: min(chunks[str(name)].get(str(dim), size), size)
+                for dim, size in array.sizes.items()
+                if chunks[str(name)]
             }
         canonical.append(part)
     return canonical

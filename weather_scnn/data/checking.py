@@ -209,10 +209,9 @@ def check_store(
         kind = "unfinished" if isinstance(error, UnfinishedStore) else "unreadable"
         report.add(kind, where=f"{error.where}: {error.what}".strip(": "), remedy=error.remedy, fatal=True)
         return report
-    for each in notes:
-        report.add(
-            each.kind, variable=each.variable, where=each.where, remedy=REMEDIES.get(each.kind, "check the source")
-        )
+    for adjustment in notes:
+        remedy = REMEDIES.get(adjustment.kind, "check the source")
+        report.add(adjustment.kind, variable=adjustment.variable, where=adjustment.where, remedy=remedy)
     latitude, longitude = dataset["latitude"].values, dataset["longitude"].values
     if fault := coverage_fault(latitude, longitude):
         report.add("not_global", where=fault, remedy="give data of the whole globe", fatal=True)

@@ -25,12 +25,18 @@ _LOOK_ALIKES: dict[str, list[tuple[str, float, float]]] = {
 }
 # An hour of sunlight anywhere on a global map exceeds this, J m-2; as W m-2 no value would reach it.
 _LEAST_SUNLIGHT = 5e3
-_SUNLIGHT = ("toa_incident_solar_radiation", "surface_solar_radiation_downwards")
-_SUNLIGHT += ("surface_net_solar_radiation", "top_net_solar_radiation")
+_SUNLIGHT = (
+    "toa_incident_solar_radiation",
+    "surface_solar_radiation_downwards",
+    "surface_net_solar_radiation",
+    "top_net_solar_radiation",
+)
 _HEAT = ("surface_thermal_radiation_downwards", "top_net_thermal_radiation")
 # What programs write for a missing value, and forget to declare.
-_SENTINELS = (-99.0, -99.9, -999.0, -999.9, -9999.0, -99999.0, -32767.0, -32768.0, 9999.0, 32767.0, 65535.0, 1e10, 1e15)
-_SENTINELS += (1e20, 1e30, 1e35, -1e20, -1e30, -1e34, 3.4028235e38, -3.4028235e38)
+_SENTINELS = (
+    -99.0, -99.9, -999.0, -999.9, -9999.0, -99999.0, -32767.0, -32768.0, 9999.0, 32767.0, 65535.0, 1e10, 1e15,
+    1e20, 1e30, 1e35, -1e20, -1e30, -1e34, 3.4028235e38, -3.4028235e38,
+)  # fmt: skip
 # Between the highest relief in metres and the highest geopotential of relief on the coarsest grids, m2 s-2.
 _RELIEF_LIKE_METRES = (1000.0, 8900.0)
 

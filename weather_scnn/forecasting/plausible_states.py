@@ -11,6 +11,7 @@ from jaxtyping import Bool
 
 from weather_scnn.data.catalogue import Variable, lookup
 from weather_scnn.data.channels import Channels
+from weather_scnn.data.level_numbers import Level
 from weather_scnn.data.plausibility import Extremes, implausible
 from weather_scnn.errors import UserError
 
@@ -36,7 +37,7 @@ class Fault:
 
     position: int
     name: str
-    level: int | None
+    level: Level | None
     what: str
 
     @property
@@ -101,7 +102,7 @@ def _tolerated(
     return low, np.where((high > top) & (high <= (1 + slack) * top), top, high) if fraction else high
 
 
-def _what(name: str, level: int | None, low: float, high: float, *means: float) -> str:
+def _what(name: str, level: Level | None, low: float, high: float, *means: float) -> str:
     """What the catalogue finds wrong."""
     levels = () if level is None else (float(level),) * len(means)
     return implausible(name, Extremes(low, high, levels, means if levels else ()))
