@@ -65,7 +65,7 @@ def rounded(values: np.ndarray, digits: int, seed: int | None = None) -> np.ndar
     dropped = whole - digits
     if dropped <= 0:
         return values
-    bits = np.ascontiguousarray(values).view(kind)
+    bits: Any = np.ascontiguousarray(values).view(kind)
     unit = kind(1) << kind(dropped)
     if seed is None:
         added = (unit >> kind(1)) - kind(1) + ((bits >> kind(dropped)) & kind(1))
