@@ -135,7 +135,7 @@ def score_peer(folder: pathlib.Path) -> float:
     import xarray as xr
     import xskillscore as xs
 
-    from weather_scnn.data.climatology import day_numbers
+    from weather_scnn.io.climatology import day_numbers
     from weather_scnn.sphere.grid import latitude_weights
 
     forecast = xr.open_zarr(folder / "forecast.zarr", decode_timedelta=True, consolidated=False)

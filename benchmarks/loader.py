@@ -29,17 +29,17 @@ import zarr
 
 from configs import demo
 from pipelines.statistics import compute_statistics
-from weather_scnn.data.channels import Channels
-from weather_scnn.data.durations import parse_duration
-from weather_scnn.data.loader import WindowLoader
-from weather_scnn.data.normalisation import Normalisation
-from weather_scnn.data.reading import StateReader, expected_grid
-from weather_scnn.data.statistics import read_statistics
+from weather_scnn.io.durations import parse_duration
+from weather_scnn.io.statistics import read_statistics
 from weather_scnn.models import Level, ModelConfig
 from weather_scnn.sphere import Grid
+from weather_scnn.training.channels import Channels
 from weather_scnn.training.configuration import Config, Stage
+from weather_scnn.training.loader import WindowLoader
 from weather_scnn.training.log import read_metrics
 from weather_scnn.training.loop import train
+from weather_scnn.training.normalisation import Normalisation
+from weather_scnn.training.states import StateReader, expected_grid
 
 FOLDER = pathlib.Path(__file__).parent
 

@@ -35,22 +35,22 @@ from eval.scoring import score
 from pipelines.climatology import compute_climatology
 from pipelines.nature_run import simulate
 from pipelines.statistics import compute_statistics
-from weather_scnn.data.channels import Channels, DataConfig
-from weather_scnn.data.durations import parse_duration
-from weather_scnn.data.loader import WindowLoader
-from weather_scnn.data.normalisation import Normalisation
-from weather_scnn.data.reading import StateReader, expected_grid
-from weather_scnn.data.statistics import read_statistics
 from weather_scnn.forecasting.forecast import forecast
+from weather_scnn.io.durations import parse_duration
+from weather_scnn.io.statistics import read_statistics
 from weather_scnn.models import ModelConfig
 from weather_scnn.nn import Fields
 from weather_scnn.progress import progress_bar
 from weather_scnn.sphere import Grid
+from weather_scnn.training.channels import Channels, DataConfig
 from weather_scnn.training.checkpoints import Checkpoints, Cursor, parameter_count
 from weather_scnn.training.configuration import Config, OptimiserConfig, Stage, TrainingConfig
+from weather_scnn.training.loader import WindowLoader
 from weather_scnn.training.loss import make_scales
+from weather_scnn.training.normalisation import Normalisation
 from weather_scnn.training.optimiser import initial_state, make_optimiser
 from weather_scnn.training.rollout import build, take_apart
+from weather_scnn.training.states import StateReader, expected_grid
 from weather_scnn.training.step import make_train_step
 
 HERE = pathlib.Path(__file__).parent

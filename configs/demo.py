@@ -1,7 +1,7 @@
 """A small forecaster for the idealised nature run: trains in minutes on two CPU cores."""
 
-from weather_scnn.data.channels import DataConfig
 from weather_scnn.models import ModelConfig
+from weather_scnn.training.channels import DataConfig
 from weather_scnn.training.configuration import Config, OptimiserConfig, Stage, TrainingConfig
 
 

@@ -1,7 +1,7 @@
 """ERA5 at 64x32 on WeatherBench 2's 13 levels: the state of Keisler (2022), without its vertical velocity."""
 
-from weather_scnn.data.channels import DataConfig
 from weather_scnn.models import ModelConfig
+from weather_scnn.training.channels import DataConfig
 from weather_scnn.training.configuration import Config, OptimiserConfig, Stage, TrainingConfig
 
 

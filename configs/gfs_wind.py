@@ -1,7 +1,7 @@
 """10 m wind alone, on a few weeks of NOAA GFS analyses: a pure spin-1 state, small enough for a laptop."""
 
-from weather_scnn.data.channels import DataConfig
 from weather_scnn.models import ModelConfig
+from weather_scnn.training.channels import DataConfig
 from weather_scnn.training.configuration import Config, OptimiserConfig, Stage, TrainingConfig
 
 

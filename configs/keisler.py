@@ -5,8 +5,8 @@ sine and cosine of the year's and the day's phase, 10 channels. Statistics from 
 1991, 2004 and 2017 and test 2012, 2016 and 2020 are left out of them by giving periods before and after.
 """
 
-from weather_scnn.data.channels import DataConfig
 from weather_scnn.models import ModelConfig
+from weather_scnn.training.channels import DataConfig
 from weather_scnn.training.configuration import Config, OptimiserConfig, Stage, TrainingConfig
 
 

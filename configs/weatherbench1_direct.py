@@ -9,8 +9,8 @@ the benchmark scores, geopotential at 500 hPa, temperature at 850 hPa and 2 m te
 
 and give `stats` the same step."""
 
-from weather_scnn.data.channels import DataConfig
 from weather_scnn.models import ModelConfig
+from weather_scnn.training.channels import DataConfig
 from weather_scnn.training.configuration import Config, LossConfig, OptimiserConfig, Stage, TrainingConfig
 
 

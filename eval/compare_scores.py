@@ -20,9 +20,9 @@ from eval.score_names import score_name
 from eval.scorecard import Field, card_leads, format_lead, list_fields, main_system
 from eval.scoring import open_scores
 from eval.uncertainty import CONFIDENCE, FEWEST_INIT_TIMES, STATISTICS, intervals_and_differences
-from weather_scnn.data.durations import parse_duration
-from weather_scnn.data.level_numbers import Level
+from weather_scnn.catalogue.level_numbers import Level
 from weather_scnn.errors import UserError
+from weather_scnn.io.durations import parse_duration
 
 # Best value of metrics that are not errors; an error's is 0, and a correlation has no upper end but 1.
 _BEST = {"acc": 1.0, "explained_variance": 1.0, "activity": 1.0, "spread_skill_ratio": 1.0}

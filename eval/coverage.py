@@ -3,8 +3,8 @@
 import numpy as np
 import xarray as xr
 
-from weather_scnn.data.climatology import DAY_OF_YEAR, day_numbers
 from weather_scnn.errors import UserError
+from weather_scnn.io.climatology import DAY_OF_YEAR, day_numbers
 
 # Times looked at of one field, and of each other one: gaps come by days, alike in all fields.
 _LOOKS, _LOOKS_OF_OTHERS = 6, 1

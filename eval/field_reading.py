@@ -14,14 +14,14 @@ import numpy as np
 import xarray as xr
 
 from eval.stores import canonical, open_any
-from pipelines.regridding import WeightedRegridder, regrid_array
-from pipelines.regridding_weights import Weights, make_weights
-from weather_scnn.data.catalogue import WIND_PAIRS, identify, lookup
-from weather_scnn.data.plausibility import Judge
-from weather_scnn.data.reading_again import period, read_again
-from weather_scnn.data.sources import find_source
-from weather_scnn.data.units import conversion
+from weather_scnn.catalogue.naming import WIND_PAIRS, identify, lookup
+from weather_scnn.catalogue.plausibility import Judge
+from weather_scnn.catalogue.units import conversion
 from weather_scnn.errors import UserError
+from weather_scnn.io.retry import period, read_again
+from weather_scnn.io.sources import find_source
+from weather_scnn.regridding.apply import WeightedRegridder, regrid_array
+from weather_scnn.regridding.weights import Weights, make_weights
 from weather_scnn.sphere.grid import Grid
 
 CACHE_BYTES = 192 * 2**20
@@ -116,7 +116,7 @@ def regridding(source: xr.Dataset, target: xr.Dataset, *, where: str) -> Weights
 class Conversion:
     """Makes fields of a store into fields to score: in other units, on another grid.
 
-    A wind is regridded as a vector, from both of its components (`pipelines.regridding.WeightedRegridder`): near a pole
+    A wind is regridded as a vector, from both of its components (`weather_scnn.regridding.apply.WeightedRegridder`): near a pole
     their directions turn by as much as the longitude does.
 
     Attributes:
@@ -271,7 +271,7 @@ def without_dask(dataset: xr.Dataset, path: str) -> dict[str, xr.DataArray]:
     """Arrays that the door opened, read straight from their store where its values are those of the door.
 
     Args:
-        dataset: as `weather_scnn.data.opening.open_dataset` gives it.
+        dataset: as `weather_scnn.io.opening.open_dataset` gives it.
         path: what it was opened from.
 
     Returns:

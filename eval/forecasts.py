@@ -10,10 +10,10 @@ import xarray as xr
 
 from eval.forecast_files import joined_forecasts
 from eval.stores import ALIASES, ORDER, canonical, catalogue_names, in_order, open_pieces, with_levels_of_names
-from weather_scnn.data.catalogue import lookup
-from weather_scnn.data.time_axis import decoded_times
-from weather_scnn.data.units import conversion, parse_unit
+from weather_scnn.catalogue.naming import lookup
+from weather_scnn.catalogue.units import conversion, parse_unit
 from weather_scnn.errors import UserError
+from weather_scnn.io.time_axis import decoded_times
 
 _log = logging.getLogger(__name__)
 _COORDINATE_TOLERANCE_DEGREES = 1e-3

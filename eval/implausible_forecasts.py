@@ -10,8 +10,8 @@ import xarray as xr
 from jaxtyping import Float, Int
 
 from eval.scorecard import format_lead
-from weather_scnn.data.catalogue import lookup
-from weather_scnn.data.plausibility import Extremes, implausible
+from weather_scnn.catalogue.naming import lookup
+from weather_scnn.catalogue.plausibility import Extremes, implausible
 
 #: Of the group of sums: maps of a forecast, a level and member each, whose values cannot be; dims (system, field, init_time, lead_time).
 IMPLAUSIBLE = "implausible_forecast"

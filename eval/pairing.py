@@ -18,12 +18,12 @@ from eval.moments import AreaWeights
 from eval.regions import region_weights
 from eval.request import Request, lead_positions
 from eval.stores import canonical, catalogue_names, open_any, with_levels_of_names
-from weather_scnn.data.catalogue import lookup
-from weather_scnn.data.initial_times import initial_times
-from weather_scnn.data.opening import open_dataset
-from weather_scnn.data.plausibility import extremes_of_one_map, implausible
-from weather_scnn.data.units import parse_unit
+from weather_scnn.catalogue.naming import lookup
+from weather_scnn.catalogue.plausibility import extremes_of_one_map, implausible
+from weather_scnn.catalogue.units import parse_unit
 from weather_scnn.errors import UserError
+from weather_scnn.io.initial_times import initial_times
+from weather_scnn.io.opening import open_dataset
 from weather_scnn.sphere.grid import Grid
 
 _log = logging.getLogger(__name__)
@@ -235,7 +235,7 @@ def _require_likely_units(
     """Refuses values that cannot be beside others that can, where one of the two does not say its units.
 
     Raises:
-        UserError: one of them is implausible; see `weather_scnn.data.plausibility`.
+        UserError: one of them is implausible; see `weather_scnn.catalogue.plausibility`.
     """
     texts = [str(each.attrs.get("units", "")).strip() for each in (array, truth)]
     if all(text and parse_unit(text) is not None for text in texts):

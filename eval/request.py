@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from eval.metrics import WEATHERBENCH2
-from weather_scnn.data.durations import parse_duration
-from weather_scnn.data.level_numbers import Level
+from weather_scnn.catalogue.level_numbers import Level
 from weather_scnn.errors import UserError
+from weather_scnn.io.durations import parse_duration
 
 _ZERO = ("0", "0h")
 _NOT_DURATIONS = ("all", *_ZERO)

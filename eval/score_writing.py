@@ -35,9 +35,9 @@ from eval.score_maps import MAP_DEFINITIONS, MAP_MOMENTS, WIND_MAP_MOMENTS, left
 from eval.score_reading import SUMS_GROUP, open_group
 from eval.score_storage import LARGE, stored
 from eval.uncertainty import SEED, STATISTICS, block_length, intervals_and_differences
-from weather_scnn.data.units import squared_units
-from weather_scnn.data.whole_files import whole_file
+from weather_scnn.catalogue.units import squared_units
 from weather_scnn.errors import UserError
+from weather_scnn.io.atomic import whole_file
 
 # What pieces hold of every init time; all else are sums over them.
 _AXIS_OF_INIT_TIMES = {"sums": 2, "ensemble": 2, "seeps": 2, "missing": 1, "implausible": 1}

@@ -10,8 +10,8 @@ import rich.table
 import xarray as xr
 
 from eval.baselines import BASELINES
-from weather_scnn.data.durations import parse_duration
-from weather_scnn.data.level_numbers import Level, level_number
+from weather_scnn.catalogue.level_numbers import Level, level_number
+from weather_scnn.io.durations import parse_duration
 
 # The order in which forecasters look at fields; others follow by name.
 _VARIABLE_ORDER = (

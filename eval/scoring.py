@@ -30,11 +30,11 @@ from eval.stores import open_any
 from eval.systems import MODEL, named_forecasts
 from eval.valid_time_fields import prepare_references
 from pipelines.planning import in_words
-from weather_scnn.data.level_numbers import Level
-from weather_scnn.data.marks import Kind
-from weather_scnn.data.outputs import check_output
-from weather_scnn.data.writing import provenance
+from weather_scnn.catalogue.level_numbers import Level
 from weather_scnn.errors import UserError
+from weather_scnn.io.marks import Kind
+from weather_scnn.io.outputs import check_output
+from weather_scnn.io.writing import provenance
 from weather_scnn.progress import progress_bar
 
 __all__ = ["MODEL", "PROTOCOLS", "combine_scores", "open_scores", "score", "summary_table"]

@@ -13,7 +13,7 @@ from eval.scoring_pieces import PieceScorer
 from pipelines import running
 
 if typing.TYPE_CHECKING:
-    from weather_scnn.data.writing import Record
+    from weather_scnn.io.writing import Record
 
 _LOCAL = threading.local()
 

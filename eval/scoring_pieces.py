@@ -27,7 +27,7 @@ from eval.piece_spectra import add_spectra
 from eval.precipitation import dry_threshold, seeps
 from eval.valid_time_fields import ReadFields, References, ValidTimeFields, Window
 from eval.wind_vectors import error_lengths, masked_vector_moments, vector_moments
-from weather_scnn.data.catalogue import lookup
+from weather_scnn.catalogue.naming import lookup
 
 
 @dataclasses.dataclass(frozen=True)

@@ -5,14 +5,14 @@ from collections.abc import Iterable
 import numpy as np
 import xarray as xr
 
-from weather_scnn.data.blocks import stored_chunks
-from weather_scnn.data.canonical import levels_in_hpa
-from weather_scnn.data.catalogue import identify
-from weather_scnn.data.level_names import gathered_levels
-from weather_scnn.data.sources import find_source, open_raw
-from weather_scnn.data.stored_fields import open_by_tensorstore
-from weather_scnn.data.writing import INCOMPLETE, STATUS
+from weather_scnn.catalogue.naming import identify
 from weather_scnn.errors import UserError
+from weather_scnn.io.blocks import stored_chunks
+from weather_scnn.io.canonical import levels_in_hpa
+from weather_scnn.io.level_names import gathered_levels
+from weather_scnn.io.sources import find_source, open_raw
+from weather_scnn.io.stored_fields import open_by_tensorstore
+from weather_scnn.io.writing import INCOMPLETE, STATUS
 
 ALIASES = {
     "time": ("init_time", "initial_time", "forecast_reference_time", "init"),

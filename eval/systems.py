@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
-from weather_scnn.data.addresses import expanded
 from weather_scnn.errors import UserError
+from weather_scnn.io.addresses import expanded
 
 #: The first of them, unless it is named.
 MODEL = "model"

@@ -24,8 +24,8 @@ from eval.metrics import BRIER_QUANTILES
 from eval.moments import TruthSums, truth_sums
 from eval.pairing import Comparison
 from eval.parts import Parts
-from weather_scnn.data.climatology import DAY_OF_YEAR, day_numbers
-from weather_scnn.data.plausibility import Judge, extremes_of_one_map, implausible
+from weather_scnn.catalogue.plausibility import Judge, extremes_of_one_map, implausible
+from weather_scnn.io.climatology import DAY_OF_YEAR, day_numbers
 
 _log = logging.getLogger(__name__)
 _TIME_MEAN, _BASELINE_MEAN = "time-mean", "baseline-mean"

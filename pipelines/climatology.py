@@ -19,15 +19,15 @@ from pipelines import running
 from pipelines.climatology_quantiles import SEEPS_DRY, smooth_quantiles, smooth_seeps
 from pipelines.climatology_windows import samples, smoothing_matrix, sums_of_days, window_weights
 from pipelines.planning import BASE_BYTES, DEFAULT_MEMORY, Estimate, in_words, parse_bytes
-from weather_scnn.data.climatology import CALENDARS, DAYS, MONTH_DAY
-from weather_scnn.data.derived_maps import open_derived_maps
-from weather_scnn.data.direct import MapReader
-from weather_scnn.data.marks import Kind
-from weather_scnn.data.opening import missing_lines
-from weather_scnn.data.outputs import check_output
-from weather_scnn.data.reading_again import read_part
-from weather_scnn.data.writing import StoreInProgress, begin_store, provenance
 from weather_scnn.errors import UserError
+from weather_scnn.io.climatology import CALENDARS, DAYS, MONTH_DAY
+from weather_scnn.io.derived_maps import open_derived_maps
+from weather_scnn.io.direct import MapReader
+from weather_scnn.io.marks import Kind
+from weather_scnn.io.opening import missing_lines
+from weather_scnn.io.outputs import check_output
+from weather_scnn.io.retry import read_part
+from weather_scnn.io.writing import StoreInProgress, begin_store, provenance
 
 _LOG = logging.getLogger(__name__)
 
@@ -329,8 +329,8 @@ def compute_climatology(
     interrupted is finished by the same command. Memory is bounded, however many years there are.
 
     Args:
-        input: any data that `weather_scnn.data.opening.open_dataset` takes.
-        output: Zarr store to write; see `weather_scnn.data.climatology` for its layout.
+        input: any data that `weather_scnn.io.opening.open_dataset` takes.
+        output: Zarr store to write; see `weather_scnn.io.climatology` for its layout.
         time: period "A:B", both ends included; None for everything.
         window: odd number of days, whose weights fall linearly to 0 at both ends, so 61 uses 59 days.
         variables: WeatherBench 2 names; None for every field over time.

@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float
 
 from pipelines.climatology_windows import window_weights
-from weather_scnn.data.climatology import DAYS
+from weather_scnn.io.climatology import DAYS
 
 #: Amounts in metres below which a total counts as dry (Rasp et al. 2024), by variable.
 SEEPS_DRY = {"total_precipitation_6hr": 0.1e-3, "total_precipitation_24hr": 0.25e-3}

@@ -5,8 +5,8 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from jaxtyping import Float
 
-from weather_scnn.data.climatology import DAY_OF_YEAR, DAYS, MONTH_DAY, day_numbers
 from weather_scnn.errors import UserError
+from weather_scnn.io.climatology import DAY_OF_YEAR, DAYS, MONTH_DAY, day_numbers
 
 # Below any weight of one sample, above the rounding of a difference of sums.
 _LEAST_WEIGHT = 1e-6

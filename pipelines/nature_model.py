@@ -21,7 +21,7 @@ from dinosaur import (
     units,
 )
 
-from weather_scnn.data.solar import solar_position
+from weather_scnn.physics.solar import solar_position
 
 LAYERS = 10
 STEP_SECONDS = 1800

@@ -21,11 +21,11 @@ from dinosaur import primitive_equations
 
 from pipelines.nature_model import OUTPUT_SECONDS, NatureModel, warmest_latitude
 from pipelines.nature_output import LEVEL_FIELDS, SURFACE_FIELDS, Diagnosis, attributes
-from weather_scnn.data.marks import MADE_BY, Kind
-from weather_scnn.data.outputs import check_output
-from weather_scnn.data.solar import toa_incident_solar_radiation
-from weather_scnn.data.writing import StoreInProgress, begin_store
 from weather_scnn.errors import UserError
+from weather_scnn.io.marks import MADE_BY, Kind
+from weather_scnn.io.outputs import check_output
+from weather_scnn.io.writing import StoreInProgress, begin_store
+from weather_scnn.physics.solar import toa_incident_solar_radiation
 from weather_scnn.progress import progress_bar
 from weather_scnn.sphere.grid import Grid
 

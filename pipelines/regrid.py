@@ -18,15 +18,15 @@ import xarray as xr
 from pipelines import running
 from pipelines.planning import DEFAULT_MEMORY, Blocks, Estimate, parse_bytes, parse_chunks, plan_blocks
 from pipelines.regridding_pieces import SEA_FIELDS, Opened, Piece, Request, close, groups, open_once, work
-from pipelines.regridding_weights import METHODS as WEIGHTED
-from weather_scnn.data.catalogue import nearest_name
-from weather_scnn.data.durations import parse_duration
-from weather_scnn.data.level_numbers import level_axis
-from weather_scnn.data.marks import Kind
-from weather_scnn.data.outputs import check_output
-from weather_scnn.data.plausibility import refuse_implausible
-from weather_scnn.data.writing import begin_store, provenance
+from weather_scnn.catalogue.level_numbers import level_axis
+from weather_scnn.catalogue.naming import nearest_name
+from weather_scnn.catalogue.plausibility import refuse_implausible
 from weather_scnn.errors import UserError
+from weather_scnn.io.durations import parse_duration
+from weather_scnn.io.marks import Kind
+from weather_scnn.io.outputs import check_output
+from weather_scnn.io.writing import begin_store, provenance
+from weather_scnn.regridding.weights import METHODS as WEIGHTED
 from weather_scnn.sphere.grid import Grid
 
 METHODS = (*WEIGHTED, "spectral")
@@ -175,7 +175,7 @@ def regrid(
         output: Zarr store, local or an fsspec address.
         grid: target.
         method: conservative, bilinear, nearest (see `make_weights`) or spectral (see `SpectralRegridder`).
-        variables: names, derived fields among them (see `weather_scnn.data.derived`); default all that are there.
+        variables: names, derived fields among them (see `weather_scnn.io.derived`); default all that are there.
         levels: hPa; default all.
         interpolate_levels: whether levels that the source lacks are interpolated in the logarithm of pressure.
         time: period A:B; default all.

@@ -15,17 +15,17 @@ import xarray as xr
 import zarr
 
 from pipelines import running
-from pipelines.regridding import Regridder, WeightedRegridder
-from pipelines.regridding_weights import make_weights
-from pipelines.vertical import LevelPlan, model_level_axis
-from weather_scnn.data.catalogue import identify, lookup
-from weather_scnn.data.derived_maps import open_derived_maps
-from weather_scnn.data.direct import MapReader, open_maps
-from weather_scnn.data.opening import coverage_fault
-from weather_scnn.data.reading_again import read_part
-from weather_scnn.data.sources import find_source, open_raw
-from weather_scnn.data.writing import StoreInProgress
+from weather_scnn.catalogue.naming import identify, lookup
 from weather_scnn.errors import UserError
+from weather_scnn.io.derived_maps import open_derived_maps
+from weather_scnn.io.direct import MapReader, open_maps
+from weather_scnn.io.opening import coverage_fault
+from weather_scnn.io.retry import read_part
+from weather_scnn.io.sources import find_source, open_raw
+from weather_scnn.io.writing import StoreInProgress
+from weather_scnn.regridding.apply import Regridder, WeightedRegridder
+from weather_scnn.regridding.vertical import LevelPlan, model_level_axis
+from weather_scnn.regridding.weights import make_weights
 from weather_scnn.sphere.grid import Grid
 
 #: Fields that only the cells of the sea have.
@@ -129,7 +129,7 @@ def open_once(job: str, request: Request) -> Opened:
         plan = LevelPlan.make(dataset["level"].values, request.levels, where=request.input)
     regridder: Regridder
     if request.method == "spectral":
-        from pipelines.spectral_regridding import SpectralRegridder
+        from weather_scnn.regridding.spectral import SpectralRegridder
 
         regridder = SpectralRegridder(Grid.from_coordinates(longitude, latitude), request.grid)
     else:

@@ -20,10 +20,10 @@ from typing import Any, Generic, TypeVar
 import rich.progress
 
 from pipelines import telling
-from weather_scnn.data.catalogue import nearest_name
-from weather_scnn.data.reading_again import reason
-from weather_scnn.data.writing import Record
+from weather_scnn.catalogue.naming import nearest_name
 from weather_scnn.errors import UserError, place_fault
+from weather_scnn.io.retry import reason
+from weather_scnn.io.writing import Record
 from weather_scnn.job_platform import keep_to_job_platform
 from weather_scnn.progress import progress_bar
 

@@ -15,16 +15,16 @@ import xarray as xr
 from pipelines import running
 from pipelines.moments import Moments
 from pipelines.planning import BASE_BYTES, DEFAULT_MEMORY, Estimate, in_words, parse_bytes
-from weather_scnn.data.derived_maps import open_derived_maps
-from weather_scnn.data.direct import MapReader
-from weather_scnn.data.durations import parse_duration
-from weather_scnn.data.marks import Kind
-from weather_scnn.data.opening import missing_lines
-from weather_scnn.data.outputs import check_output
-from weather_scnn.data.reading_again import read_part
-from weather_scnn.data.statistics import STATISTICS
-from weather_scnn.data.writing import Record, begin_record, provenance, write_netcdf
 from weather_scnn.errors import UserError
+from weather_scnn.io.derived_maps import open_derived_maps
+from weather_scnn.io.direct import MapReader
+from weather_scnn.io.durations import parse_duration
+from weather_scnn.io.marks import Kind
+from weather_scnn.io.opening import missing_lines
+from weather_scnn.io.outputs import check_output
+from weather_scnn.io.retry import read_part
+from weather_scnn.io.statistics import STATISTICS
+from weather_scnn.io.writing import Record, begin_record, provenance, write_netcdf
 from weather_scnn.sphere.grid import latitude_weights
 
 # Of the source, a piece of work that is recorded when done, and what of it is read at once.
@@ -307,8 +307,8 @@ def compute_statistics(
     once; memory is bounded by the pieces that the workers hold. An interrupted run is finished by the same command.
 
     Args:
-        input: any data that `weather_scnn.data.opening.open_dataset` takes.
-        output: netCDF file to write, local or an fsspec address; see `weather_scnn.data.statistics` for its layout.
+        input: any data that `weather_scnn.io.opening.open_dataset` takes.
+        output: netCDF file to write, local or an fsspec address; see `weather_scnn.io.statistics` for its layout.
         time: period "A:B", both ends included; None for everything.
         step: length of the increments, a multiple of the data's spacing. No increment crosses a gap.
         variables: WeatherBench 2 names; None for all.

@@ -10,8 +10,8 @@ import json
 import logging
 import threading
 
-from weather_scnn.data.accumulations import take_clipped_counts
-from weather_scnn.data.writing import Record
+from weather_scnn.io.accumulations import take_clipped_counts
+from weather_scnn.io.writing import Record
 
 _SUFFIX = ".told"
 _LOGGERS = ("weather_scnn", "pipelines", "eval")

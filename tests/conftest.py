@@ -79,8 +79,8 @@ def small_store(tmp_path_factory, small_grid) -> str:
 @pytest.fixture(scope="session")
 def small_config(small_store):
     """A tiny experiment on `small_store`."""
-    from weather_scnn.data.channels import DataConfig
     from weather_scnn.models import ModelConfig
+    from weather_scnn.training.channels import DataConfig
     from weather_scnn.training.configuration import Config, OptimiserConfig, Stage, TrainingConfig
 
     return Config(

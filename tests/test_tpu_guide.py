@@ -77,8 +77,8 @@ def test_what_runs_on_the_hosts_is_known():
 
 @pytest.mark.parametrize("name", ["v5e_8", "v6e_16", "v5p_64"])
 def test_the_batch_of_a_recipe_divides_over_its_chips(name):
-    from weather_scnn.data.channels import Channels
     from weather_scnn.sphere import Grid
+    from weather_scnn.training.channels import Channels
     from weather_scnn.training.configuration import load_config
 
     config = load_config(ROOT / "configs" / "tpu" / f"{name}.py")

@@ -79,7 +79,7 @@ def check(
 ) -> None:
     """Tells what is in a store and what is wrong with it; exit status 1 if it is unusable."""
     _require(input)
-    from weather_scnn.data.checking import check_store
+    from weather_scnn.checks.checking import check_store
 
     report = check_store(
         input,
@@ -201,7 +201,7 @@ def train(
     ] = False,
 ) -> None:
     """Trains a forecaster, or goes on with a run that was interrupted."""
-    from weather_scnn.data.outputs import check_workdir
+    from weather_scnn.io.outputs import check_workdir
     from weather_scnn.training.configuration import Config, load_config, with_overrides
     from weather_scnn.training.run_folder import is_trained, run_folder
 
@@ -227,7 +227,7 @@ def train(
 
     def make_statistics(settings: Config, path: str) -> None:
         from pipelines.statistics import compute_statistics
-        from weather_scnn.data.channels import Channels
+        from weather_scnn.training.channels import Channels
 
         channels = Channels.from_config(settings.data)
         compute_statistics(
@@ -466,22 +466,22 @@ def demo(
 
 def _check(output: str, kind: str, *, overwrite: bool, **sources: str | list[str] | None) -> None:
     """Refuses an output, or a missing input, before what the work needs is loaded; the work looks again."""
-    from weather_scnn.data.marks import Kind
-    from weather_scnn.data.outputs import check_output
+    from weather_scnn.io.marks import Kind
+    from weather_scnn.io.outputs import check_output
 
     named = {f"--{option}": paths for option, paths in sources.items()}
     check_output(output, Kind[kind], sources=named, overwrite=overwrite)
 
 
 def _require(*paths: str) -> None:
-    from weather_scnn.data.addresses import require_there
+    from weather_scnn.io.addresses import require_there
 
     for path in filter(None, paths):
         require_there(path)
 
 
 def _duration(text: str | None, what: str, *likely: str) -> None:
-    from weather_scnn.data.durations import parse_duration
+    from weather_scnn.io.durations import parse_duration
 
     if text is not None:
         parse_duration(text, what, likely=likely)

@@ -5,13 +5,13 @@ from typing import Annotated, Any
 
 import typer
 
-from weather_scnn.data.level_numbers import Level, level_number
+from weather_scnn.catalogue.level_numbers import Level, level_number
 from weather_scnn.errors import UserError
 
 
 def _set_storage_options(assignments: list[str] | None) -> list[str] | None:
     if assignments:
-        from weather_scnn.data.addresses import set_storage_options
+        from weather_scnn.io.addresses import set_storage_options
 
         set_storage_options(assignments)
     return assignments
@@ -21,7 +21,7 @@ def expand(path: Any) -> Any:
     """Makes a ~ the home folder, where the shell has not: it leaves --input=~/x alone."""
     if path is None:
         return None
-    from weather_scnn.data.addresses import expanded
+    from weather_scnn.io.addresses import expanded
 
     return type(path)(expanded(str(path)))
 

@@ -1,7 +1,7 @@
 """ERA5 at 240x121 (1.5°) on one host of eight TPU v5e chips, 16 GB each."""
 
-from weather_scnn.data.channels import DataConfig
 from weather_scnn.models import Level, ModelConfig
+from weather_scnn.training.channels import DataConfig
 from weather_scnn.training.configuration import Config, OptimiserConfig, Stage, TrainingConfig
 
 

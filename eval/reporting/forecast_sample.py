@@ -10,8 +10,8 @@ from eval.forecasts import open_forecast, require_same_grid
 from eval.reporting.projection import Projection
 from eval.reporting.world_map import Globe
 from eval.scorecard import Field
-from weather_scnn.data.opening import open_dataset
 from weather_scnn.errors import UserError
+from weather_scnn.io.opening import open_dataset
 
 _MEMBERS = ("realization", "number", "member", "ensemble")
 

@@ -15,7 +15,7 @@ from eval.reporting.figure_style import (
     system_dashes,
     system_variable,
 )
-from weather_scnn.data.marks import GENERATOR
+from weather_scnn.io.marks import GENERATOR
 
 _STYLE_SHEET = """
 :root {

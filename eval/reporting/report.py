@@ -25,11 +25,11 @@ from eval.reporting.score_file import ScoreFile
 from eval.reporting.world_map import Globe
 from eval.score_names import score_name
 from eval.scorecard import format_date, format_lead, values
-from weather_scnn.data.marks import Kind
-from weather_scnn.data.opening import open_dataset
-from weather_scnn.data.outputs import check_output
-from weather_scnn.data.replacing import place_beside, put_in_place, recover, settled_path
 from weather_scnn.errors import UserError
+from weather_scnn.io.marks import Kind
+from weather_scnn.io.opening import open_dataset
+from weather_scnn.io.outputs import check_output
+from weather_scnn.io.replacing import place_beside, put_in_place, recover, settled_path
 from weather_scnn.progress import progress_bar
 
 _TITLE = "How good are the forecasts?"

@@ -11,13 +11,13 @@ import pytest
 import rich.console
 import xarray as xr
 
-from weather_scnn.data.accumulations import take_clipped_counts
-from weather_scnn.data.checking import check_store
-from weather_scnn.data.derived_opening import open_derived
-from weather_scnn.data.opening import longitudes_from, open_dataset
-from weather_scnn.data.plausibility import refuse_implausible
-from weather_scnn.data.windows import window_indices
+from weather_scnn.catalogue.plausibility import refuse_implausible
+from weather_scnn.checks.checking import check_store
 from weather_scnn.errors import UserError
+from weather_scnn.io.accumulations import take_clipped_counts
+from weather_scnn.io.derived_opening import open_derived
+from weather_scnn.io.opening import longitudes_from, open_dataset
+from weather_scnn.training.windows import window_indices
 
 LATITUDE = np.linspace(-87.5, 87.5, 36)
 LONGITUDE = np.arange(0.0, 360.0, 10.0)
@@ -249,13 +249,13 @@ def test_19_variables_may_differ_in_chunks(tmp_path):
 
 def test_21_giant_and_tiny_chunks_are_told(tmp_path, monkeypatch):
     """earth2studio PR#707, PR#1176."""
-    from weather_scnn.data import check_layout
+    from weather_scnn.checks import layout
 
     path = str(tmp_path / "one.zarr")
     warm().to_zarr(path, encoding={"2m_temperature": {"chunks": (8, 36, 36)}}, consolidated=False)
-    monkeypatch.setattr(check_layout, "_LARGE_CHUNK_BYTES", 2**14)
+    monkeypatch.setattr(layout, "_LARGE_CHUNK_BYTES", 2**14)
     assert "chunks hold 8 times" in found(path)[1]["large_chunks"]["where"]
-    monkeypatch.setattr(check_layout, "_MANY_CHUNKS", 4)
+    monkeypatch.setattr(layout, "_MANY_CHUNKS", 4)
     assert "8 chunks of 5 KiB" in found(stored(tmp_path, warm(), "many.zarr"))[1]["small_chunks"]["where"]
 
 

@@ -5,9 +5,9 @@ import itertools
 import numpy as np
 import pytest
 
-from weather_scnn.data.checking import check_store
-from weather_scnn.data.opening import open_dataset
+from weather_scnn.checks.checking import check_store
 from weather_scnn.errors import UserError
+from weather_scnn.io.opening import open_dataset
 
 eccodes = pytest.importorskip("eccodes")
 

@@ -15,12 +15,12 @@ from typer.testing import CliRunner
 from pipelines.climatology import compute_climatology
 from pipelines.regrid import regrid
 from pipelines.statistics import compute_statistics
+from weather_scnn.checks.checking import check_store
 from weather_scnn.cli import app
-from weather_scnn.data.checking import check_store
-from weather_scnn.data.direct import open_maps
-from weather_scnn.data.notes import said_before
-from weather_scnn.data.opening import open_dataset
 from weather_scnn.errors import UserError
+from weather_scnn.io.direct import open_maps
+from weather_scnn.io.notes import said_before
+from weather_scnn.io.opening import open_dataset
 from weather_scnn.sphere.grid import Grid
 
 LATITUDE = np.linspace(90.0, -90.0, 7)
@@ -142,7 +142,7 @@ def test_one_lead_time_of_a_forecast_is_a_state_at_its_valid_time(tmp_path):
 
 def test_the_door_hushes_its_own_thread_only(caplog):
     """Loggers and filters of warnings are one for the process: other threads still speak, and nothing is changed."""
-    logger = logging.getLogger("weather_scnn.data")
+    logger = logging.getLogger("weather_scnn.io")
     level, filters = logger.level, list(warnings.filters)
     inside, spoken = threading.Event(), threading.Event()
 

@@ -10,12 +10,12 @@ import pytest
 import xarray as xr
 from typer.testing import CliRunner
 
+from weather_scnn.checks.checking import check_store
 from weather_scnn.cli import app
-from weather_scnn.data.addresses import set_storage_options, unreachable
-from weather_scnn.data.checking import check_store
-from weather_scnn.data.direct import open_maps
-from weather_scnn.data.opening import open_dataset
 from weather_scnn.errors import UserError
+from weather_scnn.io.addresses import set_storage_options, unreachable
+from weather_scnn.io.direct import open_maps
+from weather_scnn.io.opening import open_dataset
 
 LATITUDE = np.linspace(-90, 90, 7)
 LONGITUDE = np.arange(0.0, 360.0, 30.0)

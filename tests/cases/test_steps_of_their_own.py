@@ -6,9 +6,9 @@ import pytest
 import xarray as xr
 from typer.testing import CliRunner
 
+from weather_scnn.checks.checking import check_store
 from weather_scnn.cli import app
-from weather_scnn.data.checking import check_store
-from weather_scnn.data.derived_opening import open_derived
+from weather_scnn.io.derived_opening import open_derived
 
 LATITUDE, LONGITUDE = np.linspace(-90, 90, 7), np.arange(0.0, 360.0, 30.0)
 HOURS = pd.date_range("2020-01-01", periods=49, freq="1h")

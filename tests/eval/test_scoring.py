@@ -12,8 +12,8 @@ from eval.forecasts import lead_times, open_forecast
 from eval.metrics import combine_scores
 from eval.scorecard import format_number, pretty_units, summary_table
 from eval.scoring import open_scores, score
-from weather_scnn.data import reading_again
 from weather_scnn.errors import UserError
+from weather_scnn.io import retry
 
 
 @pytest.fixture(scope="module")
@@ -410,7 +410,7 @@ def test_geopotential_without_levels_is_scored(make, tmp_path, caplog, name, sco
 
 @pytest.mark.parametrize("stored", ["forecast", "truth", "climatology"])
 def test_a_damaged_chunk_is_named_and_leaves_no_scores(tmp_path, world, monkeypatch, stored):
-    monkeypatch.setattr(reading_again, "_PAUSES_SECONDS", (0.0, 0.0))
+    monkeypatch.setattr(retry, "_PAUSES_SECONDS", (0.0, 0.0))
     paths = dict(world)
     paths[stored] = str(shutil.copytree(world[stored], tmp_path / "damaged.zarr"))
     for chunk in (tmp_path / "damaged.zarr/geopotential/c").rglob("*"):

@@ -11,9 +11,9 @@ from eval.forecast_reading import ForecastStore
 from eval.regions import REGIONS
 from eval.scoring import open_scores, score
 from eval.systems import named_forecasts
-from pipelines.regridding import regrid_array
-from pipelines.regridding_weights import make_weights
 from weather_scnn.errors import UserError
+from weather_scnn.regridding.apply import regrid_array
+from weather_scnn.regridding.weights import make_weights
 from weather_scnn.sphere.grid import Grid
 
 TEMPERATURE = ("2m_temperature",)

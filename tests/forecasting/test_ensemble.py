@@ -5,7 +5,6 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from weather_scnn.data.reading import StateReader
 from weather_scnn.errors import UserError
 from weather_scnn.forecasting import forecast as module
 from weather_scnn.forecasting.forecast import forecast
@@ -14,6 +13,7 @@ from weather_scnn.forecasting.propagation import read_states
 from weather_scnn.forecasting.trained_run import load_run
 from weather_scnn.nn import Fields, map_fields
 from weather_scnn.sphere import power_spectrum
+from weather_scnn.training.states import StateReader
 
 INIT = "2001-01-04:2001-01-04:12h"
 STEP = np.timedelta64(6, "h")

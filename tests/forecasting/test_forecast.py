@@ -2,10 +2,10 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from weather_scnn.data.initial_times import initial_times, split_init
 from weather_scnn.errors import UserError
 from weather_scnn.forecasting import forecast as module
 from weather_scnn.forecasting.forecast import forecast
+from weather_scnn.io.initial_times import initial_times, split_init
 
 
 def test_the_store_has_the_layout_that_weatherbench_2_reads(run, small_store, tmp_path):

@@ -9,10 +9,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from weather_scnn.data.channels import Channels
-from weather_scnn.data.normalisation import Normalisation
-from weather_scnn.data.reading import StateReader, expected_grid
-from weather_scnn.data.variables import VARIABLES
+from weather_scnn.catalogue.variables import VARIABLES
 from weather_scnn.errors import UserError
 from weather_scnn.forecasting import forecast as module
 from weather_scnn.forecasting.forecast import forecast
@@ -21,8 +18,11 @@ from weather_scnn.forecasting.plausible_states import Clipped
 from weather_scnn.forecasting.propagation import forcings_at, propagate, read_states
 from weather_scnn.forecasting.trained_run import TrainedRun
 from weather_scnn.nn import map_fields
+from weather_scnn.training.channels import Channels
 from weather_scnn.training.loss import make_scales
+from weather_scnn.training.normalisation import Normalisation
 from weather_scnn.training.rollout import build, take_apart
+from weather_scnn.training.states import StateReader, expected_grid
 
 INIT = "2001-01-04:2001-01-04:12h"
 OPTIONS = {"init": INIT, "lead": "54h", "batch_size": 4, "progress": False}

@@ -7,14 +7,14 @@ import pytest
 from flax import nnx
 
 import configs
-from weather_scnn.data.channels import Channels, DataConfig
-from weather_scnn.data.reading import expected_grid
 from weather_scnn.errors import UserError
 from weather_scnn.models import ModelConfig
 from weather_scnn.sphere.stored import shapes_only
+from weather_scnn.training.channels import Channels, DataConfig
 from weather_scnn.training.checkpoints import parameter_count
 from weather_scnn.training.configuration import Config, Stage, TrainingConfig, load_config, with_overrides
 from weather_scnn.training.rollout import build
+from weather_scnn.training.states import expected_grid
 
 FOLDER = pathlib.Path(configs.__file__).parent
 FILES = sorted(path.relative_to(FOLDER).as_posix() for path in FOLDER.rglob("[!_]*.py"))

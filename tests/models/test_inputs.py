@@ -8,17 +8,17 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from weather_scnn.data.channels import Channels
-from weather_scnn.data.normalisation import Normalisation
-from weather_scnn.data.reading import StateReader, expected_grid
-from weather_scnn.data.statistics import read_statistics
 from weather_scnn.errors import UserError
+from weather_scnn.io.statistics import read_statistics
 from weather_scnn.models import Level, ModelConfig
 from weather_scnn.nn import Fields
+from weather_scnn.training.channels import Channels
 from weather_scnn.training.checkpoints import Checkpoints, Cursor
 from weather_scnn.training.loss import make_scales
+from weather_scnn.training.normalisation import Normalisation
 from weather_scnn.training.optimiser import initial_state, make_optimiser
 from weather_scnn.training.rollout import advance, build, take_apart
+from weather_scnn.training.states import StateReader, expected_grid
 
 
 @pytest.fixture(scope="module")

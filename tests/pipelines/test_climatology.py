@@ -10,8 +10,8 @@ import xarray as xr
 from pipelines import climatology
 from pipelines.climatology import compute_climatology
 from pipelines.climatology_windows import smoothing_matrix, window_weights
-from weather_scnn.data.climatology import climatology_at, open_climatology
 from weather_scnn.errors import UserError
+from weather_scnn.io.climatology import climatology_at, open_climatology
 from weather_scnn.sphere.grid import Grid
 
 GRID = Grid.equiangular(4, 2)

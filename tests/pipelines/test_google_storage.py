@@ -15,11 +15,11 @@ import xarray as xr
 from pipelines.climatology import compute_climatology
 from pipelines.regrid import regrid
 from pipelines.statistics import compute_statistics
-from weather_scnn.data import reading_again
-from weather_scnn.data.checking import check_store
-from weather_scnn.data.opening import open_dataset
-from weather_scnn.data.statistics import read_statistics
+from weather_scnn.checks.checking import check_store
 from weather_scnn.errors import UserError
+from weather_scnn.io import retry
+from weather_scnn.io.opening import open_dataset
+from weather_scnn.io.statistics import read_statistics
 from weather_scnn.sphere.grid import Grid
 
 emulator = pytest.importorskip("gcp_storage_emulator.server")
@@ -152,7 +152,7 @@ def test_requests_that_fail_once_are_repeated(bucket, remote_store, tmp_path, fa
 
 
 def test_requests_that_go_on_failing_stop_the_job_and_it_resumes(bucket, remote_store, faults, monkeypatch):
-    monkeypatch.setattr(reading_again, "_PAUSES_SECONDS", (0.01, 0.01))
+    monkeypatch.setattr(retry, "_PAUSES_SECONDS", (0.01, 0.01))
     output = f"{bucket}/stopped.zarr"
     options = {"variables": ["geopotential"], "no_beam": True, "progress": False}
     # Chunks of 24 to 29, 44: later pieces, read after earlier ones are done.

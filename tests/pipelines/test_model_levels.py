@@ -8,10 +8,10 @@ from dinosaur.hybrid_coordinates import HybridCoordinates
 
 from pipelines.model_levels import on_pressure_levels
 from pipelines.regrid import regrid
-from weather_scnn.data.derived import derive
-from weather_scnn.data.opening import open_dataset
-from weather_scnn.data.sources import find_source, open_raw
 from weather_scnn.errors import UserError
+from weather_scnn.io.derived import derive
+from weather_scnn.io.opening import open_dataset
+from weather_scnn.io.sources import find_source, open_raw
 from weather_scnn.sphere.grid import Grid
 
 GRID = Grid.equiangular(12, 6)

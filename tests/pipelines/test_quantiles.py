@@ -7,7 +7,7 @@ import xarray as xr
 
 from pipelines import climatology
 from pipelines.climatology import compute_climatology
-from weather_scnn.data.climatology import open_climatology
+from weather_scnn.io.climatology import open_climatology
 from weather_scnn.sphere.grid import Grid
 
 GRID = Grid.equiangular(4, 3)

@@ -7,8 +7,8 @@ import xarray as xr
 
 from pipelines import regridding_pieces
 from pipelines.regrid import regrid
-from weather_scnn.data.opening import open_dataset
 from weather_scnn.errors import UserError
+from weather_scnn.io.opening import open_dataset
 from weather_scnn.sphere.grid import Grid, latitude_weights
 
 REAL = pathlib.Path(__file__).parents[2].parent / "shared" / "data"

@@ -6,12 +6,12 @@ import pytest
 import xarray as xr
 
 from pipelines.regrid import regrid
-from pipelines.regridding import WeightedRegridder, regrid_array
-from pipelines.regridding_weights import make_weights
-from pipelines.spectral_regridding import SpectralRegridder
-from pipelines.vertical import LevelPlan
-from weather_scnn.data.opening import open_dataset
 from weather_scnn.errors import UserError
+from weather_scnn.io.opening import open_dataset
+from weather_scnn.regridding.apply import WeightedRegridder, regrid_array
+from weather_scnn.regridding.spectral import SpectralRegridder
+from weather_scnn.regridding.vertical import LevelPlan
+from weather_scnn.regridding.weights import make_weights
 from weather_scnn.sphere.grid import Grid
 from weather_scnn.sphere.transforms import HarmonicTransform
 

@@ -19,11 +19,11 @@ from pipelines.climatology import compute_climatology
 from pipelines.regrid import regrid
 from pipelines.statistics import compute_statistics
 from weather_scnn.cli import app
-from weather_scnn.data import reading_again
-from weather_scnn.data.direct import MapReader
-from weather_scnn.data.opening import open_dataset
-from weather_scnn.data.writing import begin_record
 from weather_scnn.errors import UserError
+from weather_scnn.io import retry
+from weather_scnn.io.direct import MapReader
+from weather_scnn.io.opening import open_dataset
+from weather_scnn.io.writing import begin_record
 from weather_scnn.sphere.grid import Grid
 
 TARGET = Grid.equiangular(16, 8)
@@ -157,7 +157,7 @@ def test_options_are_checked_before_any_work(source, tmp_path):
 def test_a_killed_job_resumes_and_leaves_finished_chunks_alone(source, whole, tmp_path):
     """kill -9 in the middle of a run of the command; then the command again."""
     output, record = tmp_path / "grid.zarr", tmp_path / "grid.zarr.progress"
-    slow = "import time; from weather_scnn.data import direct; read = direct.MapReader.read\n"
+    slow = "import time; from weather_scnn.io import direct; read = direct.MapReader.read\n"
     slow += "direct.MapReader.read = lambda *a: (time.sleep(0.15), read(*a))[1]\n"
     slow += "from weather_scnn.cli import main; main()"
     arguments = ["regrid", "--input", source, "--output", str(output), "--grid", "16x8", "--no-beam"]
@@ -202,7 +202,7 @@ def test_statistics_go_on_from_what_was_read(source, whole, tmp_path, monkeypatc
             raise OSError("connection reset")
         return read(self, *arguments)
 
-    monkeypatch.setattr(reading_again, "_PAUSES_SECONDS", ())
+    monkeypatch.setattr(retry, "_PAUSES_SECONDS", ())
     with monkeypatch.context() as patch:
         patch.setattr(MapReader, "read", fails_later)
         with pytest.raises(UserError, match="cannot be read in 2020"):
@@ -230,7 +230,7 @@ def test_a_hiccup_of_the_source_passes_unnoticed(source, whole, tmp_path, monkey
         return read(self, *arguments)
 
     monkeypatch.setattr(MapReader, "read", fails_once)
-    monkeypatch.setattr(reading_again, "_PAUSES_SECONDS", (0.0, 0.0))
+    monkeypatch.setattr(retry, "_PAUSES_SECONDS", (0.0, 0.0))
     regrid(source, str(tmp_path / "grid.zarr"), TARGET, no_beam=True, progress=False)
     assert failed
     assert_same([open_dataset(str(tmp_path / "grid.zarr")).load()], whole[:1])
@@ -323,7 +323,7 @@ def test_what_other_processes_warn_of_is_told_once(source, tmp_path, caplog):
     record = begin_record(str(tmp_path / "out.nc"), request={})
     for key in "ab":
         with running.piece("of another process", record, key) as finish:
-            logging.getLogger("weather_scnn.data").warning("a chunk was never written")
+            logging.getLogger("weather_scnn.io").warning("a chunk was never written")
             if key == "b":
                 logging.getLogger("pipelines.regrid").warning("only here")
             finish()

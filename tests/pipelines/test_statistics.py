@@ -8,8 +8,8 @@ import xarray as xr
 from pipelines import statistics
 from pipelines.moments import Moments
 from pipelines.statistics import compute_statistics
-from weather_scnn.data.statistics import read_statistics
 from weather_scnn.errors import UserError
+from weather_scnn.io.statistics import read_statistics
 from weather_scnn.sphere.grid import Grid, latitude_weights
 
 GRID = Grid.equiangular(12, 6)

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from pipelines.regridding import WeightedRegridder
-from pipelines.regridding_weights import make_weights
-from pipelines.spectral_regridding import SpectralRegridder
+from weather_scnn.regridding.apply import WeightedRegridder
+from weather_scnn.regridding.spectral import SpectralRegridder
+from weather_scnn.regridding.weights import make_weights
 from weather_scnn.sphere.grid import Grid
 
 FINE = Grid.equiangular(144, 73, poles=True)

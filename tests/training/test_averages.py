@@ -7,8 +7,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from weather_scnn.data.channels import Channels
 from weather_scnn.forecasting.trained_run import load_run
+from weather_scnn.training.channels import Channels
 from weather_scnn.training.checkpoints import Checkpoints
 from weather_scnn.training.optimiser import moved_average
 from weather_scnn.training.rollout import build, take_apart
@@ -60,7 +60,7 @@ def test_a_checkpoint_without_averaged_statistics_still_loads(whole_run, tmp_pat
     module._named = without
     try:
         with Checkpoints(tmp_path, keep=2) as old:
-            from weather_scnn.data.reading import expected_grid
+            from weather_scnn.training.states import expected_grid
 
             grid = expected_grid(about.config.data)
             old.save(state, about.config, about.normalisation, grid=grid, cursor=about.cursor, statics=about.statics)

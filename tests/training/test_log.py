@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from etils import epath
 
-from weather_scnn.data.whole_files import write_whole
+from weather_scnn.io.atomic import write_whole
 from weather_scnn.training.log import COLUMNS, Display, RunLog, Table, read_metrics, read_table, scorecard_lines
 from weather_scnn.training.scorecard import Scorecard
 

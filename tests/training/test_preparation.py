@@ -11,8 +11,8 @@ from typer.testing import CliRunner
 
 from tests.conftest import travelling_waves
 from weather_scnn.cli import app
-from weather_scnn.data.statistics import read_statistics
 from weather_scnn.errors import UserError
+from weather_scnn.io.statistics import read_statistics
 from weather_scnn.training.configuration import with_overrides
 from weather_scnn.training.loop import train
 from weather_scnn.training.preparation import check_statistics, check_store, left_as_found
@@ -24,7 +24,7 @@ TIMES = np.array(["2001-01-01", "2001-01-12T18"], "datetime64[ns]")
 def no_work(monkeypatch):
     """Reading a state, and computing statistics, fail the test."""
     from pipelines import statistics
-    from weather_scnn.data.reading import StateReader
+    from weather_scnn.training.states import StateReader
 
     def worked(*_, **__):
         raise AssertionError("began to work")

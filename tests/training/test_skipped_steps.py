@@ -8,13 +8,13 @@ import optax
 import pytest
 
 import weather_scnn.training.loop as loop
-from weather_scnn.data.channels import Channels
-from weather_scnn.data.reading import expected_grid
+from weather_scnn.training.channels import Channels
 from weather_scnn.training.checkpoints import Checkpoints
 from weather_scnn.training.configuration import Stage
 from weather_scnn.training.log import read_metrics
 from weather_scnn.training.optimiser import initial_state, make_optimiser
 from weather_scnn.training.rollout import build, take_apart
+from weather_scnn.training.states import expected_grid
 
 SKIPPED, LAST_BEFORE_STOP = {1, 2, 5, 6}, 5
 STAGES = Stage(4, 1), Stage(3, 1, 4e-3), Stage(3, 1)

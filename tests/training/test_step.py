@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from weather_scnn.data.channels import Channels, DataConfig
 from weather_scnn.errors import UserError
 from weather_scnn.models import ModelConfig
 from weather_scnn.nn import Fields, map_fields
 from weather_scnn.sphere import Grid, HarmonicTransform
+from weather_scnn.training.channels import Channels, DataConfig
 from weather_scnn.training.configuration import (
     Config,
     LossConfig,

@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from weather_scnn.data.channels import Channels
-from weather_scnn.data.loader import WindowLoader
-from weather_scnn.data.normalisation import Normalisation
-from weather_scnn.data.reading import StateReader
-from weather_scnn.data.statistics import read_statistics
+from weather_scnn.io.statistics import read_statistics
 from weather_scnn.nn import Fields
+from weather_scnn.training.channels import Channels
+from weather_scnn.training.loader import WindowLoader
 from weather_scnn.training.loss import make_scales, step_errors, weighted_loss
+from weather_scnn.training.normalisation import Normalisation
 from weather_scnn.training.rollout import advance, build, rollout_errors, take_apart
+from weather_scnn.training.states import StateReader
 
 
 @pytest.fixture(scope="module")

@@ -12,15 +12,15 @@ import jax.numpy as jnp
 import numpy as np
 import xarray as xr
 
-from weather_scnn.data.opening import parse_period
-from weather_scnn.data.reading import StateReader
 from weather_scnn.errors import UserError
 from weather_scnn.forecasting.batches import batches
 from weather_scnn.forecasting.initial_states import InitialStates, Perturber, history_rows
 from weather_scnn.forecasting.propagation import forcings_at, gap_channels, propagate, usable_states
 from weather_scnn.forecasting.trained_run import TrainedRun
+from weather_scnn.io.opening import parse_period
 from weather_scnn.nn import map_fields
 from weather_scnn.training.loss import channel_weights
+from weather_scnn.training.states import StateReader
 
 AUTO = "auto"
 _LEAD = np.timedelta64(24, "h")

@@ -9,14 +9,6 @@ import numpy as np
 import rich.progress
 import xarray as xr
 
-from weather_scnn.data.channels import Channels
-from weather_scnn.data.durations import parse_duration
-from weather_scnn.data.initial_times import initial_times, split_init
-from weather_scnn.data.marks import Kind
-from weather_scnn.data.opening import parse_period
-from weather_scnn.data.outputs import check_output, refuse_sources
-from weather_scnn.data.reading import StateReader
-from weather_scnn.data.writing import StoreInProgress, attributes_of_unfinished, begin_store
 from weather_scnn.errors import UserError
 from weather_scnn.forecasting.amplitude import Fit, Fitted
 from weather_scnn.forecasting.batches import Batch, batches
@@ -31,9 +23,17 @@ from weather_scnn.forecasting.perturbations import IncrementPerturbations
 from weather_scnn.forecasting.plausible_states import Outcome, Stop, blanked, faults
 from weather_scnn.forecasting.propagation import forcings_at, minute, propagate
 from weather_scnn.forecasting.trained_run import TrainedRun, load_runs
+from weather_scnn.io.durations import parse_duration
+from weather_scnn.io.initial_times import initial_times, split_init
+from weather_scnn.io.marks import Kind
+from weather_scnn.io.opening import parse_period
+from weather_scnn.io.outputs import check_output, refuse_sources
+from weather_scnn.io.writing import StoreInProgress, attributes_of_unfinished, begin_store
 from weather_scnn.nn import Fields, map_fields
 from weather_scnn.progress import progress_bar
+from weather_scnn.training.channels import Channels
 from weather_scnn.training.loss import Scales, make_scales
+from weather_scnn.training.states import StateReader
 
 _logger = logging.getLogger(__name__)
 _LEADS_PER_BLOCK = 8

@@ -8,12 +8,12 @@ import dask.array
 import numpy as np
 import xarray as xr
 
-from weather_scnn.data.level_numbers import Level, level_axis
-from weather_scnn.data.marks import store_attributes
-from weather_scnn.data.reading import StateReader
-from weather_scnn.data.writing import provenance
+from weather_scnn.catalogue.level_numbers import Level, level_axis
 from weather_scnn.errors import UserError
+from weather_scnn.io.marks import store_attributes
+from weather_scnn.io.writing import provenance
 from weather_scnn.nn import Fields
+from weather_scnn.training.states import StateReader
 
 _ORDER = ("time", "realization", "prediction_timedelta", "level", "latitude", "longitude")
 

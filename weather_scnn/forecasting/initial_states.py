@@ -6,13 +6,13 @@ from collections.abc import Sequence
 import jax.numpy as jnp
 import numpy as np
 
-from weather_scnn.data.reading import StateReader
 from weather_scnn.errors import UserError
 from weather_scnn.forecasting.perturbations import BredPerturbations, IncrementPerturbations, lower_bounds, perturb
 from weather_scnn.forecasting.propagation import read_states
 from weather_scnn.forecasting.trained_run import TrainedRun
 from weather_scnn.nn import Fields, map_fields
 from weather_scnn.training.loss import Scales
+from weather_scnn.training.states import StateReader
 
 Perturbations = IncrementPerturbations | BredPerturbations
 # States that are judged together.

@@ -14,14 +14,14 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from weather_scnn.data.catalogue import lookup
-from weather_scnn.data.reading import StateReader
+from weather_scnn.catalogue.naming import lookup
 from weather_scnn.errors import UserError
 from weather_scnn.forecasting.propagation import forcings_at, propagate, read_states, usable_states
 from weather_scnn.nn import Fields, map_fields
 from weather_scnn.sphere import HarmonicTransform
 from weather_scnn.training.loss import Scales
 from weather_scnn.training.rollout import Parts
+from weather_scnn.training.states import StateReader
 
 _logger = logging.getLogger(__name__)
 

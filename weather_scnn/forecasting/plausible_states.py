@@ -9,11 +9,11 @@ import numpy as np
 import xarray as xr
 from jaxtyping import Bool
 
-from weather_scnn.data.catalogue import Variable, lookup
-from weather_scnn.data.channels import Channels
-from weather_scnn.data.level_numbers import Level
-from weather_scnn.data.plausibility import Extremes, implausible
+from weather_scnn.catalogue.level_numbers import Level
+from weather_scnn.catalogue.naming import Variable, lookup
+from weather_scnn.catalogue.plausibility import Extremes, implausible
 from weather_scnn.errors import UserError
+from weather_scnn.training.channels import Channels
 
 # Amounts are standardised and brought back in float32: an exact zero comes back as this part of the range at most.
 _ROUNDING = 1e-6

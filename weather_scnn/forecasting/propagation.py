@@ -8,13 +8,13 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Bool, Float
 
-from weather_scnn.data.reading import StateArrays, StateReader
 from weather_scnn.errors import UserError
 from weather_scnn.forecasting.forecast_store import to_dataset
 from weather_scnn.forecasting.plausible_states import Fault, faults
 from weather_scnn.nn import Fields
 from weather_scnn.training.loss import Scales
 from weather_scnn.training.rollout import Parts, advance
+from weather_scnn.training.states import StateArrays, StateReader
 
 
 @functools.partial(jax.jit, static_argnames=("leads",))

@@ -8,15 +8,15 @@ import jax
 import numpy as np
 from jaxtyping import Float
 
-from weather_scnn.data.channels import Channels
-from weather_scnn.data.normalisation import Normalisation
-from weather_scnn.data.reading import expected_grid
 from weather_scnn.errors import UserError
 from weather_scnn.sphere import Grid
+from weather_scnn.training.channels import Channels
 from weather_scnn.training.checkpoints import Checkpoints
 from weather_scnn.training.configuration import Config
+from weather_scnn.training.normalisation import Normalisation
 from weather_scnn.training.optimiser import initial_state, make_optimiser
 from weather_scnn.training.rollout import Parts, build, take_apart
+from weather_scnn.training.states import expected_grid
 
 _LAST = re.compile(r"last:(\d+)")
 

@@ -12,17 +12,17 @@ from jax.experimental import multihost_utils
 from jax.sharding import Mesh
 from jaxtyping import Float
 
-from weather_scnn.data.channels import Channels
-from weather_scnn.data.durations import parse_duration
-from weather_scnn.data.loader import WindowLoader
-from weather_scnn.data.normalisation import Normalisation
-from weather_scnn.data.reading import StateReader, expected_grid
+from weather_scnn.io.durations import parse_duration
 from weather_scnn.sphere import Grid
+from weather_scnn.training.channels import Channels
 from weather_scnn.training.configuration import Config
+from weather_scnn.training.loader import WindowLoader
 from weather_scnn.training.loss import Scales, channel_weights, make_scales
+from weather_scnn.training.normalisation import Normalisation
 from weather_scnn.training.optimiser import TrainState, initial_state, make_optimiser
 from weather_scnn.training.rollout import Parts, build, take_apart
 from weather_scnn.training.sharding import put, put_constants
+from weather_scnn.training.states import StateReader, expected_grid
 from weather_scnn.training.step import make_train_step
 from weather_scnn.training.validation import Validation
 from weather_scnn.training.weights import Origin

@@ -12,11 +12,11 @@ from etils import epath
 from flax import nnx
 from jaxtyping import Float
 
-from weather_scnn.data.normalisation import Normalisation
-from weather_scnn.data.whole_files import write_whole
 from weather_scnn.errors import UserError
+from weather_scnn.io.atomic import write_whole
 from weather_scnn.sphere import Grid
 from weather_scnn.training.configuration import Config
+from weather_scnn.training.normalisation import Normalisation
 from weather_scnn.training.optimiser import TrainState
 from weather_scnn.training.run_folder import CONFIGURATION, require_checkpoints, run_folder
 from weather_scnn.version import __version__

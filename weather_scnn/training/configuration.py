@@ -11,11 +11,11 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 import configs
-from weather_scnn.data.channels import DataConfig
-from weather_scnn.data.level_numbers import Level, level_number
+from weather_scnn.catalogue.level_numbers import Level, level_number
 from weather_scnn.errors import UserError
 from weather_scnn.models import ModelConfig
 from weather_scnn.setting_limits import at_least
+from weather_scnn.training.channels import DataConfig
 from weather_scnn.training.setting_types import ill_typed
 
 

@@ -7,8 +7,8 @@ from typing import Any
 
 from etils import epath
 
-from weather_scnn.data.catalogue import lookup
-from weather_scnn.data.whole_files import write_whole
+from weather_scnn.catalogue.naming import lookup
+from weather_scnn.io.atomic import write_whole
 from weather_scnn.training.log import read_metrics, read_table
 from weather_scnn.training.scorecard import headline_order
 

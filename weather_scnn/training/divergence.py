@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from weather_scnn.data.channels import Channels
 from weather_scnn.errors import UserError
+from weather_scnn.training.channels import Channels
 
 _DECAY = 0.9
 

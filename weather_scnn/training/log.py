@@ -13,7 +13,7 @@ import rich.text
 from etils import epath
 from tensorboardX import SummaryWriter
 
-from weather_scnn.data.whole_files import write_whole
+from weather_scnn.io.atomic import write_whole
 from weather_scnn.progress import progress_bar
 from weather_scnn.training.scorecard import Scorecard, headline_order
 

@@ -13,12 +13,11 @@ import jax
 import numpy as np
 from etils import epath
 
-from weather_scnn.data.channels import Channels
-from weather_scnn.data.normalisation import Normalisation
-from weather_scnn.data.outputs import check_workdir
-from weather_scnn.data.statistics import read_statistics
 from weather_scnn.errors import UserError
+from weather_scnn.io.outputs import check_workdir
+from weather_scnn.io.statistics import read_statistics
 from weather_scnn.training.assembly import Experiment, assemble
+from weather_scnn.training.channels import Channels
 from weather_scnn.training.checkpoints import Checkpoints, Cursor, parameter_count, save_config
 from weather_scnn.training.configuration import Config, Stage, differences
 from weather_scnn.training.curves import CurveDrawer
@@ -27,6 +26,7 @@ from weather_scnn.training.duration import spell, units
 from weather_scnn.training.leaves import LeafStep
 from weather_scnn.training.log import Display, RunLog, scorecard_lines
 from weather_scnn.training.loss import channel_weights
+from weather_scnn.training.normalisation import Normalisation
 from weather_scnn.training.optimiser import TrainState, learning_rate_schedule
 from weather_scnn.training.placement import place
 from weather_scnn.training.preemption import StopRequests

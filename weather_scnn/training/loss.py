@@ -14,12 +14,12 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
-from weather_scnn.data.channels import Channels, split_levels
-from weather_scnn.data.normalisation import Normalisation
 from weather_scnn.errors import UserError
 from weather_scnn.nn import Fields, map_fields
 from weather_scnn.sphere import Grid, HarmonicTransform
+from weather_scnn.training.channels import Channels, split_levels
 from weather_scnn.training.configuration import LossConfig
+from weather_scnn.training.normalisation import Normalisation
 
 # Power below which a degree counts as empty in the adjusted loss, where variances of increments are 1.
 _FLOOR = 1e-6

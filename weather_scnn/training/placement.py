@@ -3,8 +3,8 @@
 import jax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from weather_scnn.data.loader import Batch
 from weather_scnn.nn import Fields
+from weather_scnn.training.loader import Batch
 from weather_scnn.training.sharding import DATA
 
 

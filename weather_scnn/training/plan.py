@@ -25,11 +25,10 @@ import numpy as np
 import rich.table
 from flax import nnx
 
-from weather_scnn.data.channels import Channels
-from weather_scnn.data.reading import expected_grid
 from weather_scnn.errors import UserError
 from weather_scnn.nn import Fields
 from weather_scnn.sphere.stored import shapes_only
+from weather_scnn.training.channels import Channels
 from weather_scnn.training.checkpoints import parameter_count
 from weather_scnn.training.configuration import Config, Stage
 from weather_scnn.training.duration import chip_speed, device_speed, planned_seconds, spell
@@ -38,6 +37,7 @@ from weather_scnn.training.optimiser import initial_state, make_optimiser
 from weather_scnn.training.program import communication, floating_point_operations
 from weather_scnn.training.rollout import Parts, build, take_apart
 from weather_scnn.training.sharding import DATA, device_mesh, mesh_shape, put_constants, shardings
+from weather_scnn.training.states import expected_grid
 from weather_scnn.training.step import make_train_step
 
 _VIRTUAL = re.compile(r"xla_force_host_platform_device_count=(?!1\b)")

@@ -11,14 +11,14 @@ import pandas as pd
 import xarray as xr
 from etils import epath
 
-from weather_scnn.data.channels import Channels
-from weather_scnn.data.durations import parse_duration
-from weather_scnn.data.opening import parse_period
-from weather_scnn.data.reading import expected_grid, open_states
-from weather_scnn.data.windows import NoWindows, some_windows
 from weather_scnn.errors import UserError
+from weather_scnn.io.durations import parse_duration
+from weather_scnn.io.opening import parse_period
+from weather_scnn.training.channels import Channels
 from weather_scnn.training.configuration import Config
+from weather_scnn.training.states import expected_grid, open_states
 from weather_scnn.training.validation import long_enough, window_shape
+from weather_scnn.training.windows import NoWindows, some_windows
 
 _logger = logging.getLogger(__name__)
 _TIME = r"\d{4,}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}"

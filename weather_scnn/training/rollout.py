@@ -9,11 +9,11 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
-from weather_scnn.data.channels import Channels, DataConfig
 from weather_scnn.errors import UserError
 from weather_scnn.models import Forecaster, ModelConfig, PlanarForecaster, make_forecaster
 from weather_scnn.nn import Fields, Table, Width, map_fields
 from weather_scnn.sphere import Grid
+from weather_scnn.training.channels import Channels, DataConfig
 from weather_scnn.training.loss import Scales, filled, step_errors
 
 # Above so many steps, nested rematerialisation is worth its second forward pass.

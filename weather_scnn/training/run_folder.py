@@ -6,8 +6,8 @@ import secrets
 
 from etils import epath
 
-from weather_scnn.data.addresses import unreachable
 from weather_scnn.errors import UserError
+from weather_scnn.io.addresses import unreachable
 from weather_scnn.training.configuration import Config, differences
 
 CONFIGURATION = "config.json"

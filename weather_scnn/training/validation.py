@@ -11,20 +11,20 @@ from flax import nnx
 from jax.sharding import Mesh
 from jaxtyping import Array, Float
 
-from weather_scnn.data.channels import Channels
-from weather_scnn.data.durations import parse_duration
-from weather_scnn.data.fixed_windows import FixedWindows
-from weather_scnn.data.normalisation import Normalisation
-from weather_scnn.data.reading import StateReader, expected_grid
-from weather_scnn.data.windows import NoWindows
 from weather_scnn.errors import UserError
+from weather_scnn.io.durations import parse_duration
 from weather_scnn.nn import Fields, map_fields
+from weather_scnn.training.channels import Channels
 from weather_scnn.training.configuration import Config
+from weather_scnn.training.fixed_windows import FixedWindows
 from weather_scnn.training.loss import Scales, step_errors, weighted_loss
+from weather_scnn.training.normalisation import Normalisation
 from weather_scnn.training.placement import place
 from weather_scnn.training.rollout import Parts, advance
 from weather_scnn.training.scorecard import Scorecard
 from weather_scnn.training.sharding import host_share
+from weather_scnn.training.states import StateReader, expected_grid
+from weather_scnn.training.windows import NoWindows
 
 
 def validation_leads(config: Config) -> np.ndarray:

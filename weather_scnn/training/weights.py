@@ -7,11 +7,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from weather_scnn.data.channels import Channels, DataConfig
-from weather_scnn.data.normalisation import Normalisation
 from weather_scnn.errors import UserError
+from weather_scnn.training.channels import Channels, DataConfig
 from weather_scnn.training.checkpoints import Checkpoints
 from weather_scnn.training.configuration import Config
+from weather_scnn.training.normalisation import Normalisation
 from weather_scnn.training.optimiser import TrainState
 
 # What the weights were trained to read and to give.

@@ -1,1 +1,0 @@
-"""The door for data: catalogue, opening and checking of stores, statistics, forcings, windows, loader."""

@@ -1,0 +1,433 @@
+"""One source dataset as files have it → the canonical axes: names, order, units of coordinates.
+
+Names decide, never positions (makani's converter: some WeatherBench 2 stores are (…, longitude, latitude)). Everything
+here moves indices only; no field is read.
+"""
+
+from collections.abc import Hashable, Iterable, Mapping
+from typing import cast
+
+import numpy as np
+import xarray as xr
+
+from weather_scnn.catalogue.level_numbers import level_axis
+from weather_scnn.catalogue.naming import identify
+from weather_scnn.errors import UserError
+from weather_scnn.io.blocks import in_blocks, stored_chunks
+from weather_scnn.io.notes import ORDER, Notes, logger, note
+from weather_scnn.io.time_axis import split_steps, trimmed_to_declared
+from weather_scnn.io.versions import PRELIMINARY, along_time, final_first, merged_versions
+from weather_scnn.io.vertical_axis import (
+    GRIB_LEVEL_TYPES,
+    UNCLEAR_NAMES,
+    Kind,
+    kind_of_axis,
+    not_pressures,
+    pressures,
+    says_pressure,
+)
+
+_ROLES = {
+    "latitude": {"latitude", "lat", "nav_lat", "ylat", "g0_lat_1"},
+    "longitude": {"longitude", "lon", "long", "nav_lon", "xlon", "g0_lon_2"},
+    "valid_time": {"valid_time"},
+    "time": {"time", "time_index", "date", "datetime", "forecast_reference_time", "init_time"},
+    "step": {"step", "forecast_period"},
+    "prediction_timedelta": {"prediction_timedelta", "lead_time"},
+    "number": {"number", "member", "realization", "ensemble"},
+}
+_BY_LOWER = {name: role for role, names in _ROLES.items() for name in names}
+_STANDARD = {"latitude": "latitude", "longitude": "longitude", "realization": "number"}
+_UNITS = {
+    "degrees_north": "latitude",
+    "degree_north": "latitude",
+    "degrees_east": "longitude",
+    "degree_east": "longitude",
+}
+
+# Maps of the coordinates themselves, as in WeatherBench's file of constants.
+_COORDINATE_MAPS = {"lat2d", "lon2d", "latitude2d", "longitude2d", "xlat", "xlong"}
+
+# Grids of GRIB that are no rows and columns of latitude and longitude.
+_GRID_TYPES = {
+    "reduced_gg": "a reduced Gaussian grid",
+    "reduced_ll": "a reduced latitude x longitude grid",
+    "rotated_ll": "a rotated latitude x longitude grid",
+    "rotated_gg": "a rotated Gaussian grid",
+    "lambert": "a Lambert projection",
+    "lambert_azimuthal_equal_area": "a Lambert projection",
+    "polar_stereographic": "a polar stereographic projection",
+    "mercator": "a Mercator projection",
+    "healpix": "a HEALPix grid",
+    "unstructured_grid": "an unstructured grid",
+}
+_REGULAR_FIRST = (
+    "bring the file to a latitude x longitude grid first, for example with `cdo setgridtype,regular` or by asking the "
+    "archive for a regular grid"
+)
+# Vertical axes that are no pressures carry their kind in their name.
+_KIND_MARK = "|"
+
+
+def _role(name: str, variable: xr.Variable) -> str | None:
+    role = _BY_LOWER.get(name.lower()) or _STANDARD.get(str(variable.attrs.get("standard_name", "")).lower())
+    role = role or _UNITS.get(str(variable.attrs.get("units", "")).lower())
+    if role is not None or (name.lower() == "lev" and variable.ndim == 0):
+        return role  # a single lev is cdo's generic level of surface fields
+    kind = kind_of_axis(name, variable)
+    return "level" if kind == "pressure" else f"{kind}{_KIND_MARK}{name}" if kind is not None else None
+
+
+def _pressures_as_axis(dataset: xr.Dataset) -> xr.Dataset:
+    """Pressures that a file gives beside an axis called `level`, of which it says nothing, as the values of that axis."""
+    for name, variable in dataset.variables.items():
+        dim = str(variable.dims[0]) if variable.ndim == 1 else ""
+        if dim.lower() not in UNCLEAR_NAMES or dim == name or kind_of_axis(str(name), variable) != "pressure":
+            continue
+        if not {"units", "standard_name", "long_name"} & set(dataset[dim].attrs):
+            dataset = dataset.drop_vars(dim, errors="ignore").swap_dims({dim: name}).rename({name: dim})
+            dataset[dim].attrs.setdefault("standard_name", "air_pressure")
+            return dataset
+    return dataset
+
+
+def name_axes(dataset: xr.Dataset, where: str) -> xr.Dataset:
+    """Renames coordinates and dimensions to the canonical names, and drops other coordinates.
+
+    Raises:
+        UserError: latitudes and longitudes are two-dimensional, or two axes claim one name.
+    """
+    rename: dict[str, str] = {}
+    dataset = _pressures_as_axis(dataset)
+    for name, variable in dataset.variables.items():
+        name = str(name)
+        role = _role(name, variable)
+        if role is not None and (role == "level" or _KIND_MARK in role) and variable.dims not in ((), (name,)):
+            continue  # says more of another axis
+        if name not in dataset.coords and name not in dataset.dims and not (role == "level" and variable.ndim == 0):
+            if name.lower() not in _BY_LOWER or variable.ndim == 0:
+                continue
+        if role in ("latitude", "longitude") and variable.ndim == 2:
+            if {"latitude", "longitude"} <= {_BY_LOWER.get(str(dim).lower()) for dim in variable.dims}:
+                continue  # a map of coordinates that the axes have as well
+            raise UserError(
+                f"{name} is two-dimensional: the grid is curvilinear",
+                where=where,
+                remedy="bring the file to a latitude x longitude grid first, for example with `cdo remapcon`",
+            )
+        if role in ("latitude", "longitude") and variable.ndim == 1 and variable.dims[0] != name:
+            along = str(variable.dims[0])
+            others = {str(dim) for each, other in dataset.variables.items() for dim in other.dims if each != name
+                      and _role(str(each), other) in ("latitude", "longitude")}  # fmt: skip
+            if along in others:
+                types = {str(each.attrs.get("GRIB_gridType")) for each in dataset.values()} & set(_GRID_TYPES)
+                grid = " and ".join(_GRID_TYPES[each] for each in sorted(types))
+                raise UserError(
+                    f"{name} runs along {along} with the other coordinate: "
+                    f"{grid or 'a reduced Gaussian or unstructured grid'}",
+                    where=where,
+                    remedy=_REGULAR_FIRST,
+                )
+        if (role is not None and variable.ndim <= 1) or role == "valid_time":
+            rename[name] = str(role)
+    for dim in dataset.dims:
+        if dim not in dataset.variables:
+            kind = kind_of_axis(str(dim), None)
+            role = _BY_LOWER.get(str(dim).lower()) or ("level" if kind == "pressure" else None)
+            if role is not None:
+                rename.setdefault(str(dim), role)
+            elif kind is not None or str(dim).lower() in UNCLEAR_NAMES:
+                rename.setdefault(str(dim), f"{kind or 'unknown'}{_KIND_MARK}{dim}")
+    for role in set(rename.values()):
+        claimants = [name for name, each in rename.items() if each == role]
+        if len(claimants) > 1:
+            axes = [name for name in claimants if name in dataset.dims]
+            if role == "level" and len(axes) > 1:
+                axes = [name for name in axes if says_pressure(name, dataset[name].attrs)] or axes
+            if len(axes) > 1:
+                raise UserError(
+                    f"{' and '.join(axes)} are both a {role} axis", where=where, remedy="keep one of them in the file"
+                )
+            for name in claimants:
+                if name not in (axes or claimants[:1]):
+                    del rename[name]
+    dataset = dataset.drop_vars([name for name in dataset.coords if name not in rename and name != PRELIMINARY])
+    dataset = dataset.rename({name: role for name, role in rename.items() if name != role})
+    if "level" in dataset.variables:
+        # What the axis was called may have told that it is a pressure; its new name does not.
+        dataset["level"].attrs.setdefault("standard_name", "air_pressure")
+    if "valid_time" in dataset.dims:
+        # A CDS file of today: valid_time is the axis, and time, if there, something else.
+        dataset = dataset.drop_vars("time", errors="ignore").rename({"valid_time": "time"})
+    elif "valid_time" in dataset.variables and "time" not in dataset.variables:
+        dataset = dataset.rename({"valid_time": "time"})
+    for axis in ("latitude", "longitude"):
+        if axis in dataset.dims and axis not in dataset.variables:
+            raise UserError(f"the {axis} axis has no coordinate values", where=where, remedy="add them to the file")
+        if axis not in dataset.dims and axis in dataset.variables and dataset[axis].ndim == 0:
+            dataset = dataset.expand_dims(axis)
+        if axis not in dataset.dims and "sh" in {each.attrs.get("GRIB_gridType") for each in dataset.values()}:
+            raise UserError(
+                "holds spherical-harmonic coefficients, not values on a grid",
+                where=where,
+                remedy="ask the archive for a regular grid, or transform with `cdo sp2gpl` first",
+            )
+        if axis not in dataset.dims:
+            raise UserError(
+                f"there is no {axis} axis among ({', '.join(map(str, dataset.dims))})",
+                where=where,
+                remedy="give data on a latitude x longitude grid, with axes named latitude and longitude",
+            )
+    known = ("latitude", "longitude", "level", "time", "step", "prediction_timedelta", "number")
+    coordinates = [name for name in known if name in dataset]
+    return dataset.set_coords(coordinates)
+
+
+def _one_member(dataset: xr.Dataset, where: str, notes: Notes, member: int | None) -> xr.Dataset:
+    if "number" not in dataset.dims:
+        return dataset
+    numbers = dataset["number"].values if "number" in dataset.variables else np.arange(dataset.sizes["number"])
+    chosen = 0
+    if member is not None and len(numbers) > 1:
+        found = np.flatnonzero(numbers == member)
+        if len(found) == 0:
+            raise UserError(
+                f"has no ensemble member {member}",
+                where=where,
+                remedy=f"choose from {', '.join(map(str, numbers[:12]))}{' …' if len(numbers) > 12 else ''}",
+            )
+        chosen = int(found[0])
+    elif len(numbers) > 1:
+        logger.warning("%s holds %d ensemble members; number %s alone is read", where, len(numbers), numbers[0])
+        note(notes, "ensemble_member", "", f"number {numbers[0]} of {len(numbers)} members")
+    return dataset.isel(number=chosen)
+
+
+def levels_in_hpa(dataset: xr.Dataset, where: str, notes: Notes) -> xr.Dataset:
+    """Levels ascending, each once, in hPa: as integers where all are. A single one that is no axis is made one.
+
+    Raises:
+        UserError: they are not pressures.
+    """
+    if "level" not in dataset.variables:
+        return dataset.drop_dims("level") if "level" in dataset.dims else dataset
+    levels, converted = pressures("level", dataset["level"].variable, where)
+    if converted:
+        note(notes, "levels_in_pa", "level", f"{levels.min():g} … {levels.max():g} hPa")
+    if "level" not in dataset.dims:
+        dataset = _on_one_level(dataset)
+    order = np.unique(levels, return_index=True)[1]
+    if len(order) < len(levels):
+        note(notes, "repeated_levels", "level", "the first of each kept")
+    attributes = {"units": "hPa", "long_name": "pressure level", "positive": "down"}
+    return take(dataset, "level", order).assign_coords(level=("level", level_axis(levels[order]), attributes))
+
+
+def _on_one_level(dataset: xr.Dataset) -> xr.Dataset:
+    """A dataset whose scalar level is an axis of its fields, but for those that are known to have no level."""
+    surface = [
+        name
+        for name, array in dataset.data_vars.items()
+        if (known := identify(str(name), array.attrs, on_levels=True)) is not None and not known.on_levels
+    ]
+    if len(surface) == len(dataset.data_vars):
+        return dataset.drop_vars("level").assign_coords(level=("level", np.atleast_1d(dataset["level"].values)))
+    without = dataset[surface].drop_vars("level")
+    return dataset.drop_vars(surface).expand_dims("level").merge(without)
+
+
+def take(dataset: xr.Dataset, dim: str, order: np.ndarray) -> xr.Dataset:
+    """`isel` that leaves an ordered axis alone and takes regular orders as slices, which keeps chunks whole."""
+    count = dataset.sizes[dim]
+    if len(order) == count and np.array_equal(order, np.arange(count)):
+        return dataset
+    if len(order) == count and np.array_equal(order, np.arange(count)[::-1]):
+        return dataset.isel({dim: slice(None, None, -1)})
+    if len(order) > 1 and (stride := int(order[1]) - int(order[0])) > 0 and np.all(np.diff(order) == stride):
+        return dataset.isel({dim: slice(int(order[0]), int(order[-1]) + 1, stride)})
+    return dataset.isel({dim: order})
+
+
+def _ordered_map(dataset: xr.Dataset, where: str, notes: Notes) -> xr.Dataset:
+    """Latitude ascending; longitude ascending in [0, 360) without a repeated meridian."""
+    latitude = dataset["latitude"].values.astype(np.float64)
+    longitude = dataset["longitude"].values.astype(np.float64)
+    if str(dataset["latitude"].attrs.get("units", "")).lower().startswith("rad"):
+        latitude, longitude = np.degrees(latitude), np.degrees(longitude)
+    for axis, values in (("latitude", latitude), ("longitude", longitude)):
+        if not np.all(np.isfinite(values)):
+            raise UserError(f"a {axis} is NaN", where=where, remedy="repair the coordinates of the file")
+    if np.abs(latitude).max() > 90 + 1e-4:
+        raise UserError(
+            f"latitudes reach {latitude[np.abs(latitude).argmax()]:g}",
+            where=where,
+            remedy="give latitudes in degrees within [-90, 90]",
+        )
+    latitude = np.clip(latitude, -90.0, 90.0)
+    order = np.argsort(latitude, kind="stable")
+    if np.any(np.diff(latitude[order]) < 1e-6):
+        repeated = latitude[order][np.argmin(np.diff(latitude[order]))]
+        raise UserError(f"latitude {repeated:g} occurs twice", where=where, remedy="drop one of the rows")
+    if np.array_equal(order, np.arange(len(order))[::-1]):
+        note(notes, "descending_latitude", "latitude", "flipped")
+    elif not np.array_equal(order, np.arange(len(order))):
+        note(notes, "unsorted_latitude", "latitude", "sorted")
+    dataset = take(dataset, "latitude", order)
+    wrapped = np.mod(longitude, 360.0)
+    wrapped[wrapped > 360.0 - 1e-4] = 0.0
+    columns = np.argsort(wrapped, kind="stable")
+    repeats = np.concatenate([[False], np.diff(wrapped[columns]) < 1e-4])
+    if repeats.any():
+        note(notes, "repeated_longitude", "longitude", f"{wrapped[columns][repeats][0]:g}° given twice, one kept")
+        columns = columns[~repeats]
+    if longitude.min() < 0 or longitude.max() > 360:
+        note(notes, "wrapped_longitude", "longitude", f"{longitude.min():g} … {longitude.max():g} to [0, 360)")
+    elif np.any(np.diff(longitude) < 0):
+        note(notes, "unsorted_longitude", "longitude", "sorted")
+    dataset = take(dataset, "longitude", columns)
+    north = {"units": "degrees_north", "standard_name": "latitude", "long_name": "latitude"}
+    east = {"units": "degrees_east", "standard_name": "longitude", "long_name": "longitude"}
+    return dataset.assign_coords(
+        latitude=("latitude", latitude[order], north), longitude=("longitude", wrapped[columns], east)
+    )
+
+
+def _narrowed(dataset: xr.Dataset, period: slice | None) -> xr.Dataset:
+    """The times of a period, where they are in order and some lie in it; the rest is for the reader to select."""
+    if period is None or "time" not in dataset.dims or not dataset["time"].to_index().is_monotonic_increasing:
+        return dataset
+    chosen = dataset["time"].to_index().slice_indexer(period.start, period.stop)
+    return dataset.isel(time=chosen) if chosen.stop > chosen.start else dataset
+
+
+def _no_fields(dataset: xr.Dataset, where: str) -> UserError:
+    points = {dataset.sizes[axis] for axis in ("latitude", "longitude")}
+    for array in dataset.data_vars.values():
+        for dim, size in array.sizes.items():
+            if points == {size} and size > 1 and dim not in ("latitude", "longitude"):
+                return UserError(
+                    f"latitude and longitude are as long as {dim}, {size} points: an unstructured grid",
+                    where=where,
+                    remedy=_REGULAR_FIRST,
+                )
+    return UserError("holds no field on latitude and longitude", where=where, remedy="check what the file holds")
+
+
+def _on_other_axes(dataset: xr.Dataset, fields: Iterable[Hashable], where: str) -> dict[str, UserError]:
+    """Why fields cannot be read that lie on several levels of a vertical axis that is no pressure."""
+    errors = {}
+    for name in fields:
+        for dim in map(str, dataset[name].dims):
+            if _KIND_MARK in dim and dataset.sizes[dim] > 1:
+                kind, _, axis = dim.partition(_KIND_MARK)
+                values = dataset[dim].variable if dim in dataset.variables else None
+                errors[str(name)] = not_pressures(cast(Kind, kind), axis, values, where)
+    return errors
+
+
+def _marked_by_kind_of_level(part: xr.Dataset) -> xr.Dataset:
+    """GRIB's name of the kind of level for fields on a single one that is no pressure, where GRIB did not tell."""
+    axes = [
+        name for name in map(str, [*part.sizes, *part.coords]) if _KIND_MARK in name and part.sizes.get(name, 1) == 1
+    ]
+    for array in part.data_vars.values():
+        for axis in axes:
+            kind = cast(Kind, axis.partition(_KIND_MARK)[0])
+            # A single height is that of a field near the ground, whose name says so.
+            if kind != "height" and (axis in array.dims or axis in array.coords):
+                array.attrs.setdefault("GRIB_typeOfLevel", GRIB_LEVEL_TYPES[kind])
+    return part
+
+
+def _blocked(part: xr.Dataset, chunks: Mapping[Hashable, Mapping[str, int]]) -> xr.Dataset:
+    return part.assign({name: in_blocks(array.variable, chunks[name]) for name, array in part.data_vars.items()})
+
+
+def canonical_axes(
+    raw: xr.Dataset,
+    where: str,
+    notes: Notes,
+    *,
+    wanted: Iterable[str] = (),
+    member: int | None = None,
+    period: slice | None = None,
+    left_out: dict[str, UserError] | None = None,
+) -> list[xr.Dataset]:
+    """Datasets of lazy fields on canonical axes; several where one file holds several forecast steps.
+
+    Args:
+        raw: a lazily opened file.
+        where: its path, for messages.
+        notes: what was changed is added here.
+        wanted: names of fields that may not be left out for an odd dimension.
+        member: number of the ensemble member to read; default the first, with a note.
+        period: of the times that will be kept, so that blocks are made of those alone.
+        left_out: fields on a vertical axis that is no pressure are added here, with what is to be said of them.
+
+    Raises:
+        UserError: axes that cannot be understood.
+    """
+    dataset = name_axes(final_first(raw, notes), where)
+    fields = [
+        name
+        for name, array in dataset.data_vars.items()
+        if {"latitude", "longitude"} <= set(array.dims)
+        and array.dtype.kind in "fiub"
+        and str(name).lower() not in _COORDINATE_MAPS
+    ]
+    if not fields:
+        raise _no_fields(dataset, where)
+    others = _on_other_axes(dataset, fields, where)
+    for other, error in others.items():
+        note(notes, "other_vertical_axis", other, error.what)
+    if left_out is not None:
+        left_out.update(others)
+    fields = [name for name in fields if name not in others]
+    if not fields:
+        return []
+    dataset = dataset[fields]
+    chunks = {name: stored_chunks(dataset[name].variable) for name in fields}
+    for field in fields:
+        if "GRIB_paramId" in dataset[field].attrs and dataset[field].chunks is None:
+            chunks[field] = {str(dim): 1 for dim in dataset[field].dims if dim in ("time", "step", "level", "number")}
+        axes = [str(dim) for dim in dataset[field].dims if dim in ORDER]
+        if axes != [dim for dim in ORDER if dim in axes]:
+            note(notes, "axis_order", "", f"({', '.join(axes)}), transposed")
+    dataset = _one_member(dataset, where, notes, member)
+    canonical = []
+    for part in split_steps(dataset, where, notes):
+        part = _narrowed(trimmed_to_declared(part, where, notes), period)
+        if "level" in part.coords and "level" not in part.dims:
+            part = _blocked(part, chunks)  # an axis added to what is lazy otherwise would load it
+        part = _ordered_map(levels_in_hpa(part, where, notes), where, notes)
+        part = _blocked(part, chunks)
+        part = along_time(merged_versions(part, notes))
+        part = _marked_by_kind_of_level(part)
+        single = [dim for dim in part.dims if dim not in ORDER and part.sizes[dim] == 1]
+        part = part.squeeze(single, drop=True)
+        for name, array in list(part.data_vars.items()):
+            odd = [str(dim) for dim in array.dims if dim not in ORDER]
+            if odd:
+                if str(name) in wanted:
+                    raise UserError(
+                        f"{name} has a dimension {odd[0]} of {part.sizes[odd[0]]}",
+                        where=where,
+                        remedy="select one of them first",
+                    )
+                note(notes, "skipped", str(name), f"dimension {odd[0]} is not understood")
+                part = part.drop_vars([name])
+        number = part.coords.get("number")
+        keep = [*ORDER, "step", PRELIMINARY]
+        part = part.drop_vars([name for name in part.coords if name not in keep])
+        if number is not None and number.ndim == 0:
+            part.attrs["number"] = int(number)
+        dims = [dim for dim in ORDER if dim in part.dims]
+        part = part.transpose(*dims)
+        for name, array in part.data_vars.items():
+            array.encoding["preferred_chunks"] = {
+                dim: min(chunks[str(name)].get(str(dim), size), size)
+                for dim, size in array.sizes.items()
+                if chunks[str(name)]
+            }
+        canonical.append(part)
+    return canonical

@@ -1,0 +1,220 @@
+"""Opening a source with derived fields among those asked for: what inputs they need, and the result."""
+
+import dataclasses
+import functools
+import re
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+
+from weather_scnn.catalogue.naming import lookup
+from weather_scnn.errors import UserError
+from weather_scnn.io.canonical import take
+from weather_scnn.io.derived import MADE, Recipe, canonical_name, derive, recipe
+from weather_scnn.io.durations import parse_duration
+from weather_scnn.io.opening import held_names, open_with_notes, parse_period
+from weather_scnn.io.sources import find_source, open_raw
+
+
+def at_step(dataset: xr.Dataset, step: str) -> xr.Dataset:
+    """The times at whole multiples of a step since midnight: of hourly data, every sixth for 6h.
+
+    Raises:
+        UserError: there are none, or the step does not read as a duration.
+    """
+    if "time" not in dataset.dims:
+        return dataset
+    stride = parse_duration(step, "the step", likely=("h",)).astype(np.int64)
+    times = dataset["time"].values.astype("datetime64[ns]")
+    chosen = np.flatnonzero(times.astype(np.int64) % stride == 0)
+    if len(chosen) == 0:
+        raise UserError(
+            f"no time is a whole multiple of {step}",
+            remedy=f"leave --step out: the times begin {pd.Timestamp(times[0]):%Y-%m-%dT%H:%M}",
+        )
+    return take(dataset, "time", chosen)
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """What has to be opened for the fields asked for.
+
+    Attributes:
+        names: canonical names of the result's fields; None for all that the source holds.
+        derived: recipes of those that are made.
+        inputs: names to open; None for all.
+        levels: hPa to open; None for all.
+        kept_levels: hPa of the result; None for all.
+        time: period to open, with a beginning early enough for totals.
+        period: of the result.
+    """
+
+    names: tuple[str, ...] | None
+    derived: dict[str, Recipe]
+    inputs: tuple[str, ...] | None
+    levels: tuple[float, ...] | None
+    kept_levels: tuple[float, ...] | None
+    time: str | None
+    period: str | None
+
+    def parts(self) -> list[tuple[str, ...]]:
+        """The names, parted into totals that are made and what else is over time; one part where there is one kind."""
+        totals = tuple(name for name, each in self.derived.items() if each.hours_before)
+        others = tuple(name for name in self.names or () if name not in totals)
+        return [part for part in (others, totals) if part]
+
+    @property
+    def hours_before(self) -> int:
+        """How far back totals reach."""
+        return max((each.hours_before for each in self.derived.values()), default=0)
+
+    def of_what_is_there(self, opened: xr.Dataset) -> "Plan":
+        """The plan with recipes for what has been opened: totals may have come with another window than their label."""
+        held = [str(name) for name in opened.data_vars]
+        found = {name: recipe(name, held) for name in self.derived if name not in held}
+        return dataclasses.replace(self, derived={name: each for name, each in found.items() if each is not None})
+
+    def result(self, opened: xr.Dataset, step: str | None, where: str) -> xr.Dataset:
+        """The fields asked for, of a dataset opened by this plan."""
+        dataset = opened
+        if self.names is not None and (self.derived or not set(self.names) >= set(map(str, opened.data_vars))):
+            dataset = derive(opened, self.names)
+        if self.kept_levels is not None and "level" in dataset.dims:
+            held = dataset["level"].values
+            kept = np.flatnonzero(np.isclose(held[:, None], np.asarray(self.kept_levels)).any(axis=1))
+            dataset = take(dataset, "level", kept)
+        if self.hours_before and self.period:
+            dataset = dataset.sel(time=parse_period(self.period))
+            if dataset.sizes["time"] == 0:
+                raise UserError(
+                    f"no time in {self.period} has all that the derived fields need",
+                    where=where,
+                    remedy="give a longer period",
+                )
+        return at_step(dataset, step) if step else dataset
+
+
+def plan(
+    raw: list[tuple[str, xr.Dataset]],
+    path: str,
+    variables: Sequence[str] | str | None,
+    levels: Iterable[float] | None,
+    time: str | None,
+    member: int | None = None,
+) -> Plan:
+    """Which inputs the fields asked for need.
+
+    Args:
+        raw: the open files, see `open_raw`.
+        path, variables, levels, time, member: see `open_derived`.
+
+    Raises:
+        UserError: a field can be derived, but not from what is there.
+    """
+    if isinstance(variables, str):
+        variables = [name for name in re.split(r"[,\s]+", variables) if name]
+    kept = None if levels is None else tuple(float(level) for level in levels)
+    if variables is None:
+        return Plan(None, {}, None, kept, None, time, time)
+    if all((v := lookup(asked)) is not None and v.name not in MADE and v.window_hours is None for asked in variables):
+        return Plan(tuple(variables), {}, tuple(variables), kept, None, time, time)
+    held = held_names(raw, path, member=member)
+    names: list[str] = []
+    inputs: list[str] = []
+    derived: dict[str, Recipe] = {}
+    for asked in variables:
+        name = asked if asked in held else canonical_name(asked)
+        if name == "geopotential" and asked == "z" and name not in held:
+            name = "geopotential_at_surface"
+        names.append(name)
+        found = None if name in held else recipe(name, held)
+        if found is None:
+            inputs.append(asked)  # if it is not there, the door says so, which knows the nearest name
+        else:
+            derived[name] = found
+            inputs += found.inputs
+    if not derived:
+        return Plan(tuple(names), {}, tuple(inputs), kept, None, time, time)
+    if not inputs:
+        # Solar radiation alone still needs times and a grid.
+        inputs = [next(name for name in sorted(held) if (v := lookup(name)) is None or v.kind != "static")]
+    on_levels = any((v := lookup(name)) is not None and v.on_levels for name in inputs)
+    needed = {level for found in derived.values() for level in found.levels}
+    opened: tuple[float, ...] | None = None
+    if on_levels and kept is not None:
+        opened = tuple(sorted({*kept, *needed}))
+    elif on_levels and needed and not any((v := lookup(name)) is not None and v.on_levels for name in names):
+        opened = tuple(sorted(needed))
+    hours = max(found.hours_before for found in derived.values())
+    unique = tuple(dict.fromkeys(inputs))
+    return Plan(tuple(names), derived, unique, opened, kept if on_levels else None, _extended(time, hours), time)
+
+
+def open_derived(
+    path: str,
+    *,
+    variables: Sequence[str] | str | None = None,
+    levels: Iterable[float] | None = None,
+    time: str | None = None,
+    step: str | None = None,
+    member: int | None = None,
+) -> xr.Dataset:
+    """As `open_dataset`, where `variables` may name derived fields and `step` thins the times.
+
+    Inputs of a derived field are opened at the levels and as far back in time as it needs.
+
+    Args:
+        path, variables, levels, time, member: see `open_dataset`.
+        step: keep times at whole multiples of this since midnight, such as 6h; totals are still made from all times.
+
+    Raises:
+        UserError: as `open_dataset` and `derive`.
+    """
+    raw = open_raw(find_source(str(path)))
+    made = plan(raw, path, variables, levels, time, member)
+    if made.names is not None and len(parts := made.parts()) > 1:
+        plans = [plan(raw, path, names, levels, time, member) for names in parts]
+        return of_shared_times([_opened(path, each, step, member, raw) for each in plans], str(path))[list(made.names)]
+    return _opened(path, made, step, member, raw)
+
+
+def of_shared_times(datasets: Sequence[xr.Dataset], where: str) -> xr.Dataset:
+    """Fields of several datasets at the times that all have.
+
+    Raises:
+        UserError: there is none.
+    """
+    timed = [dataset["time"].to_index() for dataset in datasets if "time" in dataset.dims]
+    common = functools.reduce(lambda one, other: one if one.equals(other) else one.intersection(other), timed)
+    if len(common) == 0:
+        raise UserError(
+            "the fields asked for share no time", where=where, remedy="ask for fields of one period with --variables"
+        )
+    parts = []
+    for dataset in datasets:
+        if "time" in dataset.dims and dataset.sizes["time"] != len(common):
+            order = dataset["time"].to_index().get_indexer(common)
+            dataset = take(dataset, "time", order)
+        parts.append(dataset)
+    joined = xr.merge(parts, join="override", compat="override", combine_attrs="drop_conflicts")
+    adjusted = dict.fromkeys(text for part in parts for text in str(part.attrs.get("adjusted", "")).split("; ") if text)
+    return joined.assign_attrs({"adjusted": "; ".join(adjusted)} if adjusted else {})
+
+
+def _opened(
+    path: str, made: Plan, step: str | None, member: int | None, raw: list[tuple[str, xr.Dataset]]
+) -> xr.Dataset:
+    opened = open_with_notes(path, variables=made.inputs, levels=made.levels, time=made.time, member=member, raw=raw)[0]
+    made = made.of_what_is_there(opened)
+    return made.result(opened, step, str(path))
+
+
+def _extended(time: str | None, hours: int) -> str | None:
+    """The period with a beginning `hours` earlier."""
+    if time is None or hours == 0:
+        return time
+    period = parse_period(time)
+    begin = f"{pd.Timestamp(period.start) - pd.Timedelta(hours=hours):%Y-%m-%dT%H:%M}" if period.start else ""
+    return f"{begin}:{period.stop or ''}"

@@ -1,0 +1,1 @@
+"""The sun and humidity, in the terms of the analyses."""
