@@ -6,7 +6,7 @@ import numpy as np
 
 from eval.field_source import FieldSource
 from eval.piece_arrays import PieceArrays
-from eval.spectra import degree_power, kinetic_energy, mean_zonal_energy
+from weather_scnn.sphere.field_spectra import degree_power, kinetic_energy, mean_zonal_energy
 
 
 def add_spectra(scorer: FieldSource, block: Any, init: int, arrays: PieceArrays) -> None:

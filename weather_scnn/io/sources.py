@@ -11,6 +11,7 @@ import rich.progress
 import xarray as xr
 
 from weather_scnn.errors import NothingThere, UserError
+from weather_scnn.io import in_memory
 from weather_scnn.io.addresses import (
     GRIB_ENDINGS,
     NETCDF_ENDINGS,
@@ -31,7 +32,7 @@ from weather_scnn.progress import progress_bar
 # Opening a netCDF file takes some 5 ms; a bar shows where there are enough to be waited for.
 _FILES_WORTH_A_BAR = 300
 
-Format = Literal["zarr", "netcdf", "grib"]
+Format = Literal["zarr", "netcdf", "grib", "memory"]
 
 
 class UnfinishedStore(UserError):
@@ -115,6 +116,8 @@ def find_source(path: str) -> Source:
         UserError: nothing is there, or nothing that can be read.
     """
     path = str(path)
+    if in_memory.held(path) is not None:
+        return Source("memory", (path,))
     if is_remote(path):
         file, group = file_and_group(path)
         kind, addresses = list_remote(file, NETCDF_ENDINGS + GRIB_ENDINGS)
@@ -223,6 +226,8 @@ def open_raw(source: Source, *, decode_timedelta: bool = True) -> list[tuple[str
         for path in bar.track(source.paths, description="open"):
             if source.format == "zarr":
                 pieces.append((path, open_zarr(path, decode_timedelta=decode_timedelta)))
+            elif (dataset := in_memory.held(path)) is not None:
+                pieces.append((path, dataset))
             elif source.format == "netcdf":
                 pieces.append(
                     (path, require_fields(_open_netcdf(path, decode_timedelta=decode_timedelta), path, "netcdf"))

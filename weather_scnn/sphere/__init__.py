@@ -6,11 +6,10 @@ Grids need NumPy only; the names that need JAX are imported when they are first 
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from weather_scnn.sphere.grid import Grid, GridKind, cell_bounds, latitude_weights
+from weather_scnn.sphere.grid import EARTH_RADIUS, Grid, GridKind, cell_bounds, latitude_weights
 
 if TYPE_CHECKING:
     from weather_scnn.sphere.calculus import (
-        EARTH_RADIUS,
         divergence,
         gradient,
         inverse_laplacian,
@@ -24,7 +23,6 @@ if TYPE_CHECKING:
     from weather_scnn.sphere.transforms import HarmonicTransform, power_spectrum
 
 _HOMES = {
-    "EARTH_RADIUS": "calculus",
     "HarmonicTransform": "transforms",
     "SpinTransform": "spin",
     "divergence": "calculus",

@@ -9,10 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from weather_scnn.sphere.grid import EARTH_RADIUS
 from weather_scnn.sphere.transforms import HarmonicTransform, power_spectrum
-
-#: Metres, as in IFS and WeatherBench.
-EARTH_RADIUS = 6_371_220.0
 
 
 def _scaled(spectrum: jax.Array, power: float, factor: float) -> jax.Array:

@@ -13,6 +13,8 @@ from jaxtyping import Float
 
 from weather_scnn.errors import UserError
 
+#: Metres, as in IFS and WeatherBench.
+EARTH_RADIUS = 6_371_220.0
 # Coordinates in files are often float32 (0.25° steps are exact, 5.625° too, Gaussian latitudes are not).
 _COORDINATE_TOLERANCE_DEGREES = 2e-4
 

@@ -1,4 +1,4 @@
-"""Power spectra of forecasts and truth, which show at a glance where a forecast is blurred or noisy.
+"""Power spectra of fields in NumPy arrays, which show at a glance where a forecast is blurred or noisy.
 
 Shapes: n fields, y latitude, x longitude, k zonal wavenumber, l degree.
 """
@@ -10,10 +10,7 @@ import numpy as np
 from jaxtyping import Float
 
 from weather_scnn.job_platform import job_device
-from weather_scnn.sphere.grid import Grid, latitude_weights
-
-#: Metres.
-EARTH_RADIUS = 6_371_220.0
+from weather_scnn.sphere.grid import EARTH_RADIUS, Grid, latitude_weights
 
 
 def zonal_energy(

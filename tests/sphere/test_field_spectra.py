@@ -4,8 +4,14 @@ import numpy as np
 import pytest
 
 from eval.scoring import open_scores, score
-from eval.spectra import EARTH_RADIUS, degree_power, kinetic_energy, mean_zonal_energy, zonal_energy
 from weather_scnn.catalogue.units import squared_units
+from weather_scnn.sphere.field_spectra import (
+    EARTH_RADIUS,
+    degree_power,
+    kinetic_energy,
+    mean_zonal_energy,
+    zonal_energy,
+)
 from weather_scnn.sphere.grid import Grid
 
 GRID = Grid.equiangular(32, 16)

@@ -1,0 +1,49 @@
+"""Datasets in memory as sources: each has an address of its own while it is used, and goes wherever a path goes."""
+
+import contextlib
+import itertools
+from collections.abc import Iterator
+
+import xarray as xr
+
+from weather_scnn.errors import UserError
+
+_PREFIX = "dataset in memory #"
+_numbers = itertools.count(1)
+_held: dict[str, xr.Dataset] = {}
+
+
+@contextlib.contextmanager
+def address_of(source: str | xr.Dataset) -> Iterator[str]:
+    """The address under which a dataset is found until the block ends; a path is its own address.
+
+    The dataset may hold NumPy or dask arrays; nothing of it is copied or computed here. Addresses count for this
+    process only, so that jobs on them run in its threads.
+
+    Raises:
+        UserError: it is neither a dataset nor a path.
+    """
+    if isinstance(source, xr.DataArray):
+        raise UserError("a DataArray was given where a Dataset is wanted", remedy="use array.to_dataset(name=…)")
+    if not isinstance(source, xr.Dataset):
+        yield str(source)
+        return
+    address = f"{_PREFIX}{next(_numbers)}"
+    _held[address] = source
+    try:
+        yield address
+    finally:
+        del _held[address]
+
+
+def held(address: str) -> xr.Dataset | None:
+    """The dataset that has this address; None for a path.
+
+    Raises:
+        UserError: its block has ended.
+    """
+    if not address.startswith(_PREFIX):
+        return None
+    if address not in _held:
+        raise UserError("is no longer there", where=address, remedy="give the dataset again")
+    return _held[address]
