@@ -2,12 +2,12 @@ PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 
-# Caches stay inside the checkout, too.
-export UV_CACHE_DIR := $(CURDIR)/$(VENV)/.cache/uv
+# Caches stay inside the checkout, too; that of wheels is not kept.
+export UV_NO_CACHE := 1
 export MPLCONFIGDIR := $(CURDIR)/$(VENV)/.cache/matplotlib
 export WEATHER_SCNN_TABLES := $(CURDIR)/$(VENV)/.cache/tables
 
-.PHONY: setup demo test test-all lint clean
+.PHONY: setup demo test test-all lint docs wheel-test clean
 
 setup: $(VENV)/.installed
 
@@ -32,6 +32,16 @@ lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# The site, in build/site; a reference that leads nowhere is an error.
+docs: setup
+	$(BIN)/uv pip install --quiet --python $(BIN)/python 'mkdocs-material>=9.5' 'mkdocstrings[python]>=1.0'
+	DISABLE_MKDOCS_2_WARNING=true $(BIN)/mkdocs build --strict --quiet
+
+# The wheel, in an environment of its own outside the checkout, used as a user would.
+wheel-test: setup
+	$(BIN)/uv build --quiet --wheel --out-dir build/wheel --python $(BIN)/python
+	$(BIN)/python tests/wheel.py build/wheel
 
 clean:
 	rm -rf $(VENV) demo build dist *.egg-info

@@ -212,7 +212,8 @@ def score(
     from weather_scnn.xr import with_groups
 
     # A dataset is a mapping, too.
-    systems = {"": forecast} if isinstance(forecast, xr.Dataset) or not isinstance(forecast, Mapping) else forecast
+    several = isinstance(forecast, Mapping) and not isinstance(forecast, xr.Dataset)
+    systems: dict[str, Source] = dict(forecast) if several else {"": forecast}  # type: ignore[arg-type, dict-item]
     with contextlib.ExitStack() as stack:
         folder = stack.enter_context(_scratch())
 
