@@ -8,7 +8,7 @@ import subprocess
 import sys
 import tempfile
 
-USE = '''
+USE = """
 import importlib.resources, sys
 import numpy as np, xarray as xr
 import weather_scnn as ws
@@ -23,7 +23,7 @@ found = ws.regrid(t2m.to_dataset(name="2m_temperature"), "8x4")["2m_temperature"
 assert abs(float(ws.xr.area_mean(found)) - float(ws.xr.area_mean(t2m))) < 1e-4
 assert not {"apache_beam", "dinosaur", "gcsfs"} & set(sys.modules)
 t2m.to_dataset(name="2m_temperature").expand_dims(time=[np.datetime64("2020-01-01", "ns")]).to_netcdf("t2m.nc")
-'''
+"""
 
 
 def main(folder: pathlib.Path) -> None:

@@ -28,10 +28,19 @@ class Commands(typer.core.TyperGroup):
             raise typer.Exit(1) from None
 
 
+# Packages that come with an extra, by the extra.
+_EXTRAS = {"apache_beam": "pipelines", "dinosaur": "pipelines", "gcsfs": "cloud", "distributed": "dask"}
+
+
 def explain(error: BaseException) -> str | None:
     """One line for an error the user can mend; None for a fault of the program."""
     if isinstance(error, UserError):
         return str(error)
+    if isinstance(error, ModuleNotFoundError) and (extra := _EXTRAS.get(str(error.name).partition(".")[0])):
+        return (
+            f"this needs {error.name}, which is not installed; pip install 'weather-scnn[{extra}]', or '.[{extra}]' "
+            "in a checkout"
+        )
     if isinstance(error, KeyboardInterrupt):
         return "interrupted; repeat the same command to go on from what is finished"
     fault = place_fault(error)

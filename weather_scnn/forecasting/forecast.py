@@ -3,6 +3,7 @@
 import dataclasses
 import logging
 import sys
+from collections.abc import Sequence
 
 import jax.numpy as jnp
 import numpy as np
@@ -143,7 +144,7 @@ def _write_region(path: str, piece: xr.Dataset, region: dict[str, slice]) -> Non
         piece.isel(realization=[index]).to_zarr(path, region=one, consolidated=False)
 
 
-def _open_states(runs: list[TrainedRun], path: str) -> StateReader:
+def open_states(runs: Sequence[TrainedRun], path: str) -> StateReader:
     """The store of initial states; checkpoints have the static fields of the training store, unless they are old."""
     channels: Channels = runs[0].channels
     if all(run.statics is not None for run in runs):
@@ -171,7 +172,7 @@ def _tell_absent(times: np.ndarray, starts: np.ndarray, init: str, where: str) -
 
 
 def forecast(
-    workdir: str,
+    workdir: str | Sequence[TrainedRun],
     input: str,
     output: str,
     *,
@@ -200,7 +201,7 @@ def forecast(
 
     Args:
         workdir: folder of a run with a checkpoint; nothing else of the run is read, but the validation period of its
-            training store to fit the amplitude.
+            training store to fit the amplitude. Or forecasters that are loaded already.
         input: store with the initial states.
         output: Zarr store to write, dimensions time (initial) [× realization] × prediction_timedelta × [level ×]
             latitude × longitude.
@@ -226,8 +227,9 @@ def forecast(
     if not overwrite:
         refuse_stopped(output)
     check_output(output, Kind.STORE, sources={"--input": input}, overwrite=overwrite)
-    refuse_sources(output, {"--workdir": workdir}, inside_is_fine=True)
-    runs = load_runs(workdir, checkpoints)
+    if isinstance(workdir, str):
+        refuse_sources(output, {"--workdir": workdir}, inside_is_fine=True)
+    runs = load_runs(workdir, checkpoints) if isinstance(workdir, str) else list(workdir)
     data = runs[0].config.data
     step, input_step = parse_duration(data.step), parse_duration(data.input_step or data.step)
     direct = data.input_steps > 1 and input_step != step
@@ -238,7 +240,7 @@ def forecast(
         raise UserError(
             f"the lead {lead} is no multiple of the forecaster's step {data.step}", remedy="give another --lead"
         )
-    reader = _open_states(runs, input)
+    reader = open_states(runs, input)
     starts = initial_times(reader.times, init, where=input)
     if direct and steps > 1:
         raise UserError(
