@@ -1,6 +1,6 @@
 """What the maps, the spectra and the masked sums of a piece are made from."""
 
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -8,6 +8,7 @@ from eval.pairing import Comparison
 from eval.valid_time_fields import ValidTimeFields
 
 
+@runtime_checkable
 class FieldSource(Protocol):
     """The fields of a piece by positions in the whole comparison; `eval.scoring_pieces.PieceScorer` is one.
 

@@ -5,7 +5,7 @@ Shapes: y, x source latitudes and longitudes; Y, X target ones.
 
 import dataclasses
 import functools
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import scipy.sparse
@@ -17,6 +17,7 @@ from weather_scnn.regridding.weights import Weights
 _DENSE_POINTS = 2**14
 
 
+@runtime_checkable
 class Regridder(Protocol):
     """What carries fields from one grid to another; the last two axes are latitude and longitude."""
 

@@ -70,7 +70,7 @@ def _quarters(field: Float[Array, "b h x c"]) -> tuple[list[jax.Array], list[jax
 
 def fourier(
     even: Float[Array, "b h x c"], odd: Float[Array, "b h x c"], blocks: list[tuple[int, int]]
-) -> list[tuple[Float[Array, "p i g h b c"], Float[Array, "p i g h b c"]]]:
+) -> list[tuple[Float[Array, "p _i g h b c"], Float[Array, "p _i g h b c"]]]:
     """(1/x) Σ_x f exp(−imφ_x) of every block: real and imaginary part.
 
     Args:
@@ -103,10 +103,10 @@ def fourier(
 
 
 def inverse_fourier(
-    parts: list[tuple[Float[Array, "p i g h b c"], Float[Array, "p i g h b c"]]],
+    parts: list[tuple[Float[Array, "p _i g h b c"], Float[Array, "p _i g h b c"]]],
     blocks: list[tuple[int, int]],
     longitudes: int,
-) -> tuple[Float[Array, "b h x c"], Float[Array, "b h x c"]]:
+) -> tuple[Float[Array, "b _h x c"], Float[Array, "b _h x c"]]:
     """Re Σ_m (2 − δ_m0) F_m exp(imφ_x) of rows, as their parts even and odd about the equator.
 
     Args:

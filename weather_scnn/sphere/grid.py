@@ -7,9 +7,10 @@ import dataclasses
 import enum
 import functools
 import re
+from collections.abc import Sequence
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Num
 
 from weather_scnn.errors import UserError
 
@@ -78,7 +79,7 @@ def cell_bounds(latitude: Float[np.ndarray, " y"]) -> Float[np.ndarray, " y+1"]:
     return np.concatenate([ends[:1], (latitude[:-1] + latitude[1:]) / 2, ends[1:]])
 
 
-def latitude_weights(latitude: Float[np.ndarray, " y"]) -> Float[np.ndarray, " y"]:
+def latitude_weights(latitude: Num[np.ndarray, " y"] | Sequence[float]) -> Float[np.ndarray, " y"]:
     """Cell-area weights w = sin(upper) − sin(lower), divided by their mean (WeatherBench 2, Rasp et al. 2024).
 
     Pole rows get a small positive weight; cos(latitude) would give them zero.

@@ -21,7 +21,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Inexact
 
 from weather_scnn.errors import UserError
 from weather_scnn.sphere import tables
@@ -31,7 +31,7 @@ from weather_scnn.sphere.grid import Grid
 _PRECISION = jax.lax.Precision.HIGHEST
 
 #: Real and imaginary part.
-Coefficients = tuple[Float[Array, "p i g t k b c"], Float[Array, "p i g t k b c"]]
+Coefficients = tuple[Float[Array, "_p _i _g ..."], Float[Array, "_p _i _g ..."]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -281,20 +281,20 @@ def turned(part: Coefficients, begin: int, grid: Grid, *, back: bool = False) ->
     return cos * real + sin * imaginary, cos * imaginary - sin * real
 
 
-def by_degree(values: Float[Array, "p i g k *r"]) -> Float[Array, "l m *r"]:
+def by_degree(values: Inexact[Array, "p i g k *r"]) -> Inexact[Array, "l m *r"]:
     """Functions of the first kind of a block by degree l = begin + 2k + g and order m = begin + 2i + p."""
     values = values.transpose(3, 2, 1, 0, *range(4, values.ndim))
     return values.reshape(2 * values.shape[0], 2 * values.shape[2], *values.shape[4:])
 
 
-def by_order(values: Float[Array, "l m *r"]) -> Float[Array, "p i g k *r"]:
+def by_order(values: Inexact[Array, "l m *r"]) -> Inexact[Array, "p i g k *r"]:
     """The inverse of `by_degree`."""
     degrees, orders = values.shape[:2]
     values = values.reshape(degrees // 2, 2, orders // 2, 2, *values.shape[2:])
     return values.transpose(3, 2, 1, 0, *range(4, values.ndim))
 
 
-def joined(blocks: Sequence[Float[Array, "k n *r"]], degrees: int, orders: int) -> Float[Array, "l m *r"]:
+def joined(blocks: Sequence[Inexact[Array, "_k _n *r"]], degrees: int, orders: int) -> Inexact[Array, "l m *r"]:
     """Blocks of orders as one array, zero at degrees below each block.
 
     Args:
@@ -312,7 +312,7 @@ def joined(blocks: Sequence[Float[Array, "k n *r"]], degrees: int, orders: int) 
     return found[:, :orders]
 
 
-def divided(spectrum: Float[Array, "l m *r"]) -> list[Float[Array, "k n *r"]]:
+def divided(spectrum: Inexact[Array, "l m *r"]) -> list[Inexact[Array, "_k _n *r"]]:
     """Blocks of orders of a spectrum, without the degrees below each, padded to even numbers of degrees and orders."""
     degrees, orders = spectrum.shape[:2]
     found = []

@@ -31,7 +31,7 @@ class Spectrum:
         divided: whether orders are divided over devices, so that no axis may be merged with theirs.
     """
 
-    blocks: tuple[Float[Array, "k n 2 b C"], ...]
+    blocks: tuple[Float[Array, "_k _n 2 b C"], ...]
     max_degree: int = dataclasses.field(metadata={"static": True})
     max_order: int = dataclasses.field(metadata={"static": True})
     divided: bool = dataclasses.field(default=False, metadata={"static": True})

@@ -252,7 +252,7 @@ class HarmonicTransform:
         return Spectrum.of(jnp.reshape(values, (-1, *values.shape[-4:]))).parts([values.shape[-1]])[0]
 
 
-def power_spectrum(spectrum: Float[Array, "*b l m 2 c"]) -> Float[Array, "*b l c"]:
+def power_spectrum(spectrum: Float[Array | np.ndarray, "*b l m 2 c"]) -> Float[Array, "*b l c"]:
     """Power per degree, Σ_m |a_lm|² with m > 0 twice; its sum over l is ∫ f² over the unit sphere (Parseval)."""
     doubled = jnp.where(jnp.arange(spectrum.shape[-3]) > 0, 2.0, 1.0).astype(spectrum.dtype)
     return jnp.einsum("...lmrc,m->...lc", spectrum**2, doubled, precision=_PRECISION)
