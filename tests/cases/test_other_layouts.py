@@ -168,7 +168,7 @@ def test_opening_in_many_threads_leaves_loggers_alone(tmp_path, grib):
     with open(tmp_path / "a.grib2", "wb") as file:
         for hour in (0, 6):
             grib(file, "2t", DATA[hour // 6], hour=hour)
-    before = [logging.getLogger(name).level for name in ("cfgrib", "weather_scnn.data")]
+    before = [logging.getLogger(name).level for name in ("cfgrib", "weather_scnn.io")]
     failures = []
 
     def work():
@@ -185,4 +185,4 @@ def test_opening_in_many_threads_leaves_loggers_alone(tmp_path, grib):
     for thread in threads:
         thread.join()
     assert not failures
-    assert before == [logging.getLogger(name).level for name in ("cfgrib", "weather_scnn.data")]
+    assert before == [logging.getLogger(name).level for name in ("cfgrib", "weather_scnn.io")]
