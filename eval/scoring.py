@@ -7,7 +7,7 @@ import dataclasses
 import json
 import logging
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -29,7 +29,7 @@ from eval.scoring_pieces import PieceScorer
 from eval.stores import open_any
 from eval.systems import MODEL, named_forecasts
 from eval.valid_time_fields import prepare_references
-from pipelines.planning import in_words
+from weather_scnn.byte_sizes import in_words
 from weather_scnn.catalogue.level_numbers import Level
 from weather_scnn.errors import UserError
 from weather_scnn.io.marks import Kind
@@ -40,6 +40,8 @@ from weather_scnn.progress import progress_bar
 __all__ = ["MODEL", "PROTOCOLS", "combine_scores", "open_scores", "score", "summary_table"]
 
 _log = logging.getLogger(__name__)
+#: Scores pieces of a request into parts, with or without a bar.
+RunElsewhere = Callable[[Request, Sequence[Piece], Parts, bool], None]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -129,7 +131,7 @@ def score(
     allow_missing: bool = False,
     add: bool = False,
     overwrite: bool = False,
-    beam_options: Sequence[str] | None = None,
+    run_elsewhere: RunElsewhere | None = None,
     progress: bool = True,
 ) -> xr.Dataset:
     """Scores forecasts against the truth and writes scores, intervals, differences and the sums they come from.
@@ -163,7 +165,7 @@ def score(
         allow_missing: whether to score the other points where a forecast has NaNs.
         add: whether to add the init times that `output` has not got yet.
         overwrite: whether to replace `output`.
-        beam_options: options of a Beam runner; None for a plain loop.
+        run_elsewhere: scores the pieces that the parts do not hold yet, such as on Beam; None for a plain loop.
         progress: whether to show a bar on standard error.
 
     Returns:
@@ -217,7 +219,7 @@ def score(
             f"{comparison.inits.size} init times, {comparison.leads.size} lead times, {len(comparison.systems)} systems"
         )
         print(f"score: {counts}; writes about {size}", file=sys.stderr)
-    _run(comparison, pieces, parts, beam_options=beam_options, progress=progress)
+    _run(comparison, pieces, parts, run_elsewhere, progress=progress)
     file = ScoreWriter(comparison, parts, pieces, existing, Bootstrap(bootstrap, block, confidence))
     attributes = _attributes(comparison, protocol)
     with progress_bar(rich.progress.MofNCompleteColumn(), enabled=progress) as bar:
@@ -237,18 +239,16 @@ def _run(
     comparison: Comparison,
     pieces: list[Piece],
     parts: Parts,
+    run_elsewhere: RunElsewhere | None,
     *,
-    beam_options: Sequence[str] | None,
     progress: bool,
 ) -> None:
     """Scores the pieces that are not on disk yet."""
     with progress_bar(enabled=progress) as bar:
         task = bar.add_task("references", total=None, visible=False)
         prepare_references(comparison, parts, lambda text: bar.update(task, description=text, visible=True))
-    if beam_options:
-        from eval.scoring_beam import run_on_beam
-
-        run_on_beam(comparison.request, pieces, parts, beam_options=beam_options, progress=progress)
+    if run_elsewhere is not None:
+        run_elsewhere(comparison.request, pieces, parts, progress)
         return
     done = parts.finished()
     pieces = [piece for piece in pieces if piece.name not in done]

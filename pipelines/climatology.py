@@ -18,7 +18,8 @@ import zarr
 from pipelines import running
 from pipelines.climatology_quantiles import SEEPS_DRY, smooth_quantiles, smooth_seeps
 from pipelines.climatology_windows import samples, smoothing_matrix, sums_of_days, window_weights
-from pipelines.planning import BASE_BYTES, DEFAULT_MEMORY, Estimate, in_words, parse_bytes
+from pipelines.planning import BASE_BYTES, DEFAULT_MEMORY, Estimate
+from weather_scnn.byte_sizes import in_words, parse_bytes
 from weather_scnn.errors import UserError
 from weather_scnn.io.climatology import CALENDARS, DAYS, MONTH_DAY
 from weather_scnn.io.derived_maps import open_derived_maps

@@ -23,8 +23,8 @@ from weather_scnn.io.derived_maps import DerivedMaps
 from weather_scnn.io.derived_opening import plan
 from weather_scnn.io.direct import MapReader, open_maps
 from weather_scnn.io.retry import read_again
+from weather_scnn.io.vertical_axis import model_level_axis
 from weather_scnn.job_platform import job_device
-from weather_scnn.regridding.vertical import model_level_axis
 
 # Names of coefficients of the centres (a in Pa or times a reference pressure, b), and of the boundaries.
 _CENTRES = (("hyam", "hybm"), ("ap", "b"), ("a", "b"))

@@ -5,6 +5,7 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 
+from weather_scnn.byte_sizes import in_words
 from weather_scnn.errors import UserError
 
 DEFAULT_MEMORY = "1.5GB"
@@ -17,20 +18,6 @@ _OUTPUT_BYTES = 128 * 2**20  # of the result, held until a piece is written
 _LEAST_PIECES = 8
 _MOST_REREADS = 8
 _DECODED_AT_ONCE = 10  # chunks, by Zarr
-_UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
-
-
-def parse_bytes(text: str) -> int:
-    """Bytes of a size such as 1.5GB, 800MB or 2GiB.
-
-    Raises:
-        UserError: it does not read as a size.
-    """
-    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]?)(i?)b?\s*", text.lower())
-    if match is None:
-        raise UserError(f"the size {text!r} is not understood", remedy="write it as 1.5GB or 800MB")
-    unit = _UNITS[match[2]] if not match[3] else 1024 ** " kmgt".index(match[2] or " ")
-    return int(float(match[1]) * unit)
 
 
 def parse_chunks(text: str, dims: Sequence[str], option: str) -> dict[str, int]:
@@ -48,14 +35,6 @@ def parse_chunks(text: str, dims: Sequence[str], option: str) -> dict[str, int]:
             raise UserError(f"{option} names {match[1]!r}", remedy=f"choose from {', '.join(dims)}")
         sizes[match[1]] = int(match[2])
     return sizes
-
-
-def in_words(count: float) -> str:
-    """Bytes as people read them."""
-    for unit, size in (("TB", 1e12), ("GB", 1e9), ("MB", 1e6)):
-        if count >= size:
-            return f"{count / size:.3g} {unit}"
-    return f"{count / 1e3:.3g} kB"
 
 
 @dataclasses.dataclass(frozen=True)

@@ -16,13 +16,14 @@ import numpy as np
 import xarray as xr
 
 from pipelines import running
-from pipelines.planning import DEFAULT_MEMORY, Blocks, Estimate, parse_bytes, parse_chunks, plan_blocks
+from pipelines.planning import DEFAULT_MEMORY, Blocks, Estimate, parse_chunks, plan_blocks
 from pipelines.regridding_pieces import SEA_FIELDS, Opened, Piece, Request, close, groups, open_once, work
+from weather_scnn.byte_sizes import parse_bytes
 from weather_scnn.catalogue.level_numbers import level_axis
 from weather_scnn.catalogue.naming import nearest_name
-from weather_scnn.catalogue.plausibility import refuse_implausible
 from weather_scnn.errors import UserError
 from weather_scnn.io.durations import parse_duration
+from weather_scnn.io.first_maps import refuse_implausible
 from weather_scnn.io.marks import Kind
 from weather_scnn.io.outputs import check_output
 from weather_scnn.io.writing import begin_store, provenance

@@ -22,9 +22,10 @@ from weather_scnn.io.direct import MapReader, open_maps
 from weather_scnn.io.opening import coverage_fault
 from weather_scnn.io.retry import read_part
 from weather_scnn.io.sources import find_source, open_raw
+from weather_scnn.io.vertical_axis import model_level_axis
 from weather_scnn.io.writing import StoreInProgress
 from weather_scnn.regridding.apply import Regridder, WeightedRegridder
-from weather_scnn.regridding.vertical import LevelPlan, model_level_axis
+from weather_scnn.regridding.vertical import LevelPlan
 from weather_scnn.regridding.weights import make_weights
 from weather_scnn.sphere.grid import Grid
 

@@ -14,7 +14,8 @@ import xarray as xr
 
 from pipelines import running
 from pipelines.moments import Moments
-from pipelines.planning import BASE_BYTES, DEFAULT_MEMORY, Estimate, in_words, parse_bytes
+from pipelines.planning import BASE_BYTES, DEFAULT_MEMORY, Estimate
+from weather_scnn.byte_sizes import in_words, parse_bytes
 from weather_scnn.errors import UserError
 from weather_scnn.io.derived_maps import open_derived_maps
 from weather_scnn.io.direct import MapReader

@@ -1,6 +1,7 @@
 """The command `weather-scnn`: one thin function a stage. Heavy imports wait until a stage runs."""
 
 import dataclasses
+import functools
 import json
 import logging
 import os
@@ -381,12 +382,17 @@ def score(
     from eval.scoring import score as run
     from eval.scoring import summary_table
 
+    run_elsewhere = None
+    if beam_options:
+        from weather_scnn.scoring_on_beam import run_on_beam
+
+        run_elsewhere = functools.partial(run_on_beam, beam_options=beam_options)
     scores = run(
         forecast, truth, output, climatology=climatology, baselines=names(baselines) or [],
         baseline_years=baseline_years, by_valid_time=names(by_valid_time) or [], regions=names(regions),
         variables=names(variables), levels=pressure_levels(levels), init=init, grid=grid, protocol=protocol,
         convention=convention, maps=names(maps) or [], spectra=names(spectra) or [], bootstrap=bootstrap, block=block,
-        confidence=confidence, allow_missing=allow_missing, add=add, overwrite=overwrite, beam_options=beam_options,
+        confidence=confidence, allow_missing=allow_missing, add=add, overwrite=overwrite, run_elsewhere=run_elsewhere,
     )  # fmt: skip
     console.print(summary_table(scores))
 

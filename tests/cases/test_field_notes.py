@@ -11,11 +11,11 @@ import pytest
 import rich.console
 import xarray as xr
 
-from weather_scnn.catalogue.plausibility import refuse_implausible
 from weather_scnn.checks.checking import check_store
 from weather_scnn.errors import UserError
 from weather_scnn.io.accumulations import take_clipped_counts
 from weather_scnn.io.derived_opening import open_derived
+from weather_scnn.io.first_maps import refuse_implausible
 from weather_scnn.io.opening import longitudes_from, open_dataset
 from weather_scnn.training.windows import window_indices
 

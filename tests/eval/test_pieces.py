@@ -1,5 +1,7 @@
 """Pieces add up: interrupted runs, added init times, Beam, chunks; and what lies in the groups of the file."""
 
+import functools
+
 import numpy as np
 import pytest
 import xarray as xr
@@ -10,6 +12,7 @@ from eval.moments import AreaWeights, Scratch, error_sums, moment_sums, truth_su
 from eval.scoring import open_scores, score
 from eval.scoring_pieces import PieceScorer
 from weather_scnn.errors import UserError
+from weather_scnn.scoring_on_beam import run_on_beam
 
 OPTIONS = {
     "baselines": ("persistence", "climatology"),
@@ -137,7 +140,12 @@ def test_beam_gives_the_same(world, whole, tmp_path, monkeypatch):
     small_pieces(monkeypatch)
     path = str(tmp_path / "s.nc")
     arguments = (world["forecast"], world["truth"], path)
-    score(*arguments, climatology=world["climatology"], beam_options=["--direct_num_workers=2"], **OPTIONS)
+    score(
+        *arguments,
+        climatology=world["climatology"],
+        run_elsewhere=functools.partial(run_on_beam, beam_options=["--direct_num_workers=2"]),
+        **OPTIONS,
+    )
     assert_same_file(path, whole)
 
 

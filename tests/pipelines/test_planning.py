@@ -1,6 +1,7 @@
 import pytest
 
-from pipelines.planning import BASE_BYTES, in_words, parse_bytes, parse_chunks, plan_blocks
+from pipelines.planning import BASE_BYTES, parse_chunks, plan_blocks
+from weather_scnn.byte_sizes import in_words, parse_bytes
 from weather_scnn.errors import UserError
 
 ERA5 = {"time": 58_440, "level": 37, "latitude": 721, "longitude": 1440}

@@ -360,9 +360,7 @@ def test_other_processes_bring_their_counts_and_one_line_of_their_errors(rain, t
 def test_a_worker_that_was_ended_from_outside_is_told_with_what_helps():
     found = running.explained(RuntimeError("Worker subprocess exited with return code -9"), "out.zarr")
     assert "more memory, or take fewer of them" in str(found)
-    text = (
-        "Traceback …\nweather_scnn.io.sources.UnfinishedStore: a.zarr: is unfinished; repeat it [while running 'W']"
-    )
+    text = "Traceback …\nweather_scnn.io.sources.UnfinishedStore: a.zarr: is unfinished; repeat it [while running 'W']"
     assert str(running.explained(RuntimeError(text), "out.zarr")) == "a.zarr: is unfinished; repeat it"
 
 

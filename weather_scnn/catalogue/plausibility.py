@@ -1,7 +1,6 @@
 """Whether values can be what their name and unit say, and what they look like if not."""
 
 import dataclasses
-import functools
 import math
 
 import numpy as np
@@ -10,9 +9,9 @@ import xarray as xr
 from weather_scnn.catalogue.naming import Variable, find, lookup
 from weather_scnn.catalogue.units import GRAVITY
 from weather_scnn.errors import UserError
-from weather_scnn.io.missing_values import UNWRITTEN
-from weather_scnn.io.retry import read_again
 
+#: Values of float32 fields from here on are netCDF's default fill value: nothing else comes near.
+UNWRITTEN = np.float32(9.96e36)
 # unit: (what the values may be in instead, scale and offset from that to the unit)
 _LOOK_ALIKES: dict[str, list[tuple[str, float, float]]] = {
     "K": [("degrees Celsius", 1.0, 273.15), ("degrees Fahrenheit", 5 / 9, 255.372)],
@@ -273,30 +272,3 @@ def _sampled_means(values: np.ndarray, latitude: np.ndarray) -> np.ndarray:
     total = np.where(np.isfinite(sample), sample, 0.0) * weights
     with np.errstate(invalid="ignore", divide="ignore"):
         return total.sum((-2, -1)) / weights.sum((-2, -1))
-
-
-def refuse_implausible(dataset: xr.Dataset, where: str) -> None:
-    """Reads one map of every field and refuses values that cannot be; see `implausible`.
-
-    The first time is read, at the level nearest 500 hPa. For jobs that would otherwise spread a wrong unit; `check`
-    reads everything.
-
-    Raises:
-        UserError: with the variable, its range and the suspected cause.
-    """
-    for name, array in dataset.data_vars.items():
-        if lookup(str(name)) is None:
-            continue
-        found = read_again(
-            functools.partial(extremes_of_one_map, array),
-            what=lambda name=name: f"{name} cannot be read",  # type: ignore[misc]
-            where=where,
-        )
-        if found is None:
-            continue
-        if fault := implausible(str(name), found):
-            raise UserError(
-                f"{name} is implausible: {fault}",
-                where=where,
-                remedy="correct the units attribute, or the values",
-            )

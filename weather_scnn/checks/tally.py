@@ -6,7 +6,7 @@ import math
 import numpy as np
 import xarray as xr
 
-from weather_scnn.io.missing_values import UNWRITTEN
+from weather_scnn.catalogue.plausibility import UNWRITTEN
 
 _AXES = ("time", "level", "latitude", "longitude")
 

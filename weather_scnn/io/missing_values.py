@@ -26,8 +26,6 @@ _DEFAULTS: dict[str, Any] = {
     "i8": np.int64(-9223372036854775806),
     "u8": np.uint64(18446744073709551614),
 }
-#: Values of float32 fields from here on are netCDF's default fill value: nothing else comes near.
-UNWRITTEN = np.float32(9.96e36)
 #: Attributes that say what is valid.
 RANGES = ("valid_min", "valid_max", "valid_range")
 _PACKED = ("scale_factor", "add_offset")

@@ -247,3 +247,12 @@ def pressures(name: str, variable: xr.Variable, where: str) -> tuple[np.ndarray,
             remedy="interpolate to pressure levels first",
         )
     return np.round(levels, 6), factor != 1.0
+
+
+def model_level_axis(dataset: xr.Dataset) -> tuple[str, str] | None:
+    """Name and kind ("hybrid" or "sigma") of the axis of model levels; None if there is none of more than one level."""
+    for dim in map(str, dataset.dims):
+        kind = kind_of_axis(dim, dataset[dim].variable if dim in dataset.variables else None)
+        if kind in ("model", "sigma") and dataset.sizes[dim] > 1:
+            return dim, "hybrid" if kind == "model" else "sigma"
+    return None

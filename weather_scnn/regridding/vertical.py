@@ -4,20 +4,9 @@ import dataclasses
 from collections.abc import Sequence
 
 import numpy as np
-import xarray as xr
 from jaxtyping import Float
 
 from weather_scnn.errors import UserError
-from weather_scnn.io.vertical_axis import kind_of_axis
-
-
-def model_level_axis(dataset: xr.Dataset) -> tuple[str, str] | None:
-    """Name and kind ("hybrid" or "sigma") of the axis of model levels; None if there is none of more than one level."""
-    for dim in map(str, dataset.dims):
-        kind = kind_of_axis(dim, dataset[dim].variable if dim in dataset.variables else None)
-        if kind in ("model", "sigma") and dataset.sizes[dim] > 1:
-            return dim, "hybrid" if kind == "model" else "sigma"
-    return None
 
 
 @dataclasses.dataclass(frozen=True)

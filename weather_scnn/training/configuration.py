@@ -10,7 +10,6 @@ import typing
 from collections.abc import Sequence
 from typing import Any, Literal
 
-import configs
 from weather_scnn.catalogue.level_numbers import Level, level_number
 from weather_scnn.errors import UserError
 from weather_scnn.models import ModelConfig
@@ -301,7 +300,8 @@ def _file_of(path: pathlib.Path) -> pathlib.Path:
     """The file itself, or the installed experiment of that name."""
     if path.is_file():
         return path
-    folder = pathlib.Path(configs.__file__).parent
+    spec = importlib.util.find_spec("configs")  # found, not imported: experiments stand on this module
+    folder = pathlib.Path(str(spec.origin)).parent if spec is not None else path.parent
     named = folder / path.parent / f"{path.name}.py"
     if path.suffix == "" and not path.is_absolute() and ".." not in path.parts and named.is_file():
         return named

@@ -1,4 +1,7 @@
-"""The scoring job on a Beam runner: the same pieces as the plain loop, by the same code."""
+"""The scoring job on a Beam runner: the same pieces as the plain loop, by the same code.
+
+It stands beside the command line, for it joins what `eval` scores to what `pipelines` runs.
+"""
 
 import functools
 import threading
@@ -37,7 +40,7 @@ def _score_piece(piece: Piece, *, job: str, request: Request, parts: str) -> Non
 
 
 def run_on_beam(
-    request: Request, pieces: Sequence[Piece], parts: Parts, *, beam_options: Sequence[str], progress: bool
+    request: Request, pieces: Sequence[Piece], parts: Parts, progress: bool, *, beam_options: Sequence[str]
 ) -> None:
     """Scores the pieces that `parts` does not hold yet.
 
@@ -45,8 +48,8 @@ def run_on_beam(
         request: what is compared.
         pieces: all of them.
         parts: a folder that workers and this process can both reach.
-        beam_options: of the runner.
         progress: whether to show a bar.
+        beam_options: of the runner.
 
     Raises:
         UserError: as a worker raised it, or an option that Beam does not know.
