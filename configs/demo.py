@@ -37,6 +37,7 @@ def get_config() -> Config:
             remat="none",  # two steps of so small a network fit into memory, and nothing is computed twice
             log_every=10,
             checkpoint_every=200,
+            validate_every=400,  # half a minute of two cores less than after every checkpoint
             validation_windows=16,
         ),
     )

@@ -1,16 +1,55 @@
 """Whether a climatology has what the scored times need, found before the work and not in the middle of it."""
 
+import logging
+
 import numpy as np
 import xarray as xr
 
+from eval.field_reading import read_values
 from weather_scnn.errors import UserError
 from weather_scnn.io.climatology import DAY_OF_YEAR, day_numbers
 
+#: What a climatology may hold of a variable beside its mean.
+OF_A_MEAN = ("_std", "_quantile", "_seeps_threshold", "_seeps_dry_fraction")
+_log = logging.getLogger(__name__)
 # Times looked at of one field, and of each other one: gaps come by days, alike in all fields.
 _LOOKS, _LOOKS_OF_OTHERS = 6, 1
 
 
-def require_days_and_hours(climatology: xr.Dataset, valid: np.ndarray, path: str) -> None:
+def with_scored_days(
+    climatology: xr.Dataset, names: list[str], valid: np.ndarray, path: str, *, baseline: bool
+) -> xr.Dataset | None:
+    """The climatology without fields that have no values on the scored days, which then have no ACC; None of none.
+
+    Args:
+        climatology: dims (hour, dayofyear, …).
+        names: scored variables.
+        valid: scored valid times, ascending.
+        path: of the climatology.
+        baseline: whether it is scored itself.
+
+    Raises:
+        UserError: it lacks hours or days, or is scored itself and has no values.
+    """
+    _require_days_and_hours(climatology, valid, path)
+    held = [name for name in names if name in climatology.data_vars]
+    empty = _fields_without_values(climatology, held, valid, path)
+    if not empty:
+        return climatology
+    days = f"{np.datetime_as_string(valid[0], 'h')} to {np.datetime_as_string(valid[-1], 'h')}"
+    if baseline:
+        raise UserError(
+            f"holds no value of {', '.join(empty)} on the scored days, {days}",
+            where=path,
+            remedy="make it of whole years, or leave out the baseline `climatology`",
+        )
+    _log.warning("no ACC for %s: %s holds no values on the scored days, %s", ", ".join(empty), path, days)
+    if len(empty) == len(held):
+        return None
+    return climatology.drop_vars([f"{name}{part}" for name in empty for part in ("", *OF_A_MEAN)], errors="ignore")
+
+
+def _require_days_and_hours(climatology: xr.Dataset, valid: np.ndarray, path: str) -> None:
     """Refuses a climatology whose axes lack an hour or a day that is scored.
 
     Args:
@@ -35,7 +74,7 @@ def require_days_and_hours(climatology: xr.Dataset, valid: np.ndarray, path: str
             )
 
 
-def fields_without_values(climatology: xr.Dataset, names: list[str], valid: np.ndarray, path: str) -> list[str]:
+def _fields_without_values(climatology: xr.Dataset, names: list[str], valid: np.ndarray, path: str) -> list[str]:
     """Fields of which the climatology has no value at any scored time.
 
     Raises:
@@ -46,9 +85,9 @@ def fields_without_values(climatology: xr.Dataset, names: list[str], valid: np.n
         looks = min(valid.size, _LOOKS_OF_OTHERS if number else _LOOKS)
         chosen = valid[np.linspace(0, valid.size - 1, looks + (looks == 1)).round().astype(int)[-looks:]]
         array = climatology[name]
-        if _filled(array, climatology, chosen).all():
+        if _filled(array, climatology, chosen, path).all():
             continue
-        filled = _filled(array, climatology, valid)
+        filled = _filled(array, climatology, valid, path)
         if not filled.any():
             empty.append(name)
             continue
@@ -67,7 +106,7 @@ def _keys(climatology: xr.Dataset, times: np.ndarray) -> tuple[np.ndarray, np.nd
     return hours, day_numbers(times, str(climatology.attrs.get("calendar", DAY_OF_YEAR)))
 
 
-def _filled(array: xr.DataArray, climatology: xr.Dataset, times: np.ndarray) -> np.ndarray:
+def _filled(array: xr.DataArray, climatology: xr.Dataset, times: np.ndarray, path: str) -> np.ndarray:
     """Whether a field has a value at each time, by its maps then."""
     looked: dict[tuple[float, int], bool] = {}
     first = {dim: 0 for dim in array.dims if dim not in ("hour", "dayofyear", "level", "latitude", "longitude")}
@@ -78,6 +117,8 @@ def _filled(array: xr.DataArray, climatology: xr.Dataset, times: np.ndarray) -> 
     for hour, day in zip(*(each.tolist() for each in _keys(climatology, times))):
         if (hour, day) not in looked:
             place = {"hour": positions["hour"][hour], "dayofyear": positions["dayofyear"][day]}
-            looked[hour, day] = bool(np.isfinite(array.isel(place | first).values).any())
+            looked[hour, day] = bool(
+                np.isfinite(read_values(array.isel(place | first), str(array.name), "dayofyear", path)).any()
+            )
         found.append(looked[hour, day])
     return np.array(found, bool)

@@ -44,10 +44,11 @@ def energy_scores(
     """
     count, levels, _ = deviations.shape
     scores = np.empty((levels, columns.shape[1]))
-    for level in range(levels):
-        for region in range(columns.shape[1]):
-            inside = np.flatnonzero(columns[:, region])
-            weighted = deviations[:, level, inside] * np.sqrt(columns[inside, region])
+    for region in range(columns.shape[1]):
+        inside = np.flatnonzero(columns[:, region])
+        root = np.sqrt(columns[inside, region])
+        for level in range(levels):
+            weighted = deviations[:, level, inside] * root
             gram = weighted @ weighted.T
             squares = np.diag(gram)
             distances = np.sqrt(np.maximum(squares[:, None] + squares[None, :] - 2 * gram, 0.0))

@@ -9,7 +9,7 @@ import numpy as np
 import xarray as xr
 
 from eval.baselines import CLIMATOLOGY, PERSISTENCE
-from eval.coverage import fields_without_values, require_days_and_hours
+from eval.coverage import OF_A_MEAN, with_scored_days
 from eval.field_reading import Conversion, regridding, same_grid, without_dask
 from eval.forecast_reading import ForecastStore
 from eval.forecasts import common_levels, common_variables, level_numbers, units_to_truth
@@ -28,8 +28,6 @@ from weather_scnn.sphere.grid import Grid
 
 _log = logging.getLogger(__name__)
 _HOUR = 3600 * 10**9  # ns
-# What a climatology may hold of a variable beside its mean.
-_OF_A_MEAN = ("_std", "_quantile", "_seeps_threshold", "_seeps_dry_fraction")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -258,22 +256,22 @@ def _in_catalogue_names(climatology: xr.Dataset) -> xr.Dataset:
     Fields named for a level, such as z500 and z500_std, are stacked, a kind at a time.
     """
     kinds, stacked = [], False
-    for ending in ("", *_OF_A_MEAN):
+    for ending in ("", *OF_A_MEAN):
         named = [str(name) for name in climatology.data_vars]
-        named = [name for name in named if name.endswith(ending) and (ending or not name.endswith(_OF_A_MEAN))]
+        named = [name for name in named if name.endswith(ending) and (ending or not name.endswith(OF_A_MEAN))]
         part = climatology[named].rename({name: name.removesuffix(ending) for name in named})
         whole = with_levels_of_names(part)
         stacked |= whole is not part
         kinds.append(whole.rename({name: f"{name}{ending}" for name in whole.data_vars}))
     if stacked:
         climatology = xr.merge(kinds, join="outer", compat="override", combine_attrs="override")
-    means = [str(name) for name in climatology.data_vars if not str(name).endswith(_OF_A_MEAN)]
+    means = [str(name) for name in climatology.data_vars if not str(name).endswith(OF_A_MEAN)]
     renamed = catalogue_names(climatology, means)
     new = {old: name for old, name in zip(map(str, climatology.data_vars), map(str, renamed.data_vars)) if old in means}
     rename = {
         f"{old}{ending}": f"{name}{ending}"
         for old, name in new.items()
-        for ending in _OF_A_MEAN
+        for ending in OF_A_MEAN
         if old != name and f"{old}{ending}" in renamed
     }
     return renamed.rename(rename)
@@ -318,37 +316,6 @@ def _open_climatology(
             _require_likely_units(name, climatology[name], factors[name], truth[name], path, request.truth)
     held = [str(name) for name in climatology.data_vars]
     return climatology, Conversion.of(weights, names, held, factors, label="the climatology")
-
-
-def _with_scored_days(
-    climatology: xr.Dataset, names: list[str], valid: np.ndarray, request: Request
-) -> xr.Dataset | None:
-    """The climatology without fields that have no values on the scored days, which then have no ACC; None of none.
-
-    Raises:
-        UserError: it lacks hours or days, or is asked for as a baseline and has no values.
-    """
-    path = str(request.climatology)
-    require_days_and_hours(climatology, valid, path)
-    held = [name for name in names if name in climatology.data_vars]
-    empty = fields_without_values(climatology, held, valid, path)
-    if not empty:
-        return climatology
-    if CLIMATOLOGY in request.baselines:
-        raise UserError(
-            f"holds no value of {', '.join(empty)} on the scored days, {_span(valid)}",
-            where=path,
-            remedy="make it of whole years, or leave out the baseline `climatology`",
-        )
-    _log.warning("no ACC for %s: %s holds no values on the scored days, %s", ", ".join(empty), path, _span(valid))
-    if len(empty) == len(held):
-        return None
-    parts = [
-        str(name)
-        for name in climatology.data_vars
-        if any(str(name) in (e, *(f"{e}{x}" for x in _OF_A_MEAN)) for e in empty)
-    ]
-    return climatology.drop_vars(parts)
 
 
 def open_comparison(request: Request) -> Comparison:
@@ -440,7 +407,9 @@ def open_comparison(request: Request) -> Comparison:
         scored = (inits[:, None] + leads)[present]
         if PERSISTENCE in request.baselines:
             scored = np.concatenate([scored, inits])
-        climatology = _with_scored_days(climatology, names, np.unique(scored), request)
+        climatology = with_scored_days(
+            climatology, names, np.unique(scored), str(request.climatology), baseline=CLIMATOLOGY in request.baselines
+        )
     area = region_weights(
         request.regions,
         target["latitude"].values,

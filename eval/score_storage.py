@@ -61,8 +61,8 @@ def rounded(values: np.ndarray, digits: int, seed: int | None = None) -> np.ndar
         digits: to keep.
         seed: of rounding by chance, alike along the first axis; None rounds to the nearest.
     """
-    whole, kind = (52, np.uint64) if values.dtype == np.float64 else (23, np.uint32)
-    dropped = whole - digits
+    kind: Any = np.uint64 if values.dtype == np.float64 else np.uint32
+    dropped = (52 if kind is np.uint64 else 23) - digits
     if dropped <= 0:
         return values
     bits: Any = np.ascontiguousarray(values).view(kind)

@@ -32,7 +32,8 @@ from weather_scnn.io.writing import StoreInProgress, begin_store, provenance
 
 _LOG = logging.getLogger(__name__)
 
-# Most bytes of one piece's sums, three float64 arrays over days and points, or of its samples for quantiles, however
+_BYTES_A_SUM = 18  # see DaySums
+# Most bytes of one piece's sums over days and points, or of its samples for quantiles, however
 # much memory is allowed.
 _BYTES_PER_PIECE = 8 * 2**30
 # Bytes of one chunk of the output, which holds several days.
@@ -96,8 +97,11 @@ def _work(piece: Piece, *, job: str, request: Request, store: StoreInProgress) -
         levels = piece.slice("level") if "level" in dims else None
         shape = tuple(part.stop - part.start for part in (*([levels] if levels else []), *inside))
 
+        part_of_map: Any = (..., *inside)
+
         def read(positions: np.ndarray) -> np.ndarray:
-            return read_part(reader, piece.name, positions, levels, where=request.input)[(Ellipsis, *inside)]  # type: ignore[arg-type]
+            maps = read_part(reader, piece.name, positions, levels, where=request.input)
+            return maps[part_of_map]
 
         group = zarr.open_group(store.path, mode="r+", use_consolidated=False)
         place = tuple(slice(start, stop) for _, start, stop in piece.region)
@@ -201,7 +205,7 @@ def _split(
         if moments:
             held = [min(np.unique(each).size, output_days + request.window) for each in days]
             again *= 1.0 if output_days == DAYS else (output_days + request.window) / output_days
-            sums = 3 * 8 * points * (sum(held) if at_once > 1 else max(held))
+            sums = _BYTES_A_SUM * points * (sum(held) if at_once > 1 else max(held))
             made = 40 * points * _days_together(chunk_days, points)
         else:
             sums = 2 * 4 * points * max(each.size for each in days)  # as values, and as keys
@@ -394,9 +398,12 @@ def compute_climatology(
         )
         facts = dataclasses.asdict(request) | {"command": "climatology", "fields": fields, "pieces": sorted(pieces)}
         facts |= {"times": [int(times.size), str(times[0]), str(times[-1])]}
+        threads = running.threads_of(
+            estimate, len(pieces), parse_bytes(max_memory), beam_options=beam_options, no_beam=no_beam
+        )
         store = begin_store(output, template, request=facts, overwrite=overwrite, encoding=encoding)
         if progress:
-            print(f"climatology: {times.size} times; {estimate}", file=sys.stderr)
+            print(f"climatology: {times.size} times; {estimate.in_process(threads, beam=not no_beam)}", file=sys.stderr)
         running.run_pieces(
             functools.partial(_work, job=job, request=request, store=store),
             pieces,
@@ -405,6 +412,7 @@ def compute_climatology(
             description="climatology",
             beam_options=beam_options,
             no_beam=no_beam,
+            threads=threads,
             progress=progress,
         )
         store.finish()

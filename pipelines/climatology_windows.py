@@ -55,7 +55,7 @@ def samples(times: np.ndarray, hour: int, calendar: str) -> tuple[np.ndarray, np
 class DaySums:
     """Sums of the maps of some days, about the first map found, so that squares of large means never meet.
 
-    Chan et al. 1983; two float64 arrays (day, *shape), and a third where values are missing.
+    Chan et al. 1983; two float64 arrays (day, *shape), and one of counts, uint16, where values are missing.
 
     Args:
         days: values 1 to 366 that will be added.
@@ -82,10 +82,10 @@ class DaySums:
             slice(number, number + 1) for number in range(len(places))
         ]  # fmt: skip
         for run in runs:
-            deviation, place = values[run] - self._shift, places[run]
-            absent = ~np.isfinite(deviation)
+            deviation, place = np.asarray(values[run] - self._shift), places[run]
+            absent = np.asarray(~np.isfinite(deviation))
             if absent.any():
-                self._missing = np.zeros_like(self._total) if self._missing is None else self._missing
+                self._missing = np.zeros(self._total.shape, np.uint16) if self._missing is None else self._missing
                 self._missing[place] += absent
                 deviation[absent] = 0.0
             self._total[place] += deviation
@@ -98,7 +98,9 @@ class DaySums:
         weight = np.empty((output_days.size, *self.shape))
         weight[...] = (band @ self._counts).reshape(-1, *(1 for _ in self.shape))
         if self._missing is not None:
-            weight -= _product(band, self._missing)
+            for share, missing in zip(band.T, self._missing):  # one by one, for a product would copy them as float64
+                for row in np.flatnonzero(share):
+                    weight[row] -= share[row] * missing
         weight[weight < _LEAST_WEIGHT] = np.nan
         mean, square = (_product(band, sums) for sums in (self._total, self._squares))
         mean /= weight
@@ -149,6 +151,6 @@ def sums_of_days(
         unique, inverse = np.unique(index[part], return_inverse=True)
         maps = read(unique)
         for number in np.unique(group[part]):
-            mine = group[part] == number
+            mine = np.asarray(group[part] == number)
             sums[number].add(days[part][mine], maps if mine.all() and unique.size == part.size else maps[inverse[mine]])
     return sums

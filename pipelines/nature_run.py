@@ -34,6 +34,9 @@ _STEP = np.timedelta64(OUTPUT_SECONDS, "s")
 _OUTPUTS_PER_DAY = 86400 // OUTPUT_SECONDS
 # Outputs integrated, diagnosed and written together: one day.
 _BLOCK = 4
+# Bytes that a chunk holds at most, if it is of more than one time: on a small grid a file a map would be thousands of
+# tiny ones, and a chunk of a day is read as fast.
+_CHUNK_BYTES = 2**19
 # Blocks between two saved states: an interrupted run repeats at most this many days, a few seconds.
 _BLOCKS_PER_RESTART = 30
 _RESTART_FILE = "state.npz"
@@ -72,13 +75,20 @@ def _refuse_bad_requests(
         raise UserError(f"the start {start!r} is not a date", remedy="write it as 2000-01-01") from None
 
 
+def _times_in_chunk(levels: int, grid: Grid) -> int:
+    """Times in a chunk: those of a block where they are small, else one, as training reads single times."""
+    whole_block = _BLOCK * levels * grid.latitudes * grid.longitudes * np.dtype(np.float32).itemsize
+    return _BLOCK if whole_block <= _CHUNK_BYTES else 1
+
+
 def _template(diagnosis: Diagnosis, times: np.ndarray, seed: int, spinup_days: float) -> xr.Dataset:
     grid, levels = diagnosis.grid, diagnosis.levels
     one_map = ("latitude", "longitude")
+    chunk = min(_times_in_chunk(len(levels), grid), times.size)
 
     def lazy(*leading: int) -> dask.array.Array:
         shape = (times.size, *leading, *grid.shape)
-        return dask.array.zeros(shape, chunks=(1, *shape[1:]), dtype=np.float32)
+        return dask.array.zeros(shape, chunks=(chunk, *shape[1:]), dtype=np.float32)
 
     variables: dict[str, tuple] = {name: (("time", "level", *one_map), lazy(len(levels))) for name in LEVEL_FIELDS}
     variables |= {name: (("time", *one_map), lazy()) for name in (*SURFACE_FIELDS, _SOLAR)}
@@ -174,7 +184,8 @@ def simulate(
     overwrite: bool = False,
     progress: bool = True,
 ) -> None:
-    """Integrates the idealised atmosphere and writes a WeatherBench 2 store, six-hourly, one chunk per time.
+    """Integrates the idealised atmosphere and writes a WeatherBench 2 store, six-hourly, in chunks of a day on small grids and
+    of one time on others.
 
     Memory does not grow with `days`. The same arguments give the same bytes on the same machine, also when the
     command was killed and repeated: the state is saved beside the store as it goes.

@@ -9,8 +9,9 @@ from weather_scnn.byte_sizes import in_words
 from weather_scnn.errors import UserError
 
 DEFAULT_MEMORY = "1.5GB"
-# Python with Beam, xarray and Zarr imported, before any data (measured: 0.26 to 0.33 GB).
+# Python with xarray, Zarr and a store open, before any data (measured: 0.26 to 0.33 GB), and what Beam adds to that.
 BASE_BYTES = 300 * 10**6
+BEAM_BYTES = 170 * 10**6
 
 _BLOCK_BYTES = 32 * 2**20  # read at once: enough that the cost of a call vanishes
 _PIECE_BYTES = 64 * 2**20  # of the source, a piece of work that is recorded when done
@@ -44,7 +45,8 @@ class Estimate:
     Attributes:
         bytes_read: uncompressed, repeated reading included.
         bytes_written: uncompressed.
-        memory: bytes of one worker at its peak, Python included.
+        memory: bytes of one worker at its peak, Python included; a worker is a process, of one thread unless
+            `in_process` says otherwise.
         rereads: how often a chunk of the source is decoded on average.
     """
 
@@ -62,6 +64,17 @@ class Estimate:
             max(self.memory, other.memory),
             read / once if once else 1.0,
         )
+
+    def threads(self, most: int, max_memory: int, *, beam: bool) -> int:
+        """How many pieces fit side by side into the memory of a process, at least one and at most `most`."""
+        each = self.memory - BASE_BYTES
+        room = max_memory - BASE_BYTES - BEAM_BYTES * beam
+        return max(1, min(most, int(room // each) if each > 0 else most))
+
+    def in_process(self, threads: int, *, beam: bool) -> "Estimate":
+        """The cost where a worker is a process of so many threads."""
+        memory = BASE_BYTES + BEAM_BYTES * beam + threads * (self.memory - BASE_BYTES)
+        return dataclasses.replace(self, memory=memory)
 
     def __str__(self) -> str:
         again = f", {self.rereads:.2g} times over because of its chunks" if self.rereads > 1.1 else ""
@@ -122,7 +135,8 @@ def plan_blocks(
     over_map = math.ceil(sizes["latitude"] / chunks["latitude"]) * math.ceil(sizes["longitude"] / chunks["longitude"])
     chunk_bytes = 4 * chunk_times * chunks.get("level", 1) * chunks["latitude"] * chunks["longitude"]
     one_map = 4 * points
-    working = 2 * 8 * one_map + chunk_bytes * min(_DECODED_AT_ONCE, over_map)
+    working = 2 * 8 * one_map
+    decoding = chunk_bytes * min(_DECODED_AT_ONCE, over_map)
     output_each = 4 * fields * output_levels * output_points
     # The result of a piece is held, and once more while it is written.
     least_output = 2 * output_times * output_each
@@ -130,11 +144,15 @@ def plan_blocks(
     output_room = max(least_output, min(_OUTPUT_BYTES, room // 4))
     available = room - output_room
 
-    def block(count_times: int, count_levels: int) -> int:
-        return 2 * fields * one_map * count_times * count_levels
+    def block(maps: int) -> int:
+        # As held of every field, and what is being read of one: chunks before they are put together, or the field.
+        return fields * one_map * maps + max(decoding, one_map * maps)
+
+    def fitting_maps() -> int:
+        return int(min((available - decoding) // (fields * one_map), available // ((fields + 1) * one_map)))
 
     # A chunk is decoded once for every block that holds part of it.
-    least = block(1, 1) * max(1, math.ceil(chunk_times * chunk_levels / _MOST_REREADS))
+    least = block(max(1, math.ceil(chunk_times * chunk_levels / _MOST_REREADS)))
     if available < least:
         needed = 1.02 * (max_memory - available + least)
         remedy = f"use --max-memory {in_words(needed).replace(' ', '')}"
@@ -146,19 +164,17 @@ def plan_blocks(
             where=where,
             remedy=remedy,
         )
-    whole = block(chunk_times, chunk_levels)
+    whole = block(chunk_times * chunk_levels)
     if whole <= available:
         at_once = min(available, max(whole, 2 * _BLOCK_BYTES))
         block_levels = min(levels, chunk_levels * max(1, at_once // whole))
         block_levels = levels if block_levels >= levels else block_levels // chunk_levels * chunk_levels
         block_times = chunk_times
         if block_levels == levels:
-            block_times *= max(1, at_once // block(chunk_times, levels))
+            block_times *= max(1, at_once // block(chunk_times * levels))
     else:
-        block_levels = max(1, min(chunk_levels, available // block(1, 1)))
-        block_times = min(
-            max(1, available // block(1, block_levels)) if block_levels == chunk_levels else 1, chunk_times
-        )
+        block_levels = max(1, min(chunk_levels, fitting_maps()))
+        block_times = min(max(1, fitting_maps() // block_levels) if block_levels == chunk_levels else 1, chunk_times)
     each = one_map * levels * fields
     piece = max(chunk_times, math.ceil(_PIECE_BYTES / each))
     piece = min(piece, max(chunk_times, math.ceil(times / _LEAST_PIECES)))
@@ -181,7 +197,7 @@ def plan_blocks(
         for start in range(0, levels, block_levels)
     ) / math.ceil(levels / chunk_levels)
     rereads = max(1.0, time_again * level_again)
-    memory = BASE_BYTES + working + block(min(block_times, stretch), block_levels) + 2 * stretch * output_each
+    memory = BASE_BYTES + working + block(min(block_times, stretch) * block_levels) + 2 * stretch * output_each
     return Blocks(
         piece,
         block_times,

@@ -128,9 +128,7 @@ def _encoding(template: xr.Dataset, chunks: str | None, shards: str | None) -> d
         sizes = {str(dim): min(chunk.get(str(dim), size), size) for dim, size in array.sizes.items()}
         encoding[str(name)] = {"chunks": tuple(sizes.values())}
         if shard:
-            whole = {
-                dim: size if dim != "time" else max(shard.get("time", size), size) for dim, size in array.sizes.items()
-            }
+            whole = {dim: max(shard.get(dim, array.sizes[dim]), size) for dim, size in sizes.items()}
             whole["time"] = shard.get("time", sizes["time"])
             if whole["time"] % sizes["time"]:
                 raise UserError(
@@ -139,7 +137,7 @@ def _encoding(template: xr.Dataset, chunks: str | None, shards: str | None) -> d
                 )
             for dim in whole:
                 if dim != "time":
-                    whole[dim] = -(-whole[dim] // sizes[str(dim)]) * sizes[str(dim)]
+                    whole[dim] = -(-whole[dim] // sizes[dim]) * sizes[dim]
             encoding[str(name)]["shards"] = tuple(whole.values())
     return encoding
 
@@ -205,6 +203,11 @@ def regrid(
             raise UserError(f"there is no {what} {value!r}", remedy=nearest_name(value, known))
     if not 0 < coverage <= 1:
         raise UserError(f"a coverage of {coverage:g} is not above 0 and at most 1", remedy="choose one such as 0.5")
+    if method == "spectral" and coverage != 0.5:
+        raise UserError(
+            "a coverage means nothing to --method spectral, whose fields have no missing values",
+            remedy="leave --coverage out, or choose --method conservative",
+        )
     running.check_options(beam_options or [], no_beam=no_beam)
     memory = parse_bytes(max_memory)
     if isinstance(variables, str):
@@ -249,9 +252,13 @@ def regrid(
             "chunks": encoding,
             "pieces": sorted({piece.stop - piece.start for piece in pieces.values()}),
         }
+        threads = running.threads_of(estimate, len(pieces), memory, beam_options=beam_options, no_beam=no_beam)
         store = begin_store(output, template, request=facts, overwrite=overwrite, encoding=encoding)
         if progress:
-            print(f"regrid {grid.name}: {len(times)} times; {estimate}", file=sys.stderr)
+            print(
+                f"regrid {grid.name}: {len(times)} times; {estimate.in_process(threads, beam=not no_beam)}",
+                file=sys.stderr,
+            )
         running.run_pieces(
             functools.partial(work, job=job, request=request, store=store),
             pieces,
@@ -260,6 +267,7 @@ def regrid(
             description="regrid",
             beam_options=beam_options,
             no_beam=no_beam,
+            threads=threads,
             progress=progress,
         )
         store.finish()

@@ -20,6 +20,7 @@ from typing import Any, Generic, TypeVar
 import rich.progress
 
 from pipelines import telling
+from pipelines.planning import Estimate, in_words
 from weather_scnn.catalogue.naming import nearest_name
 from weather_scnn.errors import UserError, place_fault
 from weather_scnn.io.retry import reason
@@ -31,6 +32,7 @@ from weather_scnn.progress import progress_bar
 _DASK_RUNNER = "apache_beam.runners.dask.dask_runner.DaskRunner"
 _DASK_LOGGING = "DASK_LOGGING__DISTRIBUTED"
 _POLL_SECONDS = 2.0
+_CHUNK_CACHE_BYTES = 2**20
 # Of a worker's process: -9 where the system had no more memory for it.
 _KILLED = re.compile(r"return code -?\d+|KilledWorker|Unable to allocate|OutOfMemory")
 _LOG = logging.getLogger(__name__)
@@ -55,10 +57,12 @@ class OncePerJob(Generic[R, T]):
     def __init__(self, open_source: Callable[[str, R], T]):
         self._open = functools.lru_cache(maxsize=2)(open_source)
         self._lock = threading.Lock()
+        self._cache: Callable[[], None] | None = None
 
     def __call__(self, job: str, request: R) -> T:
         with self._lock:
             found = self._open.cache_info().misses
+            self._cache = self._cache or _small_chunk_cache()
             opened = self._open(job, request)
             if self._open.cache_info().misses > found and job not in _LISTENERS:
                 telling.forget()
@@ -67,6 +71,21 @@ class OncePerJob(Generic[R, T]):
     def forget(self) -> None:
         """Closes what was opened, so that a later job sees the files as they are then."""
         self._open.cache_clear()
+        if self._cache is not None:
+            self._cache()
+            self._cache = None
+
+
+def _small_chunk_cache() -> Callable[[], None]:
+    """Keeps HDF5 from holding 64 MB of chunks for every variable of every open file; gives what undoes it.
+
+    Jobs read whole chunks, once: ten variables took 2 GB for nothing.
+    """
+    import netCDF4
+
+    kept = netCDF4.get_chunk_cache()
+    netCDF4.set_chunk_cache(_CHUNK_CACHE_BYTES, *kept[1:])
+    return lambda: netCDF4.set_chunk_cache(*kept)
 
 
 @contextlib.contextmanager
@@ -169,7 +188,9 @@ def _said_once() -> Iterator[None]:
             os.environ.pop(_DASK_LOGGING, None)
 
 
-def runner_and_options(arguments: Sequence[str] | None, log: str = "") -> tuple[Any, Any, bool]:
+def runner_and_options(
+    arguments: Sequence[str] | None, log: str = "", threads: int | None = None
+) -> tuple[Any, Any, bool]:
     """Beam's runner (None where Beam finds it by the options), its options, and whether work is in this process.
 
     By default threads of this process, one a core. Beam's DirectRunner first tries to fetch the Prism runner from the
@@ -178,6 +199,7 @@ def runner_and_options(arguments: Sequence[str] | None, log: str = "") -> tuple[
     Args:
         arguments: Beam's options.
         log: file for what processes of this machine write to standard error.
+        threads: where the options do not say how many; default `workers()`.
 
     Raises:
         UserError: the runner needs a package that is not installed.
@@ -209,7 +231,7 @@ def runner_and_options(arguments: Sequence[str] | None, log: str = "") -> tuple[
     if "--direct_running_mode" not in names:
         direct.direct_running_mode = "multi_threading"
     if "--direct_num_workers" not in names:
-        direct.direct_num_workers = workers()
+        direct.direct_num_workers = threads or workers()
     if direct.direct_running_mode != "multi_processing":
         return FnApiRunner(), options, True
     # The mode as Beam has it, but for what its processes write to standard error: some thirty lines of log each, and
@@ -225,6 +247,45 @@ def workers() -> int:
     return min(os.cpu_count() or 1, 8)
 
 
+def threads_of(
+    estimate: Estimate,
+    pieces: int,
+    max_memory: int,
+    *,
+    beam_options: Sequence[str] | None = None,
+    no_beam: bool = False,
+) -> int:
+    """Threads of a worker's process: as many as fit into its memory, unless the options say how many.
+
+    Of a worker elsewhere one, since only its runner knows how many there are.
+
+    Raises:
+        UserError: so many as were asked for do not fit.
+    """
+    most = max(1, min(workers(), pieces))
+    if no_beam or not beam_options:
+        return estimate.threads(most, max_memory, beam=not no_beam)
+    with _quiet_imports():
+        from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions, StandardOptions
+    options = PipelineOptions(list(beam_options))
+    direct = options.view_as(DirectOptions)
+    if options.view_as(StandardOptions).runner not in (None, "DirectRunner"):
+        return 1
+    if direct.direct_running_mode == "multi_processing":
+        return 1
+    if not any(argument.split("=")[0] == "--direct_num_workers" for argument in beam_options):
+        return estimate.threads(most, max_memory, beam=True)
+    asked = min(direct.direct_num_workers or os.cpu_count() or 1, pieces) or 1
+    fitting = estimate.threads(asked, max_memory, beam=True)
+    if fitting < asked:
+        needed = in_words(1.02 * estimate.in_process(asked, beam=True).memory).replace(" ", "")
+        raise UserError(
+            f"{asked} workers of one process do not fit into {in_words(max_memory)}",
+            remedy=f"use --direct_num_workers={fitting}, or --max-memory {needed}",
+        )
+    return asked
+
+
 def run_pieces(
     work: Work,
     pieces: Mapping[str, Any],
@@ -234,6 +295,7 @@ def run_pieces(
     description: str,
     beam_options: Sequence[str] | None = None,
     no_beam: bool = False,
+    threads: int | None = None,
     progress: bool = True,
 ) -> None:
     """Does the pieces that `record` does not hold yet, in any order.
@@ -246,6 +308,7 @@ def run_pieces(
         description: of the bar.
         beam_options: Beam's own, for example `["--direct_num_workers=4"]` or those of Dataflow.
         no_beam: whether to use threads of this process without Beam.
+        threads: of this process, where the options do not say how many; default `workers()`.
         progress: whether to show a bar on standard error.
 
     Raises:
@@ -258,12 +321,12 @@ def run_pieces(
         _LISTENERS[job] = lambda: bar.advance(task)
         try:
             if no_beam:
-                _run_threads(work, missing)
+                _run_threads(work, missing, threads or workers())
             elif missing:
                 watch = (
                     (lambda: bar.update(task, completed=telling.pieces_among(record.finished()))) if progress else None
                 )
-                _run_beam(work, missing, beam_options, watch)
+                _run_beam(work, missing, beam_options, watch, threads or workers())
             bar.update(task, completed=len(pieces))
         except Exception as error:
             raise explained(_FAILURES.get(job, error), record.output) from error
@@ -284,8 +347,8 @@ def _tell(record: Record) -> None:
         print(f"{name}: {count} negative values, artefacts of packing, were set to 0", file=sys.stderr)
 
 
-def _run_threads(work: Work, pieces: Sequence[Any]) -> None:
-    pool = concurrent.futures.ThreadPoolExecutor(workers())
+def _run_threads(work: Work, pieces: Sequence[Any], threads: int) -> None:
+    pool = concurrent.futures.ThreadPoolExecutor(threads)
     try:
         for future in concurrent.futures.as_completed([pool.submit(work, part) for part in pieces]):
             future.result()
@@ -295,7 +358,11 @@ def _run_threads(work: Work, pieces: Sequence[Any]) -> None:
 
 
 def _run_beam(
-    work: Work, pieces: Sequence[Any], beam_options: Sequence[str] | None, watch: Callable[[], None] | None
+    work: Work,
+    pieces: Sequence[Any],
+    beam_options: Sequence[str] | None,
+    watch: Callable[[], None] | None,
+    threads: int,
 ) -> None:
     with _quiet_imports():
         import apache_beam as beam
@@ -308,7 +375,7 @@ def _run_beam(
 
     with tempfile.TemporaryDirectory() as folder:
         log = pathlib.Path(folder, "workers.log")
-        runner, options, here = runner_and_options(beam_options, str(log))
+        runner, options, here = runner_and_options(beam_options, str(log), threads)
         # Workers of other processes cannot move the bar; the record of finished pieces does.
         watcher = threading.Thread(target=poll, daemon=True) if watch is not None and not here else None
         if watcher is not None:

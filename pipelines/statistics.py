@@ -34,7 +34,7 @@ _BLOCK_BYTES = 8 * 2**20
 _LEAST_PIECES = 8
 # Maps are taken in float64 some levels at a time, with copies for deviations and increments.
 _VALUES_AT_ONCE = 2**20
-_COPIES = 6
+_COPIES = 4
 # A piece reads on for one step beyond its end; so many steps make that an eighth of the reading.
 _STEPS_PER_PIECE = 8
 
@@ -354,9 +354,12 @@ def compute_statistics(
             "times": [int(times.size), str(times[0]), str(times[-1])],
             "pieces": sorted(pieces),
         }
+        threads = running.threads_of(
+            estimate, len(pieces), parse_bytes(max_memory), beam_options=beam_options, no_beam=no_beam
+        )
         record = begin_record(output, request=facts)
         if progress:
-            print(f"stats: {times.size} times; {estimate}", file=sys.stderr)
+            print(f"stats: {times.size} times; {estimate.in_process(threads, beam=not no_beam)}", file=sys.stderr)
         running.run_pieces(
             functools.partial(_work, job=job, request=request, record=record),
             pieces,
@@ -365,6 +368,7 @@ def compute_statistics(
             description="statistics",
             beam_options=beam_options,
             no_beam=no_beam,
+            threads=threads,
             progress=progress,
         )
         table = _table(record, pieces, reader)

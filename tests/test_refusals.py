@@ -20,10 +20,13 @@ json.dump(results, sys.stdout)
 """
 
 
-def run(commands: list[list[object]]) -> list[tuple[int, str, str, list[str]]]:
+def run(commands: list[list[object]], **environment: str) -> list[tuple[int, str, str, list[str]]]:
     """Status, standard error, standard output and heavy modules loaded, of commands run in one fresh process."""
     text = json.dumps([[str(argument) for argument in command] for command in commands])
-    done = subprocess.run([sys.executable, "-c", SCRIPT], input=text, capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", SCRIPT],
+        input=text, capture_output=True, text=True, check=True, env={**os.environ, **environment},
+    )  # fmt: skip
     return [tuple(each) for each in json.loads(done.stdout)]
 
 
@@ -60,6 +63,7 @@ def test_refusals_load_nothing_heavy(tmp_path, workdir, small_store, small_stati
         "there.zarr: already exists": ["forecast", *initial, *source, "--output", there],
         "10 has no unit; write it as 10d or 10h": ["forecast", *initial, *source, "--output", free, "--lead", "10"],
         "holds no checkpoints": ["forecast", "--workdir", tmp_path, *initial[2:], *source, "--output", free],
+        "the output is the --workdir": ["forecast", *initial, *source, "--output", f"{workdir}/", "--overwrite"],
         "there.nc: already exists": ["stats", *source, "--output", tmp_path / "there.nc"],
         "the step 6 has no unit; write it as 6h": ["regrid", *source, "--output", free, "--step", "6"],
         "not a netCDF file that this program": ["score", *scored, "--output", tmp_path / "there.nc", "--overwrite"],
@@ -81,6 +85,42 @@ def test_refusals_load_nothing_heavy(tmp_path, workdir, small_store, small_stati
         assert status == 1 and words in error and error.count("\n") == 1, (command, error)
         assert not heavy, (command, heavy)
     assert not free.exists()
+
+
+def test_a_tilde_after_an_equals_sign_is_the_home_folder(tmp_path, workdir, small_store):
+    """Of every option that names a path; a shell expands it at the beginning of a word only."""
+    (tmp_path / "there.zarr").mkdir()
+    (tmp_path / "there.nc").write_text("mine")
+    (tmp_path / "waves.zarr").symlink_to(small_store)
+    source, forecasts = "--input=~/waves.zarr", ["forecast", "--init=2001-01-02", "--input=~/waves.zarr"]
+    scored = ["score", "--truth=~/waves.zarr", "--forecast=~/waves.zarr"]
+    training = ["train", "--config=~/small.py"]
+    none, exists = "{home}/none: there is no such file", "{home}/there.{ending}: already exists"
+    expected = [
+        (none, "zarr", ["check", "--input=~/none"]),
+        (exists, "zarr", ["simulate", "--days=1", "--output=~/there.zarr"]),
+        (exists, "zarr", ["regrid", source, "--output=~/there.zarr"]),
+        (none, "zarr", ["regrid", "--input=~/none", "--output=~/x.zarr"]),
+        (exists, "nc", ["stats", source, "--output=~/there.nc"]),
+        (exists, "zarr", ["climatology", source, "--output=~/there.zarr"]),
+        (none, "", [*training, "--workdir=~/free", "--set=data.path=~/none"]),
+        (none, "", [*training, "--workdir=~/free", "--set=data.statistics=~/none"]),
+        ("{home}/free: the workdir is the data.path", "", [*training, "--workdir=~/free", "--set=data.path=~/free"]),
+        (exists, "zarr", [*forecasts, "--workdir=~/run", "--output=~/there.zarr"]),
+        ("{home}/none: holds no checkpoints", "", [*forecasts, "--workdir=~/none", "--output=~/x.zarr"]),
+        (exists, "nc", [*scored, "--output=~/there.nc"]),
+        (none, "", [*scored, "--forecast=mine=~/none", "--output=~/x.nc"]),
+        (none, "", [*scored, "--climatology=~/none", "--output=~/x.nc"]),
+        (none, "", ["score", "--truth=~/none", "--forecast=~/waves.zarr", "--output=~/x.nc"]),
+        (none, "", ["report", "--scores=~/none", "--output=~/report"]),
+        (none, "", ["report", "--scores=~/there.nc", "--forecast=~/none", "--truth=~/none", "--output=~/report"]),
+        (none, "", ["compare", "~/none", "~/none"]),
+        ("{home}/none: the configuration file does not exist", "", ["plan", "--config=~/none"]),
+    ]
+    results = run([command for _, _, command in expected], HOME=str(tmp_path))
+    for (words, ending, command), (status, error, _, _) in zip(expected, results):
+        assert status == 1 and words.format(home=tmp_path, ending=ending) in error, (command, error)
+    assert not {"free", "x.zarr", "x.nc", "report"} & {path.name for path in tmp_path.iterdir()}
 
 
 def test_a_finished_run_says_so_at_once(tmp_path, workdir):

@@ -314,10 +314,12 @@ def forecast(
     storage_option: StorageOptions = None,
 ) -> None:
     """Forecasts from every initial time, single or as an ensemble, streaming to a store."""
-    _check(output, "STORE", overwrite=overwrite, input=input)
-    _duration(lead, "the lead", "d", "h")
+    from weather_scnn.io.outputs import refuse_sources
     from weather_scnn.training.run_folder import require_checkpoints
 
+    refuse_sources(output, {"--workdir": workdir}, inside_is_fine=True)
+    _check(output, "STORE", overwrite=overwrite, input=input)
+    _duration(lead, "the lead", "d", "h")
     require_checkpoints(workdir)
     from weather_scnn.forecasting.forecast import forecast as run
 

@@ -7,6 +7,7 @@ import matplotlib
 import numpy as np
 from jaxtyping import Float
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, MultipleLocator, NullFormatter
 
@@ -68,16 +69,28 @@ def _value_axis(axes: Axes) -> None:
     axes.yaxis.set_major_formatter(lambda value, _: number_on_axis(value))
 
 
+def _shown_ticks(axis: Axis) -> list[tuple[float, str]]:
+    """Values that stand at an axis, and their texts."""
+    low, high = axis.get_view_interval()
+    ticks = [float(tick) for tick in axis.get_major_locator().tick_values(low, high) if low <= tick <= high]
+    return [(tick, axis.get_major_formatter()(tick, None)) for tick in ticks]
+
+
 def _make_room(axes: Axes) -> None:
-    """Moves the left edge so that the longest number stands whole beside the axis; the last thing done to a figure."""
-    low, high = axes.get_ylim()
-    ticks = [tick for tick in axes.yaxis.get_major_locator().tick_values(low, high) if low <= tick <= high]
-    longest = max((len(axes.yaxis.get_major_formatter()(tick, None)) for tick in ticks), default=1)
-    points = _BESIDE + _DIGIT * longest + (_LABEL if axes.get_ylabel() else 0.0)
-    figure = axes.figure
-    left = max(0.115, points / (72.0 * figure.get_figwidth()))  # type: ignore[union-attr]
+    """Moves the edges so that the numbers beside and below the axes stand whole; the last thing done to a figure."""
+    width = 72.0 * axes.figure.get_figwidth()  # type: ignore[union-attr]
     box = axes.get_position()
-    axes.set_position((left, box.y0, box.x1 - left, box.height))
+    longest = max((len(text) for _, text in _shown_ticks(axes.yaxis)), default=1)
+    left = max(0.115, (_BESIDE + _DIGIT * longest + (_LABEL if axes.get_ylabel() else 0.0)) / width)
+    right = box.x1
+    below = _shown_ticks(axes.xaxis)
+    if below and axes.get_xscale() == "linear":
+        # Half of the last number stands to the right of its tick.
+        low, high = axes.get_xlim()
+        tick, text = below[-1]
+        share, half = (tick - low) / (high - low), (0.5 * _DIGIT * len(text) + 1.0) / width
+        right = min(right, left + (1.0 - half - left) / share) if share > 0.5 else right
+    axes.set_position((left, box.y0, right - left, box.height))
 
 
 def _lead_axis(axes: Axes, hours: np.ndarray) -> None:
@@ -285,8 +298,8 @@ def histogram(
         axes.xaxis.set_major_locator(MaxNLocator(5))
         axes.xaxis.set_major_formatter(lambda value, _: number_on_axis(value))
         axes.set_xlabel(units or "value")
-        _make_room(axes)
         axes.legend(loc="upper right", ncols=len(shares), handlelength=1.2, borderaxespad=0.1, columnspacing=1.2)
+        _make_room(axes)
     return figure
 
 

@@ -104,8 +104,8 @@ def forecast_section(subject: Subject, sample: ForecastSample) -> str:
     text += "keeps areas. Colours end at the outer half per cent of the values."
     if sample.members > 1:
         text += f" Shown is the first of {sample.members} members, which starts from the unperturbed state."
-    note = page.paragraph(sample.globe.note, kind="note") if sample.globe.note else ""
-    return page.section("maps", "A forecast, the truth and the error", page.paragraph(text, kind="note"), *parts, note)
+    text += f" {sample.globe.note}" if sample.globe.note else ""
+    return page.section("maps", "A forecast, the truth and the error", page.paragraph(text, kind="note"), *parts)
 
 
 def _error_map(
@@ -168,8 +168,8 @@ def error_section(subject: Subject, globe: Globe) -> str:
         "The mean error (bias: red where forecasts are too high, blue where too low), the typical error (RMSE) and the "
     )
     text += f"correlation of anomalies of {subject.main} at every place, over all init times; further scores fold out."
-    note = page.paragraph(globe.note, kind="note") if globe.note else ""
-    return page.section("errors", "Where the errors are", page.paragraph(text, kind="note"), *parts, note)
+    text += f" {globe.note}" if globe.note else ""
+    return page.section("errors", "Where the errors are", page.paragraph(text, kind="note"), *parts)
 
 
 def map_shares(subject: Subject, leads: np.ndarray | None) -> float:

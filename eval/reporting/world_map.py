@@ -91,19 +91,19 @@ class Globe:
     @functools.cached_property
     def coasts(self) -> list[np.ndarray]:
         """The Earth's coasts as lines of (x, y) within what the projection shows."""
-        left, right, bottom, top = self.projection.extent
+        left, right, bottom, top = (_CLIP_UNITS * edge for edge in self.projection.extent)
         # A box across the date line has longitudes beyond 180°.
         turns = (0.0,) if isinstance(self.projection, EqualEarth) else (0.0, 360.0)
-        edges, found = (left, bottom, right, top), []
+        found = []
         for line in coastlines():
             for turn in turns:
                 x, y = self.projection.place(line[:, 0] + turn, line[:, 1])
                 for part in _pieces(x, y):
                     # It clips a whole unit beyond the edges, which are therefore put far apart.
-                    bounds = tuple(_CLIP_UNITS * edge for edge in edges)
-                    clipped = Path(_CLIP_UNITS * part).cleaned(clip=bounds)  # type: ignore[arg-type]
-                    drawn = np.asarray(clipped.vertices)[clipped.codes != Path.STOP] / _CLIP_UNITS
-                    starts = np.flatnonzero(clipped.codes == Path.MOVETO)[1:]
+                    clipped = Path(_CLIP_UNITS * part).cleaned(clip=(left, bottom, right, top))
+                    vertices, codes = np.asarray(clipped.vertices, np.float64), np.asarray(clipped.codes)
+                    drawn = vertices[codes != Path.STOP] / _CLIP_UNITS
+                    starts = np.flatnonzero(codes == Path.MOVETO)[1:]
                     found += [piece for piece in np.split(drawn, starts) if len(piece) > 1]
         return found
 

@@ -49,6 +49,27 @@ def test_a_killed_forecast_is_finished_by_the_same_command(run, small_store, tmp
     assert all(np.array_equal(one[name], other[name]) for name in one.data_vars)
 
 
+def test_states_in_another_layout_give_the_same_forecast(run, small_store, tmp_path):
+    """netCDF with north first, longitudes from −180, levels upward in Pa, other names and units, and fields beside."""
+    store = xr.open_zarr(small_store).sel(time=slice("2001-01-03", "2001-01-04")).load()
+    other = store.assign(geopotential=(store["geopotential"] / 9.80665).assign_attrs(units="gpm"))
+    other["2m_temperature"] = (store["2m_temperature"] - 273.15).assign_attrs(units="degC")
+    other["temperature"] = (0 * store["geopotential"] + 250).assign_attrs(units="K")
+    other = other.assign_coords(longitude=(store["longitude"] + 180) % 360 - 180).sortby("longitude")
+    other = other.isel(latitude=slice(None, None, -1), level=slice(None, None, -1))
+    other = other.assign_coords(level=("level", 100.0 * other["level"].values, {"units": "Pa"}))
+    names = {"geopotential": "gh", "2m_temperature": "t2m", "u_component_of_wind": "u", "v_component_of_wind": "v"}
+    other = other.rename({**names, "time": "valid_time", "level": "pressure_level"})
+    other.drop_encoding().to_netcdf(tmp_path / "states.nc")
+    options = {"init": "2001-01-03:2001-01-04:12h", "lead": "12h", "batch_size": 4, "progress": False}
+    for name, source in (("one", small_store), ("other", str(tmp_path / "states.nc"))):
+        forecast(run, source, str(tmp_path / f"{name}.zarr"), **options)
+    one, other = (xr.open_zarr(tmp_path / f"{name}.zarr").load() for name in ("one", "other"))
+    for name, array in one.data_vars.items():
+        assert other[name].attrs["units"] == array.attrs["units"].replace("**", "")
+        np.testing.assert_allclose(other[name], array, rtol=1e-6, atol=1e-4 * float(array.std()))
+
+
 def test_what_does_not_fit_is_refused(run, small_store, tmp_path):
     path = str(tmp_path / "f.zarr")
     with pytest.raises(UserError, match="no multiple"):

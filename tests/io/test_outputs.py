@@ -115,7 +115,12 @@ def test_only_what_this_program_made_is_replaced(sources, kind):
         with pytest.raises(UserError, match=r"that this program has made|no name for"):
             check_output(str(sources / name), kind, overwrite=True)
     (sources / "empty").mkdir()
-    check_output(str(sources / "empty"), kind, overwrite=True)
+    xr.Dataset().to_zarr(sources / "begun", consolidated=False)  # and killed before it had attributes
+    for name in ("empty", "begun"):
+        check_output(str(sources / name), kind, overwrite=True)
+    (sources / "begun" / "thesis.tex").write_text("three years of work")
+    with pytest.raises(UserError, match="this program has made"):
+        check_output(str(sources / "begun"), kind, overwrite=True)
 
 
 def test_a_file_is_known_by_its_attributes_not_by_its_name(tmp_path):
@@ -187,6 +192,23 @@ def test_an_interrupted_first_run_with_overwrite_goes_on_too(tmp_path):
     path = str(tmp_path / "s.zarr")
     begin_store(path, template(), request={}, overwrite=True).mark_done("0")
     assert begin_store(path, template(), request={}, overwrite=True).done == {"0"}
+
+
+@pytest.mark.parametrize("older", [False, True])
+def test_a_store_killed_before_its_axes_were_written_is_begun_anew(tmp_path, monkeypatch, older):
+    path = finished(tmp_path / "s.zarr", "old") if older else str(tmp_path / "s.zarr")
+    write = xr.Dataset.to_zarr
+
+    def killed(dataset, place, **options):
+        write(dataset.drop_vars("time"), place, **options)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(xr.Dataset, "to_zarr", killed)
+        begin_store(path, template("new"), request={"value": "new"}, overwrite=older)
+    begin_store(path, template("new"), request={"value": "new"}, overwrite=older).finish()
+    assert xr.open_zarr(path)["time"].values.tolist() == [0, 1]
+    assert [entry.name for entry in tmp_path.iterdir()] == ["s.zarr"]
 
 
 def test_a_kill_in_the_middle_of_the_swap_loses_nothing(tmp_path, monkeypatch):

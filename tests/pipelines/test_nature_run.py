@@ -122,7 +122,8 @@ def test_store_layout(short_run):
         assert set(dataset.data_vars) == set(ATTRIBUTES)
         assert dataset.sizes == {"time": 8, "level": 4, "latitude": 16, "longitude": 32}
         assert dataset["geopotential"].dims == ("time", "level", "latitude", "longitude")
-        assert dataset["geopotential"].encoding["chunks"] == (1, 4, 16, 32)
+        # Maps of 8 kB lie in chunks of a day.
+        assert dataset["geopotential"].encoding["chunks"] == (4, 4, 16, 32)
         assert dataset["level"].values.tolist() == [250, 500, 700, 850]
         assert (np.diff(dataset["latitude"]) > 0).all()
         assert dataset["time"].values[1] == np.datetime64("2000-01-01T06")

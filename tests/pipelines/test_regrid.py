@@ -7,7 +7,10 @@ import xarray as xr
 
 from pipelines import regridding_pieces
 from pipelines.regrid import regrid
+from pipelines.statistics import compute_statistics
 from weather_scnn.errors import UserError
+from weather_scnn.io import retry
+from weather_scnn.io.direct import MapReader
 from weather_scnn.io.opening import open_dataset
 from weather_scnn.sphere.grid import Grid, latitude_weights
 
@@ -163,3 +166,81 @@ def test_real_sources_regrid(tmp_path, name):
         scale = float(np.abs(before[field]).max())
         np.testing.assert_allclose(means[1], means[0], rtol=0, atol=1e-7 * scale)
         assert float(after[field].max()) <= float(before[field].max()) + 1e-6 * scale
+
+
+def sea_source(tmp_path, name, mask=None, **formats):
+    """Sea surface temperature of 290 K on the sea and 310 K on land, which a mask tells apart; a chunk a time."""
+    land = np.zeros(SOURCE.shape, bool)
+    land[:, :11] = True
+    values = np.where(land, 310, 290) * np.ones((2, 1, 1), "float32")
+    dataset = xr.Dataset(
+        {"sea_surface_temperature": (("time", "latitude", "longitude"), values.astype("float32"), {"units": "K"})},
+        {
+            "time": pd.date_range("2020-01-01", periods=2),
+            "latitude": SOURCE.latitude,
+            "longitude": SOURCE.longitude,
+        },
+    )
+    if mask is not None:
+        dataset["land_sea_mask"] = (("latitude", "longitude"), mask(land).astype("float32"), {"units": "1"})
+    path = tmp_path / name
+    dataset.chunk(time=1).to_zarr(path, zarr_format=2, consolidated=True)
+    return path
+
+
+def test_a_mask_that_is_there_counts_or_stops_the_job_and_one_that_is_not_is_done_without(tmp_path):
+    output = str(tmp_path / "out.zarr")
+    options = {"variables": ["sst"], "no_beam": True, "progress": False, "overwrite": True}
+    regrid(str(sea_source(tmp_path, "with.zarr", lambda land: land)), output, TARGET, **options)
+    found = open_dataset(output)["sea_surface_temperature"].values
+    assert np.nanmax(found) == pytest.approx(290)
+    regrid(str(sea_source(tmp_path, "without.zarr")), output, TARGET, **options)
+    assert open_dataset(output)["sea_surface_temperature"].values.max() == pytest.approx(310)
+    damaged = sea_source(tmp_path, "damaged.zarr", lambda land: land)
+    (damaged / "land_sea_mask" / "0.0").write_bytes(b"no chunk")
+    with pytest.raises(UserError, match="land_sea_mask cannot be read"):
+        regrid(str(damaged), output, TARGET, **options)
+    empty = sea_source(tmp_path, "empty.zarr", lambda land: np.full(land.shape, np.nan))
+    with pytest.raises(UserError, match="land_sea_mask holds no values"):
+        regrid(str(empty), output, TARGET, **options)
+
+
+def test_a_worker_that_cannot_read_the_mask_does_not_go_on_without(tmp_path, monkeypatch):
+    """The driver opens the source once; a worker elsewhere, which opens it again, must not decide otherwise."""
+    path = sea_source(tmp_path, "with.zarr", lambda land: land)
+    request = regridding_pieces.Request(str(path), TARGET, variables=("sea_surface_temperature",))
+    assert regridding_pieces.open_once("driver", request).sea is not None
+    monkeypatch.setattr(retry, "_PAUSES_SECONDS", ())
+    read = MapReader.read
+
+    def fails(self, name, *rest):
+        if name == "land_sea_mask":
+            raise ConnectionResetError("reset by peer")
+        return read(self, name, *rest)
+
+    monkeypatch.setattr(MapReader, "read", fails)
+    with pytest.raises(UserError, match=r"land_sea_mask cannot be read.*reset by peer"):
+        regridding_pieces.open_once("worker", request)
+    regridding_pieces.close()
+
+
+def test_static_fields_that_cannot_be_read_end_in_one_line(tmp_path, source, monkeypatch):
+    (pathlib.Path(source) / "land_sea_mask" / "c" / "0" / "0").write_bytes(b"no chunk")
+    monkeypatch.setattr(retry, "_PAUSES_SECONDS", ())
+    options = {"no_beam": True, "progress": False}
+    with pytest.raises(UserError, match="land_sea_mask cannot be read"):
+        regrid(source, str(tmp_path / "out.zarr"), TARGET, **options)
+    with pytest.raises(UserError, match="land_sea_mask cannot be read"):
+        compute_statistics(source, str(tmp_path / "stats.nc"), time=None, step="6h", **options)
+
+
+def test_no_option_is_ignored_in_silence(tmp_path, source):
+    output = str(tmp_path / "out.zarr")
+    regrid(source, output, TARGET, chunks="level=1", shards="time=2,level=1", no_beam=True, progress=False)
+    assert xr.open_zarr(output)["temperature"].encoding["shards"] == (2, 1, 6, 12)
+    for options, message in (
+        ({"member": 3}, "has no ensemble members"),
+        ({"method": "spectral", "coverage": 0.3}, "leave --coverage out"),
+    ):
+        with pytest.raises(UserError, match=message):
+            regrid(source, str(tmp_path / "no.zarr"), TARGET, no_beam=True, progress=False, **options)

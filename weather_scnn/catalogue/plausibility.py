@@ -204,17 +204,30 @@ class Judge:
         """
         if values.size == 0:
             return values
-        low, high = (each.reduce(values, axis=(-2, -1)) for each in (np.fmin, np.fmax))
+        low, high = _extremes(values)
         if np.any(high >= UNWRITTEN):
             values = np.where(values >= UNWRITTEN, np.asarray(np.nan, values.dtype), values)
-            high = np.fmax.reduce(values, axis=(-2, -1))
+            low, high = _extremes(values)
         variable = lookup(name)
         if variable is None:
             return values
         bottom, top = _limits(variable)
-        if np.any(low < bottom) or np.any(high > top) or (self.globe and _needs_more_than_limits(variable)):
+        outside = low.min(initial=np.inf) < bottom or high.max(initial=-np.inf) > top
+        if outside or np.isnan(low).any() or (self.globe and self._suspect(variable, values, low, high, levels)):
             self._refuse(name, values, low, high, times, levels)
         return values
+
+    def _suspect(
+        self, variable: Variable, values: np.ndarray, low: np.ndarray, high: np.ndarray, levels: np.ndarray | None
+    ) -> bool:
+        """Whether a map may be less than there is on the globe; what `_refuse` then looks at closely."""
+        if variable.unit == "J m-2":
+            return bool((np.maximum(np.abs(low), np.abs(high)) < _LEAST_SUNLIGHT).any())
+        if variable.name == "geopotential" and levels is not None and low.shape[-1:] == (len(levels),):
+            # Heights in metres are a tenth: of the mean between a map's extremes as of its mean.
+            usual = np.array([standard_geopotential(float(level)) for level in levels])
+            return bool((0.5 * (low + high) < 0.4 * usual)[..., (levels >= 50) & (levels <= 925)].any())
+        return False
 
     def _refuse(
         self,
@@ -260,8 +273,13 @@ class Judge:
             )
 
 
-def _needs_more_than_limits(variable: Variable) -> bool:
-    return variable.name == "geopotential" or variable.unit == "J m-2"
+def _extremes(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Least and greatest value of every map, NaN left out; of one without NaN in a quarter of the time."""
+    flat = values.reshape(*values.shape[:-2], -1)
+    low, high = flat.min(axis=-1), flat.max(axis=-1)
+    if np.isnan(low).any():
+        low, high = np.fmin.reduce(flat, axis=-1), np.fmax.reduce(flat, axis=-1)
+    return low, high
 
 
 def _sampled_means(values: np.ndarray, latitude: np.ndarray) -> np.ndarray:

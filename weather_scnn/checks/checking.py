@@ -20,6 +20,7 @@ from weather_scnn.checks.layout import chunk_problems, missing_chunks, stamp, st
 from weather_scnn.checks.report import REMEDIES, CheckReport
 from weather_scnn.checks.tally import Tally
 from weather_scnn.errors import NothingThere, UserError
+from weather_scnn.io.filters import lacking_filter
 from weather_scnn.io.notes import Adjustment
 from weather_scnn.io.opening import coverage_fault, missing_lines, open_with_notes, refuse_forecasts
 from weather_scnn.io.sources import UnfinishedStore, find_source, open_raw
@@ -80,6 +81,10 @@ def _read_times(
             middle = (span.start + span.stop) // 2
             halves = ({**slices, "time": slice(span.start, middle)}, {**slices, "time": slice(middle, span.stop)})
             return [part for half in halves for part in _read_times(name, array, half, report)]
+        if (lacking := lacking_filter(error, report.source)) is not None:
+            if not any(each["kind"] == "lacking_filter" and each["variable"] == name for each in report.problems):
+                report.add("lacking_filter", variable=name, where=lacking.what, remedy=lacking.remedy, fatal=True)
+            return []
         reason = " ".join(str(error).split())[:160]
         where = stamp(block["time"].values[0]) if "time" in block.dims else ""
         report.add(

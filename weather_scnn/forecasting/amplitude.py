@@ -15,7 +15,7 @@ import xarray as xr
 from weather_scnn.errors import UserError
 from weather_scnn.forecasting.batches import batches
 from weather_scnn.forecasting.initial_states import InitialStates, Perturber, history_rows
-from weather_scnn.forecasting.propagation import forcings_at, gap_channels, propagate, usable_states
+from weather_scnn.forecasting.propagation import forcings_at, gap_channels, propagate, states_as_they_are, usable_states
 from weather_scnn.forecasting.trained_run import TrainedRun
 from weather_scnn.io.opening import parse_period
 from weather_scnn.nn import map_fields
@@ -162,7 +162,7 @@ class Fit:
         error: np.ndarray | float = 0.0
         for first in sorted({int(batch.inits[0]) for batch in parts}):
             group = [batch for batch in parts if batch.inits[0] == first]
-            truth = reader.read_at(rows[group[0].inits, -1])
+            truth = states_as_they_are(reader, rows[group[0].inits, -1])
             total = [np.zeros_like(array) for array in truth]
             squares = [np.zeros_like(array) for array in truth]
             for batch in group:

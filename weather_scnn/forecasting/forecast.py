@@ -5,6 +5,7 @@ import logging
 import sys
 from collections.abc import Sequence
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import rich.progress
@@ -59,7 +60,8 @@ class _Job:
         While a block is written the next one is computed; no more than two are on the device.
         """
         inits, members = batch.filled
-        history = self.initial.histories(batch.run, inits, members)
+        # Bound to the device as the parameters are, and so as a block leaves it: else the second block is compiled anew.
+        history = jax.device_put(self.initial.histories(batch.run, inits, members), jax.local_devices()[0])
         outcome = Outcome()
         if self.initial.perturbations is not None:
             last = map_fields(lambda array: np.asarray(array[:, -1])[None], history)
@@ -226,9 +228,9 @@ def forecast(
     refuse_numbers(members, amplitude, seed, batch_size)
     if not overwrite:
         refuse_stopped(output)
-    check_output(output, Kind.STORE, sources={"--input": input}, overwrite=overwrite)
     if isinstance(workdir, str):
         refuse_sources(output, {"--workdir": workdir}, inside_is_fine=True)
+    check_output(output, Kind.STORE, sources={"--input": input}, overwrite=overwrite)
     runs = load_runs(workdir, checkpoints) if isinstance(workdir, str) else list(workdir)
     data = runs[0].config.data
     step, input_step = parse_duration(data.step), parse_duration(data.input_step or data.step)
@@ -253,7 +255,8 @@ def forecast(
         for run in runs
     ]
     ensemble = chosen.count > 1 or members is not None
-    block, leads = min(_LEADS_PER_BLOCK, steps), step * np.arange(1, steps + 1)
+    # Blocks of one length, so that the last runs hardly beyond the longest lead.
+    block, leads = -(-steps // -(-steps // _LEADS_PER_BLOCK)), step * np.arange(1, steps + 1)
     names = [run.name for run in runs]
     choices = {"members": chosen.count, "perturbation": chosen.kind, "seed": seed} if ensemble else {}
     if chosen.perturbed:

@@ -10,6 +10,7 @@ import xarray as xr
 
 from weather_scnn.catalogue.level_numbers import Level, level_axis
 from weather_scnn.errors import UserError
+from weather_scnn.forecasting.plausible_states import Stop
 from weather_scnn.io.marks import store_attributes
 from weather_scnn.io.writing import provenance
 from weather_scnn.nn import Fields
@@ -120,10 +121,9 @@ def refuse_stopped(path: str) -> None:
     """
     found = store_attributes(path) or {}
     if "stopped" in found:
-        first, count = json.loads(str(found["stopped"]))[0], int(found["stopped_forecasts"])
+        first, count = Stop(**json.loads(str(found["stopped"]))[0]), int(found["stopped_forecasts"])
         raise UserError(
-            f"already exists, with {count} forecast{'s' * (count > 1)} that stopped: the first at lead "
-            f"{first['lead_hours']:g} h, {first['field']} being implausible, {first['what']}",
+            f"already exists, with {count} forecast{'s' * (count > 1)} that stopped, the first since {first}",
             where=path,
             remedy="choose another output or add --overwrite",
         )

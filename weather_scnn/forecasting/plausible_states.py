@@ -165,13 +165,12 @@ class Stop:
     field: str
     what: str
 
-    @property
-    def where(self) -> str:
-        """The state, for messages."""
+    def __str__(self) -> str:
         member = "" if self.member is None else f" (member {self.member})"
+        state = f"at lead {self.lead_hours:g} h of the forecast from"
         if not self.lead_hours:
-            return f"in the perturbed initial state of {self.initial_time}{member}"
-        return f"at lead {self.lead_hours:g} h of the forecast from {self.initial_time}{member}"
+            state = "in the perturbed initial state of"
+        return f"{self.field} is implausible, {self.what}, {state} {self.initial_time}{member}"
 
 
 @dataclasses.dataclass
@@ -214,18 +213,19 @@ class Outcome:
         if kept and self.stops:
             first, more = next(iter(self.stops.values())), len(self.stops) - 1
             others = f"; so {'are' if more > 1 else 'is'} {more} more forecast{'s' * (more > 1)}" if more else ""
-            told.append(f"{first.field} is implausible, {first.what}, {first.where}{others}")
+            told.append(f"{first}{others}")
         return told
 
     def error(self, path: str) -> UserError:
         """Of forecasts that stopped."""
         first, more = next(iter(self.stops.values())), len(self.stops) - 1
         others = f"; {more} more forecast{'s' * (more > 1)} stopped" if more else ""
+        mend = "train longer or with rollouts of more steps" if first.lead_hours else "give a smaller --amplitude"
         return UserError(
-            f"{first.field} is implausible, {first.what}, {first.where}, which stops there{others}",
+            f"{first}, which stops there{others}",
             where=path,
-            remedy="what came before and the other forecasts are kept; train longer or with rollouts of more steps, or add "
-            "--allow-implausible --overwrite to go on",
+            remedy=f"what came before and the other forecasts are kept; {mend}, or add --allow-implausible --overwrite to "
+            "go on",
         )
 
     def attributes(self, *, kept: bool) -> dict[str, Any]:

@@ -49,6 +49,11 @@ def forcings_at(reader: StateReader, times: np.ndarray) -> Float[np.ndarray, "b 
     return values[inverse.ravel()].reshape(*times.shape, *values.shape[1:])
 
 
+def states_as_they_are(reader: StateReader, rows: np.ndarray) -> StateArrays:
+    """Standardised states at rows of the time axis, whatever their values; forecasts judge them by themselves."""
+    return reader.read_at(rows)
+
+
 def read_states(reader: StateReader, rows: np.ndarray, *, allow_implausible: bool = False) -> Fields:
     """Standardised states at rows (b, t) of the time axis as (b, t, y, x, c), each row read once.
 
@@ -61,7 +66,7 @@ def read_states(reader: StateReader, rows: np.ndarray, *, allow_implausible: boo
         UserError: a value is missing where the state may have no gaps, or cannot be what its name and unit say.
     """
     known, inverse = np.unique(rows, return_inverse=True)
-    states = reader.read_at(known)
+    states = states_as_they_are(reader, known)
     missing = _missing(reader, states)
     if missing.any():
         time, channel = np.argwhere(missing)[0]
@@ -88,7 +93,7 @@ def usable_states(
 ) -> tuple[Fields, Bool[np.ndarray, " b"]]:
     """As `read_states`, without the series, rows (b, t), that it would refuse; and whether each is there, (b,)."""
     known, inverse = np.unique(rows, return_inverse=True)
-    states = reader.read_at(known)
+    states = states_as_they_are(reader, known)
     good: np.ndarray = np.logical_not(_missing(reader, states).any(axis=-1))
     if not allow_implausible:
         good[list(_faults(reader, states))] = False

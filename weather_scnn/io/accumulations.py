@@ -7,7 +7,6 @@ index; a time for which one is missing has no total. Negative amounts of water a
 
 import collections
 import threading
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -30,8 +29,8 @@ def take_clipped_counts() -> dict[str, int]:
 def _clip(values: np.ndarray, name: str) -> np.ndarray:
     negative = int((values < 0).sum())
     if negative:
-        held: Any = getattr(_here, "clipped", collections.Counter())
-        _here.clipped = held + collections.Counter({name: negative})
+        before: collections.Counter[str] = getattr(_here, "clipped", collections.Counter())
+        _here.clipped = before + collections.Counter({name: negative})
         return np.where(values < 0, np.zeros((), values.dtype), values)
     return values
 

@@ -7,7 +7,7 @@ import numpy as np
 import xarray as xr
 
 from weather_scnn.catalogue.naming import Variable, identify, lookup, window_name
-from weather_scnn.catalogue.units import amount_in_window, conversion
+from weather_scnn.catalogue.units import amount_in_window, conversion, parse_unit
 from weather_scnn.errors import UserError
 from weather_scnn.io.grib import RUNNING, WINDOW
 from weather_scnn.io.missing_values import declared_range, within, without_range
@@ -46,6 +46,8 @@ _OTHER_THINGS = (
 UNSAID = "taken_for_the_ground"
 # No global grid is as coarse as to have no ground below this, m2 s-2, and packing changes no height by a metre.
 _LOWEST_GROUND, _PACKING, _HIGHEST_METRES = 3000.0, 10.0, 8900.0
+#: Key of a field's encoding: the unit that the file declares.
+UNIT = "unit"
 _STEP_TYPES = ("instant", "accum", "avg", "max", "min")
 
 
@@ -155,6 +157,7 @@ def named_fields(piece: xr.Dataset, where: str, notes: Notes, wanted: Sequence[s
             array = array.astype(np.float32, keep_attrs=True)
         window = array.attrs.get(WINDOW)
         # A label of GRIB may be wrong; what other files say of themselves is taken.
+        units = str(array.attrs.get("units", "")).strip()
         total = RUNNING if window == RUNNING else "said" if window and "GRIB_paramId" not in array.attrs else ""
         limits = declared_range(array)
         if limits is not None:
@@ -180,12 +183,35 @@ def named_fields(piece: xr.Dataset, where: str, notes: Notes, wanted: Sequence[s
         array = array.drop_vars(["step"], errors="ignore") if "time" not in array.dims else array
         array.attrs = attributes
         array.encoding = {"preferred_chunks": stored, "variant": variant, "masked": limits is not None, TOTAL: total}
+        array.encoding[UNIT] = units
         if name == "geopotential_at_surface" and level_type != "surface" and lookup(source_name) is not variable:
             array.encoding[UNSAID] = source_name
         if variable is not None and variable.on_levels and "level" not in array.dims:
             note(notes, "no_level", name, "has no level")
         fields[name] = array
     return fields
+
+
+def require_units_throughout(name: str, parts: list[tuple[str, xr.DataArray]]) -> None:
+    """Refuses a field some of whose files are in another unit than the catalogue's, while others do not say theirs.
+
+    Their values would be taken for SI where they most likely are in the unit of the rest, and knots look like m s-1.
+
+    Raises:
+        UserError: with a file of each kind.
+    """
+    variable = lookup(name)
+    if variable is None:
+        return
+    silent = [where for where, array in parts if str(array.encoding.get(UNIT, "")).lower() in ("", "unknown")]
+    other = [(where, str(array.encoding[UNIT])) for where, array in parts if array.encoding.get(UNIT)]
+    other = [(where, unit) for where, unit in other if parse_unit(unit) not in (None, parse_unit(variable.unit))]
+    if silent and other:
+        raise UserError(
+            f"{name} has no unit, while it is in {other[0][1]!r} in {other[0][0]}",
+            where=silent[0],
+            remedy="set its units attribute in every file",
+        )
 
 
 def one_variant(name: str, parts: list[tuple[str, xr.DataArray]], notes: Notes) -> list[tuple[str, xr.DataArray]]:

@@ -24,7 +24,7 @@ def refuse_implausible(dataset: xr.Dataset, where: str) -> None:
             continue
         found = read_again(
             functools.partial(extremes_of_one_map, array),
-            what=lambda name=name: f"{name} cannot be read",  # type: ignore[misc]
+            what=functools.partial(str.format, "{} cannot be read at its first time", name),
             where=where,
         )
         if found is None:

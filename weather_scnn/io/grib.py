@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import xarray as xr
 
 from weather_scnn.errors import UserError
+from weather_scnn.io.filters import lacking_filter
 
 if TYPE_CHECKING:
     from weather_scnn.io.grib_messages import MessageGrid
@@ -24,7 +25,7 @@ _APART = ("md5GridSection", VERSION)
 
 
 def _bad_grib(path: str, error: Exception) -> UserError:
-    return UserError(
+    return lacking_filter(error, path) or UserError(
         f"cannot be read as GRIB ({type(error).__name__}: {error})",
         where=path,
         remedy="the file may be cut short: fetch it again",

@@ -41,14 +41,16 @@ class Kind(enum.Enum):
 
 
 def refuse_foreign(path: str, kind: Kind) -> None:
-    """Refuses to replace what stands at a path unless this program has made it, all of it; an empty folder is nothing.
+    """Refuses to replace what stands at a path unless this program has made it, all of it.
+
+    An empty folder is nothing, nor is a store without attributes or arrays, which a kill at the very beginning leaves.
 
     Raises:
         UserError: it is something else, or others' files lie in it.
     """
     filesystem, root = located(path)
     folder = filesystem.isdir(root)
-    if folder and not _names(filesystem, root):
+    if folder and set(_names(filesystem, root)) <= _ZARR_METADATA and not store_attributes(path):
         return
     if not (_marked_file(path) if kind is Kind.FILE and not folder else folder and _marked_folder(path, kind)):
         raise UserError(

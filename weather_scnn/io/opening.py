@@ -15,7 +15,15 @@ import xarray as xr
 from weather_scnn.catalogue.naming import catalogue_order, find, identify, lookup, nearest_name
 from weather_scnn.errors import UserError
 from weather_scnn.io.canonical import canonical_axes, name_axes, take
-from weather_scnn.io.fields import TOTAL, UNSAID, named_fields, one_variant, refuse_false_ground, windowed
+from weather_scnn.io.fields import (
+    TOTAL,
+    UNSAID,
+    named_fields,
+    one_variant,
+    refuse_false_ground,
+    require_units_throughout,
+    windowed,
+)
 from weather_scnn.io.grib import RUNNING
 from weather_scnn.io.joining import assembled, joined, unique_times
 from weather_scnn.io.level_names import gathered_levels, level_of_attributes, level_of_path
@@ -188,6 +196,7 @@ def open_with_notes(
     fields = {}
     for name, each in parts.items():
         each = one_variant(name, each, notes)
+        require_units_throughout(name, each)
         unsaid = next((array.encoding[UNSAID] for _, array in each if UNSAID in array.encoding), None)
         fields[name] = unique_times(name, joined(name, each, notes), notes)
         fields[name].encoding = {"preferred_chunks": dict(each[0][1].encoding.get("preferred_chunks", {}))}

@@ -30,8 +30,8 @@ def place_beside(path: str) -> str:
 
 
 def _sibling(path: str, ending: str) -> str:
-    folder, _, name = path.rpartition("/")
-    return f"{folder}/.{name}.{ending}" if folder else f".{name}.{ending}"
+    folder, slash, name = path.rpartition("/")
+    return f"{folder}{slash}.{name}.{ending}"
 
 
 def recover(path: str) -> None:

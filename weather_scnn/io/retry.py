@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from weather_scnn.errors import UserError
+from weather_scnn.io.filters import lacking_filter
 
 _PAUSES_SECONDS = (0.2, 1.0)
 
@@ -28,6 +29,8 @@ def read_again(read: Callable[[], Any], *, what: Callable[[], str], where: str) 
         except Exception as error:  # stores raise nearly any type for a damaged or unreachable chunk
             if isinstance(error, UserError):
                 raise
+            if (lacking := lacking_filter(error, where)) is not None:
+                raise lacking from error
             if pause is None:
                 raise UserError(
                     f"{what()} ({type(error).__name__}: {reason(error)[:160]})",

@@ -24,6 +24,7 @@ from weather_scnn.io.addresses import (
     require_there,
     unreachable,
 )
+from weather_scnn.io.filters import lacking_filter
 from weather_scnn.io.groups import explain_zarr, open_group, open_store, require_fields
 from weather_scnn.io.marks import INCOMPLETE, STATUS
 from weather_scnn.io.missing_values import decoded
@@ -157,6 +158,8 @@ def open_zarr(path: str, *, decode_timedelta: bool = True) -> xr.Dataset:
         dataset = open_store(path, chunks=None, decode_cf=False)
         dataset = decoded(_zero_is_a_value(dataset), netcdf=False, decode_timedelta=decode_timedelta)
     except Exception as error:
+        if (lacking := lacking_filter(error, path)) is not None:
+            raise lacking from error
         if "dimension" in str(error).lower() and (explained := explain_zarr(path)) is not None:
             raise explained from error
         if is_remote(path):
@@ -202,6 +205,12 @@ def _open_netcdf(path: str, *, decode_timedelta: bool = True) -> xr.Dataset:
             return decoded(raw, netcdf=True, decode_times=False)
     except ValueError as error:
         raise UserError(f"cannot be read as netCDF ({error})", where=path, remedy="check the file") from error
+    except RuntimeError as error:  # of the netCDF library, reading axes
+        if (lacking := lacking_filter(error, path)) is not None:
+            raise lacking from error
+        raise UserError(
+            f"cannot be read as netCDF ({error})", where=path, remedy="the file may be damaged: fetch it again"
+        ) from error
     except OSError as error:
         raise UserError(
             f"cannot be read as netCDF ({error.strerror or error})",

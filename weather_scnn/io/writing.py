@@ -38,6 +38,8 @@ from weather_scnn.io.replacing import place_beside, put_in_place, recover, settl
 # Beside the store, not in it: Zarr warns about every foreign name it meets inside a group.
 _PROGRESS = ".progress"
 _SCRATCH = "scratch"
+# In the record of a store, once its axes and static fields are written: what was killed before is begun anew.
+_TEMPLATE = "template"
 
 
 def _exists(path: str) -> bool:
@@ -110,7 +112,9 @@ class Record:
         filesystem, root = located(self.path + _PROGRESS)
         names = filesystem.ls(root, detail=False) if filesystem.exists(root) else []
         keys = (name.rstrip("/").rsplit("/", 1)[-1] for name in names)
-        return frozenset(key for key in keys if key not in (REQUEST, _SCRATCH) and not key.endswith(UNFINISHED))
+        return frozenset(
+            key for key in keys if key not in (REQUEST, _TEMPLATE, _SCRATCH) and not key.endswith(UNFINISHED)
+        )
 
     @property
     def scratch(self) -> str:
@@ -179,6 +183,11 @@ class StoreInProgress(Record):
         """Where the store will lie when it is finished."""
         return self.replaces or self.path
 
+    @property
+    def has_template(self) -> bool:
+        """Whether all is written that pieces are filled into; pieces tell so too, of earlier versions."""
+        return _exists(f"{self.path}{_PROGRESS}/{_TEMPLATE}") or bool(self.finished())
+
     def finish(self, attributes: Mapping[str, Any] | None = None) -> None:
         """Declares the store whole, with further attributes, puts it in its place and removes the record of its pieces."""
         group = zarr.open_group(self.path, mode="r+", use_consolidated=False)
@@ -230,13 +239,15 @@ def begin_store(
     wanted = json.dumps(dict(request), sort_keys=True, default=str)
     recover(path)
     beside = place_beside(path)
-    held = _exists(path)
     refuse_to_overwrite(path, Kind.STORE, overwrite=overwrite)
-    if _request_of(beside) == wanted:
-        return StoreInProgress(beside, StoreInProgress(beside).finished(), path)
-    attributes = store_attributes(path) or {}
-    if attributes.get(STATUS) == INCOMPLETE and attributes.get(REQUEST) == wanted:
-        return StoreInProgress(path, StoreInProgress(path).finished())
+    for found in (StoreInProgress(beside, replaces=path), StoreInProgress(path)):
+        attributes = store_attributes(found.path) or {}
+        unfinished = bool(found.replaces) or attributes.get(STATUS) == INCOMPLETE
+        if unfinished and attributes.get(REQUEST) == wanted:
+            if found.has_template:
+                return dataclasses.replace(found, done=found.finished())
+            _remove(found.path)
+    held = _exists(path)
     if held and not overwrite:
         raise UserError(
             "holds the unfinished output of a command with other options",
@@ -259,6 +270,7 @@ def begin_store(
         zarr_format=zarr_format,
         consolidated=False,
     )
+    store.mark_done(_TEMPLATE)
     return store
 
 
@@ -271,11 +283,6 @@ def attributes_of_unfinished(path: str, request: Mapping[str, Any]) -> dict[str,
         if found.get(STATUS) == INCOMPLETE and found.get(REQUEST) == wanted:
             return dict(found)
     return {}
-
-
-def _request_of(path: str) -> str | None:
-    """The request of a store that this program has begun; None where there is none."""
-    return (store_attributes(path) or {}).get(REQUEST)
 
 
 def write_netcdf(dataset: xr.Dataset, path: str, *, overwrite: bool = False, group: str | None = None) -> None:
