@@ -51,7 +51,7 @@ def forcings_at(reader: StateReader, times: np.ndarray) -> Float[np.ndarray, "b 
 
 def states_as_they_are(reader: StateReader, rows: np.ndarray) -> StateArrays:
     """Standardised states at rows of the time axis, whatever their values; forecasts judge them by themselves."""
-    return reader.read_at(rows)
+    return reader.read_at(rows, judged=True)
 
 
 def read_states(reader: StateReader, rows: np.ndarray, *, allow_implausible: bool = False) -> Fields:
