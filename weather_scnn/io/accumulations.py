@@ -7,6 +7,7 @@ index; a time for which one is missing has no total. Negative amounts of water a
 
 import collections
 import threading
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -29,7 +30,7 @@ def take_clipped_counts() -> dict[str, int]:
 def _clip(values: np.ndarray, name: str) -> np.ndarray:
     negative = int((values < 0).sum())
     if negative:
-        before: collections.Counter[str] = getattr(_here, "clipped", collections.Counter())
+        before: Any = getattr(_here, "clipped", collections.Counter())
         _here.clipped = before + collections.Counter({name: negative})
         return np.where(values < 0, np.zeros((), values.dtype), values)
     return values
