@@ -58,7 +58,7 @@ def test_states_are_read_at_fractions_of_a_hectopascal(reader):
     assert reader.channels.describe() == ["temperature at 0.4 hPa", "temperature at 500 hPa", "wind at 1.5 hPa"]
     np.testing.assert_array_equal(reader.normalisation.scalar_mean, [1, 3])
     states = reader.read(0, 1)
-    np.testing.assert_allclose(states.scalar[0, 0, 0], [(200.4 - 1) / 1, (700 - 3) / 3], rtol=1e-6)
+    np.testing.assert_allclose(states.scalar[0, 0, 0], [(200.04 - 1) / 1, (250 - 3) / 3], rtol=1e-6)
     np.testing.assert_allclose(states.eastward[0, 0, 0] * reader.normalisation.wind_std, [2.5], rtol=1e-6)
 
 
