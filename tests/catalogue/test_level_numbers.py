@@ -30,7 +30,7 @@ def reader(tmp_path_factory):
     fields = {
         name: (
             ("time", "level", "latitude", "longitude"),
-            data + number + (200 if units == "K" else 0),
+            0.1 * data + 200 if units == "K" else 0.1 * data + number,
             {"units": units},
         )
         for number, (name, units) in enumerate(
@@ -59,7 +59,7 @@ def test_states_are_read_at_fractions_of_a_hectopascal(reader):
     np.testing.assert_array_equal(reader.normalisation.scalar_mean, [1, 3])
     states = reader.read(0, 1)
     np.testing.assert_allclose(states.scalar[0, 0, 0], [(200.04 - 1) / 1, (250 - 3) / 3], rtol=1e-6)
-    np.testing.assert_allclose(states.eastward[0, 0, 0] * reader.normalisation.wind_std, [2.5], rtol=1e-6)
+    np.testing.assert_allclose(states.eastward[0, 0, 0] * reader.normalisation.wind_std, [1.15], rtol=1e-6)
 
 
 def test_forecast_stores_have_them(reader):
