@@ -97,6 +97,16 @@ def coverage_fault(latitude: np.ndarray, longitude: np.ndarray) -> str:
     return missing_lines(latitude, longitude)
 
 
+def missing_poles(latitude: np.ndarray) -> str:
+    """Which poles are a whole spacing beyond the outermost of ascending rows: one may be missing; empty if none is."""
+    if latitude.size < 3:
+        return ""
+    gaps = np.diff(latitude)
+    ends = [("south", latitude[0] + 90, gaps[1]), ("north", 90 - latitude[-1], gaps[-2])]
+    away = [f"{90 - reach:g}° {end}" for end, reach, gap in ends if reach > 0.95 * gap]
+    return f"the outermost row is at {' and at '.join(away)}, a whole spacing from the pole" if away else ""
+
+
 def refuse_forecasts(dataset: xr.Dataset, where: str) -> None:
     """Refuses a store of forecasts where states are asked for, one a time.
 
