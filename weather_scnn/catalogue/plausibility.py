@@ -10,7 +10,7 @@ from weather_scnn.catalogue.naming import Variable, find, lookup
 from weather_scnn.catalogue.units import GRAVITY
 from weather_scnn.errors import UserError
 
-#: Values of float32 fields from here on are netCDF's default fill value: nothing else comes near.
+#: Finite values of float32 fields from here on are netCDF's default fill value: nothing else comes near.
 UNWRITTEN = np.float32(9.96e36)
 # unit: (what the values may be in instead, scale and offset from that to the unit)
 _LOOK_ALIKES: dict[str, list[tuple[str, float, float]]] = {
@@ -206,7 +206,8 @@ class Judge:
             return values
         low, high = _extremes(values)
         if np.any(high >= UNWRITTEN):
-            values = np.where(values >= UNWRITTEN, np.asarray(np.nan, values.dtype), values)
+            # Infinity was no fill value: it is what does not fit into 16 bits.
+            values = np.where((values >= UNWRITTEN) & (values < np.inf), np.asarray(np.nan, values.dtype), values)
             low, high = _extremes(values)
         variable = lookup(name)
         if variable is None:

@@ -59,7 +59,8 @@ class Tally:
         self.count += values.size
         low, high = float(values.min()), float(values.max())
         if high >= UNWRITTEN:
-            values, high = np.where(values >= UNWRITTEN, np.float32(np.nan), values), math.nan
+            unwritten = (values >= UNWRITTEN) & (values < math.inf)
+            values, high = np.where(unwritten, np.float32(np.nan), values), math.nan
         if math.isfinite(low) and math.isfinite(high):
             # Nothing is missing, as is usual: half the passes over memory.
             self.weighted[level] += np.einsum("tlyx,y->l", values, rows, dtype=np.float64)
