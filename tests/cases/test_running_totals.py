@@ -8,6 +8,7 @@ from typer.testing import CliRunner
 
 from weather_scnn.checks.checking import check_store
 from weather_scnn.cli import app
+from weather_scnn.errors import UserError
 from weather_scnn.io.direct import open_maps
 from weather_scnn.io.opening import open_dataset
 
@@ -118,3 +119,54 @@ def test_grib_in_the_manner_of_era5_land(tmp_path, grib):
     opened = open_dataset(str(tmp_path / "land.grib"))
     np.testing.assert_allclose(opened["total_precipitation"], hourly, atol=2e-6)
     assert opened.sizes["time"] == 48 and "running_totals" in opened.attrs["adjusted"]
+
+
+@pytest.mark.parametrize("name", ["tp", "ssrd", "slhf"])
+@pytest.mark.parametrize("interval", [1, 3])
+def test_cycles_of_six_hours(tmp_path, name, interval):
+    """Of forecasts every six hours, as GFS's buckets: starts at 00, 06, 12 and 18 UTC."""
+    hourly = rates(name, HOURLY.size)
+    total = running(hourly, HOURLY, (0, 6, 12, 18))[interval - 1 :: interval]
+    field = next(
+        iter(open_dataset(write(tmp_path / "t.nc", name, total, HOURLY[interval - 1 :: interval])).data_vars.values())
+    )
+    expected = hourly.reshape(-1, interval, *SHAPE).sum(1)
+    if name == "tp" or interval == 1:
+        np.testing.assert_allclose(field, expected, atol=3e-5 * np.abs(hourly).max())
+
+
+def since_start(hourly, interval):
+    return np.cumsum(hourly, axis=0)[interval - 1 :: interval]
+
+
+@pytest.mark.parametrize("interval", [1, 3, 6])
+def test_totals_since_the_start_of_a_forecast_are_refused(tmp_path, interval):
+    """They would be taken for totals of one hour at each time: 36 times the rain in three days."""
+    times = HOURLY[interval - 1 :: interval]
+    path = write(tmp_path / "t.nc", "tp", since_start(rates("tp", HOURLY.size), interval), times)
+    with pytest.raises(
+        UserError, match=r"t\.nc: total_precipitation falls nowhere from 2020-01-01T0\d to 2020-01-0\dT"
+    ) as refused:
+        open_dataset(path)
+    assert "differences" in refused.value.remedy
+    (problem,) = check_store(path, progress=False).problems
+    assert problem["fatal"]
+
+
+def test_a_single_day_since_00_utc(tmp_path):
+    """A day of ERA5-Land never falls: 01 to 24 UTC."""
+    hourly = rates("tp", 24)
+    opened = open_dataset(write(tmp_path / "day.nc", "tp", since_start(hourly, 1), HOURLY[:24]))
+    np.testing.assert_allclose(opened["total_precipitation"], hourly, atol=2e-6)
+    part = open_dataset(write(tmp_path / "part.nc", "tp", since_start(hourly, 1)[5:], HOURLY[5:24]))
+    assert np.isnan(part["total_precipitation"][0]).all()
+    np.testing.assert_allclose(part["total_precipitation"][1:], hourly[6:], atol=2e-6)
+
+
+def test_growth_in_proportion_is_no_running_total(tmp_path):
+    """What grows everywhere alike was made so; it does not tell of a start."""
+    pattern = rates("tp", 1)[0]
+    for number, factor in enumerate((1 + np.arange(72.0), 1 + np.arange(72) % 6, 1 + 0.01 * np.arange(72))):
+        values = factor[:, None, None] * pattern
+        opened = open_dataset(write(tmp_path / f"{number}.nc", "tp", values, HOURLY))
+        np.testing.assert_array_equal(opened["total_precipitation"], values.astype("float32"))

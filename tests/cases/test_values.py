@@ -341,3 +341,37 @@ def test_codecs_and_packings_are_named():
     packing = lacking_filter(FunctionalityNotEnabledError("Functionality not enabled"), "/no/such.grib")
     assert packing is not None and "ecCodes was built without" in str(packing)
     assert lacking_filter(OSError("disk on fire"), "a") is None
+
+
+MISSING_OF_64_BITS = {
+    "1e20": ({"missing_value": 1e20}, 1e20),
+    "-999.9": ({"missing_value": -999.9}, -999.9),
+    "several": ({"missing_value": np.array([1e20, -999.9])}, -999.9),
+}
+
+
+@pytest.mark.filterwarnings("ignore:variable .* has multiple fill values")
+@pytest.mark.parametrize("kind", MISSING_OF_64_BITS)
+@pytest.mark.parametrize("name", ["t2m", "of_my_own"])
+def test_missing_values_declared_in_64_bits_mark_those_of_32(tmp_path, kind, name):
+    """CMIP's 1e20 as a double is no number of float32: nothing was missing, and 1e20 was averaged into cells."""
+    attributes, value = MISSING_OF_64_BITS[kind]
+    values = np.stack([WARM] * 3)
+    values[1, 9, 5] = value
+    opened = open_dataset(netcdf(tmp_path / "a.nc", values, attributes=attributes, name=name))
+    expected = values.astype("f4")
+    expected[1, 9, 5] = np.nan
+    np.testing.assert_array_equal(next(iter(opened.data_vars.values())), expected)
+
+
+def test_infinity_is_no_missing_value(tmp_path):
+    """What exceeds float16 becomes infinite; it is told and refused, not left out like what was never written."""
+    values = np.stack([WARM] * 3).astype("f4")
+    values[1, 9, 5] = np.inf
+    path = zarr_store(tmp_path / "a.zarr", values)
+    kinds = {each["kind"]: each for each in check_store(path, progress=False).problems}
+    assert kinds["infinite"]["fatal"] and "nan" not in kinds
+    output = str(tmp_path / "b.zarr")
+    result = CliRunner().invoke(app, ["regrid", "--no-beam", "--input", path, "--output", output, "--grid", "16x8"])
+    assert result.exit_code == 1
+    assert "2m_temperature is implausible at 2020-01-01T06:00, latitude 0, longitude 50" in result.output

@@ -156,11 +156,16 @@ def test_others_files_in_a_store_or_report_of_ours_keep_it(tmp_path):
 @pytest.mark.parametrize(
     ("name", "kind"),
     [("out.nc", Kind.STORE), ("out.grib2", Kind.STORE), ("OUT.NC4", Kind.STORE), ("scores.zarr", Kind.FILE),
-     ("scores", Kind.FILE), ("report.html", Kind.REPORT), ("report.zarr", Kind.REPORT), ("gs://b/report", Kind.REPORT)],
+     ("scores.csv", Kind.FILE), ("report.html", Kind.REPORT), ("report.zarr", Kind.REPORT), ("gs://b/report", Kind.REPORT)],
 )  # fmt: skip
 def test_an_ending_of_another_format_is_refused(tmp_path, name, kind):
     with pytest.raises(UserError, match=r"end it in \.(nc|zarr)|folder"):
         check_output(name if "://" in name else str(tmp_path / name), kind)
+
+
+@pytest.mark.parametrize("kind", [Kind.FILE, Kind.STORE, Kind.REPORT])
+def test_a_name_without_an_ending_will_do(tmp_path, kind):
+    check_output(str(tmp_path / "scores"), kind)
 
 
 def test_a_store_that_is_replaced_stays_whole_until_the_new_one_is(tmp_path):

@@ -10,7 +10,7 @@ from weather_scnn.catalogue.naming import Variable, find, lookup
 from weather_scnn.catalogue.units import GRAVITY
 from weather_scnn.errors import UserError
 
-#: Values of float32 fields from here on are netCDF's default fill value: nothing else comes near.
+#: Finite values of float32 fields from here on are netCDF's default fill value: nothing else comes near.
 UNWRITTEN = np.float32(9.96e36)
 # unit: (what the values may be in instead, scale and offset from that to the unit)
 _LOOK_ALIKES: dict[str, list[tuple[str, float, float]]] = {

@@ -22,7 +22,7 @@ from weather_scnn.checks.tally import Tally
 from weather_scnn.errors import NothingThere, UserError
 from weather_scnn.io.filters import lacking_filter
 from weather_scnn.io.notes import Adjustment
-from weather_scnn.io.opening import coverage_fault, missing_lines, open_with_notes, refuse_forecasts
+from weather_scnn.io.opening import coverage_fault, missing_lines, missing_poles, open_with_notes, refuse_forecasts
 from weather_scnn.io.sources import UnfinishedStore, find_source, open_raw
 from weather_scnn.progress import progress_bar
 from weather_scnn.sphere.grid import latitude_weights
@@ -209,7 +209,7 @@ def check_store(
             datasets, notes = _by_times(path, dataset, notes, selection)
     except UserError as error:
         selected = variables is not None or levels is not None or time is not None or member is not None
-        if selected or isinstance(error, NothingThere):
+        if isinstance(error, NothingThere) or (selected and _opens(path)):
             raise
         kind = "unfinished" if isinstance(error, UnfinishedStore) else "unreadable"
         report.add(kind, where=f"{error.where}: {error.what}".strip(": "), remedy=error.remedy, fatal=True)
@@ -221,8 +221,12 @@ def check_store(
     if fault := coverage_fault(latitude, longitude):
         report.add("not_global", where=fault, remedy="give data of the whole globe", fatal=True)
         lines = missing_lines(latitude, longitude)
-        if lines and lines != fault:
+        if lines and not lines.startswith(fault):
             report.add("missing_lines", where=lines, remedy="fetch the whole grid", fatal=True)
+    elif poles := missing_poles(latitude):
+        report.add(
+            "missing_poles", where=poles, remedy="none needed if the grid was made so: its cells reach to the pole"
+        )
     weights = latitude_weights(latitude) if latitude.size > 1 else np.ones(latitude.size)
     missing_chunks(source, report)
     columns = (rich.progress.DownloadColumn(), rich.progress.TransferSpeedColumn())
@@ -244,6 +248,15 @@ def check_store(
                 _value_problems(name, array, tally, report)
                 report.variables.append(_row(name, array, tally, step, gaps))
     return report
+
+
+def _opens(path: str) -> bool:
+    """Whether a source can be opened as a whole, so that an error is one of the selection."""
+    try:
+        open_with_notes(path)
+    except UserError:
+        return False
+    return True
 
 
 def _by_times(

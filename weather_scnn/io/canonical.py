@@ -91,6 +91,18 @@ def _pressures_as_axis(dataset: xr.Dataset) -> xr.Dataset:
     return dataset
 
 
+def _numbered_axes(dataset: xr.Dataset, rename: dict[str, str]) -> None:
+    """Adds axes that bear a number, as THREDDS servers call them (time1, isobaric3), where none is named plainly."""
+    for dim in map(str, dataset.dims):
+        plain = dim.lower().rstrip("0123456789")
+        if dim in rename or plain == dim.lower() or dim not in dataset.variables:
+            continue
+        variable = dataset[dim].variable
+        role = _BY_LOWER.get(plain) or ("level" if kind_of_axis(plain, variable) == "pressure" else None)
+        if role is not None and role not in rename.values():
+            rename[dim] = role
+
+
 def name_axes(dataset: xr.Dataset, where: str) -> xr.Dataset:
     """Renames coordinates and dimensions to the canonical names, and drops other coordinates.
 
@@ -138,6 +150,7 @@ def name_axes(dataset: xr.Dataset, where: str) -> xr.Dataset:
                 rename.setdefault(str(dim), role)
             elif kind is not None or str(dim).lower() in UNCLEAR_NAMES:
                 rename.setdefault(str(dim), f"{kind or 'unknown'}{_KIND_MARK}{dim}")
+    _numbered_axes(dataset, rename)
     for role in set(rename.values()):
         claimants = [name for name, each in rename.items() if each == role]
         if len(claimants) > 1:

@@ -46,7 +46,27 @@ def open_store(path: str, **options: Any) -> xr.Dataset:
     group = zarr.open_group(str(path), mode="r")
     # Format 2 marks what is missing by the fill value alone.
     store = ZarrStore(group, mode="r", use_zarr_fill_value_as_mask=group.metadata.zarr_format == 2)
-    return xr.open_dataset(store, **options)
+    dataset = xr.open_dataset(store, **options)
+    lacking = {str(dim) for dim in dataset.dims} - set(map(str, dataset.variables))
+    return _with_coordinates_above(dataset, str(path), lacking, options) if lacking else dataset
+
+
+def _with_coordinates_above(dataset: xr.Dataset, path: str, lacking: set[str], options: dict[str, Any]) -> xr.Dataset:
+    """A group of a store with those coordinates of the groups it lies in that its fields need."""
+    above = path.rstrip("/").rpartition("/")[0]
+    try:
+        group = zarr.open_group(above, mode="r")
+        store = ZarrStore(group, mode="r", use_zarr_fill_value_as_mask=group.metadata.zarr_format == 2)
+        # Of fields there nothing is opened: they may not be alike, as coordinates are.
+        others = [name for name in map(str, group.array_keys()) if name not in lacking]
+        outer = xr.open_dataset(store, **{**options, "drop_variables": others})
+    except (OSError, ValueError, KeyError, TypeError, ImportError):  # it lies in no group
+        return dataset
+    found = {name: outer[name].variable for name in lacking & set(map(str, outer.variables))}
+    found = {name: each for name, each in found.items() if each.shape == (dataset.sizes[name],)}
+    dataset = dataset.assign_coords(found)
+    lacking = lacking - found.keys()
+    return _with_coordinates_above(dataset, above, lacking, options) if lacking and above else dataset
 
 
 def _netcdf_groups(path: str) -> list[str]:

@@ -141,7 +141,14 @@ def assembled(fields: dict[str, xr.DataArray], where: str, notes: Notes) -> xr.D
         UserError: they do not.
     """
     if not fields:
-        raise UserError("holds no field that can be read", where=where, remedy="see what `weather-scnn check` tells")
+        reasons = [f"{each.variable}: {each.where}" for each in notes if each.kind == "skipped"]
+        raise UserError(
+            f"holds no field that can be read{' (' if reasons else ''}{'; '.join(reasons[:3])}{')' if reasons else ''}",
+            where=where,
+            remedy="select one entry of such dimensions and write the file again"
+            if reasons
+            else "see what `weather-scnn check` tells",
+        )
     timed = [array for array in fields.values() if "time" in array.dims]
     if timed:
         common = common_times([array["time"].to_index() for array in timed], where, notes)

@@ -12,7 +12,12 @@ import numpy as np
 import xarray as xr
 
 # How times were decoded is looked at where axes are named. Once for the process: filters of a block are not safe in threads.
-for _message in ("Unable to decode time axis", "Can't decode floating point datetimes", "Ambiguous reference date"):
+for _message in (
+    "Unable to decode time axis",
+    "Can't decode floating point datetimes",
+    "Ambiguous reference date",
+    "variable .* has multiple fill values",  # all of them are missing values
+):
     warnings.filterwarnings("ignore", message=f".*{_message}", category=xr.SerializationWarning)
 
 # Of bytes every value may be data, by the same guide.
@@ -45,6 +50,11 @@ def decoded(raw: xr.Dataset, *, netcdf: bool, **options: Any) -> xr.Dataset:
         if " since " in str(variable.attrs.get("units", "")):
             continue
         attributes = variable.attrs
+        for key in ("_FillValue", "missing_value"):
+            # 1e20 of 64 bits is no number of 32, and would mark nothing.
+            if variable.dtype.kind == "f" and np.asarray(attributes.get(key)).dtype.kind == "f":
+                with np.errstate(over="ignore"):
+                    attributes[key] = np.asarray(attributes[key]).astype(variable.dtype)[()]
         if netcdf and not {"_FillValue", "missing_value", "_Unsigned"} & attributes.keys():
             default = _DEFAULTS.get(variable.dtype.str[1:])
             if default is not None:

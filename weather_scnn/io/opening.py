@@ -97,6 +97,16 @@ def coverage_fault(latitude: np.ndarray, longitude: np.ndarray) -> str:
     return missing_lines(latitude, longitude)
 
 
+def missing_poles(latitude: np.ndarray) -> str:
+    """Which poles are a whole spacing beyond the outermost of ascending rows: one may be missing; empty if none is."""
+    if latitude.size < 3:
+        return ""
+    gaps = np.diff(latitude)
+    ends = [("south", latitude[0] + 90, gaps[1]), ("north", 90 - latitude[-1], gaps[-2])]
+    away = [f"{90 - reach:g}° {end}" for end, reach, gap in ends if reach > 0.95 * gap]
+    return f"the outermost row is at {' and at '.join(away)}, a whole spacing from the pole" if away else ""
+
+
 def refuse_forecasts(dataset: xr.Dataset, where: str) -> None:
     """Refuses a store of forecasts where states are asked for, one a time.
 
@@ -204,7 +214,7 @@ def open_with_notes(
         if unsaid is not None and judge:
             refuse_false_ground(fields[name], unsaid, each[0][0])
         kinds = {str(array.encoding.get(TOTAL, "")) for _, array in each}
-        if judge and (running := _running(name, fields[name], kinds)) is not None:
+        if judge and (running := _running(name, fields[name], kinds, each[0][0])) is not None:
             made = decumulated(name, fields.pop(name), running, each[0][0], notes)
             fields[str(made.name)], remade = made, True
             wanted = wanted and [str(made.name) if asked == name else asked for asked in wanted]
@@ -244,7 +254,7 @@ def open_with_notes(
     return dataset, notes
 
 
-def _running(name: str, array: xr.DataArray, kinds: set[str]) -> RunningTotal | None:
+def _running(name: str, array: xr.DataArray, kinds: set[str], where: str) -> RunningTotal | None:
     """How totals run since the start of a day or a forecast, where they do; see `running_totals`."""
     variable = lookup(name)
     if variable is None or variable.window_hours is None or "time" not in array.dims:
@@ -253,7 +263,7 @@ def _running(name: str, array: xr.DataArray, kinds: set[str]) -> RunningTotal | 
         return declared(array)
     if "said" in kinds or re.search(r"_\d+hr$", name):
         return None
-    return told_by_pattern(name, array)
+    return told_by_pattern(name, array, where)
 
 
 def _day_earlier(period: slice | None) -> slice | None:

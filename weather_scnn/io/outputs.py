@@ -53,7 +53,8 @@ def check_output(
 def _check_ending(path: str, kind: Kind) -> None:
     lower = path.rstrip("/").lower()
     if kind is Kind.FILE:
-        if not lower.endswith(NETCDF_ENDINGS):
+        # A name without an ending will do.
+        if lower.endswith((".zarr", *GRIB_ENDINGS, *_FILES_OF_OTHER_KINDS)) or path.endswith("/"):
             raise UserError("is no name for a netCDF file", where=path, remedy="end it in .nc, for that is written")
         return
     if kind is Kind.REPORT and is_remote(path):

@@ -3,6 +3,8 @@
 ERA5-Land's grow from 01 to 00 UTC and fall back; summed as hourly totals they give 3.5 to 21.5 times the rain. No
 attribute says so, but the values do: maps that do not fall from one time to the next but once a day, at the same hour,
 everywhere, are running totals. Of plain totals some part of the globe falls at every time, or nothing ever does.
+Cycles of three to twelve hours tell themselves likewise, and so do totals since the start of a forecast of many days,
+which only grow: the latter are refused, for where they began is not known.
 GRIB says it by its steps, and needs no reading.
 """
 
@@ -27,10 +29,14 @@ _SEEN_HOURS = 49
 _SAMPLE_POINTS = 20_000
 # A fall that packing makes, beside the greatest value of the two maps.
 _ROUNDING = 1e-3
-_FEW, _MOST = 0.02, 0.8
+_FEW, _MANY, _MOST = 0.02, 0.6, 0.8
 _MAPS_AT_ONCE = 8
 # Of the mean of magnitudes from one time to the next: fluxes of either sign do not fall everywhere at once.
 _COLLAPSE = 0.6
+# Of the steps between the starts of short cycles those that must grow without a fall; weather does that never.
+_NEARLY_ALL = 0.9
+# How much a total that never begins anew has grown, at the least, and in how many steps.
+_GROWTH, _GROWING_STEPS = 2.0, 3
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,16 +105,16 @@ def _step(before: np.ndarray, after: np.ndarray, *, signed: bool) -> _Step:
     return _Step(falling > _FEW, rising > _FEW)
 
 
-def _collapses(before: np.ndarray, after: np.ndarray, *, signed: bool) -> bool:
-    """Whether a fall is that of a total which begins anew: nearly everywhere, and to a small part."""
+def _collapse(before: np.ndarray, after: np.ndarray, *, signed: bool) -> float:
+    """Of a fall to a small part, as of a total which begins anew, the share of the places that fall; 0 of another."""
     earlier, later = float(np.nanmean(np.abs(before))), float(np.nanmean(np.abs(after)))
     if signed:
-        return later < _COLLAPSE * earlier
+        return float(later < _COLLAPSE * earlier)
     active = before > _ROUNDING * float(np.nanmax(before))
-    return bool(active.any()) and float((after[active] < before[active]).mean()) > _MOST and later < earlier
+    return float((after[active] < before[active]).mean()) if active.any() and later < earlier else 0.0
 
 
-def told_by_pattern(name: str, array: xr.DataArray) -> RunningTotal | None:
+def told_by_pattern(name: str, array: xr.DataArray, where: str) -> RunningTotal | None:
     """Whether a field runs since the start of its day or forecast; None if it does not or cannot be told.
 
     Maps are read until plain totals show, after three as a rule, else over two days: at the start of the record, and in
@@ -117,6 +123,10 @@ def told_by_pattern(name: str, array: xr.DataArray) -> RunningTotal | None:
     Args:
         name: canonical, of an accumulation.
         array: lazy, with times ascending.
+        where: what it was read from, for messages.
+
+    Raises:
+        UserError: it only grows, over more than a day.
     """
     variable = lookup(name)
     times = array["time"].values
@@ -128,7 +138,7 @@ def told_by_pattern(name: str, array: xr.DataArray) -> RunningTotal | None:
     if count < min(a_day, 4) + 1:
         return None
     for first in dict.fromkeys((0, (times.size - count) // 2, times.size - count)):
-        plain, found = _look(array, first, count, interval, signed=not variable.never_negative)
+        plain, found = _look(array, first, count, interval, signed=not variable.never_negative, named=(name, where))
         if plain or found is not None:
             return found
     return None
@@ -148,8 +158,39 @@ def _maps(sample: xr.DataArray, positions: range) -> Iterator[tuple[int, np.ndar
             yield from zip(range(start, stop), values)
 
 
+def _in_proportion(first: np.ndarray | None, second: np.ndarray | None) -> bool:
+    """Whether two maps are the same but for a factor, as no weather of two hours is."""
+    if first is None or second is None:
+        return True
+    sizes = [float(np.nanmean(np.abs(each))) for each in (first, second)]
+    if not min(sizes) > 0:
+        return True
+    return float(np.nanmax(np.abs(first / sizes[0] - second / sizes[1]), initial=0.0)) < 0.1
+
+
+def _only_growing(
+    times: np.ndarray, interval: float, growth: float, seen: slice, named: tuple[str, str]
+) -> RunningTotal:
+    """Totals that begin nowhere anew: since 00 UTC, where they are of one day.
+
+    Raises:
+        UserError: since when they run is not known.
+    """
+    day = (times[0] - np.timedelta64(1, "s")).astype("datetime64[D]")
+    hours = (times - day) / _HOUR
+    if hours.max() <= 24 and (hours[0] > interval or growth > hours.size / 3):
+        return RunningTotal(hours, interval, "00 UTC")
+    name, where = named
+    begin, end = (np.datetime_as_string(time, "h") for time in times[seen][[0, -1]])
+    raise UserError(
+        f"{name} falls nowhere from {begin} to {end}, so it is a total since the start of a forecast, not over each interval",
+        where=where,
+        remedy="take differences of consecutive times first, as with `cdo deltat`, or leave it out with --variables",
+    )
+
+
 def _look(
-    array: xr.DataArray, first: int, count: int, interval: float, *, signed: bool
+    array: xr.DataArray, first: int, count: int, interval: float, *, signed: bool, named: tuple[str, str]
 ) -> tuple[bool, RunningTotal | None]:
     """(whether these are plain totals, how they run) from some consecutive maps; neither where nothing moves."""
     times = array["time"].values
@@ -159,7 +200,9 @@ def _look(
         sample = sample.isel({dim: slice(None, None, stride)})
     falls: list[int] = []  # hours of the day after which a total begins anew
     rises, steps, before = 0, 0, None
-    last_fall, moved = -2, False
+    last_fall, moved, partly = -2, False, False
+    increments: list[np.ndarray] = []  # the first and the last
+    sizes: list[float] = []
     for position, values in _maps(sample, range(first, first + count)):
         moved = moved or bool(np.nanmax(np.abs(values), initial=0.0) > 0)
         if position > first and times[position] - times[position - 1] != np.timedelta64(round(interval * 3600), "s"):
@@ -167,21 +210,34 @@ def _look(
         if before is not None and np.isfinite(values).any() and np.isfinite(before).any():
             step = _step(before, values, signed=signed)
             steps += 1
-            rises += step.rises and not step.falls
+            if step.rises and not step.falls:
+                rises += 1
+                increments = [*increments[:1], values - before]
+            sizes.append(float(np.nanmean(np.abs(values))))
             if step.falls:
-                if position - last_fall == 1 or not _collapses(before, values, signed=signed):
+                share = _collapse(before, values, signed=signed)
+                if position - last_fall == 1 or share < _MANY:
                     return True, None
+                partly = partly or share < _MOST
                 last_fall = position
                 falls.append(int((times[position - 1] - times[position - 1].astype("datetime64[D]")) / _HOUR))
         before = values
-        if moved and not falls and steps > 24 / interval:
+        if moved and not falls and steps > 24 / interval and rises < _NEARLY_ALL * steps:
             return True, None  # a day without an end of a total
+    alike = len(increments) < 2 or _in_proportion(*increments)
+    if not falls and steps >= _GROWING_STEPS and rises >= _NEARLY_ALL * steps and not alike:
+        # After the first interval: the map before it may be that of the start, where all is 0.
+        growth = sizes[-1] / sizes[0] if sizes[0] > 0 else math.inf
+        if growth > _GROWTH:
+            return False, _only_growing(times, interval, growth, slice(first, first + count), named)
     if not falls or rises < max(2 if interval < 6 else 1, (steps - len(falls)) // 4):
         return False, None
     starts = sorted(set(falls))
     cycle = 24 // len(starts)
-    # Forecasts start once or twice a day; shorter cycles are as likely weather.
-    if len(starts) > 2 or any((start - starts[0]) % cycle for start in starts) or cycle <= interval:
+    if any((start - starts[0]) % cycle for start in starts) or cycle <= interval:
+        return True, None
+    # Forecasts start once or twice a day as a rule; of shorter cycles more is asked.
+    if (len(starts) > 2 or partly) and (alike or rises < _NEARLY_ALL * (steps - len(falls))):
         return True, None
     expected = {int(start) for start in (starts[0] + np.arange(len(starts)) * cycle) % 24}
     if expected != set(starts):
@@ -193,7 +249,8 @@ def _look(
         return True, None
     since = (times - times.astype("datetime64[D]")) / _HOUR - starts[0]
     hours = np.mod(since - 1e-6, cycle) + 1e-6
-    return False, RunningTotal(hours, interval, f"{' and '.join(f'{start:02d}' for start in starts)} UTC")
+    *before_last, last = (f"{start:02d}" for start in starts)
+    return False, RunningTotal(hours, interval, f"{', '.join(before_last)} and {last} UTC".removeprefix(" and "))
 
 
 def decumulated(name: str, array: xr.DataArray, running: RunningTotal, where: str, notes: Notes) -> xr.DataArray:

@@ -15,6 +15,12 @@ _LONGEST_LEAD_HOURS = 24.0
 _YEARS = (1678, 2261)
 # Times this near to a minute are meant to be on it.
 _OFF = np.timedelta64(500, "ms")
+# The climate data operators' absolute times: 20200131.25 is 06 UTC of that day.
+_DATES_AS_NUMBERS = re.compile(r"\s*days? as %Y%m%d(?P<fraction>\.%f)?\s*$")
+_TEXT = re.compile(r"\d{4}-?\d\d-?\d\d(?:[T _]?\d\d(?::?\d\d(?::?\d\d(?:\.\d+)?)?)?Z?)?")
+
+
+_AS_ISO = "write times as in 2020-01-31T06:00, or as CF times: numbers with a unit such as 'hours since 1940-01-01'"
 
 
 def decoded_times(dataset: xr.Dataset, where: str, notes: Notes) -> pd.DatetimeIndex:
@@ -28,6 +34,10 @@ def decoded_times(dataset: xr.Dataset, where: str, notes: Notes) -> pd.DatetimeI
     """
     time = dataset["time"]
     values = np.atleast_1d(time.values)
+    if values.dtype.kind in "USO" and all(isinstance(each, str | bytes) for each in values):
+        values = _from_text(values, where)
+    if values.dtype.kind in "iuf" and (dates := _DATES_AS_NUMBERS.match(str(time.attrs.get("units", "")))):
+        values = _from_dates(values.astype(np.float64), dates["fraction"] is not None, where)
     if values.dtype.kind == "M":
         index = pd.DatetimeIndex(values)
         if not index.hasnans:
@@ -60,6 +70,35 @@ def decoded_times(dataset: xr.Dataset, where: str, notes: Notes) -> pd.DatetimeI
     if index.hasnans:
         raise UserError("a time is missing (NaT)", where=where, remedy="repair the time axis of the file")
     return _rounded(index, time, where, notes)
+
+
+def _from_text(values: np.ndarray, where: str) -> np.ndarray:
+    """Times from text that begins with the year, as ISO 8601 has it."""
+    texts = [each.decode(errors="replace") if isinstance(each, bytes) else str(each) for each in values]
+    texts = [text.strip("\0 ") for text in texts]
+    if not all(_TEXT.fullmatch(text) for text in texts):
+        odd = next(text for text in texts if not _TEXT.fullmatch(text))
+        raise UserError(f"the times are text, and {odd!r} does not read as a date", where=where, remedy=_AS_ISO)
+    digits = [re.sub(r"\D", "", text.partition(".")[0])[:14].ljust(14, "0") for text in texts]
+    try:
+        return pd.to_datetime(digits, format="%Y%m%d%H%M%S").values
+    except ValueError as error:
+        raise UserError(f"the times are text, and one is no date ({error})", where=where, remedy=_AS_ISO) from error
+
+
+def _from_dates(values: np.ndarray, with_fraction: bool, where: str) -> np.ndarray:
+    """Times from numbers whose digits are the date."""
+    if not np.isfinite(values).all():
+        raise UserError("a time is missing (NaN)", where=where, remedy="repair the time axis of the file")
+    days = np.floor(values)
+    try:
+        dates = pd.to_datetime([f"{day:08.0f}" for day in days], format="%Y%m%d").values
+    except ValueError as error:
+        raise UserError(f"the times are dates as numbers, and one is no date ({error})", where=where, remedy=_AS_ISO) \
+            from error  # fmt: skip
+    seconds = (values - days) * 86400.0 if with_fraction else np.zeros(values.size)
+    # Of eight digits before the point float64 keeps a fraction to a third of a millisecond.
+    return dates + np.round(seconds * 1e3).astype("timedelta64[ms]")
 
 
 def _of_another_calendar(values: np.ndarray, where: str) -> pd.DatetimeIndex:

@@ -62,6 +62,8 @@ _WORDS: tuple[tuple[str, Kind], ...] = (
     (r"\bdepth\b", "depth"),
     (r"height|altitude|elevation", "height"),
 )
+# Units of axes that are none.
+_NO_UNITS = ("", "level", "levels", "lev", "number", "index", "count", "unknown")
 _UNITS: dict[str, Kind] = {"sigma_level": "sigma", "layer": "model", "model_level": "model", "model level": "model"}
 #: GRIB's name of each kind that is not pressure, by which a field on a single such level is told from one on pressures.
 GRIB_LEVEL_TYPES: dict[Kind, str] = {
@@ -100,6 +102,12 @@ def _by_units(attributes: Mapping[str, Any]) -> Kind | None:
     if units.lower() in _UNITS:
         return _UNITS[units.lower()]
     read = parse_unit(units)
+    if read is None and re.fullmatch(
+        r"\W*(hpa|mb|mbar|millibar)s?\b[^a-z]*((hpa|mb|mbar|millibar)s?\W*)?", units.lower()
+    ):
+        return "pressure"  # said twice, as in hPa (millibars)
+    if read is None and units.lower() not in _NO_UNITS:
+        return "unknown"  # such as ln(Pa), or flight levels
     dimensions = dict(read[0]) if read is not None else {}
     if dimensions == {"m": 1}:
         down = str(attributes.get("positive", "")).lower() == "down"
@@ -239,6 +247,14 @@ def pressures(name: str, variable: xr.Variable, where: str) -> tuple[np.ndarray,
     factor = as_pressure(units)
     if factor is None:
         factor = 0.01 if numbers.max() > _HIGHEST_HPA else 1.0
+    # The lower two are published in hPa alone: as pascals they would be 8.5 and 9.25 hPa.
+    if factor == 0.01 and numbers.max() <= _HIGHEST_HPA and np.isin(numbers, (850.0, 925.0)).any():
+        raise UserError(
+            f"the levels {numbers.min():g} … {numbers.max():g} of {name} are in {units} by its units attribute, and look "
+            "like hPa",
+            where=where,
+            remedy=f"set the units attribute of {name} to hPa",
+        )
     levels = numbers if factor == 1.0 else numbers * factor
     if levels.min() <= 0 or levels.max() > _HIGHEST_HPA:
         raise UserError(
