@@ -205,6 +205,14 @@ class ScoreWriter:
         joined = xr.concat([held.reset_coords(drop=True), array], dim="init_time", coords="minimal", compat="override")
         return joined.sortby("init_time")
 
+    @property
+    def _maps_are_large(self) -> bool:
+        """Whether the sums over a map of any field are."""
+        comparison = self.comparison
+        levels = max(len(comparison.levels) if self._dims(field)[2] else 1 for field in self.fields)
+        points = comparison.latitude.size * comparison.longitude.size
+        return len(comparison.systems) * len(MAP_MOMENTS) * len(comparison.map_leads) * levels * points >= LARGE
+
     def _maps(self, field: str) -> dict[str, xr.Dataset]:
         total = self._arrays(field).get(f"maps/{field}")
         if total is None:
@@ -231,8 +239,8 @@ class ScoreWriter:
         scores = map_scores(sums)
         if not all(comparison.has_normal(part) for part in parts):
             scores = scores.where(~scores["metric"].isin(["acc", "activity"]))
-        # Small sums are kept whole, as all small arrays are.
-        kept = left_open(sums) if sums.size >= LARGE else sums
+        # Small sums are kept whole, as all small arrays are; all fields alike, for a group's moments are one axis.
+        kept = left_open(sums) if self._maps_are_large else sums
         return {"maps": xr.Dataset({field: scores}), "map_sums": xr.Dataset({field: kept})}
 
     def _spectra(self, field: str) -> dict[str, xr.Dataset]:

@@ -180,3 +180,15 @@ def test_netcdf_alone_reads_the_file(world, tmp_path, all_large):
     with netCDF4.Dataset(path) as file:
         variable = file.groups["maps"].variables["geopotential"]
         assert variable.filters()["zlib"] and int(variable.binary_digits) == 10
+
+
+def test_small_and_large_fields_share_a_file(world, tmp_path, monkeypatch):
+    """Sums of a field without levels are small where those of a field on levels are large."""
+    for module in (score_storage, score_writing):
+        monkeypatch.setattr(module, "LARGE", 5000)
+    path = str(tmp_path / "s.nc")
+    score(world["forecast"], world["truth"], path, climatology=world["climatology"], **OPTIONS)
+    scores, sums = open_scores(path, group="maps"), open_scores(path, group="map_sums")
+    for field in ("2m_temperature", "geopotential"):
+        found = map_scores(sums[field]).sel(metric="rmse")
+        xr.testing.assert_allclose(found, scores[field].sel(metric="rmse"), rtol=2e-3)
