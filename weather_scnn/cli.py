@@ -7,6 +7,7 @@ import logging
 import os
 import pathlib
 import sys
+import threading
 import warnings
 from collections.abc import Callable
 from typing import Annotated
@@ -14,7 +15,7 @@ from typing import Annotated
 import rich.console
 import typer
 
-from weather_scnn.command_errors import Commands
+from weather_scnn.command_errors import Commands, tell_of_threads
 from weather_scnn.command_options import (
     Assignments,
     BeamOptions,
@@ -516,6 +517,7 @@ def main() -> None:
     """Entry point."""
     for stream in (sys.stdout, sys.stderr):
         speak_plainly(stream)
+    threading.excepthook = tell_of_threads
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # the notices of XLA's C++ side are not for users
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s", stream=sys.stderr)
     # Files of other programs in a Zarr store harm no reading.

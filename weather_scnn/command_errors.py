@@ -2,6 +2,7 @@
 
 import logging
 import sys
+import threading
 from typing import Any
 
 import typer
@@ -22,10 +23,29 @@ class Commands(typer.core.TyperGroup):
             line = explain(error)
             if line is None or ctx.params.get("debug"):
                 raise
-            # What Zarr had begun to read when a read failed, asyncio reports at exit, after all has been said.
-            logging.getLogger("asyncio").setLevel(logging.CRITICAL + 1)
+            fall_silent()
             print(f"error: {line}", file=sys.stderr)
             raise typer.Exit(1) from None
+
+
+def tell_of_threads(arguments: threading.ExceptHookArgs) -> None:
+    """Hook for errors that end a thread: those the user can mend in one line, faults of the program with a traceback."""
+    line = explain(arguments.exc_value) if arguments.exc_value is not None else None
+    if line is None:
+        threading.__excepthook__(arguments)
+    else:
+        print(f"WARNING: a thread has stopped: {line}", file=sys.stderr)
+
+
+def fall_silent() -> None:
+    """Lets nothing follow the error that ends a command.
+
+    What Zarr had begun to read when a read failed asyncio reports at exit, and threads of orbax and tensorboardX that
+    write to the same full disk end with tracebacks of their own.
+    """
+    logging.getLogger("asyncio").setLevel(logging.CRITICAL + 1)
+    threading.excepthook = lambda arguments: None
+    sys.unraisablehook = lambda arguments: None
 
 
 # Packages that come with an extra, by the extra.
