@@ -7,7 +7,6 @@ import logging
 import os
 import pathlib
 import sys
-import threading
 import warnings
 from collections.abc import Callable
 from typing import Annotated
@@ -15,7 +14,7 @@ from typing import Annotated
 import rich.console
 import typer
 
-from weather_scnn.command_errors import Commands, tell_of_threads
+from weather_scnn.command_errors import Commands, speak_for_threads, told_once
 from weather_scnn.command_options import (
     Assignments,
     BeamOptions,
@@ -517,9 +516,11 @@ def main() -> None:
     """Entry point."""
     for stream in (sys.stdout, sys.stderr):
         speak_plainly(stream)
-    threading.excepthook = tell_of_threads
+    speak_for_threads()
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # the notices of XLA's C++ side are not for users
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s", stream=sys.stderr)
+    for handler in logging.getLogger().handlers:
+        handler.addFilter(told_once)
     # Files of other programs in a Zarr store harm no reading.
     warnings.filterwarnings("ignore", message="Object at .* is not recognized as a component of a Zarr hierarchy")
     # It logs the traceback of every request that fails, though it also raises what it gives up.
