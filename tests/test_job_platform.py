@@ -16,7 +16,7 @@ import os, sys
 sys.path.insert(0, os.getcwd())
 import jax, json, numpy as np
 jax.config.update("jax_default_device", jax.devices()[3])
-from eval import spectra
+from weather_scnn.sphere import field_spectra as spectra
 from pipelines.model_levels import _to_pressure
 from weather_scnn.regridding.spectral import SpectralRegridder, _transform
 from weather_scnn.io import derived
@@ -32,8 +32,11 @@ print(json.dumps([sorted(places), str(jax.devices()[0]), len(jax.live_arrays()),
 """
 
 
+CLEARED = ("JAX_PLATFORMS", "XLA_PYTHON_CLIENT_PREALLOCATE", job_platform.VARIABLE)
+
+
 def python(code, **environment):
-    kept = {key: value for key, value in os.environ.items() if key not in ("JAX_PLATFORMS", job_platform.VARIABLE)}
+    kept = {key: value for key, value in os.environ.items() if key not in CLEARED}
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=False, env=kept | environment
     )

@@ -115,7 +115,7 @@ def test_a_tilde_after_an_equals_sign_is_the_home_folder(tmp_path, workdir, smal
         (none, "", ["report", "--scores=~/none", "--output=~/report"]),
         (none, "", ["report", "--scores=~/there.nc", "--forecast=~/none", "--truth=~/none", "--output=~/report"]),
         (none, "", ["compare", "~/none", "~/none"]),
-        ("{home}/none: the configuration file does not exist", "", ["plan", "--config=~/none"]),
+        ("{home}/none: is neither a file nor the name of an experiment", "", ["plan", "--config=~/none"]),
     ]
     results = run([command for _, _, command in expected], HOME=str(tmp_path))
     for (words, ending, command), (status, error, _, _) in zip(expected, results):

@@ -121,7 +121,7 @@ def test_stores_of_forecasts_are_no_states(tmp_path, dim):
     wanted = "holds forecasts up to 48 h ahead, not one state a time"
     for job in (
         lambda: regrid(path, out, Grid.from_name("8x4"), no_beam=True, progress=False),
-        lambda: compute_statistics(path, out, time=None, step="6h", no_beam=True, progress=False),
+        lambda: compute_statistics(path, out + ".nc", time=None, step="6h", no_beam=True, progress=False),
         lambda: compute_climatology(path, out, time=None, no_beam=True, progress=False),
     ):
         with pytest.raises(UserError, match=wanted):

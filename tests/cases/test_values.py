@@ -132,7 +132,8 @@ def test_zarr_stores_by_every_reader(tmp_path):
 def test_every_map_is_judged(tmp_path, command, kind):
     values = [WARM, WARM, spoiled(-9999.0), WARM]
     path = zarr_store(tmp_path / "a.zarr", values) if kind == "zarr" else netcdf(tmp_path / "a.nc", values)
-    result = CliRunner().invoke(app, [*command.split(), "--no-beam", "--input", path, "--output", str(tmp_path / "o")])
+    output = str(tmp_path / ("o.nc" if command == "stats" else "o"))
+    result = CliRunner().invoke(app, [*command.split(), "--no-beam", "--input", path, "--output", output])
     assert result.exit_code == 1
     line = re.sub(r"\s+", " ", result.output)
     assert "2m_temperature is implausible at 2020-01-01T12:00, latitude 0, longitude 50" in line
@@ -287,7 +288,13 @@ def test_a_missing_row_is_told_by_check_and_refused_by_jobs(tmp_path):
     report = check_store(str(tmp_path / "b.nc"), progress=False)
     assert not report.usable and "no latitudes between -30° and -10°" in report.problems[0]["where"]
     for command in ("regrid --grid 16x8", "stats", "climatology"):
-        arguments = ["--no-beam", "--input", f"{tmp_path}/b.nc", "--output", f"{tmp_path}/{command[:3]}"]
+        arguments = [
+            "--no-beam",
+            "--input",
+            f"{tmp_path}/b.nc",
+            "--output",
+            f"{tmp_path}/{command[:3]}{'.nc' if command == 'stats' else ''}",
+        ]
         result = CliRunner().invoke(app, [*command.split(), *arguments])
         assert result.exit_code == 1 and "no latitudes between" in re.sub(r"\s+", " ", result.output)
 

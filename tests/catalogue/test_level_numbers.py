@@ -28,7 +28,11 @@ def reader(tmp_path_factory):
     times = pd.date_range("2020-01-01", periods=3, freq="6h")
     data = np.broadcast_to(np.asarray(LEVELS, "f4")[None, :, None, None], (3, 3, 4, 8))
     fields = {
-        name: (("time", "level", "latitude", "longitude"), data + number, {"units": units})
+        name: (
+            ("time", "level", "latitude", "longitude"),
+            0.1 * data + 200 if units == "K" else 0.1 * data + number,
+            {"units": units},
+        )
         for number, (name, units) in enumerate(
             {"temperature": "K", "u_component_of_wind": "m s-1", "v_component_of_wind": "m s-1"}.items()
         )
@@ -54,8 +58,8 @@ def test_states_are_read_at_fractions_of_a_hectopascal(reader):
     assert reader.channels.describe() == ["temperature at 0.4 hPa", "temperature at 500 hPa", "wind at 1.5 hPa"]
     np.testing.assert_array_equal(reader.normalisation.scalar_mean, [1, 3])
     states = reader.read(0, 1)
-    np.testing.assert_allclose(states.scalar[0, 0, 0], [(0.4 - 1) / 1, (500 - 3) / 3], rtol=1e-6)
-    np.testing.assert_allclose(states.eastward[0, 0, 0] * reader.normalisation.wind_std, [2.5], rtol=1e-6)
+    np.testing.assert_allclose(states.scalar[0, 0, 0], [(200.04 - 1) / 1, (250 - 3) / 3], rtol=1e-6)
+    np.testing.assert_allclose(states.eastward[0, 0, 0] * reader.normalisation.wind_std, [1.15], rtol=1e-6)
 
 
 def test_forecast_stores_have_them(reader):

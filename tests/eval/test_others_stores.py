@@ -133,7 +133,10 @@ def test_options_that_leave_nothing_to_score_or_to_write(scored, world, tmp_path
     with pytest.raises(UserError, match="blocks of 12 init times leave nothing to draw from 12"):
         scored(bootstrap=10, block=12)
     (tmp_path / "file").write_text("")
-    for output, message in ((tmp_path / "scores", "end it in .nc"), (tmp_path / "file/s.nc", "is no folder")):
+    for output, message in (
+        (tmp_path / "scores", "end it in .nc"),
+        (tmp_path / "file/s.nc", "is a file, not a folder"),
+    ):
         with pytest.raises(UserError, match=message):
             score(world["forecast"], world["truth"], str(output), **OPTIONS)
 

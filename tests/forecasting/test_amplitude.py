@@ -1,6 +1,7 @@
 """The amplitude that `auto` chooses, and options that no forecast can have."""
 
 import dataclasses
+import shutil
 
 import numpy as np
 import pytest
@@ -133,6 +134,7 @@ def test_initial_times_that_are_not_there_are_told(run, small_store, tmp_path, c
     assert "ends at 2001-01-12T18:00, before the last initial time asked for, 2001-01-13" in caplog.text
 
 
-def test_an_existing_output_is_refused_before_anything_is_loaded(small_store):
+def test_an_existing_output_is_refused_before_anything_is_loaded(small_store, tmp_path):
+    shutil.copytree(small_store, tmp_path / "there.zarr")
     with pytest.raises(UserError, match="already exists"):
-        forecast("nowhere", small_store, small_store, init=INIT, lead="6h", progress=False)
+        forecast("nowhere", small_store, str(tmp_path / "there.zarr"), init=INIT, lead="6h", progress=False)

@@ -85,8 +85,8 @@ def test_numbers_and_outputs_that_cannot_be_are_refused(run, small_store, tmp_pa
         with pytest.raises(UserError, match=message):
             forecast(run, small_store, output if output.startswith("/") else str(tmp_path / output), **given)
 
-    fails("a batch of 0", batch_size=0)
-    fails("a batch of -1", batch_size=-1)
+    fails("a batch cannot hold 0", batch_size=0)
+    fails("a batch cannot hold -1", batch_size=-1)
     fails("seed -1 is negative", seed=-1)
     fails("cannot be 0 members", members=0)
     fails("holds 2 checkpoints, not 0", checkpoints="last:0")

@@ -49,9 +49,9 @@ def read(monkeypatch):
     """Times that were read, in order."""
     seen, original = [], StateReader.read_at
 
-    def read_at(self, positions):
+    def read_at(self, positions, **options):
         seen.extend(np.unique(positions).tolist())
-        return original(self, positions)
+        return original(self, positions, **options)
 
     monkeypatch.setattr(StateReader, "read_at", read_at)
     return seen

@@ -57,6 +57,11 @@ class Extremes:
     means: tuple[float, ...] = ()
 
 
+def without_unwritten(values: np.ndarray) -> np.ndarray:
+    """Values with NaN for netCDF's default fill value; an infinity is no such and stays."""
+    return np.where((values >= UNWRITTEN) & np.isfinite(values), np.asarray(np.nan, values.dtype), values)
+
+
 def standard_geopotential(level: float) -> float:
     """m2 s-2 of a pressure in hPa in the ICAO standard atmosphere (ISO 2533), to 20 km."""
     if level >= 226.32:
@@ -206,7 +211,7 @@ class Judge:
             return values
         low, high = _extremes(values)
         if np.any(high >= UNWRITTEN):
-            values = np.where(values >= UNWRITTEN, np.asarray(np.nan, values.dtype), values)
+            values = without_unwritten(values)
             low, high = _extremes(values)
         variable = lookup(name)
         if variable is None:

@@ -6,7 +6,7 @@ import math
 import numpy as np
 import xarray as xr
 
-from weather_scnn.catalogue.plausibility import UNWRITTEN
+from weather_scnn.catalogue.plausibility import UNWRITTEN, without_unwritten
 
 _AXES = ("time", "level", "latitude", "longitude")
 
@@ -59,7 +59,7 @@ class Tally:
         self.count += values.size
         low, high = float(values.min()), float(values.max())
         if high >= UNWRITTEN:
-            values, high = np.where(values >= UNWRITTEN, np.float32(np.nan), values), math.nan
+            values, high = without_unwritten(values), math.nan
         if math.isfinite(low) and math.isfinite(high):
             # Nothing is missing, as is usual: half the passes over memory.
             self.weighted[level] += np.einsum("tlyx,y->l", values, rows, dtype=np.float64)

@@ -25,6 +25,8 @@ os.environ.setdefault("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")
 ZARR_MARKS = ("zarr.json", ".zmetadata", ".zgroup")
 NETCDF_ENDINGS = (".nc", ".nc4", ".cdf", ".netcdf", ".h5", ".hdf5")
 GRIB_ENDINGS = (".grib", ".grib1", ".grib2", ".grb", ".grb1", ".grb2", ".gb2", ".gb")
+#: How addresses of datasets in memory begin.
+IN_MEMORY = "dataset in memory #"
 GLOB_MARKS = "*?["
 _CLOUDS = ("gs", "gcs", "s3", "s3a", "az", "abfs", "abfss")
 
@@ -65,13 +67,18 @@ def file_and_group(path: str) -> tuple[str, str | None]:
     return match["file"], match["group"].strip("/") or None
 
 
+def is_in_memory(path: str) -> bool:
+    """Whether this is the address of a dataset in memory; see `in_memory`."""
+    return path.startswith(IN_MEMORY)
+
+
 def require_there(path: str) -> None:
     """Refuses a local path where nothing is, before what reads it is even loaded.
 
     Raises:
         UserError: there is nothing; the nearest name is told.
     """
-    if is_remote(path) or is_glob(path) or os.path.exists(file_and_group(path)[0]):
+    if is_in_memory(path) or is_remote(path) or is_glob(path) or os.path.exists(file_and_group(path)[0]):
         return
     target = pathlib.Path(path)
     siblings = os.listdir(target.parent) if target.parent.is_dir() else []

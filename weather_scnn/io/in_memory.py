@@ -7,8 +7,8 @@ from collections.abc import Iterator
 import xarray as xr
 
 from weather_scnn.errors import UserError
+from weather_scnn.io.addresses import IN_MEMORY, is_in_memory
 
-_PREFIX = "dataset in memory #"
 _numbers = itertools.count(1)
 _held: dict[str, xr.Dataset] = {}
 
@@ -28,7 +28,7 @@ def address_of(source: str | xr.Dataset) -> Iterator[str]:
     if not isinstance(source, xr.Dataset):
         yield str(source)
         return
-    address = f"{_PREFIX}{next(_numbers)}"
+    address = f"{IN_MEMORY}{next(_numbers)}"
     _held[address] = source
     try:
         yield address
@@ -42,7 +42,7 @@ def held(address: str) -> xr.Dataset | None:
     Raises:
         UserError: its block has ended.
     """
-    if not address.startswith(_PREFIX):
+    if not is_in_memory(address):
         return None
     if address not in _held:
         raise UserError("is no longer there", where=address, remedy="give the dataset again")
