@@ -2,6 +2,7 @@
 
 import errno
 import logging
+import os
 import subprocess
 import sys
 import threading
@@ -156,3 +157,15 @@ def test_threads_that_fill_the_disk_tell_it_in_a_line(capsys, monkeypatch):
     for error, kept in ((full, False), (ValueError("a fault"), True), (None, True)):
         told = (type(error), error, None) if error else None
         assert told_once(logging.LogRecord("absl", logging.ERROR, "", 0, "saving", (), told)) is kept
+
+
+def test_the_shell_completes_commands_and_options():
+    for words, expected in (("weather-scnn re", "regrid\nreport"), ("weather-scnn report --zo", "--zoom")):
+        asked = {"_WEATHER_SCNN_COMPLETE": "complete_bash", "COMP_WORDS": words, "COMP_CWORD": str(words.count(" "))}
+        code = (
+            "import sys; sys.argv[0] = 'weather-scnn'; from weather_scnn.cli import app; app(prog_name='weather-scnn')"
+        )
+        done = subprocess.run(
+            [sys.executable, "-c", code], env={**os.environ, **asked}, capture_output=True, text=True, check=False
+        )
+        assert done.stdout.strip() == expected, done.stderr

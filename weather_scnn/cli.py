@@ -42,7 +42,7 @@ from weather_scnn.version import __version__
 
 app = typer.Typer(
     cls=Commands,
-    add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode="rich",
+    no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode="rich",
     help="Machine-learned weather forecasts: regrid, statistics, train, forecast, score, report.",
 )  # fmt: skip
 console = rich.console.Console()

@@ -35,6 +35,11 @@ def test_steps_make_up_a_forecast(model, small_store):
     one = model.step(past)
     assert one["time"].values == past["time"].values[-1:] + model.timestep
     assert set(one.data_vars) == set(model.variables)
+    assert all(isinstance(array.data, np.ndarray) for array in one.data_vars.values())  # joins a lazy dataset, too
+    xr.testing.assert_equal(
+        model.forecast(small_store, init=past["time"].values[-1], lead="6h"),
+        model.forecast(small_store, init=str(past["time"].values[-1])[:16], lead="6h"),
+    )
     two = model.step(xr.concat([past[list(model.variables)], one], "time").merge(
         states[[name for name in states.data_vars if "time" not in states[name].dims]].load()
     ))  # fmt: skip

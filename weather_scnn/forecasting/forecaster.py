@@ -16,6 +16,7 @@ from weather_scnn.forecasting.propagation import forcings_at, propagate, read_st
 from weather_scnn.forecasting.trained_run import TrainedRun, load_runs
 from weather_scnn.io.durations import parse_duration
 from weather_scnn.io.in_memory import address_of
+from weather_scnn.nn import map_fields
 from weather_scnn.sphere import Grid
 from weather_scnn.training.loss import make_scales
 
@@ -59,7 +60,7 @@ class Forecaster:
         self,
         dataset: str | pathlib.Path | xr.Dataset,
         *,
-        init: str,
+        init: str | np.datetime64,
         lead: str,
         members: int | None = None,
         perturbation: str | None = None,
@@ -85,6 +86,8 @@ class Forecaster:
             UserError: the dataset does not fit the forecaster, or a state is missing.
         """
         source = str(dataset) if isinstance(dataset, pathlib.Path) else dataset
+        if not isinstance(init, str):
+            init = np.datetime_as_string(np.datetime64(init), "m")
         with address_of(source) as address, tempfile.TemporaryDirectory(prefix="weather-scnn-") as folder:
             output = str(pathlib.Path(folder) / "forecast.zarr")
             run_forecast(
@@ -121,7 +124,9 @@ class Forecaster:
             forcings = jnp.asarray(forcings_at(reader, last[:, None] + self.timestep * np.arange(2)))
             scales = make_scales(run.channels, run.normalisation, statics, run.grid)
             _, states = propagate(run.parts, read_states(reader, rows), scales, forcings, leads=1)
-            found = to_dataset(states, reader, members=1, ensemble=False).squeeze("prediction_timedelta")
+            found = to_dataset(map_fields(np.asarray, states), reader, members=1, ensemble=False).squeeze(
+                "prediction_timedelta"
+            )
             coordinates = {axis: reader.dataset[axis].variable for axis in ("latitude", "longitude")}
             if "level" in found.dims:
                 coordinates["level"] = reader.dataset["level"].variable
