@@ -348,6 +348,14 @@ class ScoreWriter:
         assert present is not None
         counted = present.sum("init_time").astype(np.int64)
         if not counted.any():
+            lacking = sum(int(counts[1].sum()) for counts in counted_points["missing"].values())
+            if lacking:
+                raise UserError(
+                    f"nothing could be scored: {lacking} values of the forecasts are missing, some of a system or member "
+                    "wherever there is truth",
+                    where=", ".join(forecast.path for forecast in self.comparison.forecasts.values()),
+                    remedy="score forecasts that went on; the attribute `stopped` of a forecast store tells which did not",
+                )
             raise UserError(
                 "nothing could be scored: at no point and time do truth, climatology and baselines all have values",
                 where=self.comparison.request.truth,
