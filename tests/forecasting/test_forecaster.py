@@ -54,3 +54,9 @@ def test_the_forecaster_tells_what_it_takes(model):
     assert model.grid.name and model.levels and model.timestep == np.timedelta64(6, "h")
     with pytest.raises(ws.UserError):
         ws.load_forecaster("nowhere")
+
+
+def test_a_forecast_that_leaves_the_plausible_is_told_without_options_of_the_command(model, small_store):
+    with pytest.raises(ws.UserError, match="implausible") as raised:
+        model.forecast(small_store, init="2001-01-02T00", lead="6h", members=2, amplitude=1e4)
+    assert "allow_implausible=True" in str(raised.value) and "--" not in str(raised.value)

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import xarray as xr
 
+from weather_scnn.errors import UserError
 from weather_scnn.forecasting.forecast import forecast as run_forecast
 from weather_scnn.forecasting.forecast import open_states
 from weather_scnn.forecasting.forecast_store import to_dataset
@@ -83,18 +84,26 @@ class Forecaster:
             than fits, use the command, which streams to a store.
 
         Raises:
-            UserError: the dataset does not fit the forecaster, or a state is missing.
+            UserError: the dataset does not fit the forecaster, a state is missing, or a forecast leaves the plausible.
         """
         source = str(dataset) if isinstance(dataset, pathlib.Path) else dataset
         if not isinstance(init, str):
             init = np.datetime_as_string(np.datetime64(init), "m")
         with address_of(source) as address, tempfile.TemporaryDirectory(prefix="weather-scnn-") as folder:
             output = str(pathlib.Path(folder) / "forecast.zarr")
-            run_forecast(
-                self.runs, address, output, init=init, lead=lead, members=members, perturbation=perturbation,
-                amplitude=amplitude, seed=seed, batch_size=batch_size, allow_implausible=allow_implausible,
-                progress=False,
-            )  # fmt: skip
+            try:
+                run_forecast(
+                    self.runs, address, output, init=init, lead=lead, members=members, perturbation=perturbation,
+                    amplitude=amplitude, seed=seed, batch_size=batch_size, allow_implausible=allow_implausible,
+                    progress=False,
+                )  # fmt: skip
+            except UserError as error:
+                if error.where != output:
+                    raise
+                # Of forecasts that stopped; their store is not one that a caller could look at.
+                raise UserError(
+                    error.what, remedy="take fewer leads or a smaller amplitude, or allow_implausible=True to go on"
+                ) from None
             with xr.open_zarr(output, chunks=None, decode_timedelta=True) as opened:
                 result = opened.load().drop_encoding()
         result.attrs = {key: value for key, value in result.attrs.items() if key not in ("status", "request")}
