@@ -27,6 +27,7 @@ from weather_scnn.io.opening import open_dataset
 from weather_scnn.sphere.grid import Grid
 
 _log = logging.getLogger(__name__)
+_TOLD = 8  # lead times of a message
 _HOUR = 3600 * 10**9  # ns
 
 
@@ -183,8 +184,10 @@ def _pairs(
         _log.warning("%d of %d init times are left out: %s", np.count_nonzero(~keep), keep.size, reason)
     empty = ~present[keep].any(axis=0)
     if empty.any():
-        hours = leads[empty].astype("timedelta64[h]").astype(int)
-        _log.warning("no truth at the lead times %s h: their scores are NaN", ", ".join(map(str, hours)))
+        hours = [str(hour) for hour in leads[empty].astype("timedelta64[h]").astype(int)]
+        if len(hours) > _TOLD:
+            hours = [*hours[: _TOLD - 2], "…", hours[-1]]
+        _log.warning("no truth at %d lead times, %s h: their scores are NaN", empty.sum(), ", ".join(hours))
     inits, present = inits[keep], present[keep]
     fresh = ~np.isin(inits.astype(np.int64), np.array(request.skip, np.int64))
     if not fresh.any():

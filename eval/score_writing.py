@@ -205,6 +205,14 @@ class ScoreWriter:
         joined = xr.concat([held.reset_coords(drop=True), array], dim="init_time", coords="minimal", compat="override")
         return joined.sortby("init_time")
 
+    @property
+    def _maps_are_large(self) -> bool:
+        """Whether the sums over a map of any field are."""
+        comparison = self.comparison
+        levels = max(len(comparison.levels) if self._dims(field)[2] else 1 for field in self.fields)
+        points = comparison.latitude.size * comparison.longitude.size
+        return len(comparison.systems) * len(MAP_MOMENTS) * len(comparison.map_leads) * levels * points >= LARGE
+
     def _maps(self, field: str) -> dict[str, xr.Dataset]:
         total = self._arrays(field).get(f"maps/{field}")
         if total is None:
@@ -231,8 +239,8 @@ class ScoreWriter:
         scores = map_scores(sums)
         if not all(comparison.has_normal(part) for part in parts):
             scores = scores.where(~scores["metric"].isin(["acc", "activity"]))
-        # Small sums are kept whole, as all small arrays are.
-        kept = left_open(sums) if sums.size >= LARGE else sums
+        # Small sums are kept whole, as all small arrays are; all fields alike, for a group's moments are one axis.
+        kept = left_open(sums) if self._maps_are_large else sums
         return {"maps": xr.Dataset({field: scores}), "map_sums": xr.Dataset({field: kept})}
 
     def _spectra(self, field: str) -> dict[str, xr.Dataset]:
@@ -340,6 +348,14 @@ class ScoreWriter:
         assert present is not None
         counted = present.sum("init_time").astype(np.int64)
         if not counted.any():
+            lacking = sum(int(counts[1].sum()) for counts in counted_points["missing"].values())
+            if lacking:
+                raise UserError(
+                    f"nothing could be scored: {lacking} values of the forecasts are missing, some of a system or member "
+                    "wherever there is truth",
+                    where=", ".join(forecast.path for forecast in self.comparison.forecasts.values()),
+                    remedy="score forecasts that went on; the attribute `stopped` of a forecast store tells which did not",
+                )
             raise UserError(
                 "nothing could be scored: at no point and time do truth, climatology and baselines all have values",
                 where=self.comparison.request.truth,

@@ -185,3 +185,23 @@ def test_the_package_imports_at_once_and_without_jax():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.startswith("['Grid'")
+
+
+def test_names_may_be_one_text_as_on_the_command_line(store, forecasts):
+    names = "2m_temperature,geopotential"
+    xr.testing.assert_equal(ws.statistics(store, variables=names), ws.statistics(store, variables=names.split(",")))
+    found = ws.score(
+        forecasts["warm"], store, baselines="persistence", regions="global,tropics", maps="6h", bootstrap=0
+    )
+    assert list(found["system"].values) == ["model", "persistence"]
+    assert list(found["region"].values) == ["global", "tropics"] and "maps" in found.scores.groups
+
+
+def test_a_wind_whose_components_are_in_another_order_is_put_together(store):
+    fields = ws.open_dataset(store)
+    u, v = (fields[f"{c}_component_of_wind"].isel(time=0) for c in "uv")
+    xr.testing.assert_equal(ws.xr.vorticity(u, v.isel(latitude=slice(None, None, -1))), ws.xr.vorticity(u, v))
+    with pytest.raises(ws.UserError, match="different values of latitude"):
+        ws.xr.vorticity(u, v.assign_coords(latitude=v["latitude"] + 1))
+    with pytest.raises(ws.UserError, match="choose one field"):
+        ws.xr.power_spectrum(fields)

@@ -1,7 +1,11 @@
 """The command line as a user meets it: one line for an error, the status, and nothing half-written."""
 
+import errno
+import logging
+import os
 import subprocess
 import sys
+import threading
 
 import numpy as np
 import pytest
@@ -9,7 +13,7 @@ import xarray as xr
 from typer.testing import CliRunner
 
 from weather_scnn.cli import app
-from weather_scnn.command_errors import explain
+from weather_scnn.command_errors import explain, speak_for_threads, told_once
 
 runner = CliRunner()
 
@@ -131,3 +135,37 @@ def test_other_variables_than_the_checkpoint(small_config, small_statistics, sma
     options = ["--init", "2001-01-02", "--lead", "6h", "--output", tmp_path / "f.zarr"]
     assert "2m_temperature" in fails("forecast", "--workdir", tmp_path / "run", "--input", lacking, *options)
     assert not (tmp_path / "f.zarr").exists()
+
+
+def test_threads_that_fill_the_disk_tell_it_in_a_line(capsys, monkeypatch):
+    """Checkpoints are written by threads, which log and raise what the command then tells."""
+    for module in (sys, threading):
+        monkeypatch.setattr(module, "excepthook", module.excepthook)
+    speak_for_threads()
+
+    def fill(error):
+        raise error
+
+    full = OSError(errno.ENOSPC, "No space left on device", "/place")
+    for error in (full, ValueError("a fault of the program")):
+        thread = threading.Thread(target=fill, args=(error,))
+        thread.start()
+        thread.join()
+    first, *rest = capsys.readouterr().err.splitlines()
+    assert "the disk is full" in first and "Traceback" not in first
+    assert "ValueError: a fault of the program" in rest
+    for error, kept in ((full, False), (ValueError("a fault"), True), (None, True)):
+        told = (type(error), error, None) if error else None
+        assert told_once(logging.LogRecord("absl", logging.ERROR, "", 0, "saving", (), told)) is kept
+
+
+def test_the_shell_completes_commands_and_options():
+    for words, expected in (("weather-scnn re", "regrid\nreport"), ("weather-scnn report --zo", "--zoom")):
+        asked = {"_WEATHER_SCNN_COMPLETE": "complete_bash", "COMP_WORDS": words, "COMP_CWORD": str(words.count(" "))}
+        code = (
+            "import sys; sys.argv[0] = 'weather-scnn'; from weather_scnn.cli import app; app(prog_name='weather-scnn')"
+        )
+        done = subprocess.run(
+            [sys.executable, "-c", code], env={**os.environ, **asked}, capture_output=True, text=True, check=False
+        )
+        assert done.stdout.strip() == expected, done.stderr

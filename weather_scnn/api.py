@@ -24,10 +24,20 @@ def _path_or_dataset(source: Source) -> str | xr.Dataset:
     return str(source) if isinstance(source, pathlib.Path) else source
 
 
+Names = Sequence[str] | str
+"""Several names, or one text with commas between them as on the command line."""
+
+
+def _listed(names: Names | None) -> Sequence[str] | None:
+    if not isinstance(names, str):
+        return names
+    return [name.strip() for name in names.split(",") if name.strip()]
+
+
 def open_dataset(
     source: Source,
     *,
-    variables: Sequence[str] | str | None = None,
+    variables: Names | None = None,
     levels: Sequence[float] | None = None,
     time: str | None = None,
     member: int | None = None,
@@ -57,7 +67,7 @@ def open_dataset(
         288.1499938964844
     """
     with address_of(_path_or_dataset(source)) as address:
-        return _open(address, variables=variables, levels=levels, time=time, member=member)
+        return _open(address, variables=_listed(variables), levels=levels, time=time, member=member)
 
 
 def regrid(
@@ -65,7 +75,7 @@ def regrid(
     grid: str | Grid,
     *,
     method: str = "conservative",
-    variables: Sequence[str] | None = None,
+    variables: Names | None = None,
     levels: Sequence[float] | None = None,
     interpolate_levels: bool = False,
     time: str | None = None,
@@ -101,7 +111,7 @@ def regrid(
     with address_of(_path_or_dataset(source)) as address, _scratch() as folder:
         output = str(folder / "regridded.zarr")
         job(
-            address, output, target, method=method, variables=variables, levels=levels,
+            address, output, target, method=method, variables=_listed(variables), levels=levels,
             interpolate_levels=interpolate_levels, time=time, step=step, member=member, coverage=coverage, winds=winds,
             no_beam=True, progress=False,
         )  # fmt: skip
@@ -109,7 +119,7 @@ def regrid(
 
 
 def statistics(
-    source: Source, *, time: str | None = None, step: str = "6h", variables: Sequence[str] | None = None
+    source: Source, *, time: str | None = None, step: str = "6h", variables: Names | None = None
 ) -> xr.Dataset:
     """Means and standard deviations of states and of increments over a step, as `weather-scnn stats` writes them.
 
@@ -131,7 +141,7 @@ def statistics(
     with address_of(_path_or_dataset(source)) as address, _scratch() as folder:
         output = str(folder / "statistics.nc")
         compute_statistics(
-            address, output, time=time, step=step, variables=variables, no_beam=True, progress=False
+            address, output, time=time, step=step, variables=_listed(variables), no_beam=True, progress=False
         )  # fmt: skip
         return _described(read_statistics(output).load(), source)
 
@@ -141,7 +151,7 @@ def climatology(
     *,
     time: str | None = None,
     window: int = 61,
-    variables: Sequence[str] | None = None,
+    variables: Names | None = None,
     calendar: str = "month-day",
     quantiles: Sequence[float] = (),
 ) -> xr.Dataset:
@@ -162,8 +172,8 @@ def climatology(
     with address_of(_path_or_dataset(source)) as address, _scratch() as folder:
         output = str(folder / "climatology.zarr")
         compute_climatology(
-            address, output, time=time, window=window, variables=variables, calendar=calendar, quantiles=quantiles,
-            no_beam=True, progress=False,
+            address, output, time=time, window=window, variables=_listed(variables), calendar=calendar,
+            quantiles=quantiles, no_beam=True, progress=False,
         )  # fmt: skip
         return _loaded_store(output, source)
 
@@ -173,18 +183,18 @@ def score(
     truth: Source,
     *,
     climatology: Source | None = None,
-    baselines: Sequence[str] = (),
+    baselines: Names = (),
     baseline_years: str | None = None,
-    by_valid_time: Sequence[str] = (),
-    regions: Sequence[str] | None = None,
-    variables: Sequence[str] | None = None,
+    by_valid_time: Names = (),
+    regions: Names | None = None,
+    variables: Names | None = None,
     levels: Sequence[float] | None = None,
     init: str | None = None,
     grid: str | None = None,
     protocol: str | None = None,
     convention: str | None = None,
-    maps: Sequence[str] = (),
-    spectra: Sequence[str] = (),
+    maps: Names = (),
+    spectra: Names = (),
     bootstrap: int = 1000,
     block: int | None = None,
     confidence: float = 0.95,
@@ -224,9 +234,11 @@ def score(
         output = str(folder / "scores.nc")
         job(
             [f"{name}={path}" if name else path for name, path in addresses.items()], address(truth), output,
-            climatology=None if climatology is None else address(climatology), baselines=baselines,
-            baseline_years=baseline_years, by_valid_time=by_valid_time, regions=regions, variables=variables,
-            levels=levels, init=init, grid=grid, protocol=protocol, convention=convention, maps=maps, spectra=spectra,
+            climatology=None if climatology is None else address(climatology), baselines=_listed(baselines) or (),
+            baseline_years=baseline_years, by_valid_time=_listed(by_valid_time) or (), regions=_listed(regions),
+            variables=_listed(variables),
+            levels=levels, init=init, grid=grid, protocol=protocol, convention=convention,
+            maps=_listed(maps) or (), spectra=_listed(spectra) or (),
             bootstrap=bootstrap, block=block, confidence=confidence, allow_missing=allow_missing, progress=False,
         )  # fmt: skip
         groups = {name: dataset.load() for name, dataset in xr.open_groups(output, decode_timedelta=True).items()}

@@ -14,7 +14,7 @@ from typing import Annotated
 import rich.console
 import typer
 
-from weather_scnn.command_errors import Commands
+from weather_scnn.command_errors import Commands, speak_for_threads, told_once
 from weather_scnn.command_options import (
     Assignments,
     BeamOptions,
@@ -42,7 +42,7 @@ from weather_scnn.version import __version__
 
 app = typer.Typer(
     cls=Commands,
-    add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode="rich",
+    no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode="rich",
     help="Machine-learned weather forecasts: regrid, statistics, train, forecast, score, report.",
 )  # fmt: skip
 console = rich.console.Console()
@@ -516,8 +516,11 @@ def main() -> None:
     """Entry point."""
     for stream in (sys.stdout, sys.stderr):
         speak_plainly(stream)
+    speak_for_threads()
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # the notices of XLA's C++ side are not for users
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s", stream=sys.stderr)
+    for handler in logging.getLogger().handlers:
+        handler.addFilter(told_once)
     # Files of other programs in a Zarr store harm no reading.
     warnings.filterwarnings("ignore", message="Object at .* is not recognized as a component of a Zarr hierarchy")
     # It logs the traceback of every request that fails, though it also raises what it gives up.

@@ -2,6 +2,8 @@
 
 import logging
 import sys
+import threading
+import types
 from typing import Any
 
 import typer
@@ -22,10 +24,48 @@ class Commands(typer.core.TyperGroup):
             line = explain(error)
             if line is None or ctx.params.get("debug"):
                 raise
-            # What Zarr had begun to read when a read failed, asyncio reports at exit, after all has been said.
-            logging.getLogger("asyncio").setLevel(logging.CRITICAL + 1)
+            fall_silent()
             print(f"error: {line}", file=sys.stderr)
             raise typer.Exit(1) from None
+
+
+def told_once(record: logging.LogRecord) -> bool:
+    """Filter of the log: an error that the user can mend is told when it ends the command, not by every layer it passes."""
+    return not (record.exc_info and record.exc_info[1] is not None and explain(record.exc_info[1]) is not None)
+
+
+def speak_for_threads() -> None:
+    """Lets errors that end a thread be told in one line if the user can mend them; faults of the program keep a traceback.
+
+    Threads of libraries in other languages report by `sys.excepthook`: those of tensorstore that one of their reads or
+    writes ended after what had asked for it had failed.
+    """
+    whole = sys.excepthook
+
+    def tell(arguments: threading.ExceptHookArgs) -> None:
+        line = explain(arguments.exc_value) if arguments.exc_value is not None else None
+        if line is None:
+            threading.__excepthook__(arguments)
+        else:
+            print(f"WARNING: a thread has stopped: {line}", file=sys.stderr)
+
+    def report(kind: type[BaseException], error: BaseException, trace: types.TracebackType | None) -> None:
+        late = isinstance(error, RuntimeError) and str(error) == "Event loop is closed"
+        if not (late and threading.current_thread() is not threading.main_thread()):
+            whole(kind, error, trace)
+
+    threading.excepthook, sys.excepthook = tell, report
+
+
+def fall_silent() -> None:
+    """Lets nothing follow the error that ends a command.
+
+    What Zarr had begun to read when a read failed asyncio reports at exit, and threads of orbax and tensorboardX that
+    write to the same full disk end with tracebacks of their own.
+    """
+    logging.getLogger("asyncio").setLevel(logging.CRITICAL + 1)
+    threading.excepthook = lambda arguments: None
+    sys.unraisablehook = lambda arguments: None
 
 
 # Packages that come with an extra, by the extra.

@@ -69,7 +69,7 @@ def power_spectrum(field: xr.DataArray) -> xr.DataArray:
     """
     from weather_scnn.sphere.field_spectra import degree_power
 
-    field = _named(field)
+    field = _one_field(field)
     grid = grid_of(field)
     spectrum = _by_map(lambda values: degree_power(values, grid), [field], ["degree"], [grid.maximum_degree + 1])
     return _over_degrees(spectrum, f"power spectrum of {_title(field)}", _square(field))
@@ -83,7 +83,7 @@ def kinetic_energy_spectrum(eastward: xr.DataArray, northward: xr.DataArray) -> 
     """
     from weather_scnn.sphere.field_spectra import kinetic_energy
 
-    eastward, northward = _named(eastward), _named(northward)
+    eastward, northward = _one_field(eastward), _one_field(northward)
     grid = grid_of(eastward)
     spectrum = _by_map(
         lambda u, v: kinetic_energy(u, v, grid), [eastward, northward], ["degree"], [grid.maximum_degree + 1]
@@ -116,7 +116,7 @@ def divergence(eastward: xr.DataArray, northward: xr.DataArray) -> xr.DataArray:
 
 
 def _derivative(name: str, eastward: xr.DataArray, northward: xr.DataArray, standard_name: str) -> xr.DataArray:
-    eastward, northward = _named(eastward), _named(northward)
+    eastward, northward = _one_field(eastward), _one_field(northward)
     compute = _calculus(grid_of(eastward), name)
     found = _by_map(compute, [eastward, northward], list(_MAP), [eastward.sizes[dim] for dim in _MAP])
     return found.rename(name).assign_attrs(units="s**-1", standard_name=standard_name, long_name=name)
@@ -149,12 +149,36 @@ def _by_map(
         maps = [np.broadcast_to(array, leading + array.shape[-2:]).reshape(-1, *array.shape[-2:]) for array in arrays]
         return np.asarray(compute(*maps), np.float32).reshape(*leading, *sizes)
 
+    try:
+        xr.align(*fields, join="exact", copy=False)
+    except ValueError:
+        first, *others = fields
+        fields = [first, *(_placed_as(first, other) for other in others)]
     lazy = [field.chunk(dict.fromkeys(_MAP, -1)) if field.chunks is not None else field for field in fields]
     return xr.apply_ufunc(
         each, *lazy, input_core_dims=[list(_MAP)] * len(fields), output_core_dims=[dims],
         exclude_dims=set(_MAP) - set(dims), dask="parallelized", output_dtypes=[np.float32],
         dask_gufunc_kwargs={"output_sizes": dict(zip(dims, sizes))},
     )  # fmt: skip
+
+
+def _placed_as(first: xr.DataArray, other: xr.DataArray) -> xr.DataArray:
+    """A field in the order of another, where only the order of their coordinates differs."""
+    for name, index in first.indexes.items():
+        if name in other.indexes and set(index) != set(other.indexes[name]):
+            raise UserError(
+                f"{_title(first)} and {_title(other)} lie on different values of {name}",
+                remedy="give fields of the same times, levels and grid",
+            )
+    return other.reindex_like(first)
+
+
+def _one_field(field: xr.DataArray) -> xr.DataArray:
+    if not isinstance(field, xr.DataArray):
+        raise UserError(
+            f"a {type(field).__name__} was given where a DataArray is wanted", remedy="choose one field of it"
+        )
+    return _named(field)
 
 
 def _named(field: Any) -> Any:

@@ -10,6 +10,7 @@ from eval.metrics import MEMBERS
 from eval.score_maps import MAP_MOMENTS, left_open, map_scores, restored_sums
 from eval.score_storage import rounded, stored
 from eval.scoring import open_scores, score
+from weather_scnn.errors import UserError
 
 OPTIONS = {
     "baselines": ("persistence", "climatology"),
@@ -180,3 +181,24 @@ def test_netcdf_alone_reads_the_file(world, tmp_path, all_large):
     with netCDF4.Dataset(path) as file:
         variable = file.groups["maps"].variables["geopotential"]
         assert variable.filters()["zlib"] and int(variable.binary_digits) == 10
+
+
+def test_small_and_large_fields_share_a_file(world, tmp_path, monkeypatch):
+    """Sums of a field without levels are small where those of a field on levels are large."""
+    for module in (score_storage, score_writing):
+        monkeypatch.setattr(module, "LARGE", 5000)
+    path = str(tmp_path / "s.nc")
+    score(world["forecast"], world["truth"], path, climatology=world["climatology"], **OPTIONS)
+    scores, sums = open_scores(path, group="maps"), open_scores(path, group="map_sums")
+    for field in ("2m_temperature", "geopotential"):
+        found = map_scores(sums[field]).sel(metric="rmse")
+        xr.testing.assert_allclose(found, scores[field].sel(metric="rmse"), rtol=2e-3)
+
+
+def test_forecasts_that_never_hold_a_value_are_named(world, tmp_path):
+    """Such as an ensemble of which one member stopped at its initial state: the truth is not to blame."""
+    path = str(tmp_path / "stopped.zarr")
+    forecast = xr.open_zarr(world["forecast"], decode_timedelta=True)[["2m_temperature"]].load()
+    (forecast.drop_encoding() * np.nan).to_zarr(path)
+    with pytest.raises(UserError, match=r"stopped\.zarr: nothing could be scored.*values of the forecasts are missing"):
+        score(path, world["truth"], str(tmp_path / "s.nc"), allow_missing=True, bootstrap=0, progress=False)

@@ -35,6 +35,11 @@ def test_steps_make_up_a_forecast(model, small_store):
     one = model.step(past)
     assert one["time"].values == past["time"].values[-1:] + model.timestep
     assert set(one.data_vars) == set(model.variables)
+    assert all(isinstance(array.data, np.ndarray) for array in one.data_vars.values())  # joins a lazy dataset, too
+    xr.testing.assert_equal(
+        model.forecast(small_store, init=past["time"].values[-1], lead="6h"),
+        model.forecast(small_store, init=str(past["time"].values[-1])[:16], lead="6h"),
+    )
     two = model.step(xr.concat([past[list(model.variables)], one], "time").merge(
         states[[name for name in states.data_vars if "time" not in states[name].dims]].load()
     ))  # fmt: skip
@@ -49,3 +54,9 @@ def test_the_forecaster_tells_what_it_takes(model):
     assert model.grid.name and model.levels and model.timestep == np.timedelta64(6, "h")
     with pytest.raises(ws.UserError):
         ws.load_forecaster("nowhere")
+
+
+def test_a_forecast_that_leaves_the_plausible_is_told_without_options_of_the_command(model, small_store):
+    with pytest.raises(ws.UserError, match="implausible") as raised:
+        model.forecast(small_store, init="2001-01-02T00", lead="6h", members=2, amplitude=1e4)
+    assert "allow_implausible=True" in str(raised.value) and "--" not in str(raised.value)

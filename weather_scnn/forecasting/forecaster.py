@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import xarray as xr
 
+from weather_scnn.errors import UserError
 from weather_scnn.forecasting.forecast import forecast as run_forecast
 from weather_scnn.forecasting.forecast import open_states
 from weather_scnn.forecasting.forecast_store import to_dataset
@@ -16,6 +17,7 @@ from weather_scnn.forecasting.propagation import forcings_at, propagate, read_st
 from weather_scnn.forecasting.trained_run import TrainedRun, load_runs
 from weather_scnn.io.durations import parse_duration
 from weather_scnn.io.in_memory import address_of
+from weather_scnn.nn import map_fields
 from weather_scnn.sphere import Grid
 from weather_scnn.training.loss import make_scales
 
@@ -59,7 +61,7 @@ class Forecaster:
         self,
         dataset: str | pathlib.Path | xr.Dataset,
         *,
-        init: str,
+        init: str | np.datetime64,
         lead: str,
         members: int | None = None,
         perturbation: str | None = None,
@@ -82,16 +84,26 @@ class Forecaster:
             than fits, use the command, which streams to a store.
 
         Raises:
-            UserError: the dataset does not fit the forecaster, or a state is missing.
+            UserError: the dataset does not fit the forecaster, a state is missing, or a forecast leaves the plausible.
         """
         source = str(dataset) if isinstance(dataset, pathlib.Path) else dataset
+        if not isinstance(init, str):
+            init = np.datetime_as_string(np.datetime64(init), "m")
         with address_of(source) as address, tempfile.TemporaryDirectory(prefix="weather-scnn-") as folder:
             output = str(pathlib.Path(folder) / "forecast.zarr")
-            run_forecast(
-                self.runs, address, output, init=init, lead=lead, members=members, perturbation=perturbation,
-                amplitude=amplitude, seed=seed, batch_size=batch_size, allow_implausible=allow_implausible,
-                progress=False,
-            )  # fmt: skip
+            try:
+                run_forecast(
+                    self.runs, address, output, init=init, lead=lead, members=members, perturbation=perturbation,
+                    amplitude=amplitude, seed=seed, batch_size=batch_size, allow_implausible=allow_implausible,
+                    progress=False,
+                )  # fmt: skip
+            except UserError as error:
+                if error.where != output:
+                    raise
+                # Of forecasts that stopped; their store is not one that a caller could look at.
+                raise UserError(
+                    error.what, remedy="take fewer leads or a smaller amplitude, or allow_implausible=True to go on"
+                ) from None
             with xr.open_zarr(output, chunks=None, decode_timedelta=True) as opened:
                 result = opened.load().drop_encoding()
         result.attrs = {key: value for key, value in result.attrs.items() if key not in ("status", "request")}
@@ -121,7 +133,9 @@ class Forecaster:
             forcings = jnp.asarray(forcings_at(reader, last[:, None] + self.timestep * np.arange(2)))
             scales = make_scales(run.channels, run.normalisation, statics, run.grid)
             _, states = propagate(run.parts, read_states(reader, rows), scales, forcings, leads=1)
-            found = to_dataset(states, reader, members=1, ensemble=False).squeeze("prediction_timedelta")
+            found = to_dataset(map_fields(np.asarray, states), reader, members=1, ensemble=False).squeeze(
+                "prediction_timedelta"
+            )
             coordinates = {axis: reader.dataset[axis].variable for axis in ("latitude", "longitude")}
             if "level" in found.dims:
                 coordinates["level"] = reader.dataset["level"].variable
