@@ -209,7 +209,7 @@ class ScoreWriter:
     def _maps_are_large(self) -> bool:
         """Whether the sums over a map of any field are."""
         comparison = self.comparison
-        levels = max(len(comparison.levels) if self._dims(field)[2] else 1 for field in self.fields)
+        levels = max(len(comparison.levels or ()) if self._dims(field)[2] else 1 for field in self.fields)
         points = comparison.latitude.size * comparison.longitude.size
         return len(comparison.systems) * len(MAP_MOMENTS) * len(comparison.map_leads) * levels * points >= LARGE
 
