@@ -50,20 +50,23 @@ class PhaseCollapse(nnx.Module):
 
     def __call__(self, features: Features) -> Features:
         scalar = features.scalar
-        invariants = [scalar, jnp.abs(scalar), magnitude(features.vector), magnitude(features.tensor)]
+        pairs = [pair for pair in (features.vector, features.tensor) if pair.real.shape[-1]]
+        invariants = [scalar, jnp.abs(scalar), *map(magnitude, pairs)]
         kernel = self.kernel[...].astype(self.dtype)
         cuts = np.cumsum([part.shape[-1] for part in invariants])[:-1]
         # One product for each: side by side they would be one, of as much work, but for a copy of them all.
         scalar = self.bias[...].astype(self.dtype)
         for part, rows in zip(invariants, jnp.split(kernel, cuts)):
-            if rows.shape[0]:
-                scalar = scalar + part.astype(self.dtype) @ rows
+            scalar = scalar + part.astype(self.dtype) @ rows
         if self.gate is None:
             return features._replace(scalar=scalar)
         factor = 2.0 * jax.nn.sigmoid(self.gate(scalar))
-        of_vectors, of_tensors = jnp.split(factor, [features.vector.real.shape[-1]], axis=-1)
-        vector = Pair(*(part * of_vectors for part in features.vector))
-        return Features(scalar, vector, Pair(*(part * of_tensors for part in features.tensor)))
+        factors = jnp.split(factor, [features.vector.real.shape[-1]], axis=-1)
+        gated = [
+            Pair(*(part * own for part in pair)) if own.shape[-1] else pair
+            for pair, own in zip((features.vector, features.tensor), factors)
+        ]
+        return Features(scalar, *gated)
 
 
 class MagnitudeActivation(nnx.Module):
