@@ -13,6 +13,8 @@ import pytest
 
 from weather_scnn.sphere import Grid, GridKind, HarmonicTransform, SpinTransform
 
+pytestmark = pytest.mark.usefixtures("each_layout")
+
 KINDS = ["scalar", "vector", "complex", "pair"]
 # By products along longitude, and by FFT with an equator row and another first longitude.
 PRODUCT, FFT = Grid.equiangular(24, 12), Grid(GridKind.EQUIANGULAR, 22, 11, 30.0)

@@ -132,15 +132,19 @@ class ResidualBlock(nnx.Module):
             skip = given if self.projection is None else self.projection(given)
             result = skip + result
         if self.last_activation is not None:
-            features = self.harmonics.synthesis(result, self.width).astype(jnp.dtype(self.options.dtype))
-            result = self.harmonics.analysis(self.last_activation(features)).astype(spectrum.dtype)
+            features = self.harmonics.synthesis(result, self.width, inner=True)
+            features = features.astype(jnp.dtype(self.options.dtype))
+            result = self.harmonics.analysis(self.last_activation(features), inner=True).astype(spectrum.dtype)
         return result
 
     def _on_grid(self, branch: Spectrum, options: dict[str, Any]) -> Spectrum:
         """Norm, synthesis, non-linearity and analysis, in the precision of `branch`."""
         if isinstance(self.first_norm, SpectralBatchNorm):
             branch = self.first_norm(branch, **options)
-        features = checkpoint_name(self.harmonics.synthesis(branch, self.width).astype(branch.dtype), FIELDS)
+        # Only means over the sphere ask which axis is which.
+        spatial = isinstance(self.first_norm, SpatialBatchNorm)
+        features = self.harmonics.synthesis(branch, self.width, inner=not spatial).astype(branch.dtype)
+        features = checkpoint_name(features, FIELDS)
         if isinstance(self.first_norm, SpatialBatchNorm):
             features = self.first_norm(features, **options)
-        return self.harmonics.analysis(self.activation(features)).astype(branch.dtype)
+        return self.harmonics.analysis(self.activation(features), inner=not spatial).astype(branch.dtype)
