@@ -9,7 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from tests.sphere.test_products import precisions
 from weather_scnn.errors import UserError
+from weather_scnn.sphere import products
 from weather_scnn.training.configuration import MeshConfig, Stage, with_overrides
 from weather_scnn.training.plan import Plan, plan, step_tracer
 from weather_scnn.training.program import communication, floating_point_operations, size_of
@@ -81,6 +83,21 @@ def test_the_accelerators_path_has_few_equations_and_movements(name, rollout, eq
     _, _, traced = step_tracer(config, jax.devices()[:1], "gpu")
     found = size_of(traced(rollout).jaxpr)
     assert found[0] <= equations and found[1] <= movements
+
+
+@pytest.mark.parametrize("word", ["high", "default"])
+def test_products_have_the_precision_of_the_setting_and_sums_that_decide_are_exact(small_config, monkeypatch, word):
+    monkeypatch.setattr(products, "current_platform", lambda: "gpu")
+    config = dataclasses.replace(small_config, model=dataclasses.replace(small_config.model, precision=word))
+    _, _, traced = step_tracer(config, jax.devices()[:1], "gpu")
+    exact, asked = 0, 0
+    wanted = products.product_precision(word, np.float32)
+    for one in precisions(traced(1).jaxpr.jaxpr):
+        exact += one in (products.EXACT, (products.EXACT,) * 2)
+        asked += one in (wanted, (wanted,) * 2)
+        assert one in (products.EXACT, wanted, (products.EXACT,) * 2, (wanted,) * 2)
+    # Filters, moments, the mean over the globe and the loss; convolutions, transforms and the non-linearity.
+    assert exact > 5 and asked > 20
 
 
 def test_a_plan_traces_the_path_of_the_platform_it_is_asked_for(small_config):

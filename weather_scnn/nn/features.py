@@ -106,10 +106,13 @@ class Harmonics(nnx.Module):
         vectors: bool = True,
         tensors: bool = False,
         layout: str | None = None,
+        precision: str = "highest",
     ) -> "Harmonics":
-        """Builds the tables of the spins that are wanted; `layout` as for `HarmonicTransform.create`."""
-        transform = HarmonicTransform.create(grid, max_degree, vectors=vectors, layout=layout)
-        second = SpinTransform.create(grid, 2, max_degree, layout=transform.layout) if tensors else None
+        """Builds the tables of the spins that are wanted; `layout`, `precision` as for `HarmonicTransform.create`."""
+        transform = HarmonicTransform.create(grid, max_degree, vectors=vectors, layout=layout, precision=precision)
+        second = None
+        if tensors:
+            second = SpinTransform.create(grid, 2, max_degree, layout=transform.layout, precision=precision)
         return cls(transform, second)
 
     @property

@@ -38,6 +38,7 @@ class BlockOptions:
             variance by 1 + s² a block.
         momentum: see `SpectralBatchNorm`.
         axis_name: see `SpectralBatchNorm`.
+        precision: of products in float32, see `weather_scnn.sphere.products`.
         dtype: of the activations; tables and sums stay float32, as does what skips the branch.
     """
 
@@ -51,6 +52,7 @@ class BlockOptions:
     branch_scale: float = 0.0
     momentum: float = 0.98
     axis_name: str | None = None
+    precision: str = "high"
     dtype: str = "float32"
 
     def __post_init__(self) -> None:
@@ -86,6 +88,7 @@ class ResidualBlock(nnx.Module):
                 harmonics.max_degree,
                 parameters=options.filter_parameters,
                 mirror_symmetric=options.mirror_symmetric,
+                precision=options.precision,
                 rngs=rngs,
             )
 
@@ -102,7 +105,9 @@ class ResidualBlock(nnx.Module):
         def activation() -> nnx.Module:
             if options.nonlinearity == "magnitude":
                 return MagnitudeActivation(outputs)
-            return PhaseCollapse(outputs, gate=options.gate, dtype=jnp.dtype(options.dtype), rngs=rngs)
+            return PhaseCollapse(
+                outputs, gate=options.gate, dtype=jnp.dtype(options.dtype), precision=options.precision, rngs=rngs
+            )
 
         scale = options.branch_scale if options.residual else 1.0
         plain = options.normalisation == "none"

@@ -15,6 +15,7 @@ and back, with X = iB: i^−s q = P E + M X, i^(1−s) u = P X + M E. What is le
 Longitudes are exact as they are, so that nothing has to be turned.
 """
 
+import dataclasses
 import functools
 
 import jax
@@ -24,8 +25,7 @@ from jaxtyping import Array, Float, Inexact
 
 from weather_scnn.sphere import tables
 from weather_scnn.sphere.grid import Grid
-
-_PRECISION = jax.lax.Precision.HIGHEST
+from weather_scnn.sphere.products import product_precision
 
 
 def dense_tables(grid: Grid, max_degree: int, max_order: int, spin: int) -> list[Float[np.ndarray, "m l y"]]:
@@ -69,25 +69,42 @@ def _waves(longitudes: int, first_longitude: float, orders: int, power: int) -> 
     return np.cos(turns), np.sin(turns)
 
 
+@dataclasses.dataclass(frozen=True)
+class Circle:
+    """What products need to know besides their operands; static.
+
+    Attributes:
+        grid: the grid.
+        precision: of products, see `weather_scnn.sphere.products`.
+    """
+
+    grid: Grid
+    precision: str = "highest"
+
+    def product(self, one: jax.Array, other: jax.Array) -> jax.Array:
+        """`jnp.matmul` in that precision."""
+        return jnp.matmul(one, other, precision=product_precision(self.precision, other.dtype))
+
+
 def _of(grid: Grid, orders: int, power: int) -> tuple[np.ndarray, np.ndarray]:
     return _waves(grid.longitudes, grid.first_longitude, orders, power % 4)
 
 
-def rows_of(grid: Grid, field: Float[Array, "x y b c"], orders: int, power: int = 0) -> Float[Array, "_mr y _bc"]:
+def rows_of(circle: Circle, field: Float[Array, "x y b c"], orders: int, power: int = 0) -> Float[Array, "_mr y _bc"]:
     """i^power (1/x) Σ_x f exp(−imφ_x), real and imaginary part of every order."""
     x, y, _, _ = field.shape
-    waves = np.stack(_of(grid, orders, power), 1).reshape(-1, x) / x
-    found = jnp.matmul(jnp.asarray(waves, field.dtype), field.reshape(x, -1), precision=_PRECISION)
+    waves = np.stack(_of(circle.grid, orders, power), 1).reshape(-1, x) / x
+    found = circle.product(jnp.asarray(waves, field.dtype), field.reshape(x, -1))
     return found.reshape(2 * orders, y, -1)
 
 
-def field_of(grid: Grid, rows: Float[Array, "_mr y _bc"], batch: int, power: int = 0) -> Float[Array, "x y b c"]:
+def field_of(circle: Circle, rows: Float[Array, "_mr y _bc"], batch: int, power: int = 0) -> Float[Array, "x y b c"]:
     """Re Σ_m (2 − δ_m0) i^power F_m exp(imφ_x) of rows F."""
     orders, y = rows.shape[0] // 2, rows.shape[1]
-    real, imaginary = _of(grid, orders, -power)  # the conjugate waves
+    real, imaginary = _of(circle.grid, orders, -power)  # the conjugate waves
     factor = np.where(np.arange(orders) == 0, 1.0, 2.0)[:, None]
     waves = np.stack([factor * real, factor * imaginary], 1).reshape(2 * orders, -1)
-    found = jnp.matmul(jnp.asarray(waves.T, rows.dtype), rows.reshape(2 * orders, -1), precision=_PRECISION)
+    found = circle.product(jnp.asarray(waves.T, rows.dtype), rows.reshape(2 * orders, -1))
     return found.reshape(-1, y, batch, rows.shape[-1] // batch if batch else 0)
 
 
@@ -99,16 +116,16 @@ def _for_both_parts(
     for table in stored:
         if (orders, degrees) != table.shape[:2]:
             table = table[:orders, :degrees]
-        found.append(jnp.broadcast_to(table[:, None], (orders, 2, *table.shape[1:])).reshape(-1, *table.shape[1:]))
+        doubled = jax.lax.broadcast_in_dim(table, (orders, 2, *table.shape[1:]), (0, 2, 3))
+        found.append(doubled.reshape(-1, *table.shape[1:]))
     return found
 
 
-def _analysed(table: Float[Array, "_mr _l y"], rows: Float[Array, "_mr y _bc"]) -> Float[Array, "_mr _l _bc"]:
-    return jnp.matmul(table, rows, precision=_PRECISION)
-
-
-def _synthesised(table: Float[Array, "_mr _l y"], values: Float[Array, "_mr _l _bc"]) -> Float[Array, "_mr y _bc"]:
-    return jax.lax.dot_general(table, values, (((1,), (1,)), ((0,), (0,))), precision=_PRECISION)
+def _synthesised(
+    circle: Circle, table: Float[Array, "_mr _l y"], values: Float[Array, "_mr _l _bc"]
+) -> Float[Array, "_mr y _bc"]:
+    precision = product_precision(circle.precision, values.dtype)
+    return jax.lax.dot_general(table, values, (((1,), (1,)), ((0,), (0,))), precision=precision)
 
 
 def _by_degree(values: Float[Array, "_mr _l _bc"], batch: int, channels: int) -> Float[Array, "l m 2 b c"]:
@@ -127,21 +144,21 @@ def _times_i(values: Float[Array, "l m 2 b c"], power: int) -> Float[Array, "l m
 
 
 def analyse_scalar(
-    grid: Grid, stored: tuple, field: Float[Array, "x y b c"], degrees: int, orders: int
+    circle: Circle, stored: tuple, field: Float[Array, "x y b c"], degrees: int, orders: int
 ) -> Float[Array, "l m 2 b c"]:
     """Spectrum of a real scalar field; `stored` holds the analysis table."""
     (table,) = _for_both_parts(stored, degrees, orders)
-    return _by_degree(_analysed(table, rows_of(grid, field, orders)), *field.shape[2:])
+    return _by_degree(circle.product(table, rows_of(circle, field, orders)), *field.shape[2:])
 
 
-def synthesise_scalar(grid: Grid, stored: tuple, values: Float[Array, "l m 2 b c"]) -> Float[Array, "x y b c"]:
+def synthesise_scalar(circle: Circle, stored: tuple, values: Float[Array, "l m 2 b c"]) -> Float[Array, "x y b c"]:
     """The inverse of `analyse_scalar`; `stored` holds the synthesis table."""
     (table,) = _for_both_parts(stored, *values.shape[:2])
-    return field_of(grid, _synthesised(table, _by_order(values)), values.shape[3])
+    return field_of(circle, _synthesised(circle, table, _by_order(values)), values.shape[3])
 
 
 def analyse_components(
-    grid: Grid,
+    circle: Circle,
     stored: tuple,
     real: Float[Array, "x y b c"],
     imaginary: Float[Array, "x y b c"],
@@ -151,42 +168,47 @@ def analyse_components(
 ) -> tuple[Float[Array, "l m 2 b c"], Float[Array, "l m 2 b c"]]:
     """Spectra E and B of the components of a field of spin s > 0."""
     sums, differences = _for_both_parts(stored, degrees, orders)
-    q, u = rows_of(grid, real, orders, -spin), rows_of(grid, imaginary, orders, 1 - spin)
+    q, u = rows_of(circle, real, orders, -spin), rows_of(circle, imaginary, orders, 1 - spin)
     e, turned = (
-        _by_degree(_analysed(sums, one) + _analysed(differences, other), *real.shape[2:])
+        _by_degree(circle.product(sums, one) + circle.product(differences, other), *real.shape[2:])
         for one, other in ((q, u), (u, q))
     )
     return e, _times_i(turned, -1)
 
 
 def synthesise_components(
-    grid: Grid, stored: tuple, e: Float[Array, "l m 2 b c"], b: Float[Array, "l m 2 b c"], spin: int
+    circle: Circle, stored: tuple, e: Float[Array, "l m 2 b c"], b: Float[Array, "l m 2 b c"], spin: int
 ) -> tuple[Float[Array, "x y b c"], Float[Array, "x y b c"]]:
     """The inverse of `analyse_components`."""
     sums, differences = _for_both_parts(stored, *e.shape[:2])
     own, turned = _by_order(e), _by_order(_times_i(b, 1))
-    q, u = (_synthesised(sums, one) + _synthesised(differences, other) for one, other in ((own, turned), (turned, own)))
-    return field_of(grid, q, e.shape[3], spin), field_of(grid, u, e.shape[3], spin - 1)
+    q, u = (
+        _synthesised(circle, sums, one) + _synthesised(circle, differences, other)
+        for one, other in ((own, turned), (turned, own))
+    )
+    return field_of(circle, q, e.shape[3], spin), field_of(circle, u, e.shape[3], spin - 1)
 
 
 def analyse_complex(
-    grid: Grid, stored: tuple, field: Float[Array, "x y b c"], degrees: int, orders: int
+    circle: Circle, stored: tuple, field: Float[Array, "x y b c"], degrees: int, orders: int
 ) -> list[Inexact[Array, "l m b c"]]:
     """Complex coefficients of a real field by each table: of scalars, or by half sums and by half differences."""
-    rows = rows_of(grid, field, orders)
+    rows = rows_of(circle, field, orders)
     found = []
     for table in _for_both_parts(stored, degrees, orders):
-        values = _by_degree(_analysed(table, rows), *field.shape[2:])
+        values = _by_degree(circle.product(table, rows), *field.shape[2:])
         found.append(jax.lax.complex(values[:, :, 0], values[:, :, 1]))
     return found
 
 
-def synthesise_complex(grid: Grid, stored: tuple, kinds: list[Inexact[Array, "l m b c"]]) -> Float[Array, "x y b c"]:
+def synthesise_complex(
+    circle: Circle, stored: tuple, kinds: list[Inexact[Array, "l m b c"]]
+) -> Float[Array, "x y b c"]:
     """The real field whose coefficients are the sums of those of every table."""
     doubled = _for_both_parts(stored, *kinds[0].shape[:2])
     parts = [_by_order(jnp.stack([values.real, values.imag], 2)) for values in kinds]
-    rows = sum(_synthesised(table, values) for table, values in zip(doubled, parts))
-    return field_of(grid, jnp.asarray(rows), kinds[0].shape[2])
+    rows = sum(_synthesised(circle, table, values) for table, values in zip(doubled, parts))
+    return field_of(circle, jnp.asarray(rows), kinds[0].shape[2])
 
 
 def inner_fields(inner: bool, *fields: Float[Array, "_ _ _ c"]) -> list[Float[Array, "x y b c"]]:

@@ -12,6 +12,7 @@ from typing import TypeAlias
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 from weather_scnn.sphere import tables
@@ -114,8 +115,8 @@ class Spectrum:
         first, *others = (block * factors for block in self.blocks)
         if offsets is not None:
             # A product with a mask is a part of the same loop; an update in place was a copy of the block.
-            degrees, orders = first.shape[:2]
-            mask = jnp.zeros((degrees, orders, 2, 1, 1), first.dtype).at[0, 0, 0].set(1.0)
+            mask = np.zeros((*first.shape[:2], 2, 1, 1), first.dtype)
+            mask[0, 0, 0] = 1.0
             first = first + mask * offsets
         return dataclasses.replace(self, blocks=(first, *others))
 
@@ -147,8 +148,8 @@ class Spectrum:
         """Integral of the squared field over the unit sphere, by Parseval, per sample and channel; in float32 at least."""
         total: jax.Array | float = 0.0
         for begin, block in zip(self.first_degrees, self.blocks):
-            orders = begin + jnp.arange(block.shape[1])
+            orders = begin + np.arange(block.shape[1])
             values = block.astype(jnp.promote_types(block.dtype, jnp.float32))
-            weights = jnp.where(orders == 0, 1.0, 2.0)[:, None, None, None]
+            weights = np.where(orders == 0, 1.0, 2.0).astype(values.dtype)[:, None, None, None]
             total = total + jnp.sum(jnp.square(values) * weights, axis=(0, 1, 2))
         return jnp.asarray(total)

@@ -32,6 +32,7 @@ from weather_scnn.sphere.latitudes import (
 )
 from weather_scnn.sphere.layouts import DENSE
 from weather_scnn.sphere.pairs import analyse_pair, synthesise_pair
+from weather_scnn.sphere.products import check_precision
 from weather_scnn.sphere.spectrum import Coefficients, Spectrum
 
 _compiled = functools.partial(jax.jit, inline=True)
@@ -54,6 +55,7 @@ class SpinTransform:
         mesh: the device mesh over whose axis `mesh_axis` orders are split; None if they are not.
         mesh_axis: name of that axis.
         layout: as that of `HarmonicTransform`; what follows is of the folded one.
+        precision: of products, see `weather_scnn.sphere.products`.
         synthesis_tables: of |s|, one a block of orders, see `tables.spin_block`.
         analysis_tables: the same for analysis; None where the synthesis tables serve both directions.
         weights: `tables.symmetry_weights`; None where analysis has tables of its own.
@@ -66,6 +68,7 @@ class SpinTransform:
     mesh: Any = dataclasses.field(metadata={"static": True})
     mesh_axis: str | None = dataclasses.field(metadata={"static": True})
     layout: str = dataclasses.field(metadata={"static": True})
+    precision: str = dataclasses.field(metadata={"static": True})
     synthesis_tables: Any
     analysis_tables: Any
     weights: Any
@@ -82,6 +85,7 @@ class SpinTransform:
         mesh: jax.sharding.Mesh | None = None,
         mesh_axis: str | None = None,
         layout: str | None = None,
+        precision: str = "highest",
     ) -> "SpinTransform":
         """Builds the tables, or reads them from the cache.
 
@@ -94,6 +98,7 @@ class SpinTransform:
             mesh: splits the orders, and so the tables, over the devices of one mesh axis.
             mesh_axis: that axis.
             layout: folded or dense; default what suits the backend (`layouts.chosen_layout`).
+            precision: of products, highest, high or default (`weather_scnn.sphere.products`).
 
         Raises:
             UserError: the degree is too large for the grid or below |s|, the mesh has no such axis, or the layout is
@@ -115,7 +120,7 @@ class SpinTransform:
         )
         if layout == DENSE:
             built = stored.build_dense(grid, max_degree, max_order, abs(spin), dtype=dtype)
-            return cls(grid, spin, max_degree, max_order, mesh, mesh_axis, layout, *built)
+            return cls(grid, spin, max_degree, max_order, mesh, mesh_axis, layout, check_precision(precision), *built)
         if one_table is None:
             one_table = cls.table_bytes(grid, spin, max_degree, dtype=dtype) > stored.LARGEST_SEPARATE_BYTES
         built = stored.build(
@@ -128,7 +133,7 @@ class SpinTransform:
             mesh=mesh,
             mesh_axis=mesh_axis,
         )
-        return cls(grid, spin, max_degree, max_order, mesh, mesh_axis, layout, *built)
+        return cls(grid, spin, max_degree, max_order, mesh, mesh_axis, layout, check_precision(precision), *built)
 
     @staticmethod
     def table_bytes(grid: Grid, spin: int, max_degree: int | None = None, *, dtype: Any = None) -> int:
@@ -277,7 +282,7 @@ class SpinTransform:
             real, imaginary = dense.inner_fields(inner, real, imaginary)
             orders = min(degrees, self.max_order + 1)
             return dense.analyse_components(
-                self.grid, self.analysis_tables, real, imaginary, self.spin, degrees, orders
+                self._circle, self.analysis_tables, real, imaginary, self.spin, degrees, orders
             )
         used = self.synthesis_tables if self.analysis_tables is None else self.analysis_tables
         return analyse_pair(self._layout, used, self.weights, real, imaginary, self.spin, degrees)
@@ -288,7 +293,7 @@ class SpinTransform:
         """The inverse of `pair_parts`."""
         self._need_positive()
         if self.layout == DENSE:
-            real, imaginary = dense.synthesise_components(self.grid, self.synthesis_tables, e, b, self.spin)
+            real, imaginary = dense.synthesise_components(self._circle, self.synthesis_tables, e, b, self.spin)
             real, imaginary = dense.outer_fields(inner, real, imaginary)
             return real, imaginary
         return synthesise_pair(self._layout, self.synthesis_tables, e, b, self.spin)
@@ -298,7 +303,7 @@ class SpinTransform:
         kinds = []
         for part in (jnp.real(field), jnp.imag(field)):
             (inner,) = dense.inner_fields(False, part.astype(self.dtype))
-            found = dense.analyse_complex(self.grid, self.analysis_tables, inner, degrees, orders)
+            found = dense.analyse_complex(self._circle, self.analysis_tables, inner, degrees, orders)
             kinds.append([jnp.moveaxis(values, 2, 0) for values in found])
         (q, *more_q), (u, *more_u) = kinds
         upper, lower = q + 1j * u, q - 1j * u
@@ -313,7 +318,7 @@ class SpinTransform:
         same, other = (upper + lower) / 2, (upper - lower) / 2
         of_real, of_imaginary = [same, self._sign * other], [-1j * other, -1j * self._sign * same]
         found = [
-            dense.synthesise_complex(self.grid, self.synthesis_tables, kinds[: len(self.synthesis_tables)])
+            dense.synthesise_complex(self._circle, self.synthesis_tables, kinds[: len(self.synthesis_tables)])
             for kinds in (of_real, of_imaginary)
         ]
         real, imaginary = dense.outer_fields(False, *found)
@@ -322,7 +327,11 @@ class SpinTransform:
     @property
     def _layout(self) -> Layout:
         kinds = 2 if self.spin else 1
-        return Layout(self.grid, self.max_degree, self.max_order, kinds, self.mesh, self.mesh_axis)
+        return Layout(self.grid, self.max_degree, self.max_order, kinds, self.mesh, self.mesh_axis, self.precision)
+
+    @property
+    def _circle(self) -> dense.Circle:
+        return dense.Circle(self.grid, self.precision)
 
     @property
     def _sign(self) -> float:

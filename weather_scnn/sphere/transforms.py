@@ -28,9 +28,8 @@ from weather_scnn.sphere.grid import Grid
 from weather_scnn.sphere.latitudes import Layout, analyse, check_field, synthesise, turned
 from weather_scnn.sphere.layouts import DENSE
 from weather_scnn.sphere.pairs import analyse_pair, synthesise_pair
+from weather_scnn.sphere.products import EXACT, check_precision
 from weather_scnn.sphere.spectrum import Coefficients, Spectrum
-
-_PRECISION = jax.lax.Precision.HIGHEST
 
 # Compiled as a whole when called outside of `jit`, a part of the caller's program inside.
 _compiled = functools.partial(jax.jit, inline=True)
@@ -52,6 +51,7 @@ class HarmonicTransform:
         mesh_axis: name of that axis.
         layout: of tables, rows and spectra, see `weather_scnn.sphere.layouts`; what follows is of the folded one, and in the
             dense one `dense.dense_tables` and `dense.analysis_table`.
+        precision: of products, see `weather_scnn.sphere.products`.
         scalar_synthesis: one table a block of orders, (p i, g, h, k): `tables.scalar_block` with h before k.
         scalar_analysis: the same for analysis, (p i, g, k, h); None where the synthesis tables serve both directions.
         scalar_weights: `tables.symmetry_weights`; None where analysis has tables of its own.
@@ -66,6 +66,7 @@ class HarmonicTransform:
     mesh: Any = dataclasses.field(metadata={"static": True})
     mesh_axis: str | None = dataclasses.field(metadata={"static": True})
     layout: str = dataclasses.field(metadata={"static": True})
+    precision: str = dataclasses.field(metadata={"static": True})
     scalar_synthesis: Any
     scalar_analysis: Any
     scalar_weights: Any
@@ -85,6 +86,7 @@ class HarmonicTransform:
         mesh: jax.sharding.Mesh | None = None,
         mesh_axis: str | None = None,
         layout: str | None = None,
+        precision: str = "highest",
     ) -> "HarmonicTransform":
         """Builds the tables, or reads them from the cache (`weather_scnn.sphere.table_cache`).
 
@@ -98,6 +100,7 @@ class HarmonicTransform:
             mesh: splits the orders, and so the tables, over the devices of one mesh axis.
             mesh_axis: that axis.
             layout: folded or dense; default what suits the backend (`layouts.chosen_layout`). Results are the same.
+            precision: of products, highest, high or default (`weather_scnn.sphere.products`); on CPUs all are float32.
 
         Raises:
             UserError: the degree is too large for the grid, float64 without x64, a mesh without its axis, or the dense
@@ -123,7 +126,7 @@ class HarmonicTransform:
             build = functools.partial(build, mesh=mesh, mesh_axis=mesh_axis)
         scalar = build(0)
         vector = build(1) if vectors else (None, None, None)
-        return cls(grid, max_degree, max_order, mesh, mesh_axis, layout, *scalar, *vector)
+        return cls(grid, max_degree, max_order, mesh, mesh_axis, layout, check_precision(precision), *scalar, *vector)
 
     @staticmethod
     def table_bytes(grid: Grid, max_degree: int | None = None, *, vectors: bool = True, dtype: Any = None) -> int:
@@ -210,7 +213,7 @@ class HarmonicTransform:
         if self.layout == DENSE:
             (field,) = dense.inner_fields(inner, field)
             orders = min(degrees, self.max_order + 1)
-            return dense.analyse_scalar(self.grid, self.scalar_analysis, field, degrees, orders)
+            return dense.analyse_scalar(self._circle, self.scalar_analysis, field, degrees, orders)
         layout, found, begin = self._layout(1), [], 0
         used = self.scalar_synthesis if self.scalar_analysis is None else self.scalar_analysis
         for part in analyse(layout, used, self.scalar_weights, field, degrees):
@@ -222,7 +225,7 @@ class HarmonicTransform:
     def scalar_field(self, parts: Coefficients, *, inner: bool = False) -> Float[Array, "_b _y _x c"]:
         """The inverse of `scalar_parts`."""
         if self.layout == DENSE:
-            found = dense.synthesise_scalar(self.grid, self.scalar_synthesis, parts)
+            found = dense.synthesise_scalar(self._circle, self.scalar_synthesis, parts)
             return dense.outer_fields(inner, found)[0]
         begin, turned_back = 0, []
         for part in parts:
@@ -246,7 +249,7 @@ class HarmonicTransform:
         if self.layout == DENSE:
             u, v = dense.inner_fields(inner, u, v)
             orders = min(degrees, self.max_order + 1)
-            return dense.analyse_components(self.grid, self.vector_analysis, u, v, 1, degrees, orders)
+            return dense.analyse_components(self._circle, self.vector_analysis, u, v, 1, degrees, orders)
         used = self.vector_synthesis if self.vector_analysis is None else self.vector_analysis
         return analyse_pair(self._layout(2), used, self.vector_weights, u, v, 1, degrees)
 
@@ -256,13 +259,17 @@ class HarmonicTransform:
         """The inverse of `vector_parts`."""
         self._need_vectors()
         if self.layout == DENSE:
-            u, v = dense.synthesise_components(self.grid, self.vector_synthesis, e, b, 1)
+            u, v = dense.synthesise_components(self._circle, self.vector_synthesis, e, b, 1)
             u, v = dense.outer_fields(inner, u, v)
             return u, v
         return synthesise_pair(self._layout(2), self.vector_synthesis, e, b, 1)
 
     def _layout(self, kinds: int) -> Layout:
-        return Layout(self.grid, self.max_degree, self.max_order, kinds, self.mesh, self.mesh_axis)
+        return Layout(self.grid, self.max_degree, self.max_order, kinds, self.mesh, self.mesh_axis, self.precision)
+
+    @property
+    def _circle(self) -> dense.Circle:
+        return dense.Circle(self.grid, self.precision)
 
     def _need_vectors(self) -> None:
         if self.vector_synthesis is None:
@@ -297,4 +304,4 @@ class HarmonicTransform:
 def power_spectrum(spectrum: Float[Array | np.ndarray, "*b l m 2 c"]) -> Float[Array, "*b l c"]:
     """Power per degree, Σ_m |a_lm|² with m > 0 twice; its sum over l is ∫ f² over the unit sphere (Parseval)."""
     doubled = jnp.where(jnp.arange(spectrum.shape[-3]) > 0, 2.0, 1.0).astype(spectrum.dtype)
-    return jnp.einsum("...lmrc,m->...lc", spectrum**2, doubled, precision=_PRECISION)
+    return jnp.einsum("...lmrc,m->...lc", spectrum**2, doubled, precision=EXACT)
