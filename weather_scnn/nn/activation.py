@@ -71,7 +71,7 @@ class PhaseCollapse(nnx.Module):
             scalar = scalar + jnp.matmul(part.astype(self.dtype), rows, precision=precision)
         if self.gate is None:
             return features._replace(scalar=scalar)
-        weights, bias = (value[...].astype(self.dtype) for value in (self.gate.kernel, self.gate.bias))
+        weights, bias = self.gate.kernel[...].astype(self.dtype), jnp.asarray(self.gate.bias, self.dtype)
         factor = 2.0 * jax.nn.sigmoid(jnp.matmul(scalar, weights, precision=precision) + bias)
         factors = jnp.split(factor, [features.vector.real.shape[-1]], axis=-1)
         gated = [

@@ -57,7 +57,7 @@ def made_for(platform: str | None = None, *, split: bool = False) -> Iterator[No
 
 def current_platform() -> str:
     """The platform that arrays are made on: that of JAX's default device, which jobs on data set to the CPU."""
-    device = jax.config.jax_default_device
+    device = jax.config.jax_default_device  # type: ignore[attr-defined]
     if device is not None:
         return device if isinstance(device, str) else device.platform
     return jax.default_backend()

@@ -8,7 +8,7 @@ the dense layout all orders are one block, so that a layer is one product (`weat
 """
 
 import dataclasses
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -20,8 +20,8 @@ from weather_scnn.sphere.latitudes import by_degree, by_order, divided, joined
 from weather_scnn.sphere.layouts import DENSE, FOLDED
 from weather_scnn.sphere.pairs import Parts
 
-#: Of one kind of fields: by order, block by block, or in the dense layout one array (l, m, 2, b, c).
-Coefficients: TypeAlias = "list[Parts] | jax.Array"
+#: Of one kind of fields: list[Parts], by order, block by block, or in the dense layout one array (l, m, 2, b, c).
+Coefficients: TypeAlias = Any
 
 
 @jax.tree_util.register_dataclass

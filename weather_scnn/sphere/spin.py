@@ -119,8 +119,10 @@ class SpinTransform:
             layout, grid, max_degree, max_order, kinds, dtype=dtype, one_table=one_table, mesh=mesh
         )
         if layout == DENSE:
-            built = stored.build_dense(grid, max_degree, max_order, abs(spin), dtype=dtype)
-            return cls(grid, spin, max_degree, max_order, mesh, mesh_axis, layout, check_precision(precision), *built)
+            dense_tables = stored.build_dense(grid, max_degree, max_order, abs(spin), dtype=dtype)
+            return cls(
+                grid, spin, max_degree, max_order, mesh, mesh_axis, layout, check_precision(precision), *dense_tables
+            )
         if one_table is None:
             one_table = cls.table_bytes(grid, spin, max_degree, dtype=dtype) > stored.LARGEST_SEPARATE_BYTES
         built = stored.build(

@@ -113,17 +113,16 @@ class HarmonicTransform:
         layout = stored.layout_of(
             layout, grid, max_degree, max_order, 3 if vectors else 1, dtype=dtype, one_table=one_table, mesh=mesh
         )
-        if one_table is None and layout != DENSE:
+        if one_table is None:
             one_table = cls.table_bytes(grid, max_degree, vectors=vectors, dtype=dtype) > stored.LARGEST_SEPARATE_BYTES
-        build = functools.partial(
-            stored.build_dense if layout == DENSE else functools.partial(stored.build, one_table=one_table),
-            grid,
-            max_degree,
-            max_order,
-            dtype=dtype,
-        )
-        if layout != DENSE:
-            build = functools.partial(build, mesh=mesh, mesh_axis=mesh_axis)
+
+        def build(spin: int) -> tuple[Any, Any, Any]:
+            if layout == DENSE:
+                return stored.build_dense(grid, max_degree, max_order, spin, dtype=dtype)
+            return stored.build(
+                grid, max_degree, max_order, spin, dtype=dtype, one_table=one_table, mesh=mesh, mesh_axis=mesh_axis
+            )
+
         scalar = build(0)
         vector = build(1) if vectors else (None, None, None)
         return cls(grid, max_degree, max_order, mesh, mesh_axis, layout, check_precision(precision), *scalar, *vector)
