@@ -256,6 +256,9 @@ def plan(
     topology: Annotated[
         str, typer.Option(help="Compile for these TPUs, such as v5e:2x4; needs libtpu but no TPU.")
     ] = "",
+    platform: Annotated[
+        str, typer.Option(help="Lay the transforms out as on this one: cpu, gpu or tpu; else as on these devices.")
+    ] = "",
     every_stage: Annotated[
         bool, typer.Option("--every-stage", help="Compile all lengths of rollouts, not only the first and the longest.")
     ] = False,
@@ -268,7 +271,7 @@ def plan(
     settings = with_overrides(load_config(config), set_ or [])
     from weather_scnn.training.plan import plan as estimate
 
-    found = estimate(settings, devices=devices, topology=topology, every_stage=every_stage)
+    found = estimate(settings, devices=devices, topology=topology, every_stage=every_stage, platform=platform)
     if json_:
         print(json.dumps(dataclasses.asdict(found)))
         return

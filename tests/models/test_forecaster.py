@@ -15,6 +15,7 @@ from weather_scnn.models import Forecaster, Level, ModelConfig, PlanarForecaster
 from weather_scnn.models.planar import PeriodicConvolution, _by_convolution, _by_product
 from weather_scnn.nn import Fields, Harmonics, Width, map_fields
 from weather_scnn.sphere import Grid, rotate_spectrum
+from weather_scnn.sphere.layouts import made_for
 from weather_scnn.sphere.spectrum import Spectrum
 from weather_scnn.training.checkpoints import parameter_count
 
@@ -247,3 +248,27 @@ def test_the_planar_convolution_is_the_same_by_either_way_and_periodic():
     np.testing.assert_allclose(layer(field), expected, atol=1e-5)
     for way in (_by_product, _by_convolution):
         np.testing.assert_allclose(way(jnp.asarray(padded), layer.kernel[...]), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("variant", ["spins 0, 1, 2", "spatial norm", "paper", "pyramid"])
+def test_the_layout_for_accelerators_gives_the_same_forecast_and_gradient(variant):
+    config = dataclasses.replace(SMALL, **{"hold_mean": ("a",), **VARIANTS[variant]})
+    given, extras = fields(0, (2, 2, *GRID.shape), STATE), fields(1, (2, *GRID.shape), Width(2, 0)).scalar
+    results = []
+    for platform in ("cpu", "gpu"):
+        with made_for(platform):
+            graph, state, rest = nnx.split(opened(make(config, held=(0,))), nnx.Param, ...)
+
+        @jax.jit
+        def loss(state, rest, graph=graph):
+            model = nnx.merge(graph, state, jax.tree.map(lambda array: array, rest))
+            out = model(given, extras, training=True)
+            return sum(jnp.sum(jnp.sin(part)) for part in out), out
+
+        results.append(jax.jit(jax.grad(loss, has_aux=True))(state, rest))
+    (slopes, out), (slopes_again, out_again) = results
+    for one, other in zip(jax.tree.leaves(out_again), jax.tree.leaves(out), strict=True):
+        assert_close(one, other, 1e-5)
+    scale = max(float(jnp.abs(leaf).max()) for leaf in jax.tree.leaves(slopes))
+    for one, other in zip(jax.tree.leaves(slopes_again), jax.tree.leaves(slopes), strict=True):
+        np.testing.assert_allclose(one, other, atol=2e-5 * scale)

@@ -4,11 +4,20 @@ import jax
 import numpy as np
 import pytest
 
+from weather_scnn.sphere.layouts import made_for
+
 
 @pytest.fixture
 def x64():
     """Runs the test with 64-bit JAX types."""
     with jax.enable_x64(True):
+        yield
+
+
+@pytest.fixture(params=["cpu", "gpu"])
+def each_layout(request):
+    """Runs the test with the layouts of CPUs, then of GPUs and TPUs, for transforms that it makes."""
+    with made_for(request.param):
         yield
 
 

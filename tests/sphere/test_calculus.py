@@ -17,6 +17,8 @@ from weather_scnn.sphere import (
     wind_from_vorticity_divergence,
 )
 
+pytestmark = pytest.mark.usefixtures("each_layout")
+
 GRIDS = [Grid.equiangular(48, 24), Grid.equiangular(50, 25, poles=True), Grid.gaussian(40, 20)]
 
 

@@ -46,6 +46,7 @@ def operators(grid, kind, dtype=np.float64):
     return lambda f: forward(*jnp.split(f, 2, -1)), lambda e, b: jnp.concatenate(back(e, b), -1)
 
 
+@pytest.mark.usefixtures("each_layout")
 @pytest.mark.parametrize(("grid", "kind"), CASES, ids=str)
 def test_gradients_agree_with_finite_differences(x64, grid, kind):
     analysis, synthesis = operators(grid, kind)
@@ -65,6 +66,7 @@ def test_gradients_agree_with_finite_differences(x64, grid, kind):
     np.testing.assert_allclose(jax.jvp(loss, (field,), (direction,))[1], slope, rtol=1e-10)
 
 
+@pytest.mark.usefixtures("each_layout")
 @pytest.mark.parametrize("kind", KINDS)
 def test_vmap_and_scan_do_what_a_batch_does(kind):
     grid = Grid.equiangular(24, 12)
@@ -120,6 +122,7 @@ def test_shard_map_and_split_orders_over_eight_devices():
     assert result.returncode == 0, result.stderr[-3000:]
 
 
+@pytest.mark.usefixtures("each_layout")
 def test_truncation_leaves_the_work_out(x64):
     grid = Grid.equiangular(192, 96)
     transform = HarmonicTransform.create(grid, dtype=np.float64)

@@ -10,6 +10,8 @@ from hypothesis import strategies as st
 from weather_scnn.errors import UserError
 from weather_scnn.sphere import Grid, GridKind, HarmonicTransform, SpinTransform
 
+pytestmark = pytest.mark.usefixtures("each_layout")
+
 
 def random_coefficients(transform, channels=2, batch=()):
     rng = np.random.default_rng(3)

@@ -14,6 +14,8 @@ from scipy.special import sph_harm_y
 from weather_scnn.errors import UserError
 from weather_scnn.sphere import Grid, GridKind, HarmonicTransform, power_spectrum
 
+pytestmark = pytest.mark.usefixtures("each_layout")
+
 GRIDS = [
     Grid(GridKind.EQUIANGULAR, 64, 32),
     Grid(GridKind.EQUIANGULAR, 67, 33, first_longitude=12.5, north_first=True),

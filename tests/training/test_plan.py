@@ -1,6 +1,7 @@
 """What a program costs, against counts by hand, and the plan of an experiment."""
 
 import dataclasses
+import importlib
 import json
 
 import jax
@@ -8,10 +9,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from tests.sphere.test_products import precisions
 from weather_scnn.errors import UserError
+from weather_scnn.sphere import products
 from weather_scnn.training.configuration import MeshConfig, Stage, with_overrides
-from weather_scnn.training.plan import Plan, plan
-from weather_scnn.training.program import communication, floating_point_operations
+from weather_scnn.training.plan import Plan, plan, step_tracer
+from weather_scnn.training.program import communication, floating_point_operations, size_of
 from weather_scnn.training.rollout import segment_length
 
 PROGRAM = """HloModule jit_step
@@ -60,6 +63,52 @@ def test_operations_count_products_transforms_and_loops():
     assert 2 * product <= once < 2.5 * product and again > 4 * product
 
 
+def test_equations_count_inner_programs_where_they_are_called():
+    def body(carry, given):
+        return jnp.concatenate([carry[1:], given[None]]), jnp.flip(carry)
+
+    traced = jax.make_jaxpr(lambda x, y: jax.lax.scan(body, x, y))(jnp.zeros(3), jnp.zeros(5))
+    equations, movements = size_of(traced)
+    assert movements == 2 and equations >= 5
+    twice = jax.make_jaxpr(lambda x: jax.jit(jnp.sin)(jax.jit(jnp.sin)(x)))(1.0)
+    assert size_of(twice) == (4, 0)
+
+
+@pytest.mark.parametrize(
+    ("name", "rollout", "equations", "movements"),
+    [("era5", 1, 4_500, 120), ("era5", 4, 4_500, 120), ("era5_1p5", 1, 12_000, 260)],
+)
+def test_the_accelerators_path_has_few_equations_and_movements(name, rollout, equations, movements):
+    config = importlib.import_module(f"configs.{name}").get_config()
+    _, _, traced = step_tracer(config, jax.devices()[:1], "gpu")
+    found = size_of(traced(rollout).jaxpr)
+    assert found[0] <= equations and found[1] <= movements
+
+
+@pytest.mark.parametrize("word", ["high", "default"])
+def test_products_have_the_precision_of_the_setting_and_sums_that_decide_are_exact(small_config, monkeypatch, word):
+    monkeypatch.setattr(products, "current_platform", lambda: "gpu")
+    config = dataclasses.replace(small_config, model=dataclasses.replace(small_config.model, precision=word))
+    _, _, traced = step_tracer(config, jax.devices()[:1], "gpu")
+    exact, asked = 0, 0
+    wanted = products.product_precision(word, np.float32)
+    for one in precisions(traced(1).jaxpr.jaxpr):
+        exact += one in (products.EXACT, (products.EXACT,) * 2)
+        asked += one in (wanted, (wanted,) * 2)
+        assert one in (products.EXACT, wanted, (products.EXACT,) * 2, (wanted,) * 2)
+    # Filters, moments, the mean over the globe and the loss; convolutions, transforms and the non-linearity.
+    assert exact > 5 and asked > 20
+
+
+def test_a_plan_traces_the_path_of_the_platform_it_is_asked_for(small_config):
+    _, _, on_gpu = step_tracer(small_config, jax.devices()[:1], "gpu")
+    _, _, on_cpu = step_tracer(small_config, jax.devices()[:1], "cpu")
+    accelerated, plain = (size_of(traced(1).jaxpr) for traced in (on_gpu, on_cpu))
+    assert accelerated[0] < plain[0] and accelerated[1] < plain[1]
+    with pytest.raises(UserError, match="choose cpu, gpu, tpu"):
+        plan(small_config, platform="abacus")
+
+
 def test_a_plan_needs_no_data_and_counts_what_is_computed(small_config):
     config = dataclasses.replace(small_config, data=dataclasses.replace(small_config.data, path=""))
     found = plan(config)
@@ -68,6 +117,7 @@ def test_a_plan_needs_no_data_and_counts_what_is_computed(small_config):
     assert (one.rollout_steps, two.rollout_steps) == (1, 2) and one.communicated == {}
     # Forward and backward are 3 units a step at most, and with the step computed again 4.
     assert 2 < two.flops / one.flops < 3.3
+    assert found.platform == "cpu" and one.equations > one.movements > 0
     assert one.state_bytes > 4 * 4 * sum(found.parameters.values()) + found.table_bytes
     assert Plan.from_json(json.loads(json.dumps(dataclasses.asdict(found)))) == found
     assert len(found.render()) == 2

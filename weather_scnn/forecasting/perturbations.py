@@ -19,6 +19,7 @@ from weather_scnn.errors import UserError
 from weather_scnn.forecasting.propagation import forcings_at, propagate, read_states, usable_states
 from weather_scnn.nn import Fields, map_fields
 from weather_scnn.sphere import HarmonicTransform
+from weather_scnn.sphere.products import EXACT
 from weather_scnn.training.loss import Scales
 from weather_scnn.training.rollout import Parts
 from weather_scnn.training.states import StateReader
@@ -155,7 +156,7 @@ def _size(perturbation: Fields, scales: Scales) -> Float[Array, " b"]:
     """Root of the mean over the sphere and all channels of the square, in standard deviations of the increments."""
     relative = map_fields(lambda array, ratio: jnp.nan_to_num(array) / ratio, perturbation, scales.ratio)
     joined = jnp.concatenate(list(relative), axis=-1)
-    return jnp.sqrt(jnp.einsum("byxc,y->b", jnp.square(joined), scales.area) / joined[0].size)
+    return jnp.sqrt(jnp.einsum("byxc,y->b", jnp.square(joined), scales.area, precision=EXACT) / joined[0].size)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -107,6 +107,7 @@ class Forecaster(nnx.Module):
                 parameters=level.filter_parameters or None,
                 mirror_symmetric=config.mirror_symmetric,
                 scale=scale,
+                precision=config.precision,
                 rngs=rngs,
             )
 
@@ -139,7 +140,9 @@ class Forecaster(nnx.Module):
                 remedy="lower model.max_degree or train on a finer grid",
             )
         degree = level.max_degree or min(grid.maximum_degree, grid.maximum_order)
-        return Harmonics.create(grid, degree, vectors=self.spins, tensors=level.tensor_channels > 0)
+        return Harmonics.create(
+            grid, degree, vectors=self.spins, tensors=level.tensor_channels > 0, precision=self.config.precision
+        )
 
     def __call__(
         self,
@@ -200,5 +203,6 @@ def _options(config: ModelConfig, level: Level) -> BlockOptions:
         residual=config.residual,
         activate_after_skip=config.activate_after_skip,
         branch_scale=config.branch_scale,
+        precision=config.precision,
         dtype=config.activations,
     )

@@ -1,6 +1,7 @@
 """An ordinary CNN on the latitude–longitude grid, with the inputs and outputs of the spherical one."""
 
 import dataclasses
+import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,6 +14,7 @@ from weather_scnn.models.configuration import ModelConfig
 from weather_scnn.models.forecaster import as_scalars, from_scalars, pack
 from weather_scnn.nn import Fields, Table, Width
 from weather_scnn.sphere import Grid
+from weather_scnn.sphere.products import EXACT, check_precision
 
 
 class PeriodicConvolution(nnx.Module):
@@ -24,23 +26,39 @@ class PeriodicConvolution(nnx.Module):
         inputs, outputs: channels.
         size: rows and columns of the filter, odd.
         scale: standard deviation of the outputs at initialisation, for inputs of unit variance.
+        precision: of products, see `weather_scnn.sphere.products`; convolutions have no three passes, and take more.
         rngs: source of the initial values.
     """
 
-    def __init__(self, inputs: int, outputs: int, size: int, *, scale: float = 1.0, rngs: nnx.Rngs):
+    def __init__(
+        self,
+        inputs: int,
+        outputs: int,
+        size: int,
+        *,
+        scale: float = 1.0,
+        precision: str = "high",
+        rngs: nnx.Rngs,
+    ):
         deviation = scale / (size * size * inputs) ** 0.5
         self.kernel = nnx.Param(deviation * rngs.params.normal((size, size, inputs, outputs)))
+        self.precision = jax.lax.Precision.DEFAULT if check_precision(precision) == "default" else EXACT
 
     def __call__(self, field: Float[Array, "b y x c"]) -> Float[Array, "b y x d"]:
         kernel = self.kernel[...].astype(field.dtype)
         margin = kernel.shape[0] // 2
         field = jnp.pad(field, [(0, 0), (0, 0), (margin, margin), (0, 0)], mode="wrap")
         field = jnp.pad(field, [(0, 0), (margin, margin), (0, 0), (0, 0)], mode="edge")
-        return jax.lax.platform_dependent(field, kernel, cpu=_by_product, default=_by_convolution)
+        return jax.lax.platform_dependent(
+            field, kernel, cpu=_by_product, default=functools.partial(_by_convolution, precision=self.precision)
+        )
 
 
-def _by_convolution(field: Float[Array, "b v w c"], kernel: Float[Array, "i j c d"]) -> Float[Array, "b y x d"]:
-    return jax.lax.conv_general_dilated(field, kernel, (1, 1), "VALID", dimension_numbers=("NHWC", "HWIO", "NHWC"))
+def _by_convolution(
+    field: Float[Array, "b v w c"], kernel: Float[Array, "i j c d"], precision: jax.lax.Precision | None = None
+) -> Float[Array, "b y x d"]:
+    numbers = ("NHWC", "HWIO", "NHWC")
+    return jax.lax.conv_general_dilated(field, kernel, (1, 1), "VALID", dimension_numbers=numbers, precision=precision)
 
 
 def _by_product(field: Float[Array, "b v w c"], kernel: Float[Array, "i j c d"]) -> Float[Array, "b y x d"]:
@@ -57,13 +75,14 @@ class PlanarBlock(nnx.Module):
     Args:
         width: channels.
         size: of the filters.
+        precision: see `PeriodicConvolution`.
         rngs: source of the initial values.
     """
 
-    def __init__(self, width: int, size: int, *, rngs: nnx.Rngs):
-        self.first = PeriodicConvolution(width, width, size, rngs=rngs)
+    def __init__(self, width: int, size: int, *, precision: str = "high", rngs: nnx.Rngs):
+        self.first = PeriodicConvolution(width, width, size, precision=precision, rngs=rngs)
         self.first_norm = nnx.BatchNorm(width, momentum=0.98, rngs=rngs)
-        self.second = PeriodicConvolution(width, width, size, rngs=rngs)
+        self.second = PeriodicConvolution(width, width, size, precision=precision, rngs=rngs)
         self.second_norm = nnx.BatchNorm(width, momentum=0.98, scale_init=nnx.initializers.zeros, rngs=rngs)
 
     def __call__(
@@ -102,9 +121,10 @@ class PlanarForecaster(nnx.Module):
         given, wanted = (state.scalars + 2 * state.vectors) * inputs + extras, state.scalars + 2 * state.vectors
         width, size = config.scalar_channels, config.kernel_size
         self.area = Table(jnp.asarray(grid.quadrature_weights / (2.0 * grid.longitudes), jnp.float32))
-        self.encoder = PeriodicConvolution(given, width, size, rngs=rngs)
-        self.blocks = nnx.List([PlanarBlock(width, size, rngs=rngs) for _ in range(config.blocks)])
-        self.decoder = PeriodicConvolution(width, wanted, size, scale=0.01, rngs=rngs)
+        common: dict[str, Any] = {"precision": config.precision, "rngs": rngs}
+        self.encoder = PeriodicConvolution(given, width, size, **common)
+        self.blocks = nnx.List([PlanarBlock(width, size, **common) for _ in range(config.blocks)])
+        self.decoder = PeriodicConvolution(width, wanted, size, scale=0.01, **common)
 
     def __call__(
         self,
@@ -122,7 +142,7 @@ class PlanarForecaster(nnx.Module):
         increment = self.decoder(field)
         if self.held:
             chosen_channels = jnp.array(self.held)
-            mean = jnp.einsum("byxc,y->bc", increment[..., chosen_channels], self.area.get_value())
+            mean = jnp.einsum("byxc,y->bc", increment[..., chosen_channels], self.area.get_value(), precision=EXACT)
             increment = increment.at[..., chosen_channels].add(-mean[:, None, None])
         return from_scalars(increment, self.state)
 

@@ -9,6 +9,7 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from weather_scnn.nn.features import Features, Pair, Width
+from weather_scnn.sphere.products import check_precision, product_precision
 
 _KEPT = 0.85
 
@@ -33,10 +34,19 @@ class PhaseCollapse(nnx.Module):
         gate: also multiplies each field of spin > 0 by a factor in (0, 2) that depends on the new spin-0 fields,
             which gives the network products of scalars and winds. It starts as 1.
         dtype: in which products are computed.
+        precision: of products in float32, see `weather_scnn.sphere.products`.
         rngs: source of the initial values.
     """
 
-    def __init__(self, width: Width, *, gate: bool = False, dtype: jnp.dtype = jnp.float32, rngs: nnx.Rngs):
+    def __init__(
+        self,
+        width: Width,
+        *,
+        gate: bool = False,
+        dtype: jnp.dtype = jnp.float32,
+        precision: str = "high",
+        rngs: nnx.Rngs,
+    ):
         c, pairs = width.scalars, width.pairs
         spread = _KEPT * (c * (1 - 2 / math.pi) + pairs * (2 - math.pi / 2))
         linear, collapsed = (rngs.params.normal((rows, c)) for rows in (c, width.channels))
@@ -44,26 +54,31 @@ class PhaseCollapse(nnx.Module):
         means = jnp.array([math.sqrt(2 / math.pi)] * c + [math.sqrt(math.pi / 2)] * pairs)
         self.kernel = nnx.Param(jnp.concatenate([linear, collapsed]))
         self.bias = nnx.Param(-means @ collapsed)
-        self.dtype = dtype
+        self.dtype, self.precision = dtype, check_precision(precision)
         zeros = nnx.initializers.zeros
         self.gate = nnx.Linear(c, pairs, kernel_init=zeros, dtype=dtype, rngs=rngs) if gate and pairs else None
 
     def __call__(self, features: Features) -> Features:
         scalar = features.scalar
-        invariants = [scalar, jnp.abs(scalar), magnitude(features.vector), magnitude(features.tensor)]
+        pairs = [pair for pair in (features.vector, features.tensor) if pair.real.shape[-1]]
+        invariants = [scalar, jnp.abs(scalar), *map(magnitude, pairs)]
         kernel = self.kernel[...].astype(self.dtype)
         cuts = np.cumsum([part.shape[-1] for part in invariants])[:-1]
         # One product for each: side by side they would be one, of as much work, but for a copy of them all.
+        precision = product_precision(self.precision, self.dtype)
         scalar = self.bias[...].astype(self.dtype)
         for part, rows in zip(invariants, jnp.split(kernel, cuts)):
-            if rows.shape[0]:
-                scalar = scalar + part.astype(self.dtype) @ rows
+            scalar = scalar + jnp.matmul(part.astype(self.dtype), rows, precision=precision)
         if self.gate is None:
             return features._replace(scalar=scalar)
-        factor = 2.0 * jax.nn.sigmoid(self.gate(scalar))
-        of_vectors, of_tensors = jnp.split(factor, [features.vector.real.shape[-1]], axis=-1)
-        vector = Pair(*(part * of_vectors for part in features.vector))
-        return Features(scalar, vector, Pair(*(part * of_tensors for part in features.tensor)))
+        weights, bias = self.gate.kernel[...].astype(self.dtype), jnp.asarray(self.gate.bias, self.dtype)
+        factor = 2.0 * jax.nn.sigmoid(jnp.matmul(scalar, weights, precision=precision) + bias)
+        factors = jnp.split(factor, [features.vector.real.shape[-1]], axis=-1)
+        gated = [
+            Pair(*(part * own for part in pair)) if own.shape[-1] else pair
+            for pair, own in zip((features.vector, features.tensor), factors)
+        ]
+        return Features(scalar, *gated)
 
 
 class MagnitudeActivation(nnx.Module):

@@ -12,6 +12,7 @@ from jax import numpy as jnp
 from jaxtyping import Array, Float
 
 from weather_scnn.nn.features import Width
+from weather_scnn.sphere.products import EXACT, check_precision, product_precision
 from weather_scnn.sphere.spectrum import Spectrum
 
 # Share of a filter's initial variance that all its values along l have in common. Between two knots independent values
@@ -41,6 +42,7 @@ class SpectralConvolution(nnx.Module):
         mirror_symmetric: forbids mixing of B with scalar and E, which a mirror image would change the sign of.
             The Earth rotates, so the default allows it.
         scale: standard deviation of the outputs at initialisation, for inputs of unit variance.
+        precision: of the product with spectra, see `weather_scnn.sphere.products`; filters are interpolated exactly.
         rngs: source of the initial values.
     """
 
@@ -53,6 +55,7 @@ class SpectralConvolution(nnx.Module):
         parameters: int | None = None,
         mirror_symmetric: bool = False,
         scale: float = 1.0,
+        precision: str = "high",
         rngs: nnx.Rngs,
     ):
         count = max_degree + 1 if parameters is None else min(parameters, max_degree + 1)
@@ -69,7 +72,7 @@ class SpectralConvolution(nnx.Module):
         self.kernel = nnx.Param(values * jnp.asarray(deviation * mask, values.dtype))
         self.interpolation = nnx.static(tuple(map(tuple, interpolation)))
         self.mirror_symmetric = mirror_symmetric
-        self.inputs, self.outputs = inputs, outputs
+        self.inputs, self.outputs, self.precision = inputs, outputs, check_precision(precision)
 
     def matrices(self, first: int = 0, count: int | None = None) -> Float[Array, "l C D"]:
         """The matrices of some degrees; outputs of spin s do not exist below l = s and are zero there.
@@ -89,27 +92,28 @@ class SpectralConvolution(nnx.Module):
         special = min(max(int(self.outputs.lowest_degrees.max(initial=0)) - first, 0), table.shape[0])
         if special:
             present = (first + np.arange(special))[:, None] >= self.outputs.lowest_degrees
-            own = jnp.einsum("lp,pcd->lcd", jnp.asarray(table[:special], kernel.dtype), kernel)
+            own = jnp.einsum("lp,pcd->lcd", jnp.asarray(table[:special], kernel.dtype), kernel, precision=EXACT)
             kernel = jnp.concatenate([kernel, own * jnp.asarray(present[:, None], kernel.dtype)])
             table = np.pad(table, [(0, 0), (0, special)])
             table[:special] = np.eye(special, table.shape[1], table.shape[1] - special)
         # With the kernel on the left, or the gradient transposes all matrices before its product.
         flat = kernel.reshape(kernel.shape[0], -1)
-        found = jnp.matmul(flat.T, jnp.asarray(table.T, kernel.dtype)).T
+        found = jnp.matmul(flat.T, jnp.asarray(table.T, kernel.dtype), precision=EXACT).T
         return found.reshape(-1, *kernel.shape[1:])
 
     def __call__(self, spectrum: Spectrum) -> Spectrum:
         """In the precision of the spectrum; bfloat16 products are summed in float32 by every backend, then rounded."""
-        blocks = []
+        blocks, precision = [], product_precision(self.precision, spectrum.dtype)
         for begin, block in zip(spectrum.first_degrees, spectrum.blocks):
             # Those of each block by themselves: interpolating costs what a slice would, and the gradient has no sum.
             matrices = self.matrices(begin, block.shape[0]).astype(spectrum.dtype)
             if spectrum.divided:
-                blocks.append(jnp.einsum("lmrbc,lcd->lmrbd", block, matrices))
+                blocks.append(jnp.einsum("lmrbc,lcd->lmrbd", block, matrices, precision=precision))
                 continue
             # All orders and samples of a degree are the rows of one product; said so, its gradient needs no copies.
             rows = block.reshape(block.shape[0], -1, block.shape[-1])
-            blocks.append(jnp.matmul(rows, matrices).reshape(*block.shape[:-1], matrices.shape[-1]))
+            mixed = jnp.matmul(rows, matrices, precision=precision)
+            blocks.append(mixed.reshape(*block.shape[:-1], matrices.shape[-1]))
         return dataclasses.replace(spectrum, blocks=tuple(blocks))
 
 

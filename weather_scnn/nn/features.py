@@ -14,6 +14,7 @@ from jaxtyping import Array, Float
 
 from weather_scnn.nn.width import Width
 from weather_scnn.sphere import Grid, HarmonicTransform, SpinTransform
+from weather_scnn.sphere.layouts import DENSE
 from weather_scnn.sphere.spectrum import Spectrum
 
 
@@ -97,10 +98,22 @@ class Harmonics(nnx.Module):
         self.tensors = Table(tensors) if tensors is not None else None
 
     @classmethod
-    def create(cls, grid: Grid, max_degree: int, *, vectors: bool = True, tensors: bool = False) -> "Harmonics":
-        """Builds the tables of the spins that are wanted."""
-        transform = HarmonicTransform.create(grid, max_degree, vectors=vectors)
-        return cls(transform, SpinTransform.create(grid, 2, max_degree) if tensors else None)
+    def create(
+        cls,
+        grid: Grid,
+        max_degree: int,
+        *,
+        vectors: bool = True,
+        tensors: bool = False,
+        layout: str | None = None,
+        precision: str = "highest",
+    ) -> "Harmonics":
+        """Builds the tables of the spins that are wanted; `layout`, `precision` as for `HarmonicTransform.create`."""
+        transform = HarmonicTransform.create(grid, max_degree, vectors=vectors, layout=layout, precision=precision)
+        second = None
+        if tensors:
+            second = SpinTransform.create(grid, 2, max_degree, layout=transform.layout, precision=precision)
+        return cls(transform, second)
 
     @property
     def grid(self) -> Grid:
@@ -117,40 +130,55 @@ class Harmonics(nnx.Module):
         """Largest order of the spectra."""
         return self.transform.get_value().max_order
 
-    def analysis(self, features: Features | Fields) -> Spectrum:
-        """Grid to spectra, float32; channels scalar, E of spin 1 and 2, B of spin 1 and 2."""
+    def analysis(self, features: Features | Fields, *, inner: bool = False) -> Spectrum:
+        """Grid to spectra, float32; channels scalar, E of spin 1 and 2, B of spin 1 and 2.
+
+        Args:
+            features: on the grid.
+            inner: their axes are in the order that `synthesis` gives with `inner`.
+        """
         if isinstance(features, Fields):
             features = Features.of(features)
         transform = self.transform.get_value()
         even, odd = [], []
         if features.scalar.shape[-1]:
-            even.append(transform.scalar_parts(features.scalar))
+            even.append(transform.scalar_parts(features.scalar, inner=inner))
         if features.vector.real.shape[-1]:
-            divergent, rotational = transform.vector_parts(*features.vector)
+            divergent, rotational = transform.vector_parts(*features.vector, inner=inner)
             even.append(divergent)
             odd.append(rotational)
         if features.tensor.real.shape[-1]:
             assert self.tensors is not None
-            divergent, rotational = self.tensors.get_value().pair_parts(*features.tensor)
+            divergent, rotational = self.tensors.get_value().pair_parts(*features.tensor, inner=inner)
             even.append(divergent)
             odd.append(rotational)
         divided = transform.mesh is not None
         return Spectrum.of_parts(even + odd, self.max_degree, self.max_order, divided=divided)
 
-    def synthesis(self, spectrum: Spectrum, width: Width) -> Features:
-        """Spectra to grid, float32; `width` says how the channels divide."""
+    def synthesis(self, spectrum: Spectrum, width: Width, *, inner: bool = False) -> Features:
+        """Spectra to grid, float32.
+
+        Args:
+            spectrum: of the features.
+            width: how its channels divide.
+            inner: with the axes before the channels in whatever order the transform's products have them, which spares
+                copies where what follows acts on every point alike.
+        """
         transform = self.transform.get_value()
         c, d, e = width
-        spectrum = spectrum.astype(transform.dtype)
+        spectrum = spectrum.astype(transform.dtype).in_layout(transform.layout)
         scalar, even_vector, even_tensor, odd_vector, odd_tensor = spectrum.parts([c, d, e, d, e])
-        empty = jnp.zeros((spectrum.blocks[0].shape[3], *transform.grid.shape, 0), transform.dtype)
+        shape = (spectrum.blocks[0].shape[3], *transform.grid.shape)
+        if inner and transform.layout == DENSE:
+            shape = shape[::-1]
+        empty = jnp.zeros((*shape, 0), transform.dtype)
         vector = tensor = Pair(empty, empty)
         if d:
-            vector = Pair(*transform.vector_fields(even_vector, odd_vector))
+            vector = Pair(*transform.vector_fields(even_vector, odd_vector, inner=inner))
         if e:
             assert self.tensors is not None
-            tensor = Pair(*self.tensors.get_value().pair_fields(even_tensor, odd_tensor))
-        return Features(transform.scalar_field(scalar) if c else empty, vector, tensor)
+            tensor = Pair(*self.tensors.get_value().pair_fields(even_tensor, odd_tensor, inner=inner))
+        return Features(transform.scalar_field(scalar, inner=inner) if c else empty, vector, tensor)
 
 
 def concatenate(*fields: Fields) -> Fields:

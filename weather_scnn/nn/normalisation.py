@@ -8,11 +8,13 @@ import math
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float
 
 from weather_scnn.nn.features import Features, Pair, Table, Width
 from weather_scnn.sphere import Grid
+from weather_scnn.sphere.products import EXACT
 from weather_scnn.sphere.spectrum import Spectrum
 
 _MEAN_FACTOR = 1.0 / math.sqrt(4.0 * math.pi)  # mean over the sphere of a field with a_00 = 1
@@ -49,23 +51,28 @@ class _BatchNorm(nnx.Module):
 
     def _average(self, values: Float[Array, "b c"], mask: Float[Array, " b"] | None) -> Float[Array, " c"]:
         """Mean over the samples that count, of all devices."""
-        weights = jnp.ones(values.shape[0], values.dtype) if mask is None else mask.astype(values.dtype)
-        total, count = weights @ values, weights.sum()
+        if mask is None:
+            weights: Array = jnp.asarray(np.ones(values.shape[0], values.dtype))
+            count: Array | float = float(values.shape[0])
+        else:
+            weights = mask.astype(values.dtype)
+            count = weights.sum()
+        total = jnp.matmul(weights, values, precision=EXACT)
         if self.axis_name is not None:
             total, count = jax.lax.psum((total, count), self.axis_name)
-        return total / jnp.maximum(count, 1e-12)
+        return total / (count if mask is None else jnp.maximum(count, 1e-12))
 
     def _factor_and_offset(
-        self, mean: Float[Array, " c"], square: Float[Array, " C"]
+        self, mean: Float[Array, " c"], square: Float[Array, " c"], of_pairs: Float[Array, " p"]
     ) -> tuple[Float[Array, " C"], Float[Array, " c"]]:
         """Factor of every channel and offset of the scalars, from a batch's moments; updates the running ones.
 
         Args:
             mean: of the scalars.
-            square: mean square of the channels, at spin > 0 of one component.
+            square: mean square of the scalars.
+            of_pairs: that of one component of the channels of spin > 0.
         """
-        scalars = self.width.scalars
-        variance = square.at[:scalars].set(jnp.maximum(square[:scalars] - jnp.square(mean), 0.0))
+        variance = jnp.concatenate([jnp.maximum(square - jnp.square(mean), 0.0), of_pairs])
         keep = self.momentum
         self.mean[...] = keep * self.mean[...] + (1 - keep) * mean
         self.variance[...] = keep * self.variance[...] + (1 - keep) * variance
@@ -93,8 +100,8 @@ class SpectralBatchNorm(_BatchNorm):
         if training:
             energy = self._average(spectrum.energy(), mask) / (4.0 * math.pi)
             mean = self._average(spectrum.blocks[0][0, 0, 0, :, :scalars].astype(energy.dtype), mask) * _MEAN_FACTOR
-            of_pairs = 0.5 * (energy[scalars:channels] + energy[channels:])
-            factor, offset = self._factor_and_offset(mean, jnp.concatenate([energy[:scalars], of_pairs]))
+            square, even, odd = jax.lax.split(energy, (scalars, channels - scalars, channels - scalars))
+            factor, offset = self._factor_and_offset(mean, square, 0.5 * (even + odd))
         else:
             factor, offset = self._standardising(self.mean[...], self.variance[...])
         of_spectra = jnp.concatenate([factor, factor[scalars:]])
@@ -121,14 +128,15 @@ class SpatialBatchNorm(_BatchNorm):
             area = self.area.get_value()
 
             def moment(values: Array) -> Array:
-                return self._average(jnp.einsum("byxc,y->bc", values.astype(jnp.float32), area), mask)
+                return self._average(jnp.einsum("byxc,y->bc", values.astype(jnp.float32), area, precision=EXACT), mask)
 
             mean = moment(features.scalar)
-            squares = [moment(jnp.square(features.scalar.astype(jnp.float32)))]
+            square = moment(jnp.square(features.scalar.astype(jnp.float32)))
+            squares = []
             for pair in (features.vector, features.tensor):
                 real, imaginary = (jnp.square(part.astype(jnp.float32)) for part in pair)
                 squares.append(moment(0.5 * (real + imaginary)))
-            factor, offset = self._factor_and_offset(mean, jnp.concatenate(squares))
+            factor, offset = self._factor_and_offset(mean, square, jnp.concatenate(squares))
         else:
             factor, offset = self._standardising(self.mean[...], self.variance[...])
         c, d, _ = self.width

@@ -38,6 +38,7 @@ class BlockOptions:
             variance by 1 + s² a block.
         momentum: see `SpectralBatchNorm`.
         axis_name: see `SpectralBatchNorm`.
+        precision: of products in float32, see `weather_scnn.sphere.products`.
         dtype: of the activations; tables and sums stay float32, as does what skips the branch.
     """
 
@@ -51,6 +52,7 @@ class BlockOptions:
     branch_scale: float = 0.0
     momentum: float = 0.98
     axis_name: str | None = None
+    precision: str = "high"
     dtype: str = "float32"
 
     def __post_init__(self) -> None:
@@ -86,6 +88,7 @@ class ResidualBlock(nnx.Module):
                 harmonics.max_degree,
                 parameters=options.filter_parameters,
                 mirror_symmetric=options.mirror_symmetric,
+                precision=options.precision,
                 rngs=rngs,
             )
 
@@ -102,7 +105,9 @@ class ResidualBlock(nnx.Module):
         def activation() -> nnx.Module:
             if options.nonlinearity == "magnitude":
                 return MagnitudeActivation(outputs)
-            return PhaseCollapse(outputs, gate=options.gate, dtype=jnp.dtype(options.dtype), rngs=rngs)
+            return PhaseCollapse(
+                outputs, gate=options.gate, dtype=jnp.dtype(options.dtype), precision=options.precision, rngs=rngs
+            )
 
         scale = options.branch_scale if options.residual else 1.0
         plain = options.normalisation == "none"
@@ -132,15 +137,19 @@ class ResidualBlock(nnx.Module):
             skip = given if self.projection is None else self.projection(given)
             result = skip + result
         if self.last_activation is not None:
-            features = self.harmonics.synthesis(result, self.width).astype(jnp.dtype(self.options.dtype))
-            result = self.harmonics.analysis(self.last_activation(features)).astype(spectrum.dtype)
+            features = self.harmonics.synthesis(result, self.width, inner=True)
+            features = features.astype(jnp.dtype(self.options.dtype))
+            result = self.harmonics.analysis(self.last_activation(features), inner=True).astype(spectrum.dtype)
         return result
 
     def _on_grid(self, branch: Spectrum, options: dict[str, Any]) -> Spectrum:
         """Norm, synthesis, non-linearity and analysis, in the precision of `branch`."""
         if isinstance(self.first_norm, SpectralBatchNorm):
             branch = self.first_norm(branch, **options)
-        features = checkpoint_name(self.harmonics.synthesis(branch, self.width).astype(branch.dtype), FIELDS)
+        # Only means over the sphere ask which axis is which.
+        spatial = isinstance(self.first_norm, SpatialBatchNorm)
+        features = self.harmonics.synthesis(branch, self.width, inner=not spatial).astype(branch.dtype)
+        features = checkpoint_name(features, FIELDS)
         if isinstance(self.first_norm, SpatialBatchNorm):
             features = self.first_norm(features, **options)
-        return self.harmonics.analysis(self.activation(features)).astype(branch.dtype)
+        return self.harmonics.analysis(self.activation(features), inner=not spatial).astype(branch.dtype)

@@ -25,11 +25,10 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from weather_scnn.sphere.grid import Grid
+from weather_scnn.sphere.products import product_precision
 
 #: Largest number of longitudes for which products replace FFTs.
 LARGEST_PRODUCT = 256
-
-_PRECISION = jax.lax.Precision.HIGHEST
 
 
 def by_product(longitudes: int) -> bool:
@@ -69,7 +68,7 @@ def _quarters(field: Float[Array, "b h x c"]) -> tuple[list[jax.Array], list[jax
 
 
 def fourier(
-    even: Float[Array, "b h x c"], odd: Float[Array, "b h x c"], blocks: list[tuple[int, int]]
+    even: Float[Array, "b h x c"], odd: Float[Array, "b h x c"], blocks: list[tuple[int, int]], precision: str
 ) -> list[tuple[Float[Array, "p _i g h b c"], Float[Array, "p _i g h b c"]]]:
     """(1/x) Σ_x f exp(−imφ_x) of every block: real and imaginary part.
 
@@ -78,6 +77,7 @@ def fourier(
         odd: north − south.
         blocks: first order and number of pairs of orders of each; orders from the Nyquist order on come out as
             whatever their waves alias to and must meet zeros in the tables.
+        precision: of products, see `weather_scnn.sphere.products`.
     """
     longitudes = even.shape[2]
     if not by_product(longitudes):
@@ -94,7 +94,7 @@ def fourier(
             jnp.matmul(
                 jnp.asarray(waves[r] / longitudes, even.dtype),
                 data[r].reshape(2, longitudes // 4, -1),
-                precision=_PRECISION,
+                precision=product_precision(precision, even.dtype),
             ).reshape(2, pairs, *data[r].shape[2:])
             for r in (0, 1)
         ]
@@ -106,6 +106,7 @@ def inverse_fourier(
     parts: list[tuple[Float[Array, "p _i g h b c"], Float[Array, "p _i g h b c"]]],
     blocks: list[tuple[int, int]],
     longitudes: int,
+    precision: str,
 ) -> tuple[Float[Array, "b _h x c"], Float[Array, "b _h x c"]]:
     """Re Σ_m (2 − δ_m0) F_m exp(imφ_x) of rows, as their parts even and odd about the equator.
 
@@ -113,6 +114,7 @@ def inverse_fourier(
         parts: real and imaginary part of F of every block.
         blocks: as in `fourier`.
         longitudes: how many.
+        precision: of products.
     """
     if not by_product(longitudes):
         return _inverse_fourier_by_fft(parts, blocks, longitudes)
@@ -128,7 +130,8 @@ def inverse_fourier(
             factor = np.where(order == 0, 1.0, 2.0) * (order <= (longitudes - 1) // 2)
             matrices.append(_waves(longitudes, begin, pairs)[r] * factor[..., None])
         matrix = jnp.asarray(np.concatenate(matrices, 1).swapaxes(1, 2), joined.dtype)
-        product = jnp.matmul(matrix, joined, precision=_PRECISION).reshape(2, longitudes // 4, *shape)
+        product = jnp.matmul(matrix, joined, precision=product_precision(precision, joined.dtype))
+        product = product.reshape(2, longitudes // 4, *shape)
         into.extend(unstacked(product, 0))  # even and odd orders, each (x/4, g, h, b, c)
     (even_cosines, odd_cosines), (even_sines, odd_sines) = ([unstacked(x, 1) for x in y] for y in (cosines, sines))
     result = []

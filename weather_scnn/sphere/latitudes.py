@@ -27,8 +27,7 @@ from weather_scnn.errors import UserError
 from weather_scnn.sphere import tables
 from weather_scnn.sphere.fourier import fourier, inverse_fourier, phase_origin
 from weather_scnn.sphere.grid import Grid
-
-_PRECISION = jax.lax.Precision.HIGHEST
+from weather_scnn.sphere.products import product_precision
 
 #: Real and imaginary part.
 Coefficients = tuple[Float[Array, "_p _i _g ..."], Float[Array, "_p _i _g ..."]]
@@ -45,6 +44,7 @@ class Layout:
         kinds: 1 for scalars, 2 for spins.
         mesh: the device mesh over whose axis `mesh_axis` orders are split, or None.
         mesh_axis: name of that axis.
+        precision: of products, see `weather_scnn.sphere.products`.
     """
 
     grid: Grid
@@ -53,6 +53,7 @@ class Layout:
     kinds: int
     mesh: Any = None
     mesh_axis: str | None = None
+    precision: str = "highest"
 
     @property
     def half(self) -> int:
@@ -82,11 +83,11 @@ class Layout:
         return stored
 
 
-def _product(table: jax.Array, values: jax.Array) -> jax.Array:
+def _product(layout: Layout, table: jax.Array, values: jax.Array) -> jax.Array:
     """(m, g, i, j) × (m, g, j, n); with one batch axis, or the gradient comes out in another order and is copied."""
     batch = table.shape[:2]
     table, values = (x.reshape(-1, *x.shape[2:]) for x in (table, values))
-    found = jnp.matmul(table, values, precision=_PRECISION)
+    found = jnp.matmul(table, values, precision=product_precision(layout.precision, values.dtype))
     return found.reshape(*batch, *found.shape[1:])
 
 
@@ -112,13 +113,13 @@ def analyse(
 
     def products(even: jax.Array, odd: jax.Array, used: tuple, weights: jax.Array | None) -> list[Any]:
         found = []
-        for table, (_, pairs), part in zip(used, blocks, fourier(even, odd, blocks)):
+        for table, (_, pairs), part in zip(used, blocks, fourier(even, odd, blocks, layout.precision)):
             for rows in part:
                 rows = rows.reshape(2 * pairs, *rows.shape[2:4], -1)  # (p i, g, h, b c)
                 rows = _orders_split(layout, rows, table.shape[0])
                 if weights is not None:
                     rows = _weighted(layout, weights, rows, pairs)
-                found.append(_product(jnp.swapaxes(table, 2, 3) if weights is not None else table, rows))
+                found.append(_product(layout, jnp.swapaxes(table, 2, 3) if weights is not None else table, rows))
         return found
 
     if layout.mesh is None:
@@ -158,10 +159,10 @@ def synthesise(layout: Layout, stored: tuple, parts: list[Coefficients]) -> Floa
         for i, (table, (_, pairs)) in enumerate(zip(used, blocks)):
             both = []
             for x in values[2 * i : 2 * i + 2]:
-                x = _latitudes_split(layout, _product(table, x))[: 2 * pairs]
+                x = _latitudes_split(layout, _product(layout, table, x))[: 2 * pairs]
                 both.append(x.reshape(2, pairs, *x.shape[1:3], -1, c))  # b is the device's own part
             found.append((both[0], both[1]))
-        return inverse_fourier(found, blocks, layout.grid.longitudes)
+        return inverse_fourier(found, blocks, layout.grid.longitudes, layout.precision)
 
     if layout.mesh is None:
         even, odd = rows(values, used)
@@ -228,7 +229,7 @@ def _weighted(
     if layout.mesh is not None:
         order = order + jax.lax.axis_index(layout.mesh_axis) * rows.shape[0]
     odd = order >= pairs
-    return _product(jnp.where(odd[:, None, None, None], weights[1], weights[0]), rows)
+    return _product(layout, jnp.where(odd[:, None, None, None], weights[1], weights[0]), rows)
 
 
 # Fields and halves of them

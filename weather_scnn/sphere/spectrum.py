@@ -2,19 +2,26 @@
 
 `HarmonicTransform.analysis` returns one array (…, l, m, 2, c). A network never looks at single coefficients: it mixes
 channels degree by degree, transforms and comes back. For that the batch lies next to the channels, so that a product
-with one matrix a degree takes all orders and samples as its rows without a copy, and each block of orders leaves out
-the degrees below its first order: 5/8 of the full array at 128 degrees, and no zeros in between to fill.
+with one matrix a degree takes all orders and samples as its rows without a copy. In the folded layout each block of orders
+leaves out the degrees below its first order: 5/8 of the full array at 128 degrees, and no zeros in between to fill. In
+the dense layout all orders are one block, so that a layer is one product (`weather_scnn.sphere.layouts`).
 """
 
 import dataclasses
+from typing import Any, TypeAlias
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 from weather_scnn.sphere import tables
 from weather_scnn.sphere.latitudes import by_degree, by_order, divided, joined
+from weather_scnn.sphere.layouts import DENSE, FOLDED
 from weather_scnn.sphere.pairs import Parts
+
+#: Of one kind of fields: list[Parts], by order, block by block, or in the dense layout one array (l, m, 2, b, c).
+Coefficients: TypeAlias = Any
 
 
 @jax.tree_util.register_dataclass
@@ -29,29 +36,40 @@ class Spectrum:
         max_degree: largest degree.
         max_order: largest order.
         divided: whether orders are divided over devices, so that no axis may be merged with theirs.
+        layout: folded, or dense: one block of all orders and degrees, of whatever number.
     """
 
     blocks: tuple[Float[Array, "_k _n 2 b C"], ...]
     max_degree: int = dataclasses.field(metadata={"static": True})
     max_order: int = dataclasses.field(metadata={"static": True})
     divided: bool = dataclasses.field(default=False, metadata={"static": True})
+    layout: str = dataclasses.field(default=FOLDED, metadata={"static": True})
 
     @classmethod
-    def of(cls, array: Float[Array, "b l m 2 C"]) -> "Spectrum":
+    def of(cls, array: Float[Array, "b l m 2 C"], layout: str = FOLDED) -> "Spectrum":
         """From the layout of `HarmonicTransform.analysis`."""
         degrees, orders = array.shape[1:3]
+        if layout == DENSE:
+            orders = min(degrees, orders)
+            block = jnp.moveaxis(array, 0, 3)[:, :orders]
+            return cls((block,), degrees - 1, orders - 1, layout=DENSE)
         return cls(tuple(divided(jnp.moveaxis(array, 0, 3))), degrees - 1, min(degrees, orders) - 1)
 
     @property
     def array(self) -> Float[Array, "b l m 2 C"]:
         """In the layout of `HarmonicTransform.analysis`."""
+        if self.layout == DENSE:
+            return jnp.moveaxis(self.blocks[0], 3, 0)
         return jnp.moveaxis(joined(self.blocks, self.max_degree + 1, self.max_order + 1), 3, 0)
 
     @classmethod
     def of_parts(
-        cls, parts: list[list[Parts]], max_degree: int, max_order: int, *, divided: bool = False
+        cls, parts: list[Coefficients], max_degree: int, max_order: int, *, divided: bool = False
     ) -> "Spectrum":
-        """From coefficients by order, block by block; parts of one block stand side by side as channels."""
+        """From coefficients of several kinds, which stand side by side as channels."""
+        if isinstance(parts[0], jax.Array):
+            block = parts[0] if len(parts) == 1 else jnp.concatenate(parts, -1)
+            return cls((block,), max_degree, max_order, layout=DENSE)
         blocks = []
         for kinds in zip(*parts, strict=True):
             both = [
@@ -60,8 +78,10 @@ class Spectrum:
             blocks.append(by_degree(jnp.stack(both, 4)))
         return cls(tuple(blocks), max_degree, max_order, divided)
 
-    def parts(self, widths: list[int]) -> list[list[Parts]]:
+    def parts(self, widths: list[int]) -> list[Coefficients]:
         """The inverse of `of_parts`, for these numbers of channels."""
+        if self.layout == DENSE:
+            return list(jax.lax.split(self.blocks[0], widths, 4))
         found: list[list[Parts]] = [[] for _ in widths]
         for block in self.blocks:
             real, imaginary = (jnp.squeeze(part, 4) for part in jnp.split(by_order(block), 2, 4))
@@ -77,7 +97,11 @@ class Spectrum:
     @property
     def first_degrees(self) -> list[int]:
         """Lowest degree, and order, of every block."""
-        return [begin for begin, _ in tables.blocks(self.max_order)]
+        return [0] if self.layout == DENSE else [begin for begin, _ in tables.blocks(self.max_order)]
+
+    def in_layout(self, layout: str) -> "Spectrum":
+        """In the layout of a transform."""
+        return self if layout == self.layout else Spectrum.of(self.array, layout)
 
     def astype(self, dtype: jnp.dtype) -> "Spectrum":
         """In another precision."""
@@ -91,8 +115,8 @@ class Spectrum:
         first, *others = (block * factors for block in self.blocks)
         if offsets is not None:
             # A product with a mask is a part of the same loop; an update in place was a copy of the block.
-            degrees, orders = first.shape[:2]
-            mask = jnp.zeros((degrees, orders, 2, 1, 1), first.dtype).at[0, 0, 0].set(1.0)
+            mask = np.zeros((*first.shape[:2], 2, 1, 1), first.dtype)
+            mask[0, 0, 0] = 1.0
             first = first + mask * offsets
         return dataclasses.replace(self, blocks=(first, *others))
 
@@ -101,6 +125,12 @@ class Spectrum:
         max_order = max_degree if max_order is None else min(max_order, max_degree)
         if (max_degree, max_order) == (self.max_degree, self.max_order):
             return self
+        if self.layout == DENSE:
+            values = self.blocks[0][: max_degree + 1, : max_order + 1]
+            missing = [(0, wanted - size) for wanted, size in zip((max_degree + 1, max_order + 1), values.shape)]
+            if any(after for _, after in missing):
+                values = jnp.pad(values, missing + [(0, 0)] * 3)
+            return dataclasses.replace(self, blocks=(values,), max_degree=max_degree, max_order=max_order)
         _, _, *rest = self.blocks[0].shape
         blocks = []
         for number, (begin, end) in enumerate(tables.blocks(max_order)):
@@ -118,8 +148,8 @@ class Spectrum:
         """Integral of the squared field over the unit sphere, by Parseval, per sample and channel; in float32 at least."""
         total: jax.Array | float = 0.0
         for begin, block in zip(self.first_degrees, self.blocks):
-            orders = begin + jnp.arange(block.shape[1])
+            orders = begin + np.arange(block.shape[1])
             values = block.astype(jnp.promote_types(block.dtype, jnp.float32))
-            weights = jnp.where(orders == 0, 1.0, 2.0)[:, None, None, None]
+            weights = np.where(orders == 0, 1.0, 2.0).astype(values.dtype)[:, None, None, None]
             total = total + jnp.sum(jnp.square(values) * weights, axis=(0, 1, 2))
         return jnp.asarray(total)

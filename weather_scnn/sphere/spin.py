@@ -16,7 +16,7 @@ import numpy as np
 from jaxtyping import Array, Complex, Float
 
 from weather_scnn.errors import UserError
-from weather_scnn.sphere import stored, tables
+from weather_scnn.sphere import dense, stored, tables
 from weather_scnn.sphere.fourier import unstacked
 from weather_scnn.sphere.grid import Grid
 from weather_scnn.sphere.latitudes import (
@@ -30,8 +30,10 @@ from weather_scnn.sphere.latitudes import (
     synthesise,
     turned,
 )
-from weather_scnn.sphere.pairs import Parts, analyse_pair, synthesise_pair
-from weather_scnn.sphere.spectrum import Spectrum
+from weather_scnn.sphere.layouts import DENSE
+from weather_scnn.sphere.pairs import analyse_pair, synthesise_pair
+from weather_scnn.sphere.products import check_precision
+from weather_scnn.sphere.spectrum import Coefficients, Spectrum
 
 _compiled = functools.partial(jax.jit, inline=True)
 _compiled_for_degree = functools.partial(jax.jit, static_argnames=("max_degree",), inline=True)
@@ -52,6 +54,8 @@ class SpinTransform:
         max_order: largest order m, min(max_degree, grid.maximum_order).
         mesh: the device mesh over whose axis `mesh_axis` orders are split; None if they are not.
         mesh_axis: name of that axis.
+        layout: as that of `HarmonicTransform`; what follows is of the folded one.
+        precision: of products, see `weather_scnn.sphere.products`.
         synthesis_tables: of |s|, one a block of orders, see `tables.spin_block`.
         analysis_tables: the same for analysis; None where the synthesis tables serve both directions.
         weights: `tables.symmetry_weights`; None where analysis has tables of its own.
@@ -63,6 +67,8 @@ class SpinTransform:
     max_order: int = dataclasses.field(metadata={"static": True})
     mesh: Any = dataclasses.field(metadata={"static": True})
     mesh_axis: str | None = dataclasses.field(metadata={"static": True})
+    layout: str = dataclasses.field(metadata={"static": True})
+    precision: str = dataclasses.field(metadata={"static": True})
     synthesis_tables: Any
     analysis_tables: Any
     weights: Any
@@ -78,6 +84,8 @@ class SpinTransform:
         one_table: bool | None = None,
         mesh: jax.sharding.Mesh | None = None,
         mesh_axis: str | None = None,
+        layout: str | None = None,
+        precision: str = "highest",
     ) -> "SpinTransform":
         """Builds the tables, or reads them from the cache.
 
@@ -89,9 +97,12 @@ class SpinTransform:
             one_table: whether synthesis tables serve both directions; default where they exceed 512 MiB.
             mesh: splits the orders, and so the tables, over the devices of one mesh axis.
             mesh_axis: that axis.
+            layout: folded or dense; default what suits the backend (`layouts.chosen_layout`).
+            precision: of products, highest, high or default (`weather_scnn.sphere.products`).
 
         Raises:
-            UserError: the degree is too large for the grid or below |s|, or the mesh has no such axis.
+            UserError: the degree is too large for the grid or below |s|, the mesh has no such axis, or the layout is
+                dense with a mesh or one table.
         """
         max_degree = tables.check_degree(grid, max_degree)
         if max_degree < abs(spin):
@@ -103,6 +114,15 @@ class SpinTransform:
         dtype = stored.check_dtype(dtype)
         mesh = stored.check_mesh(mesh, mesh_axis)
         max_order = min(max_degree, grid.maximum_order)
+        kinds = 2 if spin else 1
+        layout = stored.layout_of(
+            layout, grid, max_degree, max_order, kinds, dtype=dtype, one_table=one_table, mesh=mesh
+        )
+        if layout == DENSE:
+            dense_tables = stored.build_dense(grid, max_degree, max_order, abs(spin), dtype=dtype)
+            return cls(
+                grid, spin, max_degree, max_order, mesh, mesh_axis, layout, check_precision(precision), *dense_tables
+            )
         if one_table is None:
             one_table = cls.table_bytes(grid, spin, max_degree, dtype=dtype) > stored.LARGEST_SEPARATE_BYTES
         built = stored.build(
@@ -115,7 +135,7 @@ class SpinTransform:
             mesh=mesh,
             mesh_axis=mesh_axis,
         )
-        return cls(grid, spin, max_degree, max_order, mesh, mesh_axis, *built)
+        return cls(grid, spin, max_degree, max_order, mesh, mesh_axis, layout, check_precision(precision), *built)
 
     @staticmethod
     def table_bytes(grid: Grid, spin: int, max_degree: int | None = None, *, dtype: Any = None) -> int:
@@ -149,6 +169,11 @@ class SpinTransform:
         """
         degrees = self._degrees(max_degree)
         check_field(field, self.grid)
+        orders = min(degrees, self.max_order + 1)
+        if self.layout == DENSE:
+            upper, lower = self._dense_sides(field.reshape(-1, *field.shape[-3:]), degrees, orders)
+            spectrum = self._ordered(upper, lower * self._parities(orders))
+            return spectrum.reshape(*field.shape[:-3], *spectrum.shape[1:])
         parts = self._analyse(jnp.real(field), jnp.imag(field), degrees)
         begin, positive, negative = 0, [], []
         for part in parts:
@@ -162,7 +187,6 @@ class SpinTransform:
             positive.append(by_degree(upper))
             negative.append(by_degree(lower))
             begin += 2 * q.shape[1]
-        orders = min(degrees, self.max_order + 1)
         upper, lower = (jnp.moveaxis(joined(x, degrees, orders), 2, 0) for x in (positive, negative))
         spectrum = self._ordered(upper, lower * self._parities(orders))
         return spectrum.reshape(*field.shape[:-3], *spectrum.shape[1:])
@@ -187,6 +211,9 @@ class SpinTransform:
         values = values.reshape(-1, *values.shape[-3:]).astype(jnp.result_type(self.dtype, jnp.complex64))
         upper, lower = self._sides(values)
         lower = jnp.conj(lower) * self._parities(orders)
+        if self.layout == DENSE:
+            field = self._dense_field(upper, lower)
+            return field.reshape(*batch, *field.shape[1:])
         layout, parts, begin = self._layout, [], 0
         for blocks in zip(*(divided(jnp.moveaxis(side, 0, 2)) for side in (upper, lower)), strict=True):
             a, c = map(by_order, blocks)  # (p, i, g, k, b, c)
@@ -236,30 +263,77 @@ class SpinTransform:
         for spectrum in (e, b):
             values = spectrum[..., : self.max_degree + 1, : self.max_order + 1, :, :].astype(self.dtype)
             values = values.reshape(-1, *values.shape[-4:])
-            parts.append(Spectrum.of(values).parts([values.shape[-1]])[0])
+            parts.append(Spectrum.of(values, self.layout).parts([values.shape[-1]])[0])
         real, imaginary = self.pair_fields(*parts)
         batch = e.shape[:-4]
         return real.reshape(*batch, *real.shape[1:]), imaginary.reshape(*batch, *imaginary.shape[1:])
 
     def pair_parts(
-        self, real: Float[Array, "b y x c"], imaginary: Float[Array, "b y x c"], degrees: int | None = None
-    ) -> tuple[list[Parts], list[Parts]]:
-        """Coefficients E and B by order, block by block, as `HarmonicTransform.vector_parts` gives those of a wind."""
+        self,
+        real: Float[Array, "_b _y _x c"],
+        imaginary: Float[Array, "_b _y _x c"],
+        degrees: int | None = None,
+        *,
+        inner: bool = False,
+    ) -> tuple[Coefficients, Coefficients]:
+        """Coefficients E and B, as `HarmonicTransform.vector_parts` gives those of a wind."""
         self._need_positive()
-        used = self.synthesis_tables if self.analysis_tables is None else self.analysis_tables
         degrees = self.max_degree + 1 if degrees is None else degrees
         real, imaginary = real.astype(self.dtype), imaginary.astype(self.dtype)
+        if self.layout == DENSE:
+            real, imaginary = dense.inner_fields(inner, real, imaginary)
+            orders = min(degrees, self.max_order + 1)
+            return dense.analyse_components(
+                self._circle, self.analysis_tables, real, imaginary, self.spin, degrees, orders
+            )
+        used = self.synthesis_tables if self.analysis_tables is None else self.analysis_tables
         return analyse_pair(self._layout, used, self.weights, real, imaginary, self.spin, degrees)
 
-    def pair_fields(self, e: list[Parts], b: list[Parts]) -> tuple[Float[Array, "b y x c"], Float[Array, "b y x c"]]:
+    def pair_fields(
+        self, e: Coefficients, b: Coefficients, *, inner: bool = False
+    ) -> tuple[Float[Array, "_b _y _x c"], Float[Array, "_b _y _x c"]]:
         """The inverse of `pair_parts`."""
         self._need_positive()
+        if self.layout == DENSE:
+            real, imaginary = dense.synthesise_components(self._circle, self.synthesis_tables, e, b, self.spin)
+            real, imaginary = dense.outer_fields(inner, real, imaginary)
+            return real, imaginary
         return synthesise_pair(self._layout, self.synthesis_tables, e, b, self.spin)
+
+    def _dense_sides(self, field: jax.Array, degrees: int, orders: int) -> tuple[jax.Array, jax.Array]:
+        """Coefficients (b, l, m, c) of orders m ≥ 0, and the conjugates of those of −m but for the sign (−1)^(m+s)."""
+        kinds = []
+        for part in (jnp.real(field), jnp.imag(field)):
+            (inner,) = dense.inner_fields(False, part.astype(self.dtype))
+            found = dense.analyse_complex(self._circle, self.analysis_tables, inner, degrees, orders)
+            kinds.append([jnp.moveaxis(values, 2, 0) for values in found])
+        (q, *more_q), (u, *more_u) = kinds
+        upper, lower = q + 1j * u, q - 1j * u
+        if self.spin:
+            upper = upper + self._sign * (more_q[0] + 1j * more_u[0])
+            lower = lower - self._sign * (more_q[0] - 1j * more_u[0])
+        return upper, jnp.conj(lower)
+
+    def _dense_field(self, upper: Complex[Array, "b l m c"], lower: Complex[Array, "b l m c"]) -> jax.Array:
+        """The inverse of `_dense_sides`."""
+        upper, lower = (jnp.moveaxis(side, 0, 2) for side in (upper, lower))
+        same, other = (upper + lower) / 2, (upper - lower) / 2
+        of_real, of_imaginary = [same, self._sign * other], [-1j * other, -1j * self._sign * same]
+        found = [
+            dense.synthesise_complex(self._circle, self.synthesis_tables, kinds[: len(self.synthesis_tables)])
+            for kinds in (of_real, of_imaginary)
+        ]
+        real, imaginary = dense.outer_fields(False, *found)
+        return jax.lax.complex(real, imaginary)
 
     @property
     def _layout(self) -> Layout:
         kinds = 2 if self.spin else 1
-        return Layout(self.grid, self.max_degree, self.max_order, kinds, self.mesh, self.mesh_axis)
+        return Layout(self.grid, self.max_degree, self.max_order, kinds, self.mesh, self.mesh_axis, self.precision)
+
+    @property
+    def _circle(self) -> dense.Circle:
+        return dense.Circle(self.grid, self.precision)
 
     @property
     def _sign(self) -> float:

@@ -12,8 +12,9 @@ from rich.progress import MofNCompleteColumn
 
 from weather_scnn.errors import UserError
 from weather_scnn.progress import progress_bar
-from weather_scnn.sphere import table_cache, tables
+from weather_scnn.sphere import dense, table_cache, tables
 from weather_scnn.sphere.grid import Grid
+from weather_scnn.sphere.layouts import check_layout, chosen_layout
 
 #: Above this many bytes of synthesis tables, analysis uses them too (Λ·W) instead of tables of its own.
 LARGEST_SEPARATE_BYTES = 512 * 2**20
@@ -123,3 +124,56 @@ def build(
     if one_table:
         return tuple(synthesis), None, jnp.asarray(weights.astype(dtype))
     return tuple(synthesis), tuple(analysis), None
+
+
+def layout_of(
+    layout: str | None,
+    grid: Grid,
+    max_degree: int,
+    max_order: int,
+    kinds: int,
+    *,
+    dtype: np.dtype,
+    one_table: bool | None,
+    mesh: jax.sharding.Mesh | None,
+) -> str:
+    """The layout asked for, or the one that suits the backend.
+
+    Raises:
+        UserError: the layout cannot be had with a mesh or with one table for both directions.
+    """
+    split = mesh is not None
+    if layout is None:
+        size = kinds * (max_order + 1) * (max_degree + 1) * grid.latitudes * np.dtype(dtype).itemsize
+        layout = chosen_layout(grid, size, split=split or bool(one_table))
+    check_layout(layout, split=split, one_table=one_table)
+    return layout
+
+
+def build_dense(
+    grid: Grid, max_degree: int, max_order: int, spin: int, *, dtype: np.dtype
+) -> tuple[tuple[jax.Array, ...], tuple[jax.Array, ...], None]:
+    """Synthesis and analysis tables of one spin in the dense layout, (m, l, y) each, and no weights."""
+    kinds, sizes = 2 if spin else 1, (max_degree, max_order)
+    if _shapes_only.get():
+        zeros = (jnp.zeros((max_order + 1, max_degree + 1, grid.latitudes), dtype),) * kinds
+        return zeros, zeros, None
+
+    made: list[np.ndarray] = []
+
+    def synthesis(number: int) -> np.ndarray:
+        if not made:
+            made.extend(dense.dense_tables(grid, max_degree, max_order, spin))
+        return made[number]
+
+    def table(direction: str, number: int) -> jax.Array:
+        def make() -> np.ndarray:
+            found = synthesis(number)
+            return found if direction == "synthesis" else dense.analysis_table(grid, found, spin)
+
+        first = "north" if grid.north_first else "south"
+        kind = f"spin {spin} dense {direction} {number} {first} first"
+        return jnp.asarray(table_cache.cached(grid, kind, dtype, sizes, make))
+
+    found = [tuple(table(direction, number) for number in range(kinds)) for direction in ("synthesis", "analysis")]
+    return found[0], found[1], None

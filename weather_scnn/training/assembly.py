@@ -14,6 +14,7 @@ from jaxtyping import Float
 
 from weather_scnn.io.durations import parse_duration
 from weather_scnn.sphere import Grid
+from weather_scnn.sphere.layouts import made_for
 from weather_scnn.training.channels import Channels
 from weather_scnn.training.configuration import Config
 from weather_scnn.training.loader import WindowLoader
@@ -21,7 +22,7 @@ from weather_scnn.training.loss import Scales, channel_weights, make_scales
 from weather_scnn.training.normalisation import Normalisation
 from weather_scnn.training.optimiser import TrainState, initial_state, make_optimiser
 from weather_scnn.training.rollout import Parts, build, take_apart
-from weather_scnn.training.sharding import put, put_constants
+from weather_scnn.training.sharding import MODEL, put, put_constants
 from weather_scnn.training.states import StateReader, expected_grid
 from weather_scnn.training.step import make_train_step
 from weather_scnn.training.validation import Validation
@@ -104,7 +105,9 @@ def assemble(
     )
     statics = reader.statics()
     # The network before the period is read: what is wrong with it is said at once.
-    parts = take_apart(build(config.model, config.data, channels, grid, config.training.seed))
+    split = mesh.shape[MODEL] > 1
+    with made_for(split=split):
+        parts = take_apart(build(config.model, config.data, channels, grid, config.training.seed))
     # Copied to the devices: the first step donates the state, and the parameters it was made of must not go with it.
     state = put(initial_state(parts, make_optimiser(config.optimiser, config.training.stages)), mesh)
     state, new_parameters = (state, 0) if origin is None else origin.into(state)
@@ -125,7 +128,8 @@ def assemble(
     if config.data.validation:
         left = cache_bytes - loader.nbytes if loader.in_memory else _WATCHED * cache_bytes
         validation = Validation(config, channels, normalisation, mesh, cache_bytes=left, gather=_gather)
-    scales = make_scales(channels, normalisation, statics, grid, loss=config.loss)
+    with made_for(split=split):
+        scales = make_scales(channels, normalisation, statics, grid, loss=config.loss)
     tables, scales = put_constants((parts.tables, scales), mesh)
     step = make_train_step(parts.graph, config, vectors=len(channels.winds), mesh=mesh)
     return Experiment(

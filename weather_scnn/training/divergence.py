@@ -54,7 +54,7 @@ def judge(
 
 def keep_if(good: Bool[Array, ""], new: Any, old: Any) -> Any:
     """The new tree where the step is good, else the old one."""
-    return jax.tree.map(lambda one, other: jnp.where(good, one, other), new, old)
+    return jax.tree.map(lambda one, other: jax.lax.select(good, one, other), new, old)
 
 
 def divergence_error(

@@ -17,6 +17,7 @@ from jaxtyping import Array, Bool, Float
 from weather_scnn.errors import UserError
 from weather_scnn.nn import Fields, map_fields
 from weather_scnn.sphere import Grid, HarmonicTransform
+from weather_scnn.sphere.products import EXACT
 from weather_scnn.training.channels import Channels, split_levels
 from weather_scnn.training.configuration import LossConfig
 from weather_scnn.training.normalisation import Normalisation
@@ -67,7 +68,7 @@ class SpectralLoss:
             roots = jnp.square(difference / (jnp.sqrt(one) + jnp.sqrt(other)))
             ratio = jnp.sqrt(jnp.maximum(one, other) / jnp.minimum(one, other))
             power = roots + ratio * jnp.maximum(power - roots, 0.0)
-        return jnp.einsum("blc,l->c", power, self.degree_weights) / (4.0 * np.pi * power.shape[0])
+        return jnp.einsum("blc,l->c", power, self.degree_weights, precision=EXACT) / (4.0 * np.pi * power.shape[0])
 
     def _spectra(self, fields: Fields) -> list[list[Array]]:
         """Spectra of the scalars, then the two of the winds."""
@@ -83,7 +84,7 @@ class SpectralLoss:
 
         def product(left: Array, right: Array) -> Array:
             doubled = jnp.where(jnp.arange(left.shape[-3]) > 0, 2.0, 1.0)
-            return jnp.einsum("blmrc,m->blc", left * right, doubled, precision=jax.lax.Precision.HIGHEST)
+            return jnp.einsum("blmrc,m->blc", left * right, doubled, precision=EXACT)
 
         parts = [sum(product(*pair) for pair in zip(*kinds)) / len(kinds[0]) for kinds in zip(one, other)]
         return jnp.concatenate(parts, axis=-1)
@@ -273,13 +274,13 @@ def step_errors(predicted: Fields, target: Fields, scales: Scales, *, axis: str 
         mean = scales.spectral(error, map_fields(jnp.divide, predicted, scales.ratio))
     else:
         squared = _by_channel(map_fields(jnp.square, error))
-        mean = jnp.einsum("byxc,y->c", squared, scales.area) / np.prod(squared.shape[:3])
+        mean = jnp.einsum("byxc,y->c", squared, scales.area, precision=EXACT) / np.prod(squared.shape[:3])
     if axis is not None:
         mean = jax.lax.pmean(mean, axis)
     if gaps is None:
         return mean
     present = _by_channel(map_fields(lambda gap: 1.0 - gap, gaps))
-    share = jnp.einsum("byxc,y->c", present, scales.area) / np.prod(present.shape[:3])
+    share = jnp.einsum("byxc,y->c", present, scales.area, precision=EXACT) / np.prod(present.shape[:3])
     if axis is not None:
         share = jax.lax.pmean(share, axis)
     return mean / jnp.maximum(share, 1e-6)
@@ -312,7 +313,7 @@ def weighted_loss(
     """
     count = component_counts(errors.shape[-1] - vectors, vectors)
     shares = scales.channel * count
-    by_step = errors @ (shares / shares.sum())
+    by_step = jnp.matmul(errors, shares / shares.sum(), precision=EXACT)
     return jnp.mean(by_step if weights is None else by_step * jnp.asarray(weights, by_step.dtype))
 
 

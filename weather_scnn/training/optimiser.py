@@ -1,5 +1,7 @@
 """The optimiser, and the state that one training step carries to the next."""
 
+import functools
+import operator
 from typing import Any, NamedTuple
 
 import jax
@@ -77,9 +79,31 @@ def decays(parameters: Any) -> Any:
 def make_optimiser(config: OptimiserConfig, stages: tuple[Stage, ...]) -> optax.GradientTransformation:
     """Clipping by global norm, then AdamW (Loshchilov & Hutter 2019) on a schedule; only matrices decay."""
     return optax.chain(
-        optax.clip_by_global_norm(config.clip_norm),
+        clipped(config.clip_norm),
         optax.adamw(learning_rate_schedule(config, stages), weight_decay=config.weight_decay, mask=decays),
     )
+
+
+def global_norm(tree: Any) -> Float[Array, ""]:
+    """Root of the sum of the squares of all values."""
+    squares = [jnp.sum(jnp.square(array)) for array in jax.tree.leaves(tree)]
+    return jnp.sqrt(functools.reduce(operator.add, squares, jnp.zeros(())))
+
+
+def clipped(largest: float) -> optax.GradientTransformationExtraArgs:
+    """`optax.clip_by_global_norm`, which takes the norm where it is known already: computed twice, it is traced twice."""
+
+    def update(updates: Any, state: Any, params: Any = None, *, norm: Array | None = None, **_: Any) -> tuple[Any, Any]:
+        del params
+        size = global_norm(updates) if norm is None else norm
+        small = size < largest
+
+        def clip(array: Array) -> Array:
+            return jax.lax.select(small, array, (array / size) * largest)
+
+        return jax.tree.map(clip, updates), state
+
+    return optax.GradientTransformationExtraArgs(optax.init_empty_state, update)
 
 
 def at_step(state: Any, step: Int[Array, ""]) -> Any:
@@ -112,4 +136,6 @@ def initial_state(parts: Parts, optimiser: optax.GradientTransformation) -> Trai
 def moved_average(average: Any, new: Any, step: Int[Array, ""], decay: float | Float[Array, ""]) -> Any:
     """The moving average of a tree after a step; it follows quickly at first, so that it forgets the initial values."""
     decay = jnp.minimum(decay, (1.0 + step) / (10.0 + step))
-    return optax.incremental_update(new, average, 1.0 - decay)
+    share = jnp.asarray(1.0 - decay, jnp.float32)
+    rest = 1.0 - share
+    return jax.tree.map(lambda one, mean: share * one + rest * mean, new, average)

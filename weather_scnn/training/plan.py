@@ -17,6 +17,7 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -24,9 +25,11 @@ import jax.numpy as jnp
 import numpy as np
 import rich.table
 from flax import nnx
+from jax.sharding import Mesh
 
 from weather_scnn.errors import UserError
 from weather_scnn.nn import Fields
+from weather_scnn.sphere.layouts import made_for
 from weather_scnn.sphere.stored import shapes_only
 from weather_scnn.training.channels import Channels
 from weather_scnn.training.checkpoints import parameter_count
@@ -34,11 +37,14 @@ from weather_scnn.training.configuration import Config, Stage
 from weather_scnn.training.duration import chip_speed, device_speed, planned_seconds, spell
 from weather_scnn.training.loss import Scales, SpectralLoss, channel_weights
 from weather_scnn.training.optimiser import initial_state, make_optimiser
-from weather_scnn.training.program import communication, floating_point_operations
+from weather_scnn.training.program import communication, floating_point_operations, size_of
 from weather_scnn.training.rollout import Parts, build, take_apart
-from weather_scnn.training.sharding import DATA, device_mesh, mesh_shape, put_constants, shardings
+from weather_scnn.training.sharding import DATA, MODEL, device_mesh, mesh_shape, put_constants, shardings
 from weather_scnn.training.states import expected_grid
 from weather_scnn.training.step import make_train_step
+
+#: Whose layouts can be planned for.
+PLATFORMS = ("cpu", "gpu", "tpu")
 
 _VIRTUAL = re.compile(r"xla_force_host_platform_device_count=(?!1\b)")
 _TOPOLOGY = re.compile(r"(v\d\w*):(\d+(?:x\d+)+)")
@@ -58,6 +64,8 @@ class StageCost:
         state_bytes: parameters, their average, optimiser state, tables, batch.
         temporary_bytes: activations and work space at their peak.
         communicated: bytes sent, by kind of collective.
+        equations: of the traced step, see `program.size_of`.
+        movements: how many of them join or reverse arrays.
     """
 
     rollout_steps: int
@@ -65,6 +73,8 @@ class StageCost:
     state_bytes: int
     temporary_bytes: int
     communicated: dict[str, int]
+    equations: int
+    movements: int
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,6 +87,7 @@ class Plan:
         batch_size: windows a step, over all devices.
         mesh: devices along (data, model).
         device: what the program was compiled for.
+        platform: whose layout of the transforms it has: cpu, gpu or tpu.
         stages: cost of a step by rollout length, ascending.
         seconds: that all steps of the configuration take, roughly; None for devices that are not there.
     """
@@ -86,6 +97,7 @@ class Plan:
     batch_size: int
     mesh: tuple[int, int]
     device: str
+    platform: str
     stages: tuple[StageCost, ...]
     seconds: float | None = None
 
@@ -101,7 +113,7 @@ class Plan:
             parts.add_row(name, f"{count:,}")
         parts.add_row("[bold]all", f"[bold]{sum(self.parameters.values()):,}")
         data, model = self.mesh
-        numbers = ("GFLOP", "state", "activations", "in all", "sent")
+        numbers = ("GFLOP", "state", "activations", "in all", "sent", "equations", "joins, reversals")
         share = f"batch {self.batch_size}, {self.batch_size // data} each"
         costs = rich.table.Table(
             *(rich.table.Column(name, justify="right") for name in ("rollout", *numbers)),
@@ -122,11 +134,13 @@ class Plan:
                         sent,
                     )
                 ),
+                f"{stage.equations:,}",
+                f"{stage.movements:,}",
             )
         return [parts, costs]
 
     def _caption(self) -> str:
-        text = f"Compiled for {self.device}. Transform tables: {self.table_bytes / 2**20:,.1f} MiB on all devices."
+        text = f"Compiled for {self.device}, in the layout for {self.platform.upper()}s. Transform tables: {self.table_bytes / 2**20:,.1f} MiB on all devices."
         if self.mesh[0] > 1:
             text += f" Gradients alone would send {self.ideal_bytes / 2**20:,.1f} MiB."
         kind = self.device.split(":")[0]
@@ -146,7 +160,9 @@ class Plan:
         return cls(**{**values, "mesh": tuple(values["mesh"])}, stages=stages)
 
 
-def plan(config: Config, *, devices: int = 1, topology: str = "", every_stage: bool = False) -> Plan:
+def plan(
+    config: Config, *, devices: int = 1, topology: str = "", every_stage: bool = False, platform: str = ""
+) -> Plan:
     """Compiles the training step of the shortest and the longest rollout for a mesh; needs no data.
 
     Args:
@@ -154,10 +170,14 @@ def plan(config: Config, *, devices: int = 1, topology: str = "", every_stage: b
         devices: how many.
         topology: compile for TPUs laid out like this, such as v5e:2x4; needs the package libtpu, but no TPU.
         every_stage: compile the lengths between the two as well.
+        platform: lay the transforms out as on this one: cpu, gpu or tpu; default that of the devices. The compiler
+            remains that of the devices.
 
     Raises:
-        UserError: the devices do not divide by the mesh or the batch by them, or there is no such topology.
+        UserError: the devices do not divide by the mesh or the batch by them, or there is no such topology or platform.
     """
+    if platform and platform not in PLATFORMS:
+        raise UserError(f"the platform {platform!r}", remedy=f"choose {', '.join(PLATFORMS)}")
     if topology:
         found = _TOPOLOGY.fullmatch(topology)
         if not found:
@@ -167,13 +187,70 @@ def plan(config: Config, *, devices: int = 1, topology: str = "", every_stage: b
         raise UserError(f"{devices} devices", remedy="give --devices of 1 or more")
     if topology or devices > len(jax.devices()):
         mesh_shape(config.training, devices)  # errors before the long work
-        return _in_another_process(config, devices, topology, every_stage)
+        return _in_another_process(config, devices, topology, every_stage, platform)
     name = jax.devices()[0].device_kind
-    return compiled_plan(config, jax.devices()[:devices], name, every_stage=every_stage)
+    return compiled_plan(config, jax.devices()[:devices], name, every_stage=every_stage, platform=platform)
 
 
-def compiled_plan(config: Config, devices: list[Any], name: str, *, every_stage: bool = True) -> Plan:
+def compiled_plan(
+    config: Config, devices: list[Any], name: str, *, every_stage: bool = True, platform: str = ""
+) -> Plan:
     """See `plan`; for given devices, real or described."""
+    platform = platform or devices[0].platform
+    parts, mesh, traced = step_tracer(config, devices, platform)
+    options = _UNOPTIMISED if devices[0].platform == "cpu" else None
+
+    def cost(rollout: int, flops: float, size: tuple[int, int], lowered: Any) -> StageCost:
+        program = lowered.compile(compiler_options=options)
+        memory = program.memory_analysis()
+        return StageCost(
+            rollout,
+            flops,
+            int(memory.argument_size_in_bytes),
+            int(memory.temp_size_in_bytes + memory.output_size_in_bytes - memory.alias_size_in_bytes),
+            communication(program.as_text()),
+            *size,
+        )
+
+    lengths = sorted({stage.rollout_steps for stage in config.training.stages})
+    lengths = lengths if every_stage else sorted({lengths[0], lengths[-1]})
+    # Tracing holds the interpreter, the compiler does not: while one length is compiled the next is traced.
+    with concurrent.futures.ThreadPoolExecutor(2) as pool:
+        compiling = []
+        for length in reversed(lengths):
+            program = traced(length)
+            flops, size = floating_point_operations(program.jaxpr), size_of(program.jaxpr)
+            compiling.append(pool.submit(cost, length, flops, size, program.lower()))
+        costs = tuple(each.result() for each in reversed(compiling))
+    kind, present = name.split(":")[0], set(devices) <= set(jax.devices())
+    speed = None
+    if kind in _CHIPS:
+        speed = chip_speed(_CHIPS[kind][1], len(devices))
+    elif present and platform == devices[0].platform and not _VIRTUAL.search(os.environ.get("XLA_FLAGS", "")):
+        speed = device_speed(devices)
+    operations = {each.rollout_steps: each.flops for each in costs}
+    counts = {str(key): parameter_count(subtree) for key, subtree in parts.parameters.items()}
+    table_bytes = sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in jax.tree.leaves(parts.tables))
+    return Plan(
+        counts,
+        table_bytes,
+        config.training.batch_size,
+        (mesh.shape["data"], mesh.shape["model"]),
+        name,
+        platform,
+        costs,
+        None if speed is None else planned_seconds(config.training, operations, speed),
+    )
+
+
+def step_tracer(config: Config, devices: list[Any], platform: str) -> tuple[Parts, Mesh, Callable[[int], Any]]:
+    """Shapes of the network, the mesh, and what traces the training step of a rollout length.
+
+    Args:
+        config: the experiment.
+        devices: real or described.
+        platform: whose layout of the transforms is traced.
+    """
     channels, grid = Channels.from_config(config.data), expected_grid(config.data)
     channel_weights(channels, config.loss)  # refused here as `train` would
     mesh = device_mesh(config.training, devices)
@@ -187,7 +264,7 @@ def compiled_plan(config: Config, devices: list[Any], name: str, *, every_stage:
         spectral = SpectralLoss.create(grid, config.loss) if config.loss.kind != "grid" else None
         return parts, Scales(scalar, wind, static, area, channel, missing, spectral)
 
-    with shapes_only():
+    with shapes_only(), made_for(platform, split=mesh.shape[MODEL] > 1):
         parts, scales = nnx.eval_shape(constants)
     state = jax.eval_shape(
         lambda: initial_state(_zeros(parts), make_optimiser(config.optimiser, config.training.stages))
@@ -206,46 +283,7 @@ def compiled_plan(config: Config, devices: list[Any], name: str, *, every_stage:
         forcings = batch(rollout + 1, *grid.shape, channels.forcing_count)
         return step.trace(state, tables, window, forcings, scales)
 
-    options = _UNOPTIMISED if devices[0].platform == "cpu" else None
-
-    def cost(rollout: int, flops: float, lowered: Any) -> StageCost:
-        program = lowered.compile(compiler_options=options)
-        memory = program.memory_analysis()
-        return StageCost(
-            rollout,
-            flops,
-            int(memory.argument_size_in_bytes),
-            int(memory.temp_size_in_bytes + memory.output_size_in_bytes - memory.alias_size_in_bytes),
-            communication(program.as_text()),
-        )
-
-    lengths = sorted({stage.rollout_steps for stage in config.training.stages})
-    lengths = lengths if every_stage else sorted({lengths[0], lengths[-1]})
-    # Tracing holds the interpreter, the compiler does not: while one length is compiled the next is traced.
-    with concurrent.futures.ThreadPoolExecutor(2) as pool:
-        compiling = []
-        for length in reversed(lengths):
-            program = traced(length)
-            compiling.append(pool.submit(cost, length, floating_point_operations(program.jaxpr), program.lower()))
-        costs = tuple(each.result() for each in reversed(compiling))
-    kind, present = name.split(":")[0], set(devices) <= set(jax.devices())
-    speed = None
-    if kind in _CHIPS:
-        speed = chip_speed(_CHIPS[kind][1], len(devices))
-    elif present and not _VIRTUAL.search(os.environ.get("XLA_FLAGS", "")):
-        speed = device_speed(devices)
-    flops = {each.rollout_steps: each.flops for each in costs}
-    counts = {str(key): parameter_count(subtree) for key, subtree in parts.parameters.items()}
-    table_bytes = sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in jax.tree.leaves(parts.tables))
-    return Plan(
-        counts,
-        table_bytes,
-        config.training.batch_size,
-        (mesh.shape["data"], mesh.shape["model"]),
-        name,
-        costs,
-        None if speed is None else planned_seconds(config.training, flops, speed),
-    )
+    return parts, mesh, traced
 
 
 def _zeros(parts: Parts) -> Parts:
@@ -259,7 +297,7 @@ def _placed(like: Any, sharding: jax.NamedSharding) -> jax.ShapeDtypeStruct:
     return jax.ShapeDtypeStruct(like.shape, like.dtype, sharding=sharding)
 
 
-def _in_another_process(config: Config, devices: int, topology: str, every_stage: bool) -> Plan:
+def _in_another_process(config: Config, devices: int, topology: str, every_stage: bool, platform: str) -> Plan:
     flags = os.environ.get("XLA_FLAGS", "")
     environment = {
         **os.environ,
@@ -272,7 +310,13 @@ def _in_another_process(config: Config, devices: int, topology: str, every_stage
         "TF_CPP_MIN_LOG_LEVEL": "3",
     }
     request = json.dumps(
-        {"config": config.to_json(), "topology": topology, "devices": devices, "every_stage": every_stage}
+        {
+            "config": config.to_json(),
+            "topology": topology,
+            "devices": devices,
+            "every_stage": every_stage,
+            "platform": platform,
+        }
     )
     done = subprocess.run(
         [sys.executable, "-m", "weather_scnn.training.plan"],
@@ -316,7 +360,8 @@ def _answer() -> None:
         devices = _described(topology) if topology else jax.devices()[: request["devices"]]
         name = topology or jax.devices()[0].device_kind
         config = Config.from_json(request["config"])
-        result = dataclasses.asdict(compiled_plan(config, devices, name, every_stage=request["every_stage"]))
+        options = {key: request[key] for key in ("every_stage", "platform")}
+        result = dataclasses.asdict(compiled_plan(config, devices, name, **options))
     except UserError as error:
         result = {"error": error.what, "remedy": error.remedy}
     print(json.dumps(result))

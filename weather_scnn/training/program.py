@@ -113,6 +113,24 @@ def floating_point_operations(jaxpr: Any) -> float:
     return total
 
 
+def size_of(jaxpr: Any) -> tuple[int, int]:
+    """Equations of a traced program, and how many of them join or reverse arrays, with those of inner programs.
+
+    Inner programs count wherever they are called, and bodies of loops once.
+
+    Args:
+        jaxpr: as for `floating_point_operations`.
+    """
+    equations = movements = 0
+    for equation in getattr(jaxpr, "jaxpr", jaxpr).eqns:
+        equations += 1
+        movements += equation.primitive.name in _MOVEMENTS
+        for inner in _inner(equation):
+            more = size_of(inner)
+            equations, movements = equations + more[0], movements + more[1]
+    return equations, movements
+
+
 def _inner(equation: Any) -> Iterator[Any]:
     for value in equation.params.values():
         for one in value if isinstance(value, (tuple, list)) else (value,):
@@ -142,6 +160,7 @@ def _operations(equation: Any) -> float:
     return size
 
 
+_MOVEMENTS = frozenset(("concatenate", "stack", "rev"))
 # Movement of data, not arithmetic.
 _FREE = frozenset(
     "broadcast_in_dim reshape transpose concatenate slice dynamic_slice dynamic_update_slice squeeze pad gather scatter "

@@ -16,6 +16,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from weather_scnn.errors import UserError
 from weather_scnn.sphere import HarmonicTransform, SpinTransform
+from weather_scnn.sphere.layouts import check_layout
 from weather_scnn.training.configuration import TrainingConfig
 
 DATA, MODEL = "data", "model"
@@ -121,6 +122,9 @@ def put_constants(tree: Any, mesh: Mesh, *, abstract: bool = False) -> Any:
         tree: holds arrays and transforms.
         mesh: from `device_mesh`.
         abstract: give shapes with shardings in place of arrays.
+
+    Raises:
+        UserError: tables of the dense layout would be split (`layouts.made_for` says beforehand that they will be).
     """
 
     def place(array: Any, spec: PartitionSpec, padding: int = 0) -> Any:
@@ -141,6 +145,7 @@ def put_constants(tree: Any, mesh: Mesh, *, abstract: bool = False) -> Any:
             return whole(entry)
         if mesh.shape[MODEL] == 1:  # each device works on samples of its own, see `step.over_samples`
             return jax.tree.map(whole, entry)
+        check_layout(entry.layout, split=True, one_table=None)
         split: dict[str, Any] = {}
         for field in dataclasses.fields(entry):
             if field.metadata.get("static"):

@@ -14,7 +14,7 @@ from weather_scnn.nn import Fields, map_fields
 from weather_scnn.training.configuration import Config
 from weather_scnn.training.divergence import judge, keep_if
 from weather_scnn.training.loss import Scales, step_weights, weighted_loss
-from weather_scnn.training.optimiser import TrainState, at_step, make_optimiser, moved_average
+from weather_scnn.training.optimiser import TrainState, at_step, global_norm, make_optimiser, moved_average
 from weather_scnn.training.rollout import Parts, rollout_errors
 from weather_scnn.training.sharding import DATA, MODEL, divided, shardings
 
@@ -90,8 +90,10 @@ def make_train_step(graph: nnx.GraphDef, config: Config, *, vectors: int, mesh: 
             loss, errors, statistics, gradient = over_samples(gradient_of, mesh)(*given)
         else:
             loss, errors, statistics, gradient = gradient_of(*given)
-        norm = optax.tree.norm(gradient)
-        updates, optimiser_state = optimiser.update(gradient, at_step(state.optimiser, state.step), state.parameters)
+        norm = global_norm(gradient)
+        updates, optimiser_state = optimiser.update(
+            gradient, at_step(state.optimiser, state.step), state.parameters, norm=norm
+        )
         parameters = optax.apply_updates(state.parameters, updates)
         average, average_statistics = moved_average(
             (state.average, state.average_statistics),
