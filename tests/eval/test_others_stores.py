@@ -134,7 +134,7 @@ def test_options_that_leave_nothing_to_score_or_to_write(scored, world, tmp_path
         scored(bootstrap=10, block=12)
     (tmp_path / "file").write_text("")
     for output, message in (
-        (tmp_path / "scores", "end it in .nc"),
+        (tmp_path / "scores.zarr", "end it in .nc"),
         (tmp_path / "file/s.nc", "is a file, not a folder"),
     ):
         with pytest.raises(UserError, match=message):
