@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 import xarray as xr
 
 from weather_scnn.errors import UserError
-from weather_scnn.io.in_memory import address_of
+from weather_scnn.io.in_memory import address_of, taken_from_store, without_store
 from weather_scnn.io.opening import open_dataset as _open
 from weather_scnn.sphere.grid import Grid
 
@@ -115,7 +115,7 @@ def regrid(
             interpolate_levels=interpolate_levels, time=time, step=step, member=member, coverage=coverage, winds=winds,
             no_beam=True, progress=False,
         )  # fmt: skip
-        return _loaded_store(output, source)
+        return _described(taken_from_store(output), source)
 
 
 def statistics(
@@ -143,7 +143,7 @@ def statistics(
         compute_statistics(
             address, output, time=time, step=step, variables=_listed(variables), no_beam=True, progress=False
         )  # fmt: skip
-        return _described(read_statistics(output).load(), source)
+        return _described(without_store(read_statistics(output).load()), source)
 
 
 def climatology(
@@ -175,7 +175,7 @@ def climatology(
             address, output, time=time, window=window, variables=_listed(variables), calendar=calendar,
             quantiles=quantiles, no_beam=True, progress=False,
         )  # fmt: skip
-        return _loaded_store(output, source)
+        return _described(taken_from_store(output), source)
 
 
 def score(
@@ -254,15 +254,8 @@ def _scratch():
         yield pathlib.Path(folder)
 
 
-def _loaded_store(path: str, source: Source) -> xr.Dataset:
-    with xr.open_zarr(path, chunks=None, decode_timedelta=True) as dataset:
-        return _described(dataset.load(), source)
-
-
 def _described(result: xr.Dataset, source: Source) -> xr.Dataset:
-    """The result without what belongs to a store: the state of its writing, and encodings that bind later writing."""
-    result = result.drop_encoding()
-    result.attrs = {key: value for key, value in result.attrs.items() if key not in ("status", "request")}
+    """The result, which names a dataset in memory as such, not by the address that it had meanwhile."""
     if isinstance(source, xr.Dataset):
         result.attrs["source"] = str(source.encoding.get("source", "a dataset in memory"))
     return result

@@ -16,7 +16,7 @@ from weather_scnn.forecasting.initial_states import whole_histories
 from weather_scnn.forecasting.propagation import forcings_at, propagate, read_states
 from weather_scnn.forecasting.trained_run import TrainedRun, load_runs
 from weather_scnn.io.durations import parse_duration
-from weather_scnn.io.in_memory import address_of
+from weather_scnn.io.in_memory import address_of, taken_from_store
 from weather_scnn.nn import map_fields
 from weather_scnn.sphere import Grid
 from weather_scnn.training.loss import make_scales
@@ -104,10 +104,7 @@ class Forecaster:
                 raise UserError(
                     error.what, remedy="take fewer leads or a smaller amplitude, or allow_implausible=True to go on"
                 ) from None
-            with xr.open_zarr(output, chunks=None, decode_timedelta=True) as opened:
-                result = opened.load().drop_encoding()
-        result.attrs = {key: value for key, value in result.attrs.items() if key not in ("status", "request")}
-        return result
+            return taken_from_store(output)
 
     def step(self, state: str | pathlib.Path | xr.Dataset) -> xr.Dataset:
         """The state one step after the last time of `state`, by the first of the forecasters.

@@ -8,6 +8,7 @@ import xarray as xr
 
 from weather_scnn.errors import UserError
 from weather_scnn.io.addresses import IN_MEMORY, is_in_memory
+from weather_scnn.io.marks import REQUEST, STATUS
 
 _numbers = itertools.count(1)
 _held: dict[str, xr.Dataset] = {}
@@ -47,3 +48,19 @@ def held(address: str) -> xr.Dataset | None:
     if address not in _held:
         raise UserError("is no longer there", where=address, remedy="give the dataset again")
     return _held[address]
+
+
+def taken_from_store(path: str) -> xr.Dataset:
+    """A store that a job has written, in memory, without what belongs to a store.
+
+    That is the state of its writing, and encodings, which would bind whoever writes the dataset again.
+    """
+    with xr.open_zarr(path, chunks=None, decode_timedelta=True) as opened:
+        return without_store(opened.load())
+
+
+def without_store(dataset: xr.Dataset) -> xr.Dataset:
+    """A dataset that was read from a store or file, as if it had been made in memory."""
+    found = dataset.drop_encoding()
+    found.attrs = {key: value for key, value in found.attrs.items() if key not in (STATUS, REQUEST)}
+    return found

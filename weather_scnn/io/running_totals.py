@@ -22,7 +22,6 @@ from weather_scnn.io.accumulations import clipped
 from weather_scnn.io.canonical import take
 from weather_scnn.io.notes import Notes, logger, note
 
-_DAY = np.timedelta64(24, "h")
 _HOUR = np.timedelta64(1, "h")
 # Two days confirm a pattern; one time more is needed to see the second fall.
 _SEEN_HOURS = 49
