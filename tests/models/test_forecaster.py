@@ -11,7 +11,7 @@ from flax import nnx
 
 from tests.nn.spectra import assert_close, random_spectrum
 from weather_scnn.errors import UserError
-from weather_scnn.models import Forecaster, Level, ModelConfig, PlanarForecaster, make_forecaster, planar_like
+from weather_scnn.models import Forecaster, ModelConfig, PlanarForecaster, Resolution, make_forecaster, planar_like
 from weather_scnn.models.planar import PeriodicConvolution, _by_convolution, _by_product
 from weather_scnn.nn import Fields, Harmonics, Width, map_fields
 from weather_scnn.sphere import Grid, rotate_spectrum
@@ -22,7 +22,7 @@ from weather_scnn.training.checkpoints import parameter_count
 SMALL = ModelConfig(scalar_channels=4, vector_channels=3, blocks=2, filter_parameters=4)
 GRID = Grid.equiangular(16, 8)
 STATE = Width(3, 2)
-PYRAMID = (Level(1, 1, 4, 2, 0, 4), Level(2, 2, 6, 3, 1, 3))
+PYRAMID = (Resolution(1, 1, 4, 2, 0, 4), Resolution(2, 2, 6, 3, 1, 3))
 VARIANTS = {
     "flat": {},
     "spin 0": {"vector_channels": 0},
@@ -33,7 +33,7 @@ VARIANTS = {
     "no residual": {"residual": False},
     "paper": {"activate_after_skip": True, "gate": False},
     "pyramid": {"levels": PYRAMID},
-    "narrow top": {"levels": (Level(1, 0, 4, 2), Level(2, 1, 6, 3))},
+    "narrow top": {"levels": (Resolution(1, 0, 4, 2), Resolution(2, 1, 6, 3))},
     "bfloat16": {"activations": "bfloat16", "remat": "block"},
     "planar": {"kind": "planar"},
 }
@@ -217,13 +217,13 @@ def test_what_does_not_fit_is_refused_with_a_remedy():
     with pytest.raises(UserError, match=r"max_degree is 9 .* resolves 7"):
         make(ModelConfig(max_degree=9))
     with pytest.raises(UserError, match="cannot be coarsened 3 times"):
-        make(ModelConfig(levels=(Level(), Level(3))))
+        make(ModelConfig(levels=(Resolution(), Resolution(3))))
     with pytest.raises(UserError, match="coarsen by 1, 3, 4"):
-        ModelConfig(levels=(Level(1), Level(3), Level(4)))
+        ModelConfig(levels=(Resolution(1), Resolution(3), Resolution(4)))
     with pytest.raises(UserError, match="first of model"):
-        ModelConfig(levels=(Level(2), Level(4)))
+        ModelConfig(levels=(Resolution(2), Resolution(4)))
     with pytest.raises(UserError, match="has no block"):
-        ModelConfig(levels=(Level(1), Level(2, 0)))
+        ModelConfig(levels=(Resolution(1), Resolution(2, 0)))
     with pytest.raises(UserError, match="normalisation is 'batch'"):
         ModelConfig(normalisation="batch")
     with pytest.raises(UserError, match="blocks is 0"):
@@ -233,8 +233,8 @@ def test_what_does_not_fit_is_refused_with_a_remedy():
 
 
 def test_a_level_reads_as_it_is_written():
-    assert Level.parse("2:4:64+32+8:6") == Level(2, 4, 64, 32, 8, 6)
-    assert Level.parse("1:0:16") == Level(1, 0, 16, 0, 0, 8)
+    assert Resolution.parse("2:4:64+32+8:6") == Resolution(2, 4, 64, 32, 8, 6)
+    assert Resolution.parse("1:0:16") == Resolution(1, 0, 16, 0, 0, 8)
 
 
 def test_the_planar_convolution_is_the_same_by_either_way_and_periodic():

@@ -13,8 +13,8 @@ from tests.sphere.test_products import precisions
 from weather_scnn.errors import UserError
 from weather_scnn.sphere import products
 from weather_scnn.training.configuration import MeshConfig, Stage, with_overrides
+from weather_scnn.training.hlo_cost import communication, floating_point_operations, size_of
 from weather_scnn.training.plan import Plan, plan, step_tracer
-from weather_scnn.training.program import communication, floating_point_operations, size_of
 from weather_scnn.training.rollout import segment_length
 
 PROGRAM = """HloModule jit_step

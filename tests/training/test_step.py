@@ -154,9 +154,9 @@ def test_a_grid_with_latitudes_that_give_negative_areas_is_named():
         checked_area(Unsorted())
 
 
-def test_step_weights_have_mean_one_and_push_forward_leaves_early_steps_out():
+def test_step_weights_have_mean_one_and_backprop_steps_leaves_early_steps_out():
     np.testing.assert_allclose(step_weights(LossConfig(step_weights=(1.0, 3.0)), 4), [0.4, 1.2, 1.2, 1.2])
-    np.testing.assert_allclose(step_weights(LossConfig(), 3, push_forward=1), [0, 0, 3])
+    np.testing.assert_allclose(step_weights(LossConfig(), 3, backprop_steps=1), [0, 0, 3])
 
 
 # Losses
@@ -283,13 +283,13 @@ def test_rematerialisation_changes_no_loss_and_no_gradient(parts, remat, steps):
         np.testing.assert_allclose(one, other, rtol=2e-4, atol=1e-4)
 
 
-def test_push_forward_is_the_gradient_of_the_last_steps_from_the_state_the_first_lead_to(parts):
+def test_backprop_steps_is_the_gradient_of_the_last_steps_from_the_state_the_first_lead_to(parts):
     window, forcings = random_batch(3)
 
     def loss(parameters, window, forcings, push):
         errors, _ = rollout_errors(
             parts._replace(parameters=parameters), window, forcings, constants(), inputs=1, training=False,
-            push_forward=push,
+            backprop_steps=push,
         )  # fmt: skip
         return weighted_loss(errors, constants(), 2, step_weights(LossConfig(), errors.shape[0], push))
 

@@ -25,7 +25,7 @@ _CHOICES = {
 
 
 @dataclasses.dataclass(frozen=True)
-class Level:
+class Resolution:
     """One grid of the pyramid. Written COARSENING:BLOCKS:SCALARS+VECTORS+TENSORS:P in a `--set`, as in 2:4:64+32:8.
 
     Attributes:
@@ -55,7 +55,7 @@ class Level:
             raise UserError(f"a level's remat is {self.remat!r}", remedy=f"choose {' or '.join(get_args(Remat))}")
 
     @classmethod
-    def parse(cls, text: str) -> "Level":
+    def parse(cls, text: str) -> "Resolution":
         """Reads COARSENING:BLOCKS:SCALARS[+VECTORS[+TENSORS]][:P].
 
         Raises:
@@ -114,7 +114,7 @@ class ModelConfig:
     blocks: int = 4
     filter_parameters: int = 8
     max_degree: int = 0
-    levels: tuple[Level, ...] = ()
+    levels: tuple[Resolution, ...] = ()
     gate: bool = True
     mirror_symmetric: bool = False
     nonlinearity: Nonlinearity = "phase_collapse"
@@ -151,10 +151,10 @@ class ModelConfig:
             raise UserError("a coarser level of model.levels has no block", remedy="only the first may have none")
 
     @property
-    def pyramid(self) -> tuple[Level, ...]:
+    def pyramid(self) -> tuple[Resolution, ...]:
         """The levels, one for a flat network."""
         return self.levels or (
-            Level(
+            Resolution(
                 1,
                 self.blocks,
                 self.scalar_channels,

@@ -10,7 +10,7 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from weather_scnn.errors import UserError
-from weather_scnn.models.configuration import Level, ModelConfig
+from weather_scnn.models.configuration import ModelConfig, Resolution
 from weather_scnn.nn import (
     BlockOptions,
     Fields,
@@ -99,7 +99,7 @@ class Forecaster(nnx.Module):
         harmonics = [self._harmonics(grid, level) for level in levels]
         self.harmonics = harmonics[0]
 
-        def convolution(source: Width, target: Width, degree: int, level: Level, scale: float = 1.0):
+        def convolution(source: Width, target: Width, degree: int, level: Resolution, scale: float = 1.0):
             return SpectralConvolution(
                 source,
                 target,
@@ -132,7 +132,7 @@ class Forecaster(nnx.Module):
         # A small decoder starts the forecast near persistence.
         self.decoder = convolution(first, wanted, harmonics[0].max_degree, levels[0], 0.01)
 
-    def _harmonics(self, grid: Grid, level: Level) -> Harmonics:
+    def _harmonics(self, grid: Grid, level: Resolution) -> Harmonics:
         grid = coarsened(grid, level.coarsening)
         if level.max_degree > grid.maximum_degree:
             raise UserError(
@@ -193,7 +193,7 @@ class Forecaster(nnx.Module):
         return result if self.spins else from_scalars(result.scalar, self.state)
 
 
-def _options(config: ModelConfig, level: Level) -> BlockOptions:
+def _options(config: ModelConfig, level: Resolution) -> BlockOptions:
     return BlockOptions(
         filter_parameters=level.filter_parameters or None,
         gate=config.gate,

@@ -149,7 +149,7 @@ class OptimiserConfig:
 
 
 _LEAST = {
-    "batch_size": 1, "seed": 0, "accumulation": 1, "push_forward": 0, "input_noise": 0, "log_every": 1, "checkpoint_every": 1,
+    "batch_size": 1, "seed": 0, "accumulation": 1, "backprop_steps": 0, "input_noise": 0, "log_every": 1, "checkpoint_every": 1,
     "keep_checkpoints": 1, "validate_every": 0, "validation_windows": 1, "explosion_factor": 0,
 }  # fmt: skip
 
@@ -167,8 +167,9 @@ class TrainingConfig:
         start_with: of that run, the moving average of the weights or the raw ones of its last step.
         accumulation: parts the batch is divided into, worked on one after the other, when it does not fit into memory;
             the gradient is that of the whole batch, but batch statistics are those of each part.
-        push_forward: the gradient runs through so many last steps of a rollout only, the earlier ones merely carry
-            the forecast there and count nothing in the loss; 0 takes all steps.
+        backprop_steps: truncated backpropagation: the gradient runs through so many last steps of a rollout only, the
+            earlier ones merely carry the forecast there and count nothing in the loss; 0 takes all steps. Once called
+            push_forward, which still works.
         input_noise: standard deviation of Gaussian noise on the input states, in standard deviations of each channel.
         remat: what the backward pass computes again in place of keeping it: `none`; `step`, the inside of each
             forecast step; `nested`, also all but every √k-th state, for one more forward pass; `auto` takes none for
@@ -180,8 +181,8 @@ class TrainingConfig:
         validate_every: steps between validation rollouts; 0 makes one with every checkpoint.
         validation_windows: initial times of a validation, spread evenly over `data.validation`.
         validation_days: leads at which its RMSE is told.
-        on_divergence: what a loss that is not finite or leaps does: stop the run, or skip that step and count it.
-        explosion_factor: a loss above this many times the recent one counts as a leap; 0 for none.
+        on_divergence: what a loss that is not finite or spikes does: stop the run, or skip that step and count it.
+        explosion_factor: a loss above this many times the recent one counts as a spike; 0 for none.
     """
 
     batch_size: int = 16
@@ -190,7 +191,7 @@ class TrainingConfig:
     start_from: str = ""
     start_with: Literal["average", "raw"] = "average"
     accumulation: int = 1
-    push_forward: int = 0
+    backprop_steps: int = 0
     input_noise: float = 0.0
     remat: Literal["auto", "none", "step", "nested"] = "auto"
     mesh: MeshConfig = MeshConfig()
@@ -202,8 +203,11 @@ class TrainingConfig:
     validation_days: tuple[float, ...] = (1.0, 3.0, 5.0)
     on_divergence: Literal["stop", "skip"] = "stop"
     explosion_factor: float = 20.0
+    push_forward: dataclasses.InitVar[int | None] = None  # what backprop_steps was called until version 0.2
 
-    def __post_init__(self) -> None:
+    def __post_init__(self, push_forward: int | None) -> None:
+        if push_forward:
+            object.__setattr__(self, "backprop_steps", push_forward)
         for name in ("remat", "on_divergence", "start_with"):
             _check_choice(self, "training", name)
         at_least("training", self, _LEAST)
@@ -275,6 +279,9 @@ HARMLESS = (
     "data.prefetch",
     "data.readers",
 )
+
+
+_ALIASES = {"training.push_forward": "training.backprop_steps"}
 
 
 def _build(kind: Any, value: Any) -> Any:
@@ -372,7 +379,7 @@ def _parse(kind: Any, text: str, key: str) -> Any:
     expected = getattr(kind, "__name__", str(kind))
     if "Stage" in str(kind):
         expected = "stages such as 800x1,200x2, or 200x2@1e-4 with a learning rate"
-    if "Level" in str(kind):
+    if "Resolution" in str(kind):
         expected = "levels such as 1:1:32+16:8,2:4:64+32:6"
     if "VariableWeight" in str(kind):
         expected = "weights such as geopotential:2,2m_temperature:0.5"
@@ -398,6 +405,7 @@ def with_overrides(config: Config, assignments: Sequence[str]) -> Config:
         key, equals, text = assignment.partition("=")
         if not equals:
             raise UserError(f"{assignment!r} is not of the form a.b=value", remedy="write --set data.path=S.zarr")
+        key = _ALIASES.get(key, key)
         if key not in known:
             nearest = difflib.get_close_matches(key, known, n=1, cutoff=0.0)
             raise UserError(f"there is no setting {key}", remedy=f"did you mean {nearest[0]}?")

@@ -21,7 +21,7 @@ def step_units(training: TrainingConfig, rollout: int) -> float:
     """Cost of a training step in forward passes of the network: 3 a forecast step, and more with rematerialisation."""
     again = {"none": 0, "step": 1, "nested": 2}
     auto = "none" if rollout == 1 else "step" if rollout <= 16 else "nested"
-    full = min(training.push_forward or rollout, rollout)
+    full = min(training.backprop_steps or rollout, rollout)
     return (rollout - full) + full * (3 + again[auto if training.remat == "auto" else training.remat])
 
 

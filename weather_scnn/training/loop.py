@@ -65,7 +65,7 @@ def train(
 
     Raises:
         UserError: the store or the statistics do not fit the configuration, the run was begun with another
-            configuration or on other data, or the loss is not finite or leaps. A new run that is refused before its
+            configuration or on other data, or the loss is not finite or spikes. A new run that is refused before its
             first step leaves nothing behind.
         Stopped: SIGTERM or Ctrl-C; the state is saved.
     """
@@ -342,7 +342,7 @@ class _Loop:
                 continue
             self.skipped_in_a_row += 1
             errors = np.asarray(report.channel_errors, np.float64)
-            # A field without a say in the loss is not what made it leap.
+            # A field without a say in the loss is not what made it spike.
             errors[(np.asarray(self.experiment.scales.channel) == 0) & np.isfinite(errors)] = 0.0
             loss, norm = float(report.loss), float(report.gradient_norm)
             error = divergence_error(step, loss, norm, errors, self.experiment.channels, self.checkpoints.latest)

@@ -291,12 +291,12 @@ def component_counts(scalars: int, vectors: int) -> Float[np.ndarray, " c+d"]:
     return np.array([1.0] * scalars + [2.0] * vectors)
 
 
-def step_weights(loss: LossConfig, steps: int, push_forward: int = 0) -> Float[np.ndarray, " k"]:
-    """Weights of mean 1 of the steps of a rollout; zero for those that `push_forward` keeps out of the gradient."""
+def step_weights(loss: LossConfig, steps: int, backprop_steps: int = 0) -> Float[np.ndarray, " k"]:
+    """Weights of mean 1 of the steps of a rollout; zero for those that `backprop_steps` keeps out of the gradient."""
     given = list(loss.step_weights or (1.0,))
     weights = np.array((given + [given[-1]] * steps)[:steps])
-    if push_forward:
-        weights[: max(steps - push_forward, 0)] = 0.0
+    if backprop_steps:
+        weights[: max(steps - backprop_steps, 0)] = 0.0
     return weights * steps / weights.sum()
 
 

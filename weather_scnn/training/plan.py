@@ -35,9 +35,9 @@ from weather_scnn.training.channels import Channels
 from weather_scnn.training.checkpoints import parameter_count
 from weather_scnn.training.configuration import Config, Stage
 from weather_scnn.training.duration import chip_speed, device_speed, planned_seconds, spell
+from weather_scnn.training.hlo_cost import communication, floating_point_operations, size_of
 from weather_scnn.training.loss import Scales, SpectralLoss, channel_weights
 from weather_scnn.training.optimiser import initial_state, make_optimiser
-from weather_scnn.training.program import communication, floating_point_operations, size_of
 from weather_scnn.training.rollout import Parts, build, take_apart
 from weather_scnn.training.sharding import DATA, MODEL, device_mesh, mesh_shape, put_constants, shardings
 from weather_scnn.training.states import expected_grid
@@ -64,7 +64,7 @@ class StageCost:
         state_bytes: parameters, their average, optimiser state, tables, batch.
         temporary_bytes: activations and work space at their peak.
         communicated: bytes sent, by kind of collective.
-        equations: of the traced step, see `program.size_of`.
+        equations: of the traced step, see `hlo_cost.size_of`.
         movements: how many of them join or reverse arrays.
     """
 

@@ -120,7 +120,7 @@ def rollout_errors(
     inputs: int,
     training: bool,
     remat: str = "auto",
-    push_forward: int = 0,
+    backprop_steps: int = 0,
     axis: str | None = None,
 ) -> tuple[Float[Array, "k c+d"], nnx.State]:
     """Errors of every step of a rollout, and the batch statistics after it.
@@ -133,7 +133,7 @@ def rollout_errors(
         inputs: number of input times.
         training: whether batch statistics are used and updated.
         remat: what the backward pass computes again, see `TrainingConfig.remat`.
-        push_forward: the gradient runs through so many last steps only; 0 takes all.
+        backprop_steps: the gradient runs through so many last steps only; 0 takes all.
         axis: inside `shard_map`, the axis that divides the batch; batch statistics and errors are of the whole of it.
     """
     steps = forcings.shape[1] - 1
@@ -158,7 +158,7 @@ def rollout_errors(
         return one
 
     carry, given = (history, parts.statistics), (targets, pairs)
-    led = max(steps - push_forward, 0) if push_forward else 0
+    led = max(steps - backprop_steps, 0) if backprop_steps else 0
     found = []
     if led:
         # No gradient enters here, so nothing of these steps is kept for one.

@@ -26,7 +26,7 @@ class StepReport(NamedTuple):
         loss: weighted mean over steps and components.
         channel_errors: error a channel, mean over the steps, (c + d,).
         gradient_norm: global norm before clipping.
-        good: whether the step was taken; one that is not finite or leaps is not.
+        good: whether the step was taken; one that is not finite or spikes is not.
     """
 
     loss: Float[Array, ""]
@@ -39,7 +39,7 @@ def make_train_step(graph: nnx.GraphDef, config: Config, *, vectors: int, mesh: 
     """The compiled training step; its old state is donated.
 
     Moments of batch norms and means of the loss are over the whole batch, wherever its samples live, so the result
-    does not depend on the mesh. A step whose loss or gradient is not finite, or whose loss leaps by more than
+    does not depend on the mesh. A step whose loss or gradient is not finite, or whose loss spikes by more than
     `explosion_factor`, counts but changes nothing; its report says so.
 
     Args:
@@ -59,7 +59,7 @@ def make_train_step(graph: nnx.GraphDef, config: Config, *, vectors: int, mesh: 
         window, forcings = divided((window, forcings), mesh)
         if training.input_noise:
             window = with_noise(window, config.data.input_steps, training.input_noise, training.seed, state.step)
-        weights = step_weights(config.loss, forcings.shape[1] - 1, training.push_forward)
+        weights = step_weights(config.loss, forcings.shape[1] - 1, training.backprop_steps)
 
         momentum = running_momentum(Parts(graph, state.parameters, state.statistics, tables))
 
@@ -77,7 +77,7 @@ def make_train_step(graph: nnx.GraphDef, config: Config, *, vectors: int, mesh: 
                     inputs=config.data.input_steps,
                     training=True,
                     remat=training.remat,
-                    push_forward=training.push_forward,
+                    backprop_steps=training.backprop_steps,
                     axis=axis,
                 )
                 return weighted_loss(errors, scales, vectors, weights), (errors.mean(axis=0), statistics)
