@@ -6,6 +6,7 @@ BIN := $(VENV)/bin
 export UV_NO_CACHE := 1
 export MPLCONFIGDIR := $(CURDIR)/$(VENV)/.cache/matplotlib
 export WEATHER_SCNN_TABLES := $(CURDIR)/$(VENV)/.cache/tables
+export WEATHER_SCNN_COMPILED := $(CURDIR)/$(VENV)/.cache/compiled
 
 .PHONY: setup demo test test-all lint docs wheel-test clean
 

@@ -223,8 +223,11 @@ def train(
         jax.distributed.initialize(
             num_processes=int(count) if count else None, process_id=int(number) if number else None
         )
+    from weather_scnn.compiled_programs import keep_compiled_programs
     from weather_scnn.training.loop import train as run
     from weather_scnn.training.preemption import Stopped
+
+    keep_compiled_programs()
 
     def make_statistics(settings: Config, path: str) -> None:
         from pipelines.statistics import compute_statistics
@@ -324,7 +327,10 @@ def forecast(
     _check(output, "STORE", overwrite=overwrite, input=input)
     _duration(lead, "the lead", "d", "h")
     require_checkpoints(workdir)
+    from weather_scnn.compiled_programs import keep_compiled_programs
     from weather_scnn.forecasting.forecast import forecast as run
+
+    keep_compiled_programs()
 
     run(
         workdir, input, output, init=init, lead=lead, members=members, perturbation=perturbation, amplitude=amplitude,
