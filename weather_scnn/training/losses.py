@@ -304,12 +304,12 @@ def make_loss(grid: Grid, config: LossConfig, amplitudes: Float[np.ndarray, "l c
             floored = np.maximum(amplitudes, 0.02 * amplitudes.mean(axis=0))
             weights = weights * floored**-config.whitening
             weights = weights / weights.mean(axis=0)
-        weights = jnp.asarray(weights / np.sqrt(degree + 1.0), jnp.float32)
+        even = jnp.asarray(weights / np.sqrt(degree + 1.0), jnp.float32)
         transform = HarmonicTransform.create(grid, degree) if config.spectral_weight else None
         return EnsembleScore(
             jnp.asarray(config.alpha, jnp.float32),
             transform,
-            weights,
+            even,
             config.spectral_weight,
             config.winds == "components",
         )
