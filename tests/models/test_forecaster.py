@@ -11,9 +11,17 @@ from flax import nnx
 
 from tests.nn.spectra import assert_close, random_spectrum
 from weather_scnn.errors import UserError
-from weather_scnn.models import Forecaster, ModelConfig, PlanarForecaster, Resolution, make_forecaster, planar_like
+from weather_scnn.models import (
+    Forecaster,
+    ModelConfig,
+    NoiseConfig,
+    PlanarForecaster,
+    Resolution,
+    make_forecaster,
+    planar_like,
+)
 from weather_scnn.models.planar import PeriodicConvolution, _by_convolution, _by_product
-from weather_scnn.nn import Fields, Harmonics, Width, map_fields
+from weather_scnn.nn import Fields, Harmonics, Width, map_fields, noise_keys
 from weather_scnn.sphere import Grid, rotate_spectrum
 from weather_scnn.sphere.layouts import made_for
 from weather_scnn.sphere.spectrum import Spectrum
@@ -115,6 +123,33 @@ def test_a_forecaster_on_a_rotated_planet_gives_the_rotated_forecast(levels):
 
         found, expected = forecast(net, rotate_spectrum(spectra, *angles)), forecast(net, spectra)
         expected = rotate_spectrum(expected, *angles)
+        errors.append(float(jnp.linalg.norm(found - expected) / jnp.linalg.norm(expected)))
+    assert errors[1] < 0.02 and errors[1] < 0.5 * errors[0]
+
+
+def test_turned_noise_gives_the_turned_forecast_of_a_turned_planet():
+    """Both kinds of noise at work; the law of the noise is the turned law, so that of the forecast is the turned one."""
+    angles, degree, errors = (0.7, 1.1, -2.3), 6, []
+    spectra = random_spectrum(0, degree, Width(3 + 2, 2), batch=1)
+    lengths = NoiseConfig(vector=3, fields=1, length_scales=(2000.0, 6000.0), correlation_hours=(12.0, 48.0))
+    for factor in (1, 4):
+        config = dataclasses.replace(SMALL, blocks=1, max_degree=degree, noise=lengths)
+        net = opened(make(config, grid=Grid.equiangular(16 * factor, 8 * factor), inputs=1))
+        harmonics = Harmonics.create(Grid.equiangular(16 * factor, 8 * factor), degree)
+        keys = noise_keys(jax.random.key(0), jnp.arange(1), jnp.arange(1))
+        noise, _ = net.noise.step(keys, 0, net.noise.stationary(keys))
+
+        @nnx.jit
+        def forecast(net, given, noise, harmonics=harmonics):
+            both = harmonics.synthesis(Spectrum.of(given), Width(5, 2)).fields
+            history = Fields(both.scalar[:, None, ..., :3], both.eastward[:, None], both.northward[:, None])
+            return harmonics.analysis(net(history, both.scalar[..., 3:], noise=noise)).array
+
+        turned = noise._replace(fields=rotate_spectrum(noise.fields, *angles))
+        expected = rotate_spectrum(forecast(net, spectra, noise), *angles)
+        silent = forecast(net, spectra, noise._replace(vector=0 * noise.vector, fields=0 * noise.fields))
+        assert float(jnp.linalg.norm(expected - rotate_spectrum(silent, *angles)) / jnp.linalg.norm(expected)) > 0.1
+        found = forecast(net, rotate_spectrum(spectra, *angles), turned)
         errors.append(float(jnp.linalg.norm(found - expected) / jnp.linalg.norm(expected)))
     assert errors[1] < 0.02 and errors[1] < 0.5 * errors[0]
 

@@ -20,7 +20,7 @@ weather-scnn settings
 """
 # How values that are no plain ones are written.
 _WRITTEN = {
-    Stage: "STEPSxROLLOUT@RATE",
+    Stage: "STEPSxROLLOUTxMEMBERS@RATE:ALPHA",
     VariableWeight: "NAME:WEIGHT",
     Resolution: "COARSENING:BLOCKS:SCALARS+VECTORS:P",
 }
