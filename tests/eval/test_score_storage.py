@@ -6,12 +6,13 @@ import pytest
 import xarray as xr
 
 from eval import score_storage, score_writing
-from eval.metrics import MEMBERS
-from eval.score_maps import MAP_MOMENTS, left_open, map_scores, restored_sums
+from eval.conventions import MEMBERS
+from eval.map_sums import left_open, map_scores, moments_of, restored_sums
 from eval.score_storage import rounded, stored
 from eval.scoring import open_scores, score
 from weather_scnn.errors import UserError
 
+MAP_MOMENTS = moments_of(wind=False)[1]
 OPTIONS = {
     "baselines": ("persistence", "climatology"),
     "regions": ("global", "tropics"),
