@@ -34,6 +34,18 @@ SCORES: list[Score] = [
 _SHARED: list[AreaSums] = [ERROR_SUMS, ENSEMBLE_SUMS]
 
 
+def register(score: Score) -> Score:
+    """Adds a score of your own, for this process: it is in files, maps, comparisons and pages from then on.
+
+    Raises:
+        ValueError: there is one of this name.
+    """
+    if any(score.name == other.name for other in SCORES):
+        raise ValueError(f"there is a score {score.name!r} already")
+    SCORES.append(score)
+    return score
+
+
 def all_sums() -> list[AreaSums]:
     """All area sums that scores are made of."""
     return [*_SHARED, *(score.sums for score in SCORES if score.sums is not None)]
