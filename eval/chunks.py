@@ -209,7 +209,8 @@ class Chunk:
 
     def empty_levels(self, system: str) -> np.ndarray:
         """Levels at which a system's store holds nothing; bool, (v,)."""
-        empty = [self.group.empty_levels.get((system, part.name), np.zeros(1, bool)) for part in self.components]
+        nothing = np.zeros(self.components[0].truth.shape[1], bool)
+        empty = [self.group.empty_levels.get((system, part.name), nothing) for part in self.components]
         return np.any(np.stack(empty), axis=0)
 
     def at(self, leads: np.ndarray) -> "Chunk":

@@ -159,7 +159,7 @@ def compare_scores(
         )
     chosen = region or regions[0]
     times = _shared_leads(sums[0], sums[1], leads, where)
-    parts = [part.sel(system=[name], region=[chosen], lead_time=times) for part, name in zip(sums, systems)]
+    parts = [part.sel(region=[chosen], lead_time=times) for part in sums]
     units = open_scores(first)
     fields = [
         field
@@ -174,7 +174,7 @@ def compare_scores(
     for variable in dict.fromkeys(field.variable for field in fields):
         rows = [index for index, field in enumerate(fields) if field.variable == variable]
         levels = [fields[index].level for index in rows]
-        values, bounds, metrics = _of_variable(parts, variable, levels, metric)
+        values, bounds, metrics = _of_variable(parts, systems, variable, levels, metric)
         known |= metrics
         if values is not None:
             scores[:, rows] = values
@@ -191,14 +191,15 @@ def compare_scores(
 
 
 def _of_variable(
-    parts: Sequence[xr.Dataset], variable: str, levels: Sequence[Level | None], metric: str
+    parts: Sequence[xr.Dataset], systems: Sequence[str], variable: str, levels: Sequence[Level | None], metric: str
 ) -> tuple[np.ndarray | None, tuple[np.ndarray, np.ndarray], set[str]]:
     """Scores (2, level, lead), bounds of second minus first (level, lead), and the metrics that there are."""
     statistics = []
-    for part in parts:
+    for part, system in zip(parts, systems):
         at = part if levels[0] is None else part.sel(level=list(levels))
+        number = part["system"].values.tolist().index(system)  # chosen last: a skill needs its reference beside it
         found = field_statistics(at, variable)
-        statistics.append({name: values[..., 0] for name, values in found.items()})
+        statistics.append({name: values[:, [number], ..., 0] for name, values in found.items()})
     shared = [name for name in statistics[0] if name in statistics[1]]
     joined = {name: np.concatenate([one[name] for one in statistics], axis=1) for name in shared}
     _, differences = intervals_and_differences(joined, convention=convention_of(parts[0]))

@@ -53,10 +53,10 @@ class ItemSums:
         for field in fields:
             levels = comparison.level_count(group.names[0])
             for sums in self.sums[field]:
-                labels, regions = sums.labels(comparison), comparison.request.regions
-                array = np.zeros((len(self.systems), len(labels), inits, leads, levels, len(regions)))
+                labels, own = sums.labels(comparison), sums.leads(comparison)
+                array = np.zeros((len(self.systems), len(labels), inits, own.size, levels, sums.size(comparison)))
                 for number, system in enumerate(self.systems):
-                    array[number, :, :, ~group.leads_of(system, field)] = np.nan
+                    array[number, :, :, ~group.leads_of(system, field)[own]] = np.nan
                 self.arrays[key_of(sums, field)] = array
         for name in group.names:
             self.arrays[f"missing/{name}"] = np.zeros((2, inits, leads), np.int64)
@@ -76,10 +76,13 @@ class ItemSums:
             by_valid_time: sums of baselines that depend on the valid time alone, which are made once for all initial times.
         """
         for sums in self.sums[chunk.name]:
-            array = self.arrays[key_of(sums, chunk.name)]
+            array, own = self.arrays[key_of(sums, chunk.name)], sums.leads(chunk.comparison)
             for number, system in enumerate(self.systems):
                 for part in chunk.parts(system):
-                    array[number][:, row][:, part.leads] = _sums(sums, part, system, by_valid_time)
+                    wanted = part.leads[np.isin(part.leads, own)]
+                    if wanted.size:
+                        found = _sums(sums, part.at(wanted), system, by_valid_time)
+                        array[number][:, row][:, np.searchsorted(own, wanted)] = found
         if not chunk.wind:
             for system in self.ensembles:
                 for part in chunk.parts(system):

@@ -10,8 +10,9 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import xarray as xr
 
+from eval.baselines import BASELINES
 from eval.conventions import MEMBERS, WEATHERBENCH1, WEATHERBENCH2, WIND_VECTORS
-from eval.scores import ERROR_SUMS, SCORES, all_sums, scores_from
+from eval.scores import DEGREE_SUMS, ERROR_SUMS, SCORES, all_sums, scores_from
 from weather_scnn.errors import UserError
 
 
@@ -27,7 +28,7 @@ def convention_of(sums: xr.Dataset) -> str:
 
 def metrics_in(sums: xr.Dataset) -> tuple[str, ...]:
     """Metrics that follow from these sums, in the order of the file."""
-    known, empty = {"members"}, set()
+    known, empty = {"members", *(str(name) for name in sums["system"].values if name in BASELINES)}, set()
     for each in all_sums():
         arrays = [array for array in sums.data_vars.values() if each.axis in array.dims]
         labels = {str(label) for label in sums[each.axis].values} if arrays else set()
@@ -38,8 +39,9 @@ def metrics_in(sums: xr.Dataset) -> tuple[str, ...]:
 
 
 def _ordered(array: xr.DataArray) -> np.ndarray:
-    """Shape (init_time, system, lead_time[, level], region)."""
-    dims = ["init_time", "system", "lead_time", *(["level"] if "level" in array.dims else []), "region"]
+    """Shape (init_time, system, lead_time[, level], region), or degree."""
+    along = "degree" if "degree" in array.dims else "region"
+    dims = ["init_time", "system", "lead_time", *(["level"] if "level" in array.dims else []), along]
     return array.transpose(*dims).values
 
 
@@ -51,24 +53,26 @@ def field_statistics(sums: xr.Dataset, field: str) -> dict[str, np.ndarray]:
         convention of WeatherBench 2 these are the `statistics` of scores; in that of WeatherBench 1 the sums themselves.
     """
     means: dict[str, np.ndarray] = {}
-    weight = np.empty(0)
+    weight: np.ndarray | float = 1.0  # of what is no sum over a region
     for each in all_sums():
         if each.variable(field) not in sums:
             continue
         array = sums[each.variable(field)]
         parts = {str(name): _ordered(array.sel({each.axis: name})) for name in array[each.axis].values}
-        if convention_of(sums) == WEATHERBENCH1:
+        if convention_of(sums) == WEATHERBENCH1 and each is ERROR_SUMS:
             return parts
-        if each.weight is not None:
-            own = np.where(parts[each.weight] > 0, parts[each.weight], np.nan)
-            weight = own if each is ERROR_SUMS else weight
+        own = weight if each.weight is None else np.where(parts[each.weight] > 0, parts[each.weight], np.nan)
+        weight = own if each is ERROR_SUMS else weight
         with np.errstate(invalid="ignore"):
-            means |= {name: values / (own if each.weight else weight) for name, values in parts.items()}
+            means |= {name: values / own for name, values in parts.items()}
+    further = (1,) * (next(iter(means.values())).ndim - 2)
     # Of sums that do not tell the number of members it is not known.
     members = (
         sums[MEMBERS].transpose("init_time", "system").values if MEMBERS in sums.coords else np.full((1, 1), np.nan)
     )
-    means["members"] = members.reshape(*members.shape, *(1,) * (weight.ndim - 2))
+    means["members"] = members.reshape(*members.shape, *further)
+    systems = sums["system"].values
+    means |= {name: (systems == name).reshape(1, -1, *further) for name in BASELINES if name in systems}
     statistics: dict[str, np.ndarray] = {}
     with np.errstate(divide="ignore", invalid="ignore"):
         for score in scores_from(means):
@@ -108,7 +112,7 @@ def labelled(
     """Metrics as one array of dims (*leading, system, metric, lead_time[, level], region), NaN where one is absent.
 
     Args:
-        metrics: arrays of shape (*leading, system, lead_time[, level], region).
+        metrics: arrays of shape (*leading, system, lead_time[, level], region or degree).
         sums: for the coordinates.
         field: whose metrics these are.
         names: metrics of the file, in order.
@@ -117,10 +121,11 @@ def labelled(
     first = next(iter(metrics.values()))
     missing = np.full(first.shape, np.nan)
     stacked = np.stack([metrics.get(name, missing) for name in names], axis=len(leading) + 1)
-    level = ["level"] if "level" in sums[field].dims else []
-    dims = [*leading, "system", "metric", "lead_time", *level, "region"]
-    coordinates = {name: sums[name] for name in ("system", "lead_time", *level, "region")}
-    return xr.DataArray(stacked, dims=dims, coords={**coordinates, "metric": list(names)}, attrs=sums[field].attrs)
+    array = sums[field] if field in sums else sums[DEGREE_SUMS.variable(field)]
+    rest = [dim for dim in ("lead_time", "level", "region", "degree") if dim in array.dims]
+    coordinates = {name: sums[name] for name in ("system", *rest)}
+    dims = [*leading, "system", "metric", *rest]
+    return xr.DataArray(stacked, dims=dims, coords={**coordinates, "metric": list(names)}, attrs=array.attrs)
 
 
 def scores_from_sums(sums: xr.Dataset) -> xr.Dataset:
@@ -213,7 +218,7 @@ def combine_sums(parts: Sequence[xr.Dataset]) -> xr.Dataset:
             f"the init time {np.datetime_as_string(repeated[0], 'h')} is in more than one part",
             remedy="give parts with different init times",
         )
-    return count_init_times(joined)
+    return count_init_times(joined) if fields_of(joined) else joined
 
 
 def combine_scores(parts: Sequence[xr.Dataset]) -> xr.Dataset:

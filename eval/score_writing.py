@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from eval.conventions import MEMBERS, MISSING_FORECAST, MISSING_TRUTH
+from eval.conventions import MEMBERS, MISSING_FORECAST, MISSING_TRUTH, WEATHERBENCH2
 from eval.finished_items import FinishedItems
 from eval.implausible_forecasts import IMPLAUSIBLE, tell_implausible
 from eval.item_sums import init_axes, key_of
@@ -129,33 +129,37 @@ class ScoreWriter:
                 self._old[group] = None
         return self._old.get(group)
 
-    def field_sums(self, field: str) -> xr.Dataset:
-        """Sums of one field over all init times, those of the existing file included."""
+    def field_sums(self, field: str, along: str = "region") -> xr.Dataset | None:
+        """Sums of one field over all init times, those of the existing file included; None if there are none along this axis."""
         comparison, variables = self.comparison, {}
-        for sums in all_sums():
-            values = self._arrays(field).get(key_of(sums, field))
-            if values is not None:
-                dims = ["system", sums.axis, "init_time", "lead_time", "level", "region"]
-                labels = {sums.axis: list(sums.labels(comparison))}
-                variables[sums.variable(field)] = self._array(values, field, dims, **labels)
+        kinds = [sums for sums in all_sums() if sums.along == along and key_of(sums, field) in self._arrays(field)]
+        for sums in kinds:
+            dims = ["system", sums.axis, "init_time", "lead_time", "level", along]
+            axes = {sums.axis: list(sums.labels(comparison)), "lead_time": comparison.leads[sums.leads(comparison)]}
+            axes |= {} if along == "region" else {along: np.arange(sums.size(comparison))}
+            variables[sums.variable(field)] = self._array(self._arrays(field)[key_of(sums, field)], field, dims, **axes)
+        if not kinds:
+            return None
         found = xr.Dataset(variables, attrs={"convention": comparison.request.convention})
         found = found.assign_coords({MEMBERS: self._members(field, found)})
-        old = self._old_group(SUMS_GROUP)
-        if old is not None:
-            held = old[[name for name in variables if name in old]].load()
-            # What the file did not know yet is not known of its init times.
-            axes = {sums.axis: found[sums.axis].values for sums in all_sums() if sums.axis in found.dims}
-            held = held.reindex(axes).assign_attrs(convention=comparison.request.convention)
-            missing = {name: xr.full_like(array.isel(init_time=0), np.nan) for name, array in variables.items()}
-            held = held.assign(
-                {
-                    name: array.expand_dims(init_time=held["init_time"])
-                    for name, array in missing.items()
-                    if name not in held
-                }
-            )
-            found = combine_sums([held, found]).drop_vars("init_count")
-        return found
+        old = self._old_group(SUMS_GROUP if along == "region" else f"{along}_sums")
+        if old is None:
+            return found
+        held = old[[name for name in variables if name in old]].load()
+        # What the file did not know yet is not known of its init times.
+        axes = {sums.axis: found[sums.axis].values for sums in kinds}
+        held = held.reindex({axis: labels for axis, labels in axes.items() if axis in held.dims}).assign_attrs(
+            found.attrs
+        )
+        missing = {name: xr.full_like(array.isel(init_time=0), np.nan) for name, array in variables.items()}
+        held = held.assign(
+            {
+                name: array.expand_dims(init_time=held["init_time"])
+                for name, array in missing.items()
+                if name not in held
+            }
+        )
+        return combine_sums([held, found]).drop_vars("init_count", errors="ignore")
 
     def _members(self, field: str, sums: xr.Dataset) -> xr.DataArray:
         """How many members each system's ensemble has: one fewer than the ranks that the truth may have among them."""
@@ -236,6 +240,20 @@ class ScoreWriter:
             variables[f"{field}_{kind}"] = array
         return {"spectra": xr.Dataset(variables)}
 
+    def _degrees(self, field: str) -> dict[str, xr.Dataset]:
+        """Scores of each degree of ensembles, the sums that they come from, and how sure they are."""
+        sums = self.field_sums(field, "degree")
+        if sums is None:
+            return {}
+        names, statistics = metrics_in(sums), field_statistics(sums, field)
+        scores = labelled(metrics_from_means(mean_over_init_times(statistics)), sums, field, names)
+        scores["metric"].attrs.update(definitions(names))
+        groups = {"degree_sums": sums, "degree_scores": xr.Dataset({field: scores})}
+        if self.bootstrap.samples:
+            sure = self._uncertainty(statistics, sums, field, names)
+            groups |= {f"degree_{name}": dataset for name, dataset in sure.items()}
+        return groups
+
     def _ranks(self, field: str) -> dict[str, xr.Dataset]:
         comparison, old = self.comparison, self._old_group("rank_histogram")
         held = {system: self._arrays(field).get(f"ranks/{system}/{field}") for system in comparison.systems}
@@ -272,6 +290,7 @@ class ScoreWriter:
         counts: dict[str, dict[str, np.ndarray]] = {"missing": {}, "implausible": {}}
         for field in sorted(self.fields, key=self._group):
             sums = self.field_sums(field)
+            assert sums is not None
             if field in self.comparison.names:
                 for kind, held in counts.items():
                     held[field] = self._arrays(field)[f"{kind}/{field}"]
@@ -281,6 +300,7 @@ class ScoreWriter:
             weight = sums[field].sel(moment="weight", drop=True) > 0
             present.append(weight.any([name for name in weight.dims if name not in ("init_time", "lead_time")]))
             groups = {"sums": sums, **self._maps(field), **self._spectra(field), **self._ranks(field)}
+            groups |= self._degrees(field)
             if self.bootstrap.samples:
                 groups |= self._uncertainty(statistics, sums, field, metrics)
             for group, dataset in groups.items():
@@ -341,13 +361,14 @@ class ScoreWriter:
         found = set()
         for group, names in enumerate(self.comparison.groups):
             fields = [*names, *(name for name in self.comparison.vectors if self._group(name) == group)]
-            arrays = self.finished.load(self.items[group][0].name, [key_of(s, f) for s in all_sums() for f in fields])
+            kinds = [sums for sums in all_sums() if sums.along == "region"]
+            arrays = self.finished.load(self.items[group][0].name, [key_of(s, f) for s in kinds for f in fields])
             for field in fields:
                 sums = {}
-                for each in all_sums():
+                for each in kinds:
                     if (key := key_of(each, field)) in arrays:
                         axes = ["system", each.axis, "i", "l", "v", "r"]
-                        labels = {each.axis: list(each.labels(self.comparison))}
+                        labels = {each.axis: list(each.labels(self.comparison)), "system": self.comparison.systems}
                         sums[each.variable(field)] = xr.DataArray(arrays[key], labels, axes)
                 found |= set(metrics_in(xr.Dataset(sums)))
         return tuple(score.name for score in SCORES if score.name in found)
@@ -359,7 +380,7 @@ class ScoreWriter:
         bootstrap = self.bootstrap
         intervals, differences = intervals_and_differences(
             statistics,
-            convention=self.comparison.request.convention,
+            convention=self.comparison.request.convention if "region" in sums.dims else WEATHERBENCH2,
             confidence=bootstrap.confidence,
             samples=bootstrap.samples,
             block=bootstrap.block,
@@ -370,8 +391,7 @@ class ScoreWriter:
             shaped = {name: np.swapaxes(values, 1, 2) for name, values in differences.items()}
             array = labelled(shaped, sums, field, metrics, leading=["statistic", "reference_system"])
             array = array.assign_coords(statistic=list(STATISTICS), reference_system=self.comparison.systems)
-            order = ["statistic", "system", "reference_system", "metric", "lead_time", *self._levels(field), "region"]
-            groups["differences"] = array.transpose(*order)
+            groups["differences"] = array.transpose("statistic", "system", "reference_system", ...)
         block = bootstrap.block or block_length(sums.sizes["init_time"])
         method = f"circular block bootstrap over init times, {bootstrap.samples} resamples of blocks of {block}"
         attributes = {"confidence": bootstrap.confidence, "method": method, "seed": SEED}

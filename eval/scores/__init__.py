@@ -8,11 +8,13 @@ from typing import Any
 
 from eval.conventions import BRIER_QUANTILES
 from eval.pairing import Comparison
-from eval.scores import ensembles, errors
+from eval.scores import degrees, ensembles, errors, winds
 from eval.scores.base import AreaSums, PointwiseScore, Score
+from eval.scores.degrees import DEGREE_SUMS
 from eval.scores.ensembles import ENSEMBLE_SUMS
 from eval.scores.errors import ERROR_SUMS
 from eval.scores.precipitation import SEEPS
+from eval.scores.winds import WIND_ENSEMBLE_SUMS
 
 SCORES: list[Score] = [
     errors.RMSE(),
@@ -25,13 +27,20 @@ SCORES: list[Score] = [
     SEEPS(),
     ensembles.CRPS(),
     ensembles.FairCRPS(),
+    ensembles.CRPSSkill(),
     ensembles.Spread(),
     ensembles.MeanRMSE(),
     ensembles.SpreadSkillRatio(),
     ensembles.EnergyScore(),
+    winds.VectorEnergyScore(),
+    winds.FairVectorEnergyScore(),
     *(ensembles.BrierScore(quantile) for quantile in BRIER_QUANTILES),
+    degrees.MemberPowerRatio(),
+    degrees.DegreeSpread(),
+    degrees.DegreeError(),
+    degrees.DegreeSpreadSkill(),
 ]
-_SHARED: list[AreaSums] = [ERROR_SUMS, ENSEMBLE_SUMS]
+_SHARED: list[AreaSums] = [ERROR_SUMS, ENSEMBLE_SUMS, WIND_ENSEMBLE_SUMS, DEGREE_SUMS]
 
 
 def register(score: Score) -> Score:

@@ -26,10 +26,12 @@ class AreaSums(abc.ABC):
     Attributes:
         name: they are in the variable `<field>_<name>` of the sums, along the axis `<name>_moment`; empty for the field itself.
         weight: the label that the others are divided by for means; the field's own weight if None.
+        along: the axis that they are made for each entry of: `region`, or `degree`, which has groups of its own in the file.
     """
 
     name: str
     weight: str | None = None
+    along: str = "region"
 
     @property
     def axis(self) -> str:
@@ -47,6 +49,14 @@ class AreaSums(abc.ABC):
     def applies(self, comparison: Comparison, field: str, *, ensembles: bool) -> bool:
         """Whether the field has them; `ensembles` tells whether a system has more than one member."""
         return True
+
+    def leads(self, comparison: Comparison) -> np.ndarray:
+        """Positions of the lead times that have them."""
+        return np.arange(comparison.leads.size)
+
+    def size(self, comparison: Comparison) -> int:
+        """Entries along the last axis."""
+        return len(comparison.request.regions)
 
     @abc.abstractmethod
     def of(self, chunk: Chunk, system: str) -> np.ndarray:

@@ -7,6 +7,7 @@ in members and truth beforehand, so that they add nothing.
 import numpy as np
 from jaxtyping import Bool, Float
 
+from eval.baselines import PROBABILISTIC
 from eval.chunks import Chunk
 from eval.conventions import BRIER_QUANTILES
 from eval.pairing import Comparison
@@ -154,6 +155,29 @@ class FairCRPS(Score):
         "and small ensembles compare."
     )
     figures, needs = 6, ("crps_fair",)
+
+
+class CRPSSkill(Score):
+    """Part of the CRPS of the probabilistic climatology that is removed."""
+
+    name, title = "crps_skill", "CRPS skill"
+    definition = "1 - crps_fair / crps_fair of probabilistic-climatology, both means over init times; of a single forecast with its crps"
+    explanation = (
+        "The part of the fair CRPS of the probabilistic climatology that the forecast removes: 1 is perfect, 0 no better than "
+        "the weather of the same date in other years."
+    )
+    units, best, relative, from_zero, lines, figures = "none", 1.0, False, False, (0.0,), 5
+    needs = ("crps", "crps_fair", PROBABILISTIC)
+    averaged = ("fair_or_single_crps", "reference_crps")
+
+    def statistics(self, means: Means) -> dict[str, np.ndarray]:
+        score = np.where(np.isfinite(means["crps_fair"]), means["crps_fair"], means["crps"])
+        reference = np.where(means[PROBABILISTIC], score, 0.0).sum(axis=1, keepdims=True)
+        return {"fair_or_single_crps": score, "reference_crps": np.broadcast_to(reference, score.shape)}
+
+    def value(self, means: Means) -> np.ndarray:
+        score, reference = (means[name] for name in self.averaged)
+        return 1.0 - score / np.where(reference > 0, reference, np.nan)
 
 
 class Spread(Score):
