@@ -199,7 +199,7 @@ def _of_variable(
         at = part if levels[0] is None else part.sel(level=list(levels))
         number = part["system"].values.tolist().index(system)  # chosen last: a skill needs its reference beside it
         found = field_statistics(at, variable)
-        statistics.append({name: values[:, [number], ..., 0] for name, values in found.items()})
+        statistics.append({name: values[:, [number]][..., 0] for name, values in found.items()})
     shared = [name for name in statistics[0] if name in statistics[1]]
     joined = {name: np.concatenate([one[name] for one in statistics], axis=1) for name in shared}
     _, differences = intervals_and_differences(joined, convention=convention_of(parts[0]))
