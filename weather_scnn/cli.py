@@ -58,14 +58,23 @@ def simulate(
     grid: Annotated[str, typer.Option(help="LONxLAT of the output.")] = "64x32",
     seed: Annotated[int, typer.Option(help="Seed of the initial perturbation.")] = 0,
     start: Annotated[str, typer.Option(help="First time.")] = "2000-01-01",
+    model: Annotated[
+        str, typer.Option(help="held-suarez, a dry planet; or speedy, a moist Earth, which needs the extra 'earth'.")
+    ] = "held-suarez",
+    levels: LevelList = None,
     overwrite: Overwrite = False,
 ) -> None:
-    """Makes an idealised nature run, so that everything can be tried with no download."""
+    """Makes a nature run, so that everything can be tried with no download."""
     _check(output, "STORE", overwrite=overwrite)
     from pipelines import nature_run
     from weather_scnn.sphere import Grid
 
-    nature_run.simulate(output, days=days, grid=Grid.from_name(grid), seed=seed, start=start, overwrite=overwrite)
+    told = nature_run.simulate(
+        output, days=days, grid=Grid.from_name(grid), seed=seed, start=start, model=model,
+        levels=pressure_levels(levels), overwrite=overwrite,
+    )  # fmt: skip
+    if told:
+        console.print(told)
 
 
 @app.command()
