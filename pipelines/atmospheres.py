@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -36,14 +36,14 @@ class Atmosphere(Protocol):
         settling_days: spin-up after which statistics no longer drift.
     """
 
-    name: str
-    title: str
-    source: str
-    level_fields: tuple[str, ...]
-    surface_fields: tuple[str, ...]
-    known_fields: tuple[str, ...]
-    long_names: Mapping[str, str]
-    settling_days: float
+    name: ClassVar[str]
+    title: ClassVar[str]
+    source: ClassVar[str]
+    level_fields: ClassVar[tuple[str, ...]]
+    surface_fields: ClassVar[tuple[str, ...]]
+    known_fields: ClassVar[tuple[str, ...]]
+    long_names: ClassVar[Mapping[str, str]]
+    settling_days: ClassVar[float]
 
     @property
     def grid(self) -> Grid: ...
@@ -88,7 +88,7 @@ class HeldSuarez:
     level_fields = LEVEL_FIELDS
     surface_fields = ("surface_pressure", "2m_temperature")
     known_fields = ("toa_incident_solar_radiation",)
-    long_names = {"2m_temperature": "Temperature of the lowest sigma layer, in place of that at 2 m"}
+    long_names: ClassVar[Mapping[str, str]] = {"2m_temperature": "Temperature of the lowest sigma layer, in place of that at 2 m"}
     # Eddy kinetic energy at 500 hPa settles within 25 days, the zonal mean temperature within 40.
     settling_days = 40.0
     _state_fields = ("vorticity", "divergence", "temperature_variation", "log_surface_pressure")

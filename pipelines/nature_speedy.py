@@ -9,7 +9,7 @@ import dataclasses
 import functools
 import warnings
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -169,7 +169,7 @@ class Speedy:
         "toa_incident_solar_radiation",
     )
     known_fields = ("sea_surface_temperature", "sea_ice_cover")
-    long_names = {
+    long_names: ClassVar[Mapping[str, str]] = {
         "2m_temperature": "Near-surface air temperature of SPEEDY, in place of that at 2 m",
         "10m_u_component_of_wind": "Eastward near-surface wind of SPEEDY, 0.95 of the lowest layer's",
         "10m_v_component_of_wind": "Northward near-surface wind of SPEEDY, 0.95 of the lowest layer's",

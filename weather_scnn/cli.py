@@ -327,12 +327,12 @@ def forecast(
 ) -> None:
     """Forecasts from every initial time, single or as an ensemble, streaming to a store."""
     from weather_scnn.io.outputs import refuse_sources
-    from weather_scnn.training.run_folder import require_checkpoints
+    from weather_scnn.training.run_folder import require_forecaster
 
     refuse_sources(output, {"--workdir": workdir}, inside_is_fine=True)
     _check(output, "STORE", overwrite=overwrite, input=input)
     _duration(lead, "the lead", "d", "h")
-    require_checkpoints(workdir)
+    require_forecaster(workdir)
     from weather_scnn.forecasting.forecast import forecast as run
 
     run(
@@ -340,6 +340,33 @@ def forecast(
         seed=seed, checkpoints=checkpoints, batch_size=batch_size, allow_implausible=allow_implausible,
         overwrite=overwrite,
     )  # fmt: skip
+
+
+@app.command()
+def export(
+    workdir: Workdir,
+    output: Output,
+    checkpoint: Annotated[int | None, typer.Option(help="Step of the checkpoint; the newest if left out.")] = None,
+    scores: Annotated[
+        str | None, typer.Option(callback=expand, help="Score file of this forecaster, for its card.")
+    ] = None,
+    licence: Annotated[str, typer.Option(help="Of the weights and of what they were trained on.")] = "",
+    about: Annotated[str, typer.Option(help="What it was trained on, in a sentence.")] = "",
+    overwrite: Overwrite = False,
+) -> None:
+    """Writes a trained forecaster to take along: weights, configuration, static fields and a model card."""
+    from weather_scnn.forecasting.export import export as run
+    from weather_scnn.io.outputs import refuse_sources
+    from weather_scnn.training.run_folder import require_forecaster
+
+    refuse_sources(output, {"--workdir": workdir, "--scores": scores})
+    require_forecaster(workdir)
+    found = None
+    if scores:
+        from eval.score_reading import open_scores
+
+        found = open_scores(scores)
+    run(workdir, output, step=checkpoint, scores=found, licence=licence, about=about, overwrite=overwrite)
 
 
 @app.command()

@@ -64,9 +64,9 @@ def test_layout_and_units(run):
             assert float(dataset[name].min()) >= 0
         assert float(dataset["total_precipitation_6hr"].max()) > 0
         assert 0 <= float(dataset["land_sea_mask"].min()) and float(dataset["land_sea_mask"].max()) <= 1
-        # The sun's mean over the sphere is a quarter of the solar constant.
+        # The sun's mean over the sphere is a quarter of SPEEDY's solar constant, 1368 W m-2, and 3.4 % more in January.
         sun = float(area_mean(dataset["toa_incident_solar_radiation"]).mean()) / 3600
-        assert sun == pytest.approx(1361 / 4, rel=0.04)
+        assert sun == pytest.approx(1.034 * 1368 / 4, rel=0.01)
 
 
 def test_same_seed_gives_the_same_bytes_and_a_killed_run_is_gone_on_from(run, tmp_path, monkeypatch):
@@ -96,7 +96,7 @@ def test_another_seed_gives_other_weather(atmosphere):
 
 
 def test_water_and_mass_add_up(atmosphere):
-    """Rain adds up to the sum over steps; air's water changes by evaporation minus rain; its mass does not change."""
+    """Rain adds up to the sum over steps; the air's water changes by evaporation minus rain; its mass hardly changes."""
     core = atmosphere.core
     times = np.datetime64("2000-06-01", "s") + np.timedelta64(6, "h") * np.arange(12)
     advance = jax.jit(atmosphere.advance)
@@ -119,8 +119,8 @@ def test_water_and_mass_add_up(atmosphere):
     water, air = water_and_air(state)
     # A dry start: what is there has evaporated. Waves that are not positive are cut off by the physics.
     assert water == pytest.approx((evaporation - rain) * STEP_SECONDS, rel=0.06)
-    first = water_and_air(atmosphere.initial_state(0, times[0]))[1]
-    assert air == pytest.approx(first, rel=2e-3)
+    # The core keeps the mean of ln p_s, so the mass grows by half its variance while weather comes up.
+    assert air == pytest.approx(water_and_air(atmosphere.initial_state(0, times[0]))[1], rel=4e-3)
 
 
 def test_levels_agree_with_the_package_that_integrates(atmosphere):

@@ -11,6 +11,7 @@ from jax.sharding import Mesh
 from jaxtyping import Array, Float, Int
 
 from weather_scnn.nn import Fields, map_fields
+from weather_scnn.training.augmentation import Window, augmented
 from weather_scnn.training.configuration import Config
 from weather_scnn.training.divergence import judge, keep_if
 from weather_scnn.training.loss import Scales, step_weights, weighted_loss
@@ -56,6 +57,10 @@ def make_train_step(graph: nnx.GraphDef, config: Config, *, vectors: int, mesh: 
     def train_step(
         state: TrainState, tables: nnx.State, window: Fields, forcings: Array, scales: Scales
     ) -> tuple[TrainState, StepReport]:
+        if training.augment:
+            whole = Window(window, forcings, scales.statics)
+            window, forcings, statics = augmented(whole, training.augment, config.data, training.seed, state.step)
+            scales = scales._replace(statics=statics)
         window, forcings = divided((window, forcings), mesh)
         if training.input_noise:
             window = with_noise(window, config.data.input_steps, training.input_noise, training.seed, state.step)
