@@ -1,8 +1,9 @@
 """Skill of the spherical CNN beside a paper-faithful one, a planar CNN, persistence and climatology.
 
     python benchmarks/skill.py --workdir /tmp/skill --json skill.json
+    python benchmarks/skill.py --nature speedy --workdir /tmp/speedy
 
-One nature run is shared by all: two years to train on, half a month left out, one year to test on. The networks see
+One nature run, of the dry planet or of the moist Earth (which needs the package jcm, the extra `earth`), is shared by all: two years to train on, half a month left out, one year to test on. The networks see
 the same batches in the same order, with one optimiser and schedule, for the same number of steps. Their sizes are
 chosen so that a step takes the same time, but for a second planar CNN, which has as many parameters as the spherical
 one and takes over four times as long; they train in one process and take turns of a few steps, so that other load on
@@ -14,6 +15,7 @@ ACC of climatology is zero by definition. Lower RMSE and higher ACC are better.
 
 import argparse
 import dataclasses
+import importlib.util
 import json
 import os
 import pathlib
@@ -54,38 +56,122 @@ from weather_scnn.training.states import StateReader, expected_grid
 from weather_scnn.training.step import make_train_step
 
 HERE = pathlib.Path(__file__).parent
+Field = tuple[str, int | None]
 FIRST, TRAIN_DAYS, GAP_DAYS, TEST_DAYS, LEAD_DAYS = np.datetime64("2000-01-01"), 730, 10, 365, 5
 LEADS = (1, 3, 5)
-FIELDS = (("geopotential", 500), ("temperature", 850), ("u_component_of_wind", 250), ("v_component_of_wind", 250))
 OURS, PAPER, PLANAR, LARGE_PLANAR = "spherical CNN", "paper-faithful", "planar CNN", "planar CNN of equal parameters"
-UNITS = {"geopotential": "m² s⁻²", "temperature": "K", "u_component_of_wind": "m s⁻¹", "v_component_of_wind": "m s⁻¹"}
+UNITS = {
+    "geopotential": "m² s⁻²",
+    "temperature": "K",
+    "2m_temperature": "K",
+    "specific_humidity": "kg kg⁻¹",
+    "total_precipitation_6hr": "m",
+}
+WIND, RAIN = "m s⁻¹", "total_precipitation_6hr"
 
 
-def systems() -> dict[str, ModelConfig]:
-    """The networks. The nature run is spectral to degree 21, which bounds the spheres' features too."""
+@dataclasses.dataclass(frozen=True)
+class Nature:
+    """What the networks learn, and what they are judged by.
+
+    Attributes:
+        model: of `simulate`.
+        title: of the page.
+        page: its file.
+        levels: hPa, of the upper-air fields.
+        upper, surface, statics: fields of the networks' state, and those without time.
+        known: whether the sun and the clock are given.
+        degree: largest degree of the spheres' features.
+        scored: fields and levels of the table; `wind_vector` is scored from the two components.
+    """
+
+    model: str
+    title: str
+    page: str
+    levels: tuple[int, ...]
+    upper: tuple[str, ...]
+    surface: tuple[str, ...]
+    statics: tuple[str, ...]
+    known: bool
+    degree: int
+    scored: tuple[Field, ...]
+
+
+_DRY = ("geopotential", "temperature", "u_component_of_wind", "v_component_of_wind")
+NATURES = {
+    # The dry planet is spectral to degree 21, the Earth to 31; a grid of 64 columns resolves orders to 31.
+    "held-suarez": Nature(
+        model="held-suarez",
+        title="Skill on a nature run",
+        page="skill.md",
+        levels=(250, 500, 850),
+        upper=_DRY,
+        surface=("surface_pressure",),
+        statics=(),
+        known=False,
+        degree=22,
+        scored=(
+            ("geopotential", 500),
+            ("temperature", 850),
+            ("u_component_of_wind", 250),
+            ("v_component_of_wind", 250),
+        ),
+    ),
+    "speedy": Nature(
+        model="speedy",
+        title="Skill on an Earth-like nature run",
+        page="skill_speedy.md",
+        levels=(250, 500, 700, 850),
+        upper=(*_DRY, "specific_humidity"),
+        surface=("surface_pressure", "2m_temperature", RAIN),
+        statics=("geopotential_at_surface", "land_sea_mask"),
+        known=True,
+        degree=30,
+        scored=(
+            ("geopotential", 500),
+            ("temperature", 850),
+            ("2m_temperature", None),
+            ("specific_humidity", 700),
+            ("u_component_of_wind", 250),
+            ("v_component_of_wind", 250),
+            ("wind_vector", 250),
+            ("wind_vector", 850),
+            (RAIN, None),
+        ),
+    ),
+}
+
+
+def systems(nature: Nature) -> dict[str, ModelConfig]:
+    """The networks."""
     paper = dataclasses.replace(
-        paper_flat.get_config().model, scalar_channels=24, vector_channels=24, blocks=2, max_degree=22
+        paper_flat.get_config().model, scalar_channels=24, vector_channels=24, blocks=2, max_degree=nature.degree
     )
     return {
-        OURS: ModelConfig(scalar_channels=32, vector_channels=16, blocks=3, filter_parameters=8, max_degree=22),
+        OURS: ModelConfig(
+            scalar_channels=32, vector_channels=16, blocks=3, filter_parameters=8, max_degree=nature.degree
+        ),
         PAPER: paper,
         PLANAR: ModelConfig(kind="planar", scalar_channels=20, blocks=3),
         LARGE_PLANAR: ModelConfig(kind="planar", scalar_channels=62, blocks=3),
     }
 
 
-def experiment(model: ModelConfig, store: str, days: int, stages: tuple[Stage, ...], seed: int) -> Config:
+def experiment(
+    nature: Nature, model: ModelConfig, store: str, days: int, stages: tuple[Stage, ...], seed: int
+) -> Config:
     """The experiment of one network; all but the network is the same."""
     end = FIRST + np.timedelta64(days - 1, "D")
     return Config(
         data=DataConfig(
             path=store,
             grid="64x32",
-            level_variables=("geopotential", "temperature", "u_component_of_wind", "v_component_of_wind"),
-            levels=(250, 500, 850),
-            surface_variables=("surface_pressure",),
-            solar=False,
-            clock=False,
+            level_variables=nature.upper,
+            levels=nature.levels,
+            surface_variables=nature.surface,
+            static_variables=nature.statics,
+            solar=nature.known,
+            clock=nature.known,
             train=f"{FIRST}:{end}",
         ),
         model=model,
@@ -131,6 +217,7 @@ class Run:
             self.step = latest
             self.seconds = json.loads(self._clock(latest).read_text())["seconds"]
         self.compiled: set[int] = set()
+        self.megabytes = 0.0
 
     def _clock(self, step: int) -> pathlib.Path:
         return self.folder / f"seconds_at_{step}.json"
@@ -158,6 +245,11 @@ class Run:
             window = Fields(*(jnp.asarray(array) for array in batch[:3]))
             forcings = jnp.asarray(batch.forcings)
             if stage.rollout_steps not in self.compiled:
+                given = self.state, self.tables, window, forcings, self.scales
+                told = self.step_function.lower(*given).compile().memory_analysis()
+                if told is not None:
+                    held = told.temp_size_in_bytes + told.argument_size_in_bytes
+                    self.megabytes = max(self.megabytes, held / 1e6)
                 copy = jax.tree.map(jnp.array, self.state)
                 for _ in range(2):
                     copy, _ = self.step_function(copy, self.tables, window, forcings, self.scales)
@@ -208,22 +300,32 @@ def train_all(experiments: dict[str, Config], folder: pathlib.Path, statistics: 
     found = {}
     for run in runs:
         run.checkpoints.__exit__()
-        found[run.name] = {"parameters": run.parameters, "steps": run.step, "seconds": run.seconds, "loss": run.loss}
+        found[run.name] = {
+            "parameters": run.parameters,
+            "steps": run.step,
+            "seconds": run.seconds,
+            "loss": run.loss,
+            "megabytes": run.megabytes,
+        }
     return found
 
 
-def prepare(folder: pathlib.Path, days: tuple[int, int, int], seed: int) -> tuple[str, str, str]:
+def prepare(
+    folder: pathlib.Path, nature: Nature, days: tuple[int, int, int], seed: int, store: str = ""
+) -> tuple[str, str, str]:
     """The nature run, statistics and climatology, made where they are missing."""
-    store, statistics, climatology = (str(folder / name) for name in ("nature.zarr", "statistics.nc", "clim.zarr"))
+    names = ("nature.zarr", "statistics.nc", "clim.zarr")
+    made, statistics, climatology = (str(folder / name) for name in names)
     train, gap, test = days
-    simulate(
-        store, days=train + gap + test + LEAD_DAYS + 1, grid=Grid.from_name("64x32"), seed=seed, start=str(FIRST)
-    ) if not pathlib.Path(store).exists() else None
+    length = train + gap + test + LEAD_DAYS + 1
+    if not store and not (pathlib.Path(made) / "zarr.json").exists():
+        simulate(made, days=length, grid=Grid.from_name("64x32"), seed=seed, start=str(FIRST), model=nature.model)
+    store = store or made
     period = f"{FIRST}:{FIRST + np.timedelta64(train - 1, 'D')}"
     if not pathlib.Path(statistics).exists():
         compute_statistics(store, statistics, time=period, step="6h")
     if not pathlib.Path(climatology).exists():
-        compute_climatology(store, climatology, time=period)
+        compute_climatology(store, climatology, time=period, variables=[*nature.upper, *nature.surface])
     return store, statistics, climatology
 
 
@@ -240,56 +342,69 @@ def verify(folder: pathlib.Path, names: list[str], store: str, climatology: str,
     return found
 
 
-def pick(scores: xr.Dataset, system: str, metric: str, field: tuple[str, int], days: int) -> float:
+def pick(scores: xr.Dataset, system: str, metric: str, field: Field, days: int) -> float:
     """One number of a score file."""
-    array = scores[field[0]].sel(system=system, metric=metric, region="global", level=field[1])
+    array = scores[field[0]].sel(system=system, metric=metric, region="global")
+    if field[1] is not None:
+        array = array.sel(level=field[1])
     return float(array.sel(lead_time=np.timedelta64(days * 24, "h").astype("timedelta64[ns]")))
 
 
-def table(scores: dict[str, xr.Dataset]) -> dict[str, dict[tuple[str, int, str, int], float]]:
-    """Numbers by system, then by (field, level, metric, lead in days)."""
+def metrics_of(field: Field) -> tuple[str, ...]:
+    """Rain is judged by SEEPS; winds as vectors have no anomaly correlation."""
+    return {RAIN: ("seeps",), "wind_vector": ("rmse",)}.get(field[0], ("rmse", "acc"))
+
+
+def table(scores: dict[str, xr.Dataset], nature: Nature) -> dict[str, dict[tuple[Field, str, int], float]]:
+    """Numbers by system, then by (field, metric, lead in days)."""
     first = next(iter(scores.values()))
     sources = {name: (dataset, "model") for name, dataset in scores.items()}
     sources |= {name: (first, name) for name in ("persistence", "climatology")}
-    numbers: dict[str, dict[tuple[str, int, str, int], float]] = {}
-    for name, (dataset, system) in sources.items():
-        numbers[name] = {
-            (*field, metric, days): pick(dataset, system, metric, field, days)
-            for field in FIELDS
-            for metric in ("rmse", "acc")
+    return {
+        name: {
+            (field, metric, days): pick(dataset, system, metric, field, days)
+            for field in nature.scored
+            for metric in metrics_of(field)
             for days in LEADS
         }
-    return numbers
+        for name, (dataset, system) in sources.items()
+    }
 
 
-def markdown(numbers: dict[str, Any], training: dict[str, Any], about: list[str]) -> str:
+def label(field: Field, metric: str) -> str:
+    """Head of a column."""
+    name, level = field
+    place = name if level is None else f"{name} {level} hPa"
+    return place if metric != "rmse" else f"{place}, {UNITS.get(name, WIND)}"
+
+
+def markdown(title: str, numbers: dict[str, Any], training: dict[str, Any], about: list[str]) -> str:
     """The committed table."""
-    lines = ["# Skill on a nature run", "", *about, ""]
-    lines += ["| network | parameters | steps | s/step | training min | last loss |", "|---|---|---|---|---|---|"]
+    lines = [f"# {title}", "", *about, ""]
+    lines += ["| network | parameters | steps | s/step | training min | memory of a step, MB | last loss |"]
+    lines += ["|---|---|---|---|---|---|---|"]
     for name, facts in training.items():
         lines.append(
             f"| {name} | {facts['parameters']:,} | {facts['steps']} | {facts['seconds'] / facts['steps']:.3f} | "
-            f"{facts['seconds'] / 60:.1f} | {facts['loss']:.4f} |"
+            f"{facts['seconds'] / 60:.1f} | {facts['megabytes']:.0f} | {facts['loss']:.4f} |"
         )
-    for metric, digits in (("rmse", 4), ("acc", 3)):
-        heads = [
-            f"{name} {level} hPa, {UNITS[name]}" if metric == "rmse" else f"{name} {level} hPa"
-            for name, level in FIELDS
-        ]
+    known = next(iter(numbers.values()))
+    for metric, form in (("rmse", ".4g"), ("acc", ".3f"), ("seeps", ".3f")):
+        fields = list(dict.fromkeys(field for field, each, _ in known if each == metric))
+        if not fields:
+            continue
         lines += ["", f"{metric.upper()} at {', '.join(map(str, LEADS))} days (best in bold):", ""]
+        heads = [label(field, metric) for field in fields]
         lines += ["| system | " + " | ".join(heads) + " |", "|---" * (len(heads) + 1) + "|"]
-        for name in numbers:
+        for name, own in numbers.items():
             cells = []
-            for field in FIELDS:
+            for field in fields:
                 parts = []
                 for days in LEADS:
-                    key = (*field, metric, days)
-                    values = [found[key] for found in numbers.values()]
-                    best = min(values) if metric == "rmse" else max(values)
-                    text = (
-                        f"{numbers[name][key]:.{digits}g}" if metric == "rmse" else f"{numbers[name][key]:.{digits}f}"
-                    )
-                    parts.append(f"**{text}**" if numbers[name][key] == best else text)
+                    values = [found[field, metric, days] for found in numbers.values()]
+                    best = max(values) if metric == "acc" else min(values)
+                    value = own[field, metric, days]
+                    parts.append(f"**{value:{form}}**" if value == best else f"{value:{form}}")
                 cells.append(" / ".join(parts))
             lines.append(f"| {name} | " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
@@ -299,19 +414,22 @@ def rows(numbers: dict[str, Any]) -> list[dict[str, Any]]:
     """{case, ours, peer, peer_name, ratio, unit}, ratio > 1 where ours is better."""
     found = []
     for name, values in numbers.items():
-        for (field, level, metric, days), value in values.items():
-            ours = numbers[OURS][field, level, metric, days]
+        for (field, metric, days), value in values.items():
+            ours = numbers[OURS][field, metric, days]
             if name == OURS or (name == "climatology" and metric == "acc"):
                 continue
-            ratio = value / ours if metric == "rmse" else ours / value
-            case = f"{metric} of {field} {level} hPa at {days} d"
-            unit = UNITS[field] if metric == "rmse" else "1"
+            ratio = ours / value if metric == "acc" else value / ours
+            unit = UNITS.get(field[0], WIND) if metric == "rmse" else "1"
+            place = field[0] if field[1] is None else f"{field[0]} {field[1]} hPa"
+            case = f"{metric} of {place} at {days} d"
             found.append({"case": case, "ours": ours, "peer": value, "peer_name": name, "ratio": ratio, "unit": unit})
     return found
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--nature", choices=NATURES, default="held-suarez", help="what is forecast")
+    parser.add_argument("--store", default="", help="a nature run of that kind that is there already, of 1111 days")
     parser.add_argument("--workdir", type=pathlib.Path, default=HERE / "skill_runs")
     parser.add_argument("--json", type=pathlib.Path, help="where to write the rows")
     parser.add_argument("--stages", default="500x1,80x2", help="STEPSxROLLOUT, separated by commas")
@@ -320,24 +438,30 @@ def main() -> None:
     parser.add_argument("--only", help="names of networks separated by semicolons")
     parser.add_argument("--quick", action="store_true", help="a few steps on a few days: shows that it runs")
     arguments = parser.parse_args()
+    nature = NATURES[arguments.nature]
+    if nature.model == "speedy" and not arguments.store and importlib.util.find_spec("jcm") is None:
+        print("skipped: the package jcm is not installed; pip install 'weather-scnn[earth]', or give --store")
+        return
     days = (10, 2, 10) if arguments.quick else (TRAIN_DAYS, GAP_DAYS, TEST_DAYS)
     text = "4x1" if arguments.quick else arguments.stages
     stages = tuple(Stage(*map(int, part.split("x"))) for part in text.split(","))
     folder = arguments.workdir / "quick" if arguments.quick else arguments.workdir
+    if nature.model != "held-suarez":
+        folder = folder / nature.model
     folder.mkdir(parents=True, exist_ok=True)
-    store, statistics, climatology = prepare(folder, days, arguments.seed)
-    chosen = arguments.only.split(";") if arguments.only else list(systems())
+    store, statistics, climatology = prepare(folder, nature, days, arguments.seed, arguments.store)
+    chosen = arguments.only.split(";") if arguments.only else list(systems(nature))
     experiments = {
-        name: experiment(model, store, days[0], stages, arguments.seed)
-        for name, model in systems().items()
+        name: experiment(nature, model, store, days[0], stages, arguments.seed)
+        for name, model in systems(nature).items()
         if name in chosen
     }
     training = train_all(experiments, folder, statistics, arguments.turn)
     test = FIRST + np.timedelta64(days[0] + days[1], "D")
     init = f"{test}:{test + np.timedelta64(days[2] - 1, 'D')}:5d"
-    numbers = table(verify(folder, list(experiments), store, climatology, init))
+    numbers = table(verify(folder, list(experiments), store, climatology, init), nature)
     about = [
-        f"Command: `python benchmarks/skill.py --stages {text} --turn {arguments.turn} --seed {arguments.seed}`.",
+        f"Command: `python benchmarks/skill.py --nature {nature.model} --stages {text} --turn {arguments.turn} --seed {arguments.seed}`.",
         f"Nature run: 64x32, seed {arguments.seed}; {days[0]} days to train on, {days[1]} left out, {days[2]} to test "
         f"on; forecasts start every fifth day at 00. All networks: the same batches of 4, AdamW, {text} "
         "(steps x rollout steps).",
@@ -345,10 +469,10 @@ def main() -> None:
         f"Python {platform.python_version()}; other work on the machine hit all alike, in turns of "
         f"{arguments.turn} steps.",
     ]
-    page = markdown(numbers, training, about)
+    page = markdown(nature.title, numbers, training, about)
     print(page)
     if not arguments.quick and not arguments.only:
-        (HERE / "skill.md").write_text(page)
+        (HERE / nature.page).write_text(page)
     if arguments.json:
         arguments.json.write_text(json.dumps(rows(numbers), indent=1))
 

@@ -114,6 +114,14 @@ class NatureModel:
         """One model unit of geopotential in m² s⁻²."""
         return self.metres_per_second**2
 
+    @property
+    def reference_temperature(self) -> float:
+        """K; what `temperature_variation` of a state is counted from."""
+        return REFERENCE_TEMPERATURE
+
+    def humidity(self, state: primitive_equations.State) -> None:
+        """Specific humidity of a state: this air is dry."""
+
     @functools.cached_property
     def time_step(self) -> float:
         """Model units."""

@@ -2,39 +2,50 @@
 
 import dataclasses
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from dinosaur import associated_legendre, primitive_equations, spherical_harmonic
+from dinosaur import associated_legendre, coordinate_systems, primitive_equations, spherical_harmonic
 
-from pipelines.nature_model import REFERENCE_PRESSURE, REFERENCE_TEMPERATURE, NatureModel
+from pipelines.nature_model import REFERENCE_PRESSURE
 from weather_scnn.sphere.grid import Grid
 
 # Below the lowest layer temperature rises by the standard atmosphere's lapse rate, K m⁻¹.
-_LAPSE_RATE = 0.0065
-_LAND_HEIGHT = 150.0  # metres
+LAPSE_RATE = 0.0065
+# What every store of a nature run says about its levels.
+BELOW_GROUND = "extrapolated: temperature by 6.5 K km-1, geopotential in balance with it, all else constant"
 
-#: Units and long names of what is written: (units, long name, standard name).
-ATTRIBUTES: Mapping[str, tuple[str, str, str]] = {
-    "geopotential": ("m**2 s**-2", "Geopotential", "geopotential"),
-    "temperature": ("K", "Temperature", "air_temperature"),
-    "u_component_of_wind": ("m s**-1", "U component of wind", "eastward_wind"),
-    "v_component_of_wind": ("m s**-1", "V component of wind", "northward_wind"),
-    "vertical_velocity": ("Pa s**-1", "Vertical velocity", "lagrangian_tendency_of_air_pressure"),
-    "surface_pressure": ("Pa", "Surface pressure", "surface_air_pressure"),
-    "2m_temperature": ("K", "Temperature of the lowest sigma layer, in place of that at 2 m", "air_temperature"),
-    "toa_incident_solar_radiation": (
-        "J m**-2",
-        "TOA incident solar radiation, accumulated over the hour before",
-        "toa_incoming_shortwave_flux_integral_wrt_time",
-    ),
-    "geopotential_at_surface": ("m**2 s**-2", "Geopotential at the surface", "surface_geopotential"),
-    "land_sea_mask": ("(0 - 1)", "Land-sea mask", "land_binary_mask"),
-}
 LEVEL_FIELDS = ("geopotential", "temperature", "u_component_of_wind", "v_component_of_wind", "vertical_velocity")
-SURFACE_FIELDS = ("surface_pressure", "2m_temperature")
+
+
+class Model(Protocol):
+    """What a diagnosis needs of the model whose states it is given: coordinates, constants and units."""
+
+    @property
+    def coordinates(self) -> coordinate_systems.CoordinateSystem: ...
+
+    @property
+    def specs(self) -> Any: ...
+
+    @property
+    def metres_per_second(self) -> float: ...
+
+    @property
+    def per_second(self) -> float: ...
+
+    @property
+    def geopotential_unit(self) -> float: ...
+
+    @property
+    def reference_temperature(self) -> float: ...
+
+    @property
+    def orography(self) -> np.ndarray: ...
+
+    def humidity(self, state: primitive_equations.State) -> jax.Array | None: ...
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,7 +60,7 @@ class Diagnosis:
         levels: hPa, ascending.
     """
 
-    model: NatureModel
+    model: Model
     grid: Grid
     levels: tuple[int, ...]
 
@@ -74,16 +85,10 @@ class Diagnosis:
         waves = jnp.einsum("mjl,...ml->...mj", legendre, modal, precision=precision)
         return jnp.einsum("im,...mj->...ji", fourier, waves, precision=precision)
 
-    def static_fields(self) -> dict[str, np.ndarray]:
-        """`geopotential_at_surface` in m² s⁻² and `land_sea_mask` (land where the terrain is above 150 m)."""
-        model = self.model
-        height = np.asarray(self.synthesise(jnp.asarray(model.orography)))
-        geopotential = height * float(model.specs.g) * model.geopotential_unit
-        metres = height * float(model.specs.radius) * 6.37122e6
-        return {
-            "geopotential_at_surface": geopotential.astype(np.float32),
-            "land_sea_mask": (metres > _LAND_HEIGHT).astype(np.float32),
-        }
+    def surface_geopotential(self) -> np.ndarray:
+        """Of the model's terrain, m² s⁻², (latitude, longitude)."""
+        height = np.asarray(self.synthesise(jnp.asarray(self.model.orography)))
+        return (height * float(self.model.specs.g) * self.model.geopotential_unit).astype(np.float32)
 
     def on_layers(self, state: primitive_equations.State) -> dict[str, jax.Array]:
         """SI fields on sigma layers at the output points.
@@ -92,8 +97,9 @@ class Diagnosis:
         ω = p_s (σ v·∇ln p_s − ∫₀^σ (∇·v + v·∇ln p_s) dσ′), by the midpoint rule with half of the layer itself.
 
         Returns:
-            `temperature`, `u_component_of_wind`, `v_component_of_wind`, `vertical_velocity`, `geopotential` of shape
-            (layer, latitude, longitude); `surface_pressure` of shape (latitude, longitude).
+            `temperature`, `virtual_temperature`, `u_component_of_wind`, `v_component_of_wind`, `vertical_velocity`,
+            `geopotential` of shape (layer, latitude, longitude), and `specific_humidity` where the model has it, with
+            the negative values of its waves set to zero; `surface_pressure` of shape (latitude, longitude).
         """
         model, spectral = self.model, self.model.coordinates.horizontal
         vertical = model.coordinates.vertical
@@ -111,16 +117,23 @@ class Diagnosis:
         log_pressure = self.synthesise(state.log_surface_pressure)[0]
         pressure = REFERENCE_PRESSURE * jnp.exp(log_pressure)
         omega = pressure * model.per_second * (sigma * along_slope - above)
-        temperature = REFERENCE_TEMPERATURE + self.synthesise(state.temperature_variation)
+        temperature = model.reference_temperature + self.synthesise(state.temperature_variation)
+        virtual, moist = temperature, model.humidity(state)
+        found: dict[str, jax.Array] = {}
+        if moist is not None:
+            found["specific_humidity"] = jnp.maximum(self.synthesise(moist), 0.0)
+            lightness = float(model.specs.R_vapor / model.specs.R) - 1.0
+            virtual = temperature * (1.0 + lightness * found["specific_humidity"])
         geopotential = primitive_equations.get_geopotential_on_sigma(
-            temperature,
+            virtual,
             nodal_orography=self.synthesise(jnp.asarray(model.orography)),
             sigma=vertical,
             gravity_acceleration=model.specs.g,
             ideal_gas_constant=model.specs.R,
         )
-        return {
+        return found | {
             "temperature": temperature,
+            "virtual_temperature": virtual,
             "u_component_of_wind": east * model.metres_per_second,
             "v_component_of_wind": north * model.metres_per_second,
             "vertical_velocity": omega,
@@ -131,9 +144,10 @@ class Diagnosis:
     def on_levels(self, layers: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
         """Interpolates SI fields on sigma layers to the pressure levels.
 
-        T, u, v and ω are linear in ln p between layer centres; Φ is the hydrostatic integral of that T, so the two
-        stay consistent. Above the top centre everything is constant and Φ isothermal. Below the lowest centre, and so
-        below ground, u, v and ω are constant, T follows 6.5 K/km and Φ that T, as in analyses over mountains.
+        T, u, v, ω and q are linear in ln p between layer centres; Φ is the hydrostatic integral of such a virtual
+        temperature, so the two stay consistent. Above the top centre everything is constant and Φ isothermal. Below the
+        lowest centre, and so below ground, u, v, ω and q are constant, T follows 6.5 K/km and Φ that T, as in analyses
+        over mountains.
         """
         model = self.model
         gas = float(model.specs.R) * model.geopotential_unit
@@ -151,29 +165,40 @@ class Diagnosis:
             above = jnp.take_along_axis(values, lower - 1, axis=0)
             return above + fraction * (below - above)
 
-        result = {
-            name: linear(layers[name]) for name in ("u_component_of_wind", "v_component_of_wind", "vertical_velocity")
-        }
-        temperature = linear(layers["temperature"])
-        layer_below = jnp.take_along_axis(layers["temperature"], lower, axis=0)
+        plain = ("u_component_of_wind", "v_component_of_wind", "vertical_velocity", "specific_humidity")
+        result = {name: linear(layers[name]) for name in plain if name in layers}
+        virtual, temperature = linear(layers["virtual_temperature"]), linear(layers["temperature"])
+        layer_below = jnp.take_along_axis(layers["virtual_temperature"], lower, axis=0)
         base = jnp.take_along_axis(layers["geopotential"], lower, axis=0)
-        geopotential = base + gas * (at[lower] - inside) * (temperature + layer_below) / 2
-        geopotential += gas * temperature * jnp.maximum(nodes[0] - height, 0.0)
-        warming = (gas / gravity) * _LAPSE_RATE * jnp.maximum(height - nodes[-1], 0.0)
-        warmed = temperature * jnp.exp(warming)
-        result["geopotential"] = geopotential - gravity / _LAPSE_RATE * (warmed - temperature)
-        result["temperature"] = warmed
+        geopotential = base + gas * (at[lower] - inside) * (virtual + layer_below) / 2
+        geopotential += gas * virtual * jnp.maximum(nodes[0] - height, 0.0)
+        warming = jnp.exp((gas / gravity) * LAPSE_RATE * jnp.maximum(height - nodes[-1], 0.0))
+        result["geopotential"] = geopotential - gravity / LAPSE_RATE * (warming - 1.0) * virtual
+        result["temperature"] = temperature * warming
         return result
 
-    def fields(self, state: primitive_equations.State) -> dict[str, jax.Array]:
-        """Everything written that depends on the state: (level, latitude, longitude) or (latitude, longitude)."""
-        layers = self.on_layers(state)
-        result = self.on_levels(layers)
-        result["surface_pressure"] = layers["surface_pressure"]
-        result["2m_temperature"] = layers["temperature"][-1]
-        return result
+    def sea_level_pressure(self, layers: Mapping[str, jax.Array], surface: jax.Array) -> jax.Array:
+        """Pa, (latitude, longitude): surface pressure brought down by 6.5 K/km (Trenberth, Berry and Buja 1993).
 
+        The ground's temperature is the lowest layer's along that lapse rate. As there, sea level is not warmer than
+        290.5 K under cold ground, and very cold ground is taken to be half as much below 255 K.
 
-def attributes(names: Sequence[str]) -> dict[str, dict[str, str]]:
-    """CF attributes of the named variables."""
-    return {name: dict(zip(("units", "long_name", "standard_name"), ATTRIBUTES[name], strict=True)) for name in names}
+        Args:
+            layers: as `on_layers` gives them.
+            surface: geopotential at the surface, m² s⁻².
+        """
+        model = self.model
+        gas = float(model.specs.R) * model.geopotential_unit
+        gravity = float(model.specs.g) * model.metres_per_second * model.per_second
+        lowest = float(np.asarray(model.coordinates.vertical.centers)[-1])
+        ground = layers["temperature"][-1] * lowest ** (-gas * LAPSE_RATE / gravity)
+        level = ground + LAPSE_RATE * surface / gravity
+        limit, cold = 290.5, 255.0
+        warm = level > limit
+        start = jnp.where(
+            warm & (ground > limit), (ground + limit) / 2, jnp.where(ground < cold, (ground + cold) / 2, ground)
+        )
+        rise = jnp.where(warm, jnp.maximum(limit - ground, 0.0), LAPSE_RATE * surface / gravity)
+        # p_s exp(Φ_s/(R T) (1 − x/2 + x²/3)), x the relative warming over the way down.
+        share = rise / start
+        return layers["surface_pressure"] * jnp.exp(surface / (gas * start) * (1 - share / 2 + share**2 / 3))

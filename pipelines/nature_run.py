@@ -1,4 +1,4 @@
-"""An idealised nature run in the WeatherBench 2 layout, so that everything else can run with no download."""
+"""A nature run in the WeatherBench 2 layout, so that everything else can run with no download."""
 
 import concurrent.futures
 import functools
@@ -11,25 +11,22 @@ from typing import Any
 import dask.array
 import fsspec
 import jax
-import jax.numpy as jnp
 import numpy as np
 import rich.console
 import rich.progress
 import xarray as xr
 import zarr
-from dinosaur import primitive_equations
 
-from pipelines.nature_model import OUTPUT_SECONDS, NatureModel, warmest_latitude
-from pipelines.nature_output import LEVEL_FIELDS, SURFACE_FIELDS, Diagnosis, attributes
+from pipelines.atmospheres import Atmosphere, HeldSuarez, attributes
+from pipelines.nature_model import OUTPUT_SECONDS
+from pipelines.nature_output import BELOW_GROUND
 from weather_scnn.errors import UserError
 from weather_scnn.io.marks import MADE_BY, Kind
 from weather_scnn.io.outputs import check_output
 from weather_scnn.io.writing import StoreInProgress, begin_store
-from weather_scnn.physics.solar import toa_incident_solar_radiation
 from weather_scnn.progress import progress_bar
 from weather_scnn.sphere.grid import Grid
 
-_SOLAR = "toa_incident_solar_radiation"
 _STEP = np.timedelta64(OUTPUT_SECONDS, "s")
 _OUTPUTS_PER_DAY = 86400 // OUTPUT_SECONDS
 # Outputs integrated, diagnosed and written together: one day.
@@ -40,7 +37,6 @@ _CHUNK_BYTES = 2**19
 # Blocks between two saved states: an interrupted run repeats at most this many days, a few seconds.
 _BLOCKS_PER_RESTART = 30
 _RESTART_FILE = "state.npz"
-_STATE_FIELDS = ("vorticity", "divergence", "temperature_variation", "log_surface_pressure")
 _MOST_DAYS = 90_000  # within the 292 years that timestamps of nanoseconds reach
 _LOWEST_LEVEL, _HIGHEST_LEVEL = 1000, 50
 
@@ -81,8 +77,20 @@ def _times_in_chunk(levels: int, grid: Grid) -> int:
     return _BLOCK if whole_block <= _CHUNK_BYTES else 1
 
 
-def _template(diagnosis: Diagnosis, times: np.ndarray, seed: int, spinup_days: float) -> xr.Dataset:
-    grid, levels = diagnosis.grid, diagnosis.levels
+def _atmosphere(model: str, grid: Grid, levels: Sequence[int] | None) -> Atmosphere:
+    if model == HeldSuarez.name:
+        kind: Any = HeldSuarez
+    elif model == "speedy":
+        from pipelines.nature_speedy import Speedy
+
+        kind = Speedy
+    else:
+        raise UserError(f"there is no model {model!r}", remedy=f"choose {HeldSuarez.name} or speedy")
+    return kind(grid) if levels is None else kind(grid, tuple(int(level) for level in levels))
+
+
+def _template(atmosphere: Atmosphere, times: np.ndarray, seed: int, spinup_days: float) -> xr.Dataset:
+    grid, levels = atmosphere.grid, atmosphere.levels
     one_map = ("latitude", "longitude")
     chunk = min(_times_in_chunk(len(levels), grid), times.size)
 
@@ -90,11 +98,15 @@ def _template(diagnosis: Diagnosis, times: np.ndarray, seed: int, spinup_days: f
         shape = (times.size, *leading, *grid.shape)
         return dask.array.zeros(shape, chunks=(chunk, *shape[1:]), dtype=np.float32)
 
-    variables: dict[str, tuple] = {name: (("time", "level", *one_map), lazy(len(levels))) for name in LEVEL_FIELDS}
-    variables |= {name: (("time", *one_map), lazy()) for name in (*SURFACE_FIELDS, _SOLAR)}
-    variables |= {name: (one_map, values) for name, values in diagnosis.static_fields().items()}
+    variables: dict[str, tuple] = {
+        name: (("time", "level", *one_map), lazy(len(levels))) for name in atmosphere.level_fields
+    }
+    flat = (*atmosphere.surface_fields, *atmosphere.known_fields)
+    variables |= {name: (("time", *one_map), lazy()) for name in flat}
+    variables |= {name: (one_map, values) for name, values in atmosphere.static_fields().items()}
+    told = attributes(list(variables), atmosphere.long_names)
     dataset = xr.Dataset(
-        {name: (*variable, attributes([name])[name]) for name, variable in variables.items()},
+        {name: (*variable, told[name]) for name, variable in variables.items()},
         coords={
             "time": ("time", times.astype("datetime64[ns]"), {"standard_name": "time"}),
             "level": ("level", np.asarray(levels, np.int64), {"units": "hPa", "long_name": "pressure level"}),
@@ -105,8 +117,9 @@ def _template(diagnosis: Diagnosis, times: np.ndarray, seed: int, spinup_days: f
     # No date of creation: the same seed gives the same bytes.
     return dataset.assign_attrs(
         Conventions="CF-1.8",
-        title="Idealised nature run",
-        source="dry primitive equations at T21 with 10 sigma layers (dinosaur), seasonal Held-Suarez forcing",
+        title=atmosphere.title,
+        source=atmosphere.source,
+        below_ground=BELOW_GROUND,
         created_by=MADE_BY,
         seed=seed,
         spinup_days=float(spinup_days),
@@ -114,18 +127,17 @@ def _template(diagnosis: Diagnosis, times: np.ndarray, seed: int, spinup_days: f
     )
 
 
-def _save_state(store: StoreInProgress, state: primitive_equations.State, position: int) -> None:
+def _save_state(store: StoreInProgress, arrays: dict[str, Any], position: int) -> None:
     """Writes the restart file under a temporary name, then renames it, so that a kill leaves the old or the new."""
     buffer = io.BytesIO()
-    contents: dict[str, Any] = {name: np.asarray(getattr(state, name)) for name in _STATE_FIELDS}
-    np.savez(buffer, position=position, **contents)
+    np.savez(buffer, position=position, **arrays)
     filesystem, folder = fsspec.core.url_to_fs(store.scratch)
     with filesystem.open(f"{folder}/{_RESTART_FILE}.part", "wb") as file:
         file.write(buffer.getvalue())
     filesystem.mv(f"{folder}/{_RESTART_FILE}.part", f"{folder}/{_RESTART_FILE}")
 
 
-def _load_state(store: StoreInProgress) -> tuple[primitive_equations.State, int] | None:
+def _load_state(store: StoreInProgress, atmosphere: Atmosphere) -> tuple[Any, int] | None:
     """The state an interrupted run saved last and the index of the output it belongs to; None if there is none."""
     filesystem, folder = fsspec.core.url_to_fs(store.scratch)
     path = f"{folder}/{_RESTART_FILE}"
@@ -133,8 +145,7 @@ def _load_state(store: StoreInProgress) -> tuple[primitive_equations.State, int]
         return None
     try:
         with filesystem.open(path, "rb") as file, np.load(io.BytesIO(file.read())) as saved:
-            fields = {name: jnp.asarray(saved[name]) for name in _STATE_FIELDS}
-            return primitive_equations.State(**fields), int(saved["position"])
+            return atmosphere.unpack(saved), int(saved["position"])
     except (OSError, ValueError, KeyError, zipfile.BadZipFile):
         return None
 
@@ -154,17 +165,13 @@ def _write(arrays: dict[str, Any], first: int, fields: dict[str, np.ndarray]) ->
 
 
 @functools.partial(jax.jit, static_argnums=0, donate_argnums=1)
-def _run_block(
-    diagnosis: Diagnosis, state: primitive_equations.State, sines: jax.Array
-) -> tuple[primitive_equations.State, dict[str, jax.Array]]:
-    """Fields at the state's time and every six hours after, one for each sine; and the state six hours later still."""
+def _run_block(atmosphere: Atmosphere, state: Any, boundary: Any) -> tuple[Any, dict[str, jax.Array]]:
+    """Fields at the state's time and every six hours after, one for each boundary; and the state after them all."""
 
-    def step(
-        carry: primitive_equations.State, sine: jax.Array
-    ) -> tuple[primitive_equations.State, dict[str, jax.Array]]:
-        return diagnosis.model.advance(carry, sine), diagnosis.fields(carry)
+    def step(carry: Any, driver: Any) -> tuple[Any, dict[str, jax.Array]]:
+        return atmosphere.advance(carry, driver), atmosphere.fields(carry, driver)
 
-    return jax.lax.scan(step, state, sines)
+    return jax.lax.scan(step, state, boundary)
 
 
 def _blocks(count: int, first: int) -> Iterator[tuple[int, int]]:
@@ -179,12 +186,13 @@ def simulate(
     grid: Grid,
     seed: int = 0,
     start: str = "2000-01-01",
-    levels: Sequence[int] = (250, 500, 700, 850),
-    spinup_days: float = 40.0,
+    levels: Sequence[int] | None = None,
+    spinup_days: float | None = None,
+    model: str = HeldSuarez.name,
     overwrite: bool = False,
     progress: bool = True,
-) -> None:
-    """Integrates the idealised atmosphere and writes a WeatherBench 2 store, six-hourly, in chunks of a day on small grids and
+) -> str:
+    """Integrates an atmosphere and writes a WeatherBench 2 store, six-hourly, in chunks of a day on small grids and
     of one time on others.
 
     Memory does not grow with `days`. The same arguments give the same bytes on the same machine, also when the
@@ -193,52 +201,58 @@ def simulate(
     Args:
         output: Zarr store to write.
         days: simulated days to write; four times a day, the first at `start`.
-        grid: output grid without pole rows, any size; the model itself is T21.
+        grid: output grid without pole rows, any size; the model itself is T21, or T31.
         seed: of the initial perturbation.
         start: date of the first output.
-        levels: hPa, ascending, within 50 to 1000.
-        spinup_days: days integrated before `start` and not written, rounded up to whole ones. Eddy kinetic energy at
-            500 hPa settles within 25 days, the zonal mean temperature within 40.
+        levels: hPa, ascending, within 50 to 1000; default those of the model. Below ground they are extrapolated.
+        spinup_days: days integrated before `start` and not written, rounded up to whole ones; default what the model
+            needs.
+        model: held-suarez, a dry planet without a boundary; speedy, a moist Earth with its seas, lands and seasons,
+            which needs the extra `earth`.
         overwrite: whether to replace what stands at `output`.
         progress: whether to show a bar on standard error.
+
+    Returns:
+        Global budgets in one line, of models that have them.
 
     Raises:
         UserError: an argument is out of range, the output exists, or the integration became unstable.
     """
     check_output(output, Kind.STORE, overwrite=overwrite)
-    levels = tuple(int(level) for level in levels)
-    _refuse_bad_requests(days, grid, seed, start, levels, spinup_days)
+    atmosphere = _atmosphere(model, grid, levels)
+    spinup_days = atmosphere.settling_days if spinup_days is None else spinup_days
+    _refuse_bad_requests(days, grid, seed, start, atmosphere.levels, spinup_days)
     times = np.datetime64(start, "s") + _STEP * np.arange(int(days * _OUTPUTS_PER_DAY + 1e-9))
-    model = NatureModel()
-    diagnosis = Diagnosis(model, grid, levels)
     request = {
         "command": "simulate",
         "outputs": times.size,
         "grid": [grid.kind.value, grid.longitudes, grid.latitudes, grid.first_longitude],
         "seed": seed,
         "start": str(times[0]),
-        "levels": levels,
+        "levels": atmosphere.levels,
         "spinup_days": float(spinup_days),
+        "model": atmosphere.name,
     }
-    template = _template(diagnosis, times, seed, spinup_days)
+    template = _template(atmosphere, times, seed, spinup_days)
     encoding = {"time": {"units": f"hours since {times[0]}".replace("T", " "), "dtype": "int64"}}
     store = begin_store(output, template, request=request, overwrite=overwrite, encoding=encoding)
     group = zarr.open_group(store.path, mode="r+", use_consolidated=False)
-    arrays: dict[str, Any] = {name: group[name] for name in (*LEVEL_FIELDS, *SURFACE_FIELDS, _SOLAR)}
+    names = (*atmosphere.level_fields, *atmosphere.surface_fields, *atmosphere.known_fields)
+    arrays: dict[str, Any] = {name: group[name] for name in names}
     bar = progress_bar(_SimulatedDays(), enabled=progress)
     with bar, concurrent.futures.ThreadPoolExecutor(1) as writer:
-        resumed = _load_state(store)
+        resumed = _load_state(store, atmosphere)
         if resumed is None:
             blocks = math.ceil(spinup_days * _OUTPUTS_PER_DAY / _BLOCK)
             early = times[0] - _STEP * _BLOCK * np.arange(blocks, 0, -1)
-            state = model.initial_state(seed, float(warmest_latitude(np.append(early, times[0]))[0]))
+            state = atmosphere.initial_state(seed, early[0] if blocks else times[0])
             task = bar.add_task("spin-up", total=float(blocks))
             for begin_time in early:
-                state, _ = _run_block(diagnosis, state, warmest_latitude(begin_time + _STEP * np.arange(_BLOCK)))
+                state, _ = _run_block(atmosphere, state, atmosphere.boundary(begin_time + _STEP * np.arange(_BLOCK)))
                 jax.block_until_ready(state)
                 bar.advance(task)
             first = 0
-            _save_state(store, state, first)
+            _save_state(store, atmosphere.pack(state), first)
         else:
             state, first = resumed
         task = bar.add_task("simulate", total=times.size / _OUTPUTS_PER_DAY)
@@ -247,9 +261,9 @@ def simulate(
         for count, (begin, end) in enumerate(_blocks(times.size, first)):
             if pending is not None and count % _BLOCKS_PER_RESTART == 0:
                 pending.result()
-                _save_state(store, state, begin)
+                _save_state(store, atmosphere.pack(state), begin)
             # The last block may be short; its surplus times are integrated and dropped.
-            state, frames = _run_block(diagnosis, state, warmest_latitude(times[begin] + _STEP * np.arange(_BLOCK)))
+            state, frames = _run_block(atmosphere, state, atmosphere.boundary(times[begin] + _STEP * np.arange(_BLOCK)))
             fields = {name: np.asarray(values)[: end - begin] for name, values in frames.items()}
             if not all(np.isfinite(values).all() for values in fields.values()):
                 raise UserError(
@@ -257,8 +271,7 @@ def simulate(
                     where=store.output,
                     remedy="try another seed",
                 )
-            solar = toa_incident_solar_radiation(times[begin:end], grid.latitude, grid.longitude)
-            fields[_SOLAR] = solar.astype(np.float32)
+            fields |= atmosphere.known(times[begin:end])
             if pending is not None:
                 pending.result()
             pending = writer.submit(_write, arrays, begin, fields)
@@ -266,3 +279,4 @@ def simulate(
         if pending is not None:
             pending.result()
     store.finish()
+    return atmosphere.balance(state)

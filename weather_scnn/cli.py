@@ -58,14 +58,23 @@ def simulate(
     grid: Annotated[str, typer.Option(help="LONxLAT of the output.")] = "64x32",
     seed: Annotated[int, typer.Option(help="Seed of the initial perturbation.")] = 0,
     start: Annotated[str, typer.Option(help="First time.")] = "2000-01-01",
+    model: Annotated[
+        str, typer.Option(help="held-suarez, a dry planet; or speedy, a moist Earth, which needs the extra 'earth'.")
+    ] = "held-suarez",
+    levels: LevelList = None,
     overwrite: Overwrite = False,
 ) -> None:
-    """Makes an idealised nature run, so that everything can be tried with no download."""
+    """Makes a nature run, so that everything can be tried with no download."""
     _check(output, "STORE", overwrite=overwrite)
     from pipelines import nature_run
     from weather_scnn.sphere import Grid
 
-    nature_run.simulate(output, days=days, grid=Grid.from_name(grid), seed=seed, start=start, overwrite=overwrite)
+    told = nature_run.simulate(
+        output, days=days, grid=Grid.from_name(grid), seed=seed, start=start, model=model,
+        levels=pressure_levels(levels), overwrite=overwrite,
+    )  # fmt: skip
+    if told:
+        console.print(told)
 
 
 @app.command()
@@ -321,12 +330,12 @@ def forecast(
 ) -> None:
     """Forecasts from every initial time, single or as an ensemble, streaming to a store."""
     from weather_scnn.io.outputs import refuse_sources
-    from weather_scnn.training.run_folder import require_checkpoints
+    from weather_scnn.training.run_folder import require_forecaster
 
     refuse_sources(output, {"--workdir": workdir}, inside_is_fine=True)
     _check(output, "STORE", overwrite=overwrite, input=input)
     _duration(lead, "the lead", "d", "h")
-    require_checkpoints(workdir)
+    require_forecaster(workdir)
     from weather_scnn.compiled_programs import keep_compiled_programs
     from weather_scnn.forecasting.forecast import forecast as run
 
@@ -337,6 +346,33 @@ def forecast(
         seed=seed, checkpoints=checkpoints, batch_size=batch_size, allow_implausible=allow_implausible,
         overwrite=overwrite,
     )  # fmt: skip
+
+
+@app.command()
+def export(
+    workdir: Workdir,
+    output: Output,
+    checkpoint: Annotated[int | None, typer.Option(help="Step of the checkpoint; the newest if left out.")] = None,
+    scores: Annotated[
+        str | None, typer.Option(callback=expand, help="Score file of this forecaster, for its card.")
+    ] = None,
+    licence: Annotated[str, typer.Option(help="Of the weights and of what they were trained on.")] = "",
+    about: Annotated[str, typer.Option(help="What it was trained on, in a sentence.")] = "",
+    overwrite: Overwrite = False,
+) -> None:
+    """Writes a trained forecaster to take along: weights, configuration, static fields and a model card."""
+    from weather_scnn.forecasting.export import export as run
+    from weather_scnn.io.outputs import refuse_sources
+    from weather_scnn.training.run_folder import require_forecaster
+
+    refuse_sources(output, {"--workdir": workdir, "--scores": scores})
+    require_forecaster(workdir)
+    found = None
+    if scores:
+        from eval.score_reading import open_scores
+
+        found = open_scores(scores)
+    run(workdir, output, step=checkpoint, scores=found, licence=licence, about=about, overwrite=overwrite)
 
 
 @app.command()

@@ -38,16 +38,16 @@ def commands() -> dict[str, list[str]]:
     return found
 
 
-def fields(axes: dict[str, np.ndarray]) -> xr.Dataset:
+def fields(axes: dict[str, np.ndarray], grid: Grid = GRID, variables: dict[str, str] = VARIABLES) -> xr.Dataset:
     """Random fields of the published layout: (…, level, longitude, latitude), float32."""
     rng = np.random.default_rng(len(axes))
     data = {}
-    for name, units in VARIABLES.items():
+    for name, units in variables.items():
         coordinates = {**axes, **({} if name in SURFACE else {"level": LEVELS})}
-        shape = [*map(len, coordinates.values()), 64, 32]
+        shape = [*map(len, coordinates.values()), grid.longitudes, grid.latitudes]
         values = rng.standard_normal(shape, np.float32)
         data[name] = ([*coordinates, "longitude", "latitude"], values, {"units": units})
-    space = {"level": LEVELS, "longitude": GRID.longitude, "latitude": GRID.latitude}
+    space = {"level": LEVELS, "longitude": grid.longitude, "latitude": grid.latitude}
     return xr.Dataset(data, {**axes, **space})
 
 
@@ -95,6 +95,28 @@ def test_the_official_evaluation(bucket, tmp_path, monkeypatch):
     squares = [np.average((field[i] - field[i + 1]) ** 2 @ area / area.sum()) for i in (0, 2)]
     found = scores["2m_temperature"].sel(system="persistence", metric="mse", region="global")[0]
     assert float(found) == pytest.approx(np.mean(squares), rel=1e-6)
+
+
+def test_the_forecasts_of_the_authors_beside_others(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    words = commands()["sphericalcnn.nc"]
+    grid, upper, hour = Grid.equiangular(240, 121, poles=True), {"geopotential": "m**2 s**-2", "temperature": "K"}, 3600
+    times = np.datetime64("2020-01-01", "ns") + np.arange(5) * np.timedelta64(6, "h")
+    leads = (np.array([6, 12]) * hour).astype("timedelta64[s]").astype("timedelta64[ns]")
+    forecast = {"time": times[:3:2], "prediction_timedelta": leads}
+    for path in {word.split("=")[-1] for word in words if "$WB2" in word or word.startswith("ours=")}:
+        axes = forecast
+        if "era5/" in path:
+            axes = {"time": times}
+        elif "climatology" in path:
+            axes = {"hour": np.array([0, 6, 12, 18]), "dayofyear": np.arange(1, 3)}
+        fields(axes, grid, upper).to_zarr(path.replace("$WB2", str(tmp_path)), zarr_format=2, consolidated=True)
+    ran = CliRunner().invoke(app, [word.replace("$WB2", str(tmp_path)) for word in words], catch_exceptions=False)
+    assert ran.exit_code == 0, ran.output
+    scores = open_scores("sphericalcnn.nc")
+    assert list(scores["system"].values) == ["ours", "sphericalcnn", "keisler", "neuralgcm", "persistence"]
+    assert scores["level"].values.tolist() == [500, 850] and set(upper) == set(scores.data_vars)
+    assert np.isfinite(scores["geopotential"].sel(metric=["rmse", "acc"])).all()
 
 
 @pytest.mark.slow

@@ -10,9 +10,11 @@ import xarray as xr
 from scipy.special import sph_harm_y
 
 from pipelines import nature_run
+from pipelines.atmospheres import HeldSuarez
 from pipelines.nature_model import LAYERS, NatureModel, warmest_latitude
-from pipelines.nature_output import ATTRIBUTES, Diagnosis
+from pipelines.nature_output import Diagnosis
 from pipelines.nature_run import simulate
+from weather_scnn.catalogue.naming import lookup
 from weather_scnn.errors import UserError
 from weather_scnn.sphere.grid import Grid
 
@@ -92,7 +94,8 @@ def test_levels_keep_the_hydrostatic_balance(diagnosis):
     def column(values):
         return jnp.asarray(np.broadcast_to(values[:, None, None], (LAYERS, *GRID.shape)), jnp.float32)
 
-    layers = {name: column(profile) for name in ATTRIBUTES}
+    names = ("temperature", "virtual_temperature", "u_component_of_wind", "v_component_of_wind", "vertical_velocity")
+    layers = {name: column(profile) for name in names}
     layers["geopotential"] = column(geopotential)
     layers["surface_pressure"] = jnp.full(GRID.shape, 1e5)
     result = {name: np.asarray(values)[:, 3, 3] for name, values in diagnosis.on_levels(layers).items()}
@@ -119,7 +122,10 @@ def test_equilibrium_is_warmest_at_the_latitude_that_follows_the_sun(model):
 
 def test_store_layout(short_run):
     with xr.open_zarr(short_run) as dataset:
-        assert set(dataset.data_vars) == set(ATTRIBUTES)
+        kind = HeldSuarez
+        written = {*kind.level_fields, *kind.surface_fields, *kind.known_fields}
+        assert set(dataset.data_vars) == written | {"geopotential_at_surface", "land_sea_mask"}
+        assert "extrapolated" in dataset.attrs["below_ground"]
         assert dataset.sizes == {"time": 8, "level": 4, "latitude": 16, "longitude": 32}
         assert dataset["geopotential"].dims == ("time", "level", "latitude", "longitude")
         # Maps of 8 kB lie in chunks of a day.
@@ -128,7 +134,7 @@ def test_store_layout(short_run):
         assert (np.diff(dataset["latitude"]) > 0).all()
         assert dataset["time"].values[1] == np.datetime64("2000-01-01T06")
         for name, array in dataset.data_vars.items():
-            assert array.dtype == np.float32 and array.attrs["units"] == ATTRIBUTES[name][0]
+            assert array.dtype == np.float32 and array.attrs["units"] == lookup(name).unit
             assert np.isfinite(array.values).all()
         assert set(np.unique(dataset["land_sea_mask"])) == {0.0, 1.0}
         # Pressure falls by about an e-fold in a scale height, RT/g = 8.4 km at 288 K.
@@ -182,6 +188,7 @@ def test_a_killed_run_is_finished_with_the_same_bytes(short_run, tmp_path, monke
         ({"levels": (500, 250)}, "ascending"),
         ({"levels": (10, 500)}, "50 to 1000"),
         ({"start": "soon"}, "not a date"),
+        ({"model": "ham"}, "no model 'ham'"),
     ],
 )
 def test_bad_requests_are_refused_before_anything_is_written(change, message, tmp_path):

@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Float
 
 from weather_scnn.errors import UserError
+from weather_scnn.forecasting.package import read_package
 from weather_scnn.sphere import Grid
 from weather_scnn.training.channels import Channels
 from weather_scnn.training.checkpoints import Checkpoints
@@ -16,6 +17,7 @@ from weather_scnn.training.configuration import Config
 from weather_scnn.training.normalisation import Normalisation
 from weather_scnn.training.optimiser import initial_state, make_optimiser
 from weather_scnn.training.rollout import Parts, build, take_apart
+from weather_scnn.training.run_folder import is_package
 from weather_scnn.training.states import expected_grid
 
 _LAST = re.compile(r"last:(\d+)")
@@ -45,11 +47,19 @@ class TrainedRun:
 
 
 def load_run(workdir: str | pathlib.Path, step: int | None = None) -> TrainedRun:
-    """The forecaster of one checkpoint of a run, the newest by default.
+    """The forecaster of one checkpoint of a run, the newest by default; or that of an exported package.
 
     Raises:
         UserError: there is none, or it does not fit.
     """
+    if is_package(workdir):
+        if step is not None:
+            raise UserError("is one forecaster, without steps", where=str(workdir), remedy="leave the step out")
+        package = read_package(workdir)
+        config, normalisation = package.config, package.normalisation
+        channels, grid = Channels.from_config(config.data), expected_grid(config.data)
+        parts = package.into(take_apart(build(config.model, config.data, channels, grid, config.training.seed)))
+        return TrainedRun(config, normalisation, channels, grid, parts, package.statics, package.where)
     with Checkpoints(workdir) as checkpoints:
         present = checkpoints.steps
         if step is not None and step not in present:

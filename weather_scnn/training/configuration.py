@@ -14,6 +14,7 @@ from weather_scnn.catalogue.level_numbers import Level, level_number
 from weather_scnn.errors import UserError
 from weather_scnn.models import ModelConfig
 from weather_scnn.setting_limits import at_least
+from weather_scnn.training.augmentation import KINDS
 from weather_scnn.training.channels import DataConfig
 from weather_scnn.training.setting_types import ill_typed
 
@@ -216,6 +217,9 @@ class TrainingConfig:
         backprop_steps: truncated backpropagation: the gradient runs through so many last steps of a rollout only, the
             earlier ones merely carry the forecast there and count nothing in the loss; 0 takes all steps. Once called
             push_forward, which still works.
+        augment: what is done to windows at random: rotation turns them about the axis by any angle, mirror takes the image
+            at the equator every other time; terrain, land, sun and clock go with them. Spherical networks commute with
+            rotations, and learn next to nothing from them.
         input_noise: standard deviation of Gaussian noise on the input states, in standard deviations of each channel.
         remat: what the backward pass computes again in place of keeping it: `none`; `step`, the inside of each
             forecast step; `nested`, also all but every √k-th state, for one more forward pass; `auto` takes none for
@@ -241,6 +245,7 @@ class TrainingConfig:
     trained: Literal["all", "noise"] = "all"
     accumulation: int = 1
     backprop_steps: int = 0
+    augment: tuple[str, ...] = ()
     input_noise: float = 0.0
     remat: Literal["auto", "none", "step", "nested"] = "auto"
     mesh: MeshConfig = MeshConfig()
@@ -260,6 +265,9 @@ class TrainingConfig:
         for name in ("remat", "on_divergence", "start_with", "trained"):
             _check_choice(self, "training", name)
         at_least("training", self, _LEAST)
+        for kind in self.augment:
+            if kind not in KINDS:
+                raise UserError(f"training.augment names {kind!r}", remedy=f"give {' or '.join(KINDS)}, or both")
         if self.batch_size % self.accumulation:
             raise UserError(
                 f"a batch of {self.batch_size} does not divide into {self.accumulation} parts",
@@ -307,6 +315,11 @@ class Config:
 
     def __post_init__(self) -> None:
         self._check_ensemble()
+        if "rotation" in self.training.augment and self.data.masked_variables:
+            raise UserError(
+                "training.augment turns fields, and those of data.masked_variables have gaps that do not turn",
+                remedy="leave rotation or the masked variables out",
+            )
         other = self.data.input_step not in ("", self.data.step)
         if other and self.data.input_steps > 1 and any(stage.rollout_steps > 1 for stage in self.training.stages):
             raise UserError(

@@ -7,10 +7,12 @@ import secrets
 from etils import epath
 
 from weather_scnn.errors import UserError
-from weather_scnn.io.addresses import unreachable
+from weather_scnn.io.addresses import expanded, located, unreachable
 from weather_scnn.training.configuration import Config, differences
 
 CONFIGURATION = "config.json"
+#: The description of a forecaster that was exported; see `weather_scnn.forecasting.export`.
+PACKAGE = "forecaster.json"
 _COMMITTED = "commit_success.txt"
 
 
@@ -38,6 +40,32 @@ def run_folder(workdir: str | os.PathLike, *, writable: bool = False) -> epath.P
                 known.what.replace("read", "written to", 1), where=known.where, remedy=known.remedy
             ) from error
     return path
+
+
+def is_package(folder: str | os.PathLike) -> bool:
+    """Whether an address, local, gs:// or https://, is that of an exported forecaster."""
+    try:
+        filesystem, root = located(f"{expanded(str(folder)).rstrip('/')}/{PACKAGE}")
+        return filesystem.exists(root)
+    except Exception:  # each file system of fsspec has classes of its own; what it is will be said by who reads it
+        return False
+
+
+def require_forecaster(workdir: str | os.PathLike) -> None:
+    """Refuses an address where there is nothing to forecast with: neither a run with checkpoints nor a package.
+
+    Raises:
+        UserError: so it is.
+    """
+    if str(workdir).startswith(("http://", "https://")):
+        if not is_package(workdir):
+            raise UserError(
+                f"no {PACKAGE} can be read there",
+                where=str(workdir),
+                remedy="give the address of a folder that weather-scnn export wrote",
+            )
+    elif not is_package(workdir):
+        require_checkpoints(workdir)
 
 
 def require_checkpoints(workdir: str | os.PathLike) -> None:

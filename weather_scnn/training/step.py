@@ -12,6 +12,7 @@ from jax.sharding import Mesh
 from jaxtyping import Array, Float, Int
 
 from weather_scnn.nn import Fields, map_fields, noise_keys
+from weather_scnn.training.augmentation import Window, augmented
 from weather_scnn.training.configuration import Config, Stage
 from weather_scnn.training.divergence import judge, keep_if
 from weather_scnn.training.loss import Scales, step_weights, weighted_loss
@@ -95,6 +96,10 @@ def make_train_step(graph: nnx.GraphDef, config: Config, *, vectors: int, mesh: 
         scales: Scales,
         ensemble: Ensemble | None = None,
     ) -> tuple[TrainState, StepReport]:
+        if training.augment:
+            whole = Window(window, forcings, scales.statics)
+            window, forcings, statics = augmented(whole, training.augment, config.data, training.seed, state.step)
+            scales = scales._replace(statics=statics)
         window, forcings = divided((window, forcings), mesh)
         if training.input_noise:
             window = with_noise(window, config.data.input_steps, training.input_noise, training.seed, state.step)

@@ -1,0 +1,352 @@
+"""Skill on real days: Z500 and T850 of NOAA's GFS analyses at 5.625°, some weeks to train on, other days to test on.
+
+    python benchmarks/real_weather.py --workdir /tmp/real --nature speedy.zarr
+
+Spherical networks beside planar ones of equal parameters, a ridge regression on empirical orthogonal functions, and
+persistence. The networks are trained on the analyses alone, and again after training on the Z500 and T850 of a moist
+nature run (`weather-scnn simulate --model speedy`, made where the package jcm is installed); and both on the last 10, 20
+and 35 days only. `--choose` tests on the last week of March, left out of the training, in place of April: whatever is
+chosen is chosen there. Every network is the mean of `--seeds` runs. What is trained is kept in the workdir, and gone on
+from.
+"""
+
+import argparse
+import dataclasses
+import json
+import pathlib
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+# The folder's own pipelines.py must not hide the package of that name.
+sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
+
+import jax
+import numpy as np
+import xarray as xr
+
+import weather_scnn as ws
+from configs import gfs_z500_t850
+from pipelines.statistics import compute_statistics
+from weather_scnn.models import ModelConfig, planar_like
+from weather_scnn.nn import Width
+from weather_scnn.regridding.weights import make_weights
+from weather_scnn.sphere import Grid
+from weather_scnn.training.channels import Channels
+from weather_scnn.training.checkpoints import parameter_count
+from weather_scnn.training.configuration import Config, Stage
+from weather_scnn.training.loop import train
+from weather_scnn.training.rollout import build, take_apart
+from weather_scnn.training.states import expected_grid
+
+HERE = pathlib.Path(__file__).parent
+SHARED = HERE.parents[1] / "shared" / "data"
+ANALYSES = SHARED / "gfs_z500_t850_2021" / "gfs_6h_5.625deg_20210214_20210412.nc"
+RELIEF = SHARED / "static" / "etopo60.cdf"
+GRID = Grid.from_name("64x32")
+FIELDS = (("geopotential", 500), ("temperature", 850))
+LEADS = (6, 24, 72)
+FIRST, LAST, TEST = "2021-02-14", "2021-03-22", "2021-04-08:2021-04-12"
+CHOOSING_LAST, CHOOSING_TEST = "2021-03-14", "2021-03-15:2021-03-22"
+SPHERICAL, PLANAR, RIDGE = "spherical", "planar of equal parameters", "EOFs and ridge"
+#: Of persistence's RMSE, at most, on days that nobody trained on.
+WANTED = {"geopotential": (0.50, 0.45, 0.70), "temperature": (0.70, 0.66, 0.90)}
+_COMPONENTS = 80
+
+
+def prepare(analyses: pathlib.Path, relief: pathlib.Path, folder: pathlib.Path) -> str:
+    """Analyses on one level axis, with the height and the share of land of every cell."""
+    store = folder / "analyses.zarr"
+    if store.exists():
+        return str(store)
+    states = ws.open_dataset(analyses)[[name for name, _ in FIELDS]].sel(level=[level for _, level in FIELDS])
+    terrain = xr.open_dataset(relief, decode_times=False)["ROSE"]
+    longitude = terrain["ETOPO60X"].values % 360
+    order = np.argsort(longitude)
+    weights = make_weights(terrain["ETOPO60Y"].values, longitude[order], GRID)
+    height = terrain.values[:, order]
+
+    def mean(values: np.ndarray) -> np.ndarray:
+        return (weights.latitude @ values @ weights.longitude.T).astype(np.float32)
+
+    one_map = ("latitude", "longitude")
+    states["geopotential_at_surface"] = one_map, 9.80665 * mean(np.maximum(height, 0)), {"units": "m2 s-2"}
+    states["land_sea_mask"] = one_map, mean((height > 0).astype(np.float64)), {"units": "1"}
+    states.load().drop_encoding().to_zarr(store)
+    return str(store)
+
+
+def nature(given: str, folder: pathlib.Path, days: int) -> tuple[str, str]:
+    """The moist nature run to begin with; or an empty path and the reason why there is none."""
+    if given:
+        return given, ""
+    store = folder / "speedy.zarr"
+    try:
+        if not store.exists():
+            from pipelines.nature_run import simulate
+
+            simulate(str(store), days=days, grid=GRID, model="speedy")
+    except ws.UserError as error:
+        return "", str(error)
+    return str(store), ""
+
+
+def networks(config: Config) -> dict[str, ModelConfig]:
+    """The spherical network of the experiment, and the planar one that has as many parameters."""
+    channels = Channels.from_config(config.data)
+    parts = take_apart(build(config.model, config.data, channels, expected_grid(config.data), 0))
+    shape: dict[str, Any] = {
+        "state": Width(len(channels.scalars), len(channels.winds)),
+        "inputs": config.data.input_steps,
+        "extras": channels.extra_count,
+    }
+    planar = planar_like(ModelConfig(blocks=config.model.blocks), parameter_count(parts.parameters), **shape)
+    return {SPHERICAL: config.model, PLANAR: planar}
+
+
+def fitted(
+    folder: pathlib.Path,
+    config: Config,
+    model: ModelConfig,
+    *,
+    store: str,
+    period: str,
+    stages: tuple[Stage, ...],
+    seed: int,
+    start_from: str = "",
+) -> str:
+    """The workdir of a run, trained unless it is."""
+    data = dataclasses.replace(config.data, path=store, train=period)
+    training = dataclasses.replace(config.training, stages=stages, seed=seed, start_from=start_from)
+    optimiser = config.optimiser
+    if start_from:  # what is known is not to be forgotten
+        optimiser = dataclasses.replace(optimiser, learning_rate=optimiser.learning_rate / 2)
+    whole = dataclasses.replace(config, data=data, model=model, training=training, optimiser=optimiser)
+    statistics = ""
+    if not start_from:
+        name = f"statistics_{pathlib.Path(store).stem}_{period.replace(':', '_')}.nc"
+        statistics = str(folder.parent / name)
+        if not pathlib.Path(statistics).exists():
+            compute_statistics(store, statistics, time=period, step=data.step)
+    train(whole, folder, statistics=statistics)
+    return str(folder)
+
+
+def mean_forecast(runs: Sequence[str], store: str, init: str) -> xr.Dataset:
+    """Mean of the forecasts of several runs."""
+    found = [ws.load_forecaster(run).forecast(store, init=init, lead=f"{LEADS[-1]}h") for run in runs]
+    return sum(found[1:], found[0]) / len(found) if len(found) > 1 else found[0]
+
+
+def ridge_forecast(store: str, period: str, init: np.ndarray) -> xr.Dataset:
+    """A regression of the change to each lead on the leading EOFs of both fields, one for each lead.
+
+    Anomalies from the mean of the training are divided by each field's standard deviation and weighted by area. The
+    penalty is chosen on the last fifth of the training's times; what the EOFs do not hold persists.
+    """
+    dataset = ws.open_dataset(store).sel(time=slice(*period.split(":")))
+    whole = ws.open_dataset(store)
+    root = np.sqrt(GRID.area_weights / GRID.area_weights.mean())[:, None]
+    means, scales = [], []
+
+    def matrix(source: xr.Dataset) -> np.ndarray:
+        parts = [source[name].sel(level=level).values.astype(np.float64) for name, level in FIELDS]
+        if not means:
+            means.extend(part.mean(axis=0) for part in parts)
+            scales.extend(float((part - mean).std()) for part, mean in zip(parts, means))
+        return np.concatenate(
+            [((part - mean) / scale * root).reshape(len(part), -1) for part, mean, scale in zip(parts, means, scales)],
+            1,
+        )
+
+    training = matrix(dataset)
+    times = dataset["time"].values
+    _, _, patterns = np.linalg.svd(training, full_matrices=False)
+    patterns = patterns[: min(_COMPONENTS, len(training) // 2)]
+    amplitude = training @ patterns.T
+    states = matrix(whole.sel(time=init))
+    position = {time: number for number, time in enumerate(times)}
+    found = []
+    for lead in range(6, LEADS[-1] + 1, 6):
+        pairs = [(i, position[t + np.timedelta64(lead, "h")]) for i, t in enumerate(times)
+                 if t + np.timedelta64(lead, "h") in position]  # fmt: skip
+        start, end = np.array(pairs).T
+        change, cut = amplitude[end] - amplitude[start], max(int(0.8 * len(start)), 1)
+
+        def solved(penalty: float, upto: int, start=start, change=change) -> np.ndarray:
+            x = amplitude[start[:upto]]
+            return np.linalg.solve(x.T @ x + penalty * np.eye(x.shape[1]), x.T @ change[:upto])
+
+        tried = {
+            penalty: float(((amplitude[start[cut:]] @ solved(penalty, cut) - change[cut:]) ** 2).sum())
+            for penalty in 10.0 ** np.arange(1, 8, 0.5)
+        }
+        found.append(states + states @ patterns.T @ solved(min(tried, key=tried.__getitem__), len(start)) @ patterns)
+    fields = np.stack(found, axis=1).reshape(len(init), -1, len(FIELDS), *GRID.shape)
+    levels = [level for _, level in FIELDS]
+    result = {}
+    for number, (name, level) in enumerate(FIELDS):
+        values = fields[:, :, number] / root * scales[number] + means[number]
+        stacked = np.full((len(init), values.shape[1], len(levels), *GRID.shape), np.nan, np.float32)
+        stacked[:, :, levels.index(level)] = values
+        dims = ("time", "prediction_timedelta", "level", "latitude", "longitude")
+        result[name] = dims, stacked, dict(whole[name].attrs)
+    leads = np.arange(6, LEADS[-1] + 1, 6).astype("timedelta64[h]").astype("timedelta64[ns]")
+    coordinates = {name: whole[name].values for name in ("latitude", "longitude")}
+    return xr.Dataset(result, {"time": init, "prediction_timedelta": leads, "level": levels, **coordinates})
+
+
+def errors(forecasts: dict[str, xr.Dataset], store: str) -> dict[str, dict[str, list[float]]]:
+    """RMSE over persistence's by system and field, one for each of `LEADS`; persistence's own in the fields' units."""
+    found: dict[str, dict[str, list[float]]] = {}
+    for name, level in FIELDS:
+        scores = ws.score(
+            {key: each[[name]].sel(level=[level]) for key, each in forecasts.items()},
+            ws.open_dataset(store)[[name]].sel(level=[level]),
+            baselines=("persistence",),
+            bootstrap=0,
+        )
+        array = scores[name].sel(metric="rmse", region="global", level=level)
+        leads = [np.timedelta64(lead, "h").astype("timedelta64[ns]") for lead in LEADS]
+        base = array.sel(system="persistence", lead_time=leads).values
+        found.setdefault("persistence", {})[name] = base.tolist()
+        for key in forecasts:
+            found.setdefault(key, {})[name] = (array.sel(system=key, lead_time=leads).values / base).tolist()
+    return found
+
+
+def table(found: dict[str, dict[str, list[float]]], about: list[str]) -> str:
+    """The committed page."""
+    leads = " / ".join(map(str, LEADS))
+    lines = ["# Skill on real days", "", *about, "", f"RMSE over that of persistence at {leads} h:", ""]
+    lines += ["| system | Z500 | T850 |", "|---|---|---|"]
+    for key, values in found.items():
+        digits = ".4g" if key == "persistence" else ".3f"
+        cells = [" / ".join(f"{value:{digits}}" for value in values[name]) for name, _ in FIELDS]
+        label = "persistence itself, m² s⁻² and K" if key == "persistence" else key
+        lines.append(f"| {label} | {cells[0]} | {cells[1]} |")
+    wanted = [" / ".join(f"{value:.2f}" for value in WANTED[name]) for name, _ in FIELDS]
+    lines.append(f"| wanted, at most | {wanted[0]} | {wanted[1]} |")
+    return "\n".join(lines) + "\n"
+
+
+def draw(found: dict[str, dict[str, list[float]]], days: Sequence[int], path: pathlib.Path) -> None:
+    """Skill against the number of training days."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8, 3.4), layout="constrained")
+    for axis, (name, level) in zip(figure.subplots(1, 2), FIELDS):
+        for kind, colour in ((SPHERICAL, "tab:blue"), (PLANAR, "tab:orange")):
+            for place, style in ((1, "-"), (2, "--")):
+                values = [found[f"{kind}, {count} days"][name][place] for count in days]
+                axis.plot(days, values, style, marker="o", color=colour, label=f"{kind}, {LEADS[place]} h")
+        axis.set(title=f"{name} at {level} hPa", xlabel="days to train on", ylabel="RMSE over persistence's")
+        axis.axhline(1.0, color="grey", linewidth=0.8)
+    figure.axes[0].legend(fontsize=7)
+    figure.savefig(path, dpi=110)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--workdir", type=pathlib.Path, default=HERE / "real_weather_runs")
+    parser.add_argument("--analyses", type=pathlib.Path, default=ANALYSES)
+    parser.add_argument("--relief", type=pathlib.Path, default=RELIEF)
+    parser.add_argument("--nature", default="", help="store of a moist nature run; made where it is not given")
+    parser.add_argument("--nature-period", default="2000-01-01:2001-12-30")
+    parser.add_argument("--nature-stages", default="1500x1,200x2", help="training on the nature run")
+    parser.add_argument(
+        "--days", default="10,20,35", help="last days of the training period; empty for all of it alone"
+    )
+    parser.add_argument("--seeds", type=int, default=1, help="runs whose forecasts are averaged")
+    parser.add_argument(
+        "--choose", action="store_true", help="test on the last week of March, left out of the training"
+    )
+    parser.add_argument("--json", type=pathlib.Path, help="where to write the rows")
+    parser.add_argument("--quick", action="store_true", help="a few steps: shows that it runs")
+    arguments = parser.parse_args()
+    absent = [str(path) for path in (arguments.analyses, arguments.relief) if not path.exists()]
+    if absent:
+        print(f"skipped: {' and '.join(absent)} not there; give --analyses and --relief")
+        return
+    folder = arguments.workdir / ("quick" if arguments.quick else "choose" if arguments.choose else "test")
+    folder.mkdir(parents=True, exist_ok=True)
+    config = gfs_z500_t850.get_config()
+    if arguments.quick:
+        config = dataclasses.replace(config, training=dataclasses.replace(config.training, stages=(Stage(2, 1),)))
+    before = tuple(Stage(*map(int, part.split("x"))) for part in arguments.nature_stages.split(","))
+    before = (Stage(2, 1),) if arguments.quick else before
+    store = prepare(arguments.analyses, arguments.relief, arguments.workdir)
+    last, test = (CHOOSING_LAST, CHOOSING_TEST) if arguments.choose else (LAST, TEST)
+    earth, reason = ("", "left out by --quick") if arguments.quick and not arguments.nature else nature(
+        arguments.nature, arguments.workdir, 740
+    )  # fmt: skip
+    whole, days = f"{FIRST}:{last}", [int(each) for each in arguments.days.split(",") if each]
+    seeds = range(1 if arguments.quick else arguments.seeds)
+    runs: dict[str, list[str]] = {}
+
+    def several(name: str, model: ModelConfig, place: str, **options: Any) -> None:
+        starts = options.pop("starts", [""] * len(seeds))
+        runs[name] = [
+            fitted(folder / f"{place}_{seed}", config, model, seed=seed, start_from=start, **options)
+            for seed, start in zip(seeds, starts)
+        ]
+
+    on_analyses: dict[str, Any] = {"store": store, "stages": config.training.stages}
+    for kind, model in networks(config).items():
+        place = kind.split()[0]
+        several(kind, model, place, period=whole, **on_analyses)
+        if earth:
+            starts = [
+                fitted(arguments.workdir / f"{place}_nature_{seed}", config, model, store=earth, stages=before, seed=seed,
+                       period=arguments.nature_period)
+                for seed in seeds
+            ]  # fmt: skip
+            several(
+                f"{kind}, begun on a nature run", model, f"{place}_begun", starts=starts, period=whole, **on_analyses
+            )
+        for count in days:
+            begin = np.datetime64(last) - np.timedelta64(count - 1, "D")
+            several(f"{kind}, {count} days", model, f"{place}_{count}", period=f"{begin}:{last}", **on_analyses)
+    times = ws.open_dataset(store).sel(time=slice(*test.split(":")))["time"].values
+    six, inputs = np.timedelta64(6, "h"), config.data.input_steps
+    inits = np.array([t for t in times if all(t - six * k in times for k in range(inputs)) and t + six in times])
+    init = ":".join(np.datetime_as_string(inits[[0, -1]], "m")) + ":6h"
+    forecasts = {name: mean_forecast(each, store, init) for name, each in runs.items()}
+    forecasts[RIDGE] = ridge_forecast(store, whole, forecasts[SPHERICAL]["time"].values)
+    found = errors(forecasts, store)
+    first = take_apart(build(config.model, config.data, Channels.from_config(config.data), GRID, 0))
+    about = [
+        f"Command: `python benchmarks/real_weather.py{' --choose' if arguments.choose else ''} --seeds {len(seeds)}`. "
+        f"NOAA GFS analyses, trained on {whole} ({int(parameter_count(first.parameters)):,} parameters each), tested on "
+        f"{test}, {len(forecasts[RIDGE]['time'])} initial times. JAX {jax.__version__} on {jax.default_backend()}.",
+        *([f"Without networks begun on a nature run: {reason}."] if reason else []),
+    ]
+    page = table(found, about)
+    print(page)
+    if not arguments.quick and not arguments.choose:
+        (HERE / "real_weather.md").write_text(page)
+        if days:
+            draw(found, days, HERE.parent / "docs" / "images" / "real_weather_days.png")
+    if arguments.json:
+        arguments.json.write_text(json.dumps(rows(found), indent=1))
+
+
+def rows(found: dict[str, dict[str, list[float]]]) -> list[dict[str, Any]]:
+    """{case, ours, peer, peer_name, ratio, unit}, ratio > 1 where the spherical network is better."""
+    listed = []
+    for key, values in found.items():
+        if key in (SPHERICAL, "persistence") or key.startswith(SPHERICAL):
+            continue
+        mine = key.replace(PLANAR, SPHERICAL)
+        ours = found[mine if mine in found else SPHERICAL]
+        for name, level in FIELDS:
+            for lead, one, other in zip(LEADS, ours[name], values[name]):
+                case = f"RMSE of {name} {level} hPa at {lead} h over persistence's"
+                listed.append(
+                    {"case": case, "ours": one, "peer": other, "peer_name": key, "ratio": other / one, "unit": "1"}
+                )
+    return listed
+
+
+if __name__ == "__main__":
+    main()

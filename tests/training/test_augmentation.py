@@ -1,0 +1,115 @@
+"""Turned and mirrored windows: exact in the spectrum, and what a forecaster makes of them is turned and mirrored too."""
+
+import dataclasses
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from weather_scnn.errors import UserError
+from weather_scnn.models import ModelConfig
+from weather_scnn.models.making import make_forecaster
+from weather_scnn.nn import Fields, Width
+from weather_scnn.sphere import Grid, HarmonicTransform
+from weather_scnn.sphere.rotation import rotate_spectrum
+from weather_scnn.training.augmentation import Window, augmented, mirrored, rotated, turned
+from weather_scnn.training.channels import DataConfig
+from weather_scnn.training.configuration import Config, TrainingConfig
+
+GRID = Grid.equiangular(16, 8)
+ANGLE = 0.7
+
+
+def smooth(rng, *shape: int) -> jnp.ndarray:
+    """Fields of degree 5."""
+    transform = HarmonicTransform.create(GRID, 5)
+    rough = jnp.asarray(rng.standard_normal((*shape[:-1], *GRID.shape, shape[-1])), jnp.float32)
+    return transform.synthesis(transform.analysis(rough))
+
+
+@pytest.fixture
+def window():
+    rng = np.random.default_rng(0)
+    states = Fields(*(smooth(rng, 2, 1, count) for count in (2, 1, 1)))
+    return Window(states, smooth(rng, 2, 2, 5), smooth(rng, 2))
+
+
+def test_turning_is_the_rotation_of_the_spectrum():
+    transform, rng = HarmonicTransform.create(GRID, 5), np.random.default_rng(1)
+    field = smooth(rng, 3)
+    expected = transform.synthesis(rotate_spectrum(transform.analysis(field), ANGLE, 0.0, 0.0))
+    np.testing.assert_allclose(turned(field, ANGLE), expected, atol=3e-6)
+
+
+def test_turning_by_columns_moves_them_and_turning_back_undoes():
+    field = jnp.asarray(np.random.default_rng(2).standard_normal((*GRID.shape, 2)), jnp.float32)
+    np.testing.assert_allclose(turned(field, 2 * np.pi * 3 / 16), np.roll(field, 3, axis=-2), atol=3e-6)
+    field = smooth(np.random.default_rng(2), 2)
+    np.testing.assert_allclose(turned(turned(field, ANGLE), -ANGLE), field, atol=3e-6)
+
+
+def network(**settings):
+    config = ModelConfig(**{"scalar_channels": 4, "vector_channels": 2, "blocks": 1, "max_degree": 5, **settings})
+    model = make_forecaster(config, GRID, state=Width(2, 1), inputs=1, extras=2 + 2 * 5, rngs=nnx.Rngs(0))
+    # A branch that starts as nothing would hide what it does.
+    for _, leaf in nnx.iter_graph(model):
+        if isinstance(leaf, nnx.Param):
+            leaf[...] = leaf[...] + 0.1
+    return model
+
+
+def forecast(model, window: Window) -> Fields:
+    forcings = jnp.moveaxis(window.forcings, 1, -2).reshape(2, *GRID.shape, -1)
+    statics = jnp.broadcast_to(window.statics, (2, *window.statics.shape))
+    return model(window.states, jnp.concatenate([statics, forcings], axis=-1))
+
+
+@pytest.mark.parametrize(("angle", "error"), [(2 * np.pi * 3 / 16, 2e-5), (ANGLE, 0.03)])
+def test_a_spherical_network_commutes_with_rotations(window, angle, error):
+    """To rounding by whole columns; by other angles to what the non-linearity aliases on this coarse grid."""
+    model = network()
+    one = forecast(model, rotated(window, angle, 0))
+    other = Fields(*(turned(field, angle) for field in forecast(model, window)))
+    for mine, its in zip(one, other):
+        np.testing.assert_allclose(mine, its, atol=error * float(jnp.abs(its).max()))
+
+
+def test_a_network_without_handedness_commutes_with_the_mirror(window):
+    model = network(mirror_symmetric=True)
+    one = forecast(model, mirrored(window, 0, solar=True, clock=False))
+    image = Window(forecast(model, window), window.forcings[:, 0], window.statics)
+    other = mirrored(image, 0, solar=True, clock=False).states
+    for mine, its in zip(one, other):
+        np.testing.assert_allclose(mine, its, atol=2e-5 * float(jnp.abs(its).max()))
+
+
+def test_the_mirror_turns_the_season_and_keeps_coordinates(window):
+    image = mirrored(window, 1, solar=True, clock=True)
+    np.testing.assert_array_equal(image.statics[..., 1], window.statics[..., 1])
+    np.testing.assert_array_equal(image.statics[..., 0], window.statics[::-1, :, 0])
+    np.testing.assert_array_equal(image.forcings[..., 0], window.forcings[:, :, ::-1, :, 0])
+    np.testing.assert_array_equal(image.forcings[..., 1:3], -window.forcings[:, :, ::-1, :, 1:3])
+    np.testing.assert_array_equal(image.forcings[..., 3:], window.forcings[:, :, ::-1, :, 3:])
+    np.testing.assert_array_equal(image.states.northward, -window.states.northward[:, :, ::-1])
+
+
+def test_what_is_drawn_depends_on_seed_and_step_alone(window):
+    data, both = DataConfig(coordinates=("sin_latitude",)), ("rotation", "mirror")
+    images = [augmented(window, both, data, seed, jnp.int32(step)) for seed, step in ((0, 3), (0, 3), (0, 4), (1, 3))]
+    same = [np.array_equal(images[0].states.scalar, image.states.scalar) for image in images]
+    assert same == [True, True, False, False]
+    northward = [augmented(window, ("mirror",), data, 0, jnp.int32(step)).states.northward for step in range(40)]
+    flipped = sum(np.array_equal(field, -window.states.northward[:, :, ::-1]) for field in northward)
+    assert 8 < flipped < 32 and all(
+        np.array_equal(field, window.states.northward) or np.array_equal(field, -window.states.northward[:, :, ::-1])
+        for field in northward
+    )
+
+
+def test_refusals():
+    with pytest.raises(UserError, match="'shear'"):
+        TrainingConfig(augment=("shear",))
+    data = DataConfig(surface_variables=("sea_surface_temperature",), masked_variables=("sea_surface_temperature",))
+    with pytest.raises(UserError, match="gaps that do not turn"):
+        Config(data=data, training=dataclasses.replace(TrainingConfig(), augment=("rotation",)))
