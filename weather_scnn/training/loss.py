@@ -50,7 +50,7 @@ class SpectralLoss:
         transform = HarmonicTransform.create(grid, degree)
         return cls(transform, jnp.asarray(weights / weights.mean(), jnp.float32), loss.kind == "adjusted")
 
-    def __call__(self, error: Fields, predicted: Fields) -> Float[Array, " c+d"]:
+    def __call__(self, error: Fields, predicted: Fields) -> Float[Array, " channel"]:
         """Σ_l w_l e_l / 4π, a mean over batch and sphere, per channel; `error` is forecast minus truth.
 
         The squared error has e_l = D_l, the power of the error. The adjusted one has, with A and B the powers of
@@ -79,7 +79,7 @@ class SpectralLoss:
             found.append(list(self.transform.analysis_vector(fields.eastward, fields.northward)))
         return found
 
-    def _product(self, one: list[list[Array]], other: list[list[Array]]) -> Float[Array, "b l c+d"]:
+    def _product(self, one: list[list[Array]], other: list[list[Array]]) -> Float[Array, "b l channel"]:
         """Products per degree, summed over m, m > 0 twice; a wind's is half that of its spectra, as for components."""
 
         def product(left: Array, right: Array) -> Array:
@@ -107,8 +107,8 @@ class Scales(NamedTuple):
     wind_ratio: Float[Array, " d"]
     statics: Float[Array, "y x s"]
     area: Float[Array, " y"]
-    channel: Float[Array, " c+d"]
-    missing: Bool[Array, " c+d"] | None = None
+    channel: Float[Array, " channel"]
+    missing: Bool[Array, " channel"] | None = None
     spectral: SpectralLoss | None = None
 
     @property
@@ -129,7 +129,7 @@ def filled(fields: Fields, gaps: Fields | None) -> Fields:
     return fields if gaps is None else map_fields(lambda gap, array: jnp.where(gap, 0.0, array), gaps, fields)
 
 
-def channel_weights(channels: Channels, loss: LossConfig) -> Float[np.ndarray, " c+d"]:
+def channel_weights(channels: Channels, loss: LossConfig) -> Float[np.ndarray, " channel"]:
     """Weights of scalars, then winds: pressure of the level × that of the variable, 0 for what is no target.
 
     They are of mean 1 over the components of the targets.
@@ -173,7 +173,7 @@ def channel_weights(channels: Channels, loss: LossConfig) -> Float[np.ndarray, "
     return weights * components[targets].sum() / (weights * components).sum()
 
 
-def _targets(channels: Channels, loss: LossConfig) -> Bool[np.ndarray, " c+d"]:
+def _targets(channels: Channels, loss: LossConfig) -> Bool[np.ndarray, " channel"]:
     """Which channels count."""
     fields = [({name}, level) for name, level in channels.scalars]
     fields += [({one, other}, level) for one, other, level in channels.winds]
@@ -253,7 +253,9 @@ def make_scales(
     )
 
 
-def step_errors(predicted: Fields, target: Fields, scales: Scales, *, axis: str | None = None) -> Float[Array, " c+d"]:
+def step_errors(
+    predicted: Fields, target: Fields, scales: Scales, *, axis: str | None = None
+) -> Float[Array, " channel"]:
     """Mean squared error a channel in units of the increments' variance; a wind's components are averaged.
 
     Missing values of the target count neither in the error nor in the mean; they are replaced before any arithmetic,
@@ -286,7 +288,7 @@ def step_errors(predicted: Fields, target: Fields, scales: Scales, *, axis: str 
     return mean / jnp.maximum(share, 1e-6)
 
 
-def component_counts(scalars: int, vectors: int) -> Float[np.ndarray, " c+d"]:
+def component_counts(scalars: int, vectors: int) -> Float[np.ndarray, " channel"]:
     """1 for a scalar, 2 for a wind."""
     return np.array([1.0] * scalars + [2.0] * vectors)
 
@@ -301,7 +303,7 @@ def step_weights(loss: LossConfig, steps: int, push_forward: int = 0) -> Float[n
 
 
 def weighted_loss(
-    errors: Float[Array, "k c+d"], scales: Scales, vectors: int, weights: Float[np.ndarray, " k"] | None = None
+    errors: Float[Array, "k channel"], scales: Scales, vectors: int, weights: Float[np.ndarray, " k"] | None = None
 ) -> Float[Array, ""]:
     """Mean over steps and components of the weighted errors.
 

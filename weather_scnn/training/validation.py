@@ -112,7 +112,7 @@ class Validation:
 
     def _rollout(
         self, parts: Parts, window: Fields, forcings: Array, scales: Scales
-    ) -> tuple[Float[Array, "k c+d"], Float[Array, "k c+d"], Float[Array, "k c+d"]]:
+    ) -> tuple[Float[Array, "k channel"], Float[Array, "k channel"], Float[Array, "k channel"]]:
         """Errors of the loss, squared errors on the grid, and those of persistence; units of increments' variance."""
         inputs, grid_scales = self.config.data.input_steps, scales._replace(spectral=None)
         model = nnx.merge(*parts)
