@@ -54,7 +54,7 @@ def propagate(
     parts: Parts,
     history: Fields,
     scales: Scales,
-    forcings: Float[Array, "b k+1 y x f"],
+    forcings: Float[Array, "b t y x f"],
     chance: Chance | None = None,
     *,
     leads: int,
