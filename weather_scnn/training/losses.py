@@ -216,7 +216,9 @@ def _forward(axis: str | None, score: EnsembleScore, area: Array, members: _Seen
 
     # Zeros made of the members differ from device to device, for `shard_map`, where those do.
     slope = jax.tree.map(lambda array: jnp.where(False, array, jnp.zeros_like(array)), members)
-    carry = 0.0 * score.distance(slope, slope, area), slope, members
+    scalar, wind = members.fields.scalar, members.fields.eastward
+    first = jnp.where(False, scalar.sum(), jnp.zeros(scalar.shape[-1] + wind.shape[-1], scalar.dtype))
+    carry = first, slope, members
     if here > 1:
         carry, _ = jax.lax.scan(one, carry, jnp.arange(1, here))
     if axis is not None:
