@@ -9,6 +9,7 @@ from eval.valid_time_fields import ValidTimeFields
 
 
 @runtime_checkable
+@runtime_checkable
 class FieldSource(Protocol):
     """The fields of a piece by positions in the whole comparison; `eval.scoring_pieces.PieceScorer` is one.
 

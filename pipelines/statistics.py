@@ -266,8 +266,8 @@ def _columns(moments: Moments | None) -> dict[str, np.ndarray]:
         return {}
     return {
         "mean": np.where(moments.weight > 0, moments.mean, np.nan),
-        "std": moments.std,
-        "count": moments.count.astype(np.float64),
+        "std": np.asarray(moments.std),
+        "count": np.asarray(moments.count, np.float64),
     }
 
 

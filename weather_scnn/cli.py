@@ -498,10 +498,11 @@ def _duration(text: str | None, what: str, *likely: str) -> None:
         parse_duration(text, what, likely=likely)
 
 
-def _version(value: bool) -> None:
+def _version(value: bool) -> bool:
     if value:
         print(f"weather-scnn {__version__}")
         raise typer.Exit
+    return value
 
 
 @app.callback()

@@ -4,7 +4,7 @@ Both keep areas, as the scores' weights do.
 """
 
 import dataclasses
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float
@@ -16,6 +16,7 @@ _POLE = np.pi / 3
 Extent = tuple[float, float, float, float]
 
 
+@runtime_checkable
 class Projection(Protocol):
     """From places in degrees to the plane and back.
 

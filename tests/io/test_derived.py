@@ -102,27 +102,27 @@ TEMPERATURES = np.array([200.0, 233.0, 250.16, 255.0, 265.0, 273.16, 280.0, 305.
 def test_humidity_is_that_of_an_independent_library():
     """earthkit-meteo is ECMWF's own implementation of the IFS formulas."""
     thermo = pytest.importorskip("earthkit.meteo.thermo.array")
-    pressure, amount = 7e4, 3e-4
+    pressure, amount = np.full(8, 7e4), np.full(8, 3e-4)
     ours = humidity.saturation_pressure(TEMPERATURES)
     np.testing.assert_allclose(ours, thermo.saturation_vapour_pressure(TEMPERATURES), rtol=1e-5)
-    relative = humidity.relative_humidity(TEMPERATURES, np.full(8, amount), np.full(8, pressure))
-    theirs = thermo.relative_humidity_from_specific_humidity(TEMPERATURES, np.full(8, amount), np.full(8, pressure))
+    relative = humidity.relative_humidity(TEMPERATURES, amount, pressure)
+    theirs = thermo.relative_humidity_from_specific_humidity(TEMPERATURES, amount, pressure)
     np.testing.assert_allclose(relative, theirs / 100, rtol=1e-5)
     np.testing.assert_allclose(humidity.specific_humidity(TEMPERATURES, relative, pressure), amount, rtol=1e-12)
-    dewpoint = humidity.specific_humidity_at_2m(TEMPERATURES, 1e5)
+    dewpoint = humidity.specific_humidity_at_2m(TEMPERATURES, np.full(8, 1e5))
     np.testing.assert_allclose(dewpoint, thermo.specific_humidity_from_dewpoint(TEMPERATURES, 1e5), rtol=1e-5)
 
 
 def test_humidity_agrees_with_the_tables_of_the_wmo():
     """Goff's values (WMO No. 8, annex 4.B): 6.1114 hPa at 0.01 °C, 23.388 at 20 °C, over ice 1.0325 at −20 °C."""
-    assert humidity.saturation_pressure_over_water(np.array(293.15)) == pytest.approx(2338.8, rel=2e-3)
-    assert humidity.saturation_pressure(np.array(273.16)) == pytest.approx(611.2, rel=1e-3)
-    assert humidity.saturation_pressure(np.array(250.0)) == pytest.approx(76.0, rel=5e-3)
+    assert humidity.saturation_pressure_over_water(np.array([293.15])) == pytest.approx(2338.8, rel=2e-3)
+    assert humidity.saturation_pressure(np.array([273.16])) == pytest.approx(611.2, rel=1e-3)
+    assert humidity.saturation_pressure(np.array([250.0])) == pytest.approx(76.0, rel=5e-3)
 
 
 def test_humidity_of_a_store(store):
     found = open_derived(store, variables=["r", "2m_relative_humidity", "2m_specific_humidity"], levels=[500])
-    exact = humidity.relative_humidity(np.array(285.0), np.array(0.004), np.array(5e4))
+    exact = humidity.relative_humidity(np.array([285.0]), np.array([0.004]), np.array([5e4]))
     np.testing.assert_allclose(found["relative_humidity"], exact, rtol=1e-5)
     np.testing.assert_allclose(found["2m_relative_humidity"], 1227.94 / 2338.9, rtol=1e-3)
     assert 0.007 < float(found["2m_specific_humidity"][0, 0, 0]) < 0.0085  # 7.7 g kg-1 at 10 °C dew point

@@ -248,7 +248,7 @@ def test_planar_like_matches_the_number_of_parameters():
     assert abs(parameter_count(nnx.state(planar, nnx.Param)) / count - 1) < 0.05
 
 
-def test_what_does_not_fit_is_refused_with_a_remedy():
+def test_what_does_not_fit_is_refused_with_a_remedy(untyped):
     with pytest.raises(UserError, match=r"max_degree is 9 .* resolves 7"):
         make(ModelConfig(max_degree=9))
     with pytest.raises(UserError, match="cannot be coarsened 3 times"):

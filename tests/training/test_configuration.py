@@ -59,7 +59,7 @@ def test_stages_follow_one_another():
         ("OptimiserConfig(learning_rate=True)", r"optimiser\.learning_rate is True"),
     ],
 )
-def test_a_configuration_file_is_typed_too(tmp_path, line, message):
+def test_a_configuration_file_is_typed_too(tmp_path, line, message, untyped):
     (tmp_path / "c.py").write_text(
         "from weather_scnn.training.configuration import Config, OptimiserConfig\n"
         f"def get_config():\n    return Config(optimiser={line})\n"

@@ -140,12 +140,12 @@ def test_weights_are_pressure_times_variable_with_mean_one_over_components():
         (lambda: Channels.from_config(dataclasses.replace(DATA, masked_variables=("sst",))), "sst"),
     ],
 )
-def test_settings_that_cannot_be_name_their_cause(make, message):
+def test_settings_that_cannot_be_name_their_cause(make, message, untyped):
     with pytest.raises(UserError, match=message):
         make()
 
 
-def test_a_grid_with_latitudes_that_give_negative_areas_is_named():
+def test_a_grid_with_latitudes_that_give_negative_areas_is_named(untyped):
     class Unsorted:
         name, latitude = "2x3", np.array([-60.0, 80.0, 70.0])
         area_weights = np.array([1.5, 2.0, -0.5])
@@ -381,8 +381,8 @@ def test_decay_draws_matrices_and_spares_biases_and_norms():
     for path, decay in chosen.items():
         assert decay == ("kernel" in path), path
     optimiser = make_optimiser(OptimiserConfig(warmup_steps=0, weight_decay=1.0), (Stage(10),))
-    ones = {"kernel": np.ones((2, 2), np.float32), "bias": np.ones(2, np.float32), "scale": np.ones((1, 2), np.float32)}
-    still = {name: np.zeros_like(array) for name, array in ones.items()}
+    ones = {"kernel": jnp.ones((2, 2)), "bias": jnp.ones(2), "scale": jnp.ones((1, 2))}
+    still = {name: jnp.zeros_like(array) for name, array in ones.items()}
     updates, _ = optimiser.update(still, optimiser.init(ones), ones)
     assert np.all(updates["kernel"] < 0) and not np.any(updates["bias"]) and not np.any(updates["scale"])
 

@@ -54,7 +54,7 @@ def propagate(
     parts: Parts,
     history: Fields,
     scales: Scales,
-    forcings: Float[Array, "b k+1 y x f"],
+    forcings: Float[Array, "b t y x f"],
     chance: Chance | None = None,
     *,
     leads: int,
@@ -165,7 +165,7 @@ def minute(time: np.datetime64) -> str:
     return str(time.astype("datetime64[m]"))
 
 
-def gap_channels(reader: StateReader) -> Bool[np.ndarray, " c+d"]:
+def gap_channels(reader: StateReader) -> Bool[np.ndarray, " channel"]:
     """Which channels may be missing over part of the globe, scalars before winds."""
     channels = reader.channels
     named = [{name} for name, _ in channels.scalars] + [{one, other} for one, other, _ in channels.winds]

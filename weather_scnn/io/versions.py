@@ -23,7 +23,7 @@ def _text(values: np.ndarray) -> np.ndarray:
 
 def _not_final(values: np.ndarray) -> np.ndarray:
     # A version that is not told, as in padding, is taken to be final.
-    return (~np.isin(_text(values).astype(str), [_FINAL, "", "nan", "None"])).astype(np.int8)
+    return np.asarray(~np.isin(_text(values).astype(str), [_FINAL, "", "nan", "None"]), np.int8)
 
 
 def final_first(raw: xr.Dataset, notes: Notes) -> xr.Dataset:

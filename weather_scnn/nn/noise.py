@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Int, Integer
 
 from weather_scnn.nn.width import Width
 from weather_scnn.sphere.grid import EARTH_RADIUS
@@ -35,7 +35,7 @@ class Noise(NamedTuple):
     fields: Float[Array, "b l m 2 C"] | None
 
 
-def noise_keys(key: Array, samples: Int[Array, " b"], members: Int[Array, " m"]) -> Array:
+def noise_keys(key: Array, samples: Integer[Array, " b"], members: Integer[Array, " m"]) -> Array:
     """A key for every sample and member, (b · m,), members of a sample side by side.
 
     Args:

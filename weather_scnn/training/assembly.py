@@ -154,7 +154,7 @@ def assemble(
     )
 
 
-def increment_amplitudes(loader: WindowLoader, normalisation: Normalisation) -> Float[np.ndarray, "l c+d"]:
+def increment_amplitudes(loader: WindowLoader, normalisation: Normalisation) -> Float[np.ndarray, "l channel"]:
     """Root mean square per degree of up to 64 increments spread evenly over the period, in units of their deviation."""
     windows, grid = loader.windows(1), loader.reader.grid
     chosen = np.unique(np.linspace(0, len(windows) - 1, min(len(windows), 64)).round().astype(int))

@@ -40,8 +40,8 @@ class Scales(NamedTuple):
     wind_ratio: Float[Array, " d"]
     statics: Float[Array, "y x s"]
     area: Float[Array, " y"]
-    channel: Float[Array, " c+d"]
-    missing: Bool[Array, " c+d"] | None = None
+    channel: Float[Array, " channel"]
+    missing: Bool[Array, " channel"] | None = None
     loss: Loss = SquaredError()
 
     @property
@@ -62,7 +62,7 @@ def filled(fields: Fields, gaps: Fields | None) -> Fields:
     return fields if gaps is None else map_fields(lambda gap, array: jnp.where(gap, 0.0, array), gaps, fields)
 
 
-def channel_weights(channels: Channels, loss: LossConfig) -> Float[np.ndarray, " c+d"]:
+def channel_weights(channels: Channels, loss: LossConfig) -> Float[np.ndarray, " channel"]:
     """Weights of scalars, then winds: pressure of the level × that of the variable, 0 for what is no target.
 
     They are of mean 1 over the components of the targets.
@@ -106,7 +106,7 @@ def channel_weights(channels: Channels, loss: LossConfig) -> Float[np.ndarray, "
     return weights * components[targets].sum() / (weights * components).sum()
 
 
-def _targets(channels: Channels, loss: LossConfig) -> Bool[np.ndarray, " c+d"]:
+def _targets(channels: Channels, loss: LossConfig) -> Bool[np.ndarray, " channel"]:
     """Which channels count."""
     fields = [({name}, level) for name, level in channels.scalars]
     fields += [({one, other}, level) for one, other, level in channels.winds]
@@ -165,7 +165,7 @@ def make_scales(
     grid: Grid,
     *,
     loss: LossConfig | None = None,
-    amplitudes: Float[np.ndarray, "l c+d"] | None = None,
+    amplitudes: Float[np.ndarray, "l channel"] | None = None,
 ) -> Scales:
     """Constants of the rollout, with the loss weights checked; `loss` None leaves out what only training needs.
 
@@ -196,7 +196,7 @@ def make_scales(
 
 def step_errors(
     predicted: Fields, target: Fields, scales: Scales, *, axis: str | tuple[str, ...] | None = None
-) -> Float[Array, " c+d"]:
+) -> Float[Array, " channel"]:
     """Mean error per channel in units of the increments, see `losses`; squared errors in those of their variance.
 
     Missing values of the target count neither in the error nor in the mean; they are replaced before any arithmetic,
@@ -228,7 +228,7 @@ def step_errors(
     return mean / jnp.maximum(share, 1e-6)
 
 
-def component_counts(scalars: int, vectors: int) -> Float[np.ndarray, " c+d"]:
+def component_counts(scalars: int, vectors: int) -> Float[np.ndarray, " channel"]:
     """1 for a scalar, 2 for a wind."""
     return np.array([1.0] * scalars + [2.0] * vectors)
 
@@ -245,7 +245,7 @@ def step_weights(loss: LossConfig, steps: int, backprop_steps: int = 0) -> Float
 
 
 def weighted_loss(
-    errors: Float[Array, "k c+d"], scales: Scales, vectors: int, weights: Float[np.ndarray, " k"] | None = None
+    errors: Float[Array, "k channel"], scales: Scales, vectors: int, weights: Float[np.ndarray, " k"] | None = None
 ) -> Float[Array, ""]:
     """Mean over steps and components of the weighted errors.
 

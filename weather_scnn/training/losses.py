@@ -7,7 +7,7 @@ results are means over what this device holds, so that means over devices make t
 import dataclasses
 import functools
 import typing
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -27,6 +27,7 @@ _EMPTY = 1e-12
 _LENGTH = 0.5 * np.pi
 
 
+@runtime_checkable
 class Constants(Protocol):
     """What a loss reads of `Scales`."""
 
@@ -39,10 +40,11 @@ class Constants(Protocol):
         """Standard deviation of the increments over that of the states."""
 
 
+@runtime_checkable
 class Loss(Protocol):
     """Of standardised states, without missing values: (b, y, x, c), a forecast's with (b, m, y, x, c) where it has members."""
 
-    def __call__(self, predicted: Fields, target: Fields, constants: Constants) -> Float[Array, " c+d"]:
+    def __call__(self, predicted: Fields, target: Fields, constants: Constants) -> Float[Array, " channel"]:
         """Mean error per channel; that of a wind is on the scale of one of its components."""
         ...
 
@@ -56,7 +58,7 @@ def _relative(predicted: Fields, target: Fields, constants: Constants) -> Fields
 class SquaredError:
     """The squared error, a mean over the area; a wind's components are averaged."""
 
-    def __call__(self, predicted: Fields, target: Fields, constants: Constants) -> Float[Array, " c+d"]:
+    def __call__(self, predicted: Fields, target: Fields, constants: Constants) -> Float[Array, " channel"]:
         """See `Loss`."""
         error = _relative(predicted, target, constants)
         squared = by_channel(map_fields(jnp.square, error))
@@ -76,13 +78,13 @@ class SpectralError:
     transform: HarmonicTransform
     degree_weights: Float[Array, " l"]
 
-    def __call__(self, predicted: Fields, target: Fields, constants: Constants) -> Float[Array, " c+d"]:
+    def __call__(self, predicted: Fields, target: Fields, constants: Constants) -> Float[Array, " channel"]:
         """See `Loss`."""
         error = _relative(predicted, target, constants)
         power = self._power(error, map_fields(jnp.divide, predicted, constants.ratio))
         return jnp.einsum("blc,l->c", power, self.degree_weights, precision=EXACT) / (4.0 * np.pi * power.shape[0])
 
-    def _power(self, error: Fields, predicted: Fields) -> Float[Array, "b l c+d"]:
+    def _power(self, error: Fields, predicted: Fields) -> Float[Array, "b l channel"]:
         del predicted
         wrong = spectra(self.transform, error)
         return product_by_degree(wrong, wrong)
@@ -99,7 +101,7 @@ class AdjustedError(SpectralError):
     and A − B, which do not cancel: e = g + √(max/min) (D − g), g = (√A − √B)².
     """
 
-    def _power(self, error: Fields, predicted: Fields) -> Float[Array, "b l c+d"]:
+    def _power(self, error: Fields, predicted: Fields) -> Float[Array, "b l channel"]:
         wrong = spectra(self.transform, error)
         power = product_by_degree(wrong, wrong)
         forecast = spectra(self.transform, predicted)
@@ -153,7 +155,7 @@ class EnsembleScore:
     components: bool = dataclasses.field(default=False, metadata={"static": True})
     axis: str | None = dataclasses.field(default=None, metadata={"static": True})
 
-    def __call__(self, predicted: Fields, target: Fields, constants: Constants) -> Float[Array, " c+d"]:
+    def __call__(self, predicted: Fields, target: Fields, constants: Constants) -> Float[Array, " channel"]:
         """See `Loss`; the members of the forecast are its second axis."""
         area = constants.area
         members = self._seen(predicted, constants)
@@ -169,7 +171,7 @@ class EnsembleScore:
         relative = map_fields(jnp.divide, fields, constants.ratio)
         return _Seen(relative, [] if self.transform is None else spectra(self.transform, relative))
 
-    def distance(self, one: _Seen, other: _Seen, area: Array) -> Float[Array, " c+d"]:
+    def distance(self, one: _Seen, other: _Seen, area: Array) -> Float[Array, " channel"]:
         """Mean over samples and members."""
         difference = map_fields(jnp.subtract, one.fields, other.fields)
         sizes = [jnp.abs(difference.scalar)]
@@ -191,7 +193,7 @@ class EnsembleScore:
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _distances_between(axis: str | None, score: EnsembleScore, area: Array, members: _Seen) -> Float[Array, " c+d"]:
+def _distances_between(axis: str | None, score: EnsembleScore, area: Array, members: _Seen) -> Float[Array, " channel"]:
     """Mean over the members here of Σ_j d(x_r, x_j) over all others.
 
     Args:
@@ -234,7 +236,7 @@ def _forward(axis: str | None, score: EnsembleScore, area: Array, members: _Seen
     return carry[0], carry[1]
 
 
-def _backward(axis: str | None, slope: _Seen, cotangent: Float[Array, " c+d"]) -> tuple[None, None, _Seen]:
+def _backward(axis: str | None, slope: _Seen, cotangent: Float[Array, " channel"]) -> tuple[None, None, _Seen]:
     # Each pair is seen from both of its members, and from each the other is a constant: twice the slope seen from here.
     del axis
     scalars = slope.fields.scalar.shape[-1]
@@ -264,7 +266,7 @@ def spectra(transform: HarmonicTransform, fields: Fields) -> list[list[Array]]:
     return found
 
 
-def product_by_degree(one: list[list[Array]], other: list[list[Array]]) -> Float[Array, "*b l c+d"]:
+def product_by_degree(one: list[list[Array]], other: list[list[Array]]) -> Float[Array, "*b l channel"]:
     """Products per degree, summed over m, m > 0 twice; a wind's is half that of its spectra, as for components."""
 
     def product(left: Array, right: Array) -> Array:
@@ -286,7 +288,7 @@ def of_ensemble(loss: Loss, **changes: Any) -> Loss:
     return dataclasses.replace(loss, **changes)
 
 
-def make_loss(grid: Grid, config: LossConfig, amplitudes: Float[np.ndarray, "l c+d"] | None = None) -> Loss:
+def make_loss(grid: Grid, config: LossConfig, amplitudes: Float[np.ndarray, "l channel"] | None = None) -> Loss:
     """The loss of a configuration.
 
     Args:

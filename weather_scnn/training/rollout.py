@@ -58,7 +58,7 @@ def build(
     )
 
 
-def take_apart(model: Forecaster | PlanarForecaster) -> Parts:
+def take_apart(model: nnx.Module) -> Parts:
     """Splits into graph, parameters, batch statistics and tables."""
     pieces: tuple[Any, ...] = nnx.split(model, nnx.Param, nnx.BatchStat, Table)
     return Parts(*pieces)
@@ -120,7 +120,7 @@ def advance(
 def rollout_errors(
     parts: Parts,
     window: Fields,
-    forcings: Float[Array, "b k+1 y x f"],
+    forcings: Float[Array, "b t y x f"],
     scales: Scales,
     *,
     inputs: int,
@@ -129,7 +129,7 @@ def rollout_errors(
     backprop_steps: int = 0,
     axis: str | tuple[str, ...] | None = None,
     keys: Array | None = None,
-) -> tuple[Float[Array, "k c+d"], nnx.State]:
+) -> tuple[Float[Array, "k channel"], nnx.State]:
     """Errors of every step of a rollout, and the batch statistics after it.
 
     Args:

@@ -64,7 +64,7 @@ class StepReport(NamedTuple):
     """
 
     loss: Float[Array, ""]
-    channel_errors: Float[Array, " c+d"]
+    channel_errors: Float[Array, " channel"]
     gradient_norm: Float[Array, ""]
     good: Array
 
@@ -176,7 +176,7 @@ def running_momentum(parts: Parts) -> float:
     return found.pop() if len(found) == 1 else 0.0
 
 
-def own_moments(after: nnx.State, before: nnx.State, kept: float) -> nnx.State:
+def own_moments(after: Any, before: Any, kept: float) -> Any:
     """A step's own moments, from the running ones after and before it, of which a share is kept.
 
     The averaged network is that of some hundred steps before. Averages of the running moments, which themselves lag

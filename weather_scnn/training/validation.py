@@ -114,7 +114,7 @@ class Validation:
 
     def _rollout(
         self, parts: Parts, window: Fields, forcings: Array, scales: Scales, number: Array, members: Array | None
-    ) -> tuple[Float[Array, "k c+d"], Float[Array, "k c+d"], Float[Array, "k c+d"]]:
+    ) -> tuple[Float[Array, "k channel"], Float[Array, "k channel"], Float[Array, "k channel"]]:
         """Errors of the loss, squared errors on the grid, and those of persistence; units of increments' variance.
 
         Of an ensemble, the squared errors are those of its mean.
