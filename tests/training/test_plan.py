@@ -149,6 +149,21 @@ def test_devices_along_data_send_their_gradients_once_whatever_the_rollout(small
 
 
 @pytest.mark.slow
+def test_members_on_devices_pass_by_in_a_ring_and_take_less_memory_each(small_config):
+    """A device holds its own members; others come one after the other, and nothing is sent back for the gradient."""
+    noisy = ["model.noise.vector=4", "loss.kind=crps", "training.members=4", "training.stages=1x1"]
+    config = with_overrides(small_config, noisy)
+    alone, ring = plan(config), plan(with_overrides(config, ["training.mesh.ensemble=2"]), devices=2)
+    assert ring.mesh == (1, 2, 1) and ring.members == 4
+    (one,), (two,) = alone.stages, ring.stages
+    y, x = 8, 16
+    fields = config.training.batch_size * 2 * y * x * 7 * 4  # two members of three scalars and two winds
+    sent = two.communicated["collective-permute"]
+    assert one.communicated == {} and fields <= sent < 4 * fields  # and their spectra
+    assert two.temporary_bytes < 0.7 * one.temporary_bytes
+
+
+@pytest.mark.slow
 def test_memory_of_a_rollout_grows_no_faster_than_the_root_of_its_length(small_config):
     config = with_overrides(small_config, ["training.stages=1x1,1x4,1x12", "training.remat=nested"])
     one, four, twelve = (stage.temporary_bytes for stage in plan(config, every_stage=True).stages)

@@ -6,6 +6,7 @@ as E and B. They live as spectra, so that no grid takes part. Turned noise gives
 likely as the noise was.
 """
 
+import dataclasses
 import math
 from typing import Any, NamedTuple
 
@@ -13,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Int, Integer
 
 from weather_scnn.nn.width import Width
 from weather_scnn.sphere.grid import EARTH_RADIUS
@@ -34,7 +35,7 @@ class Noise(NamedTuple):
     fields: Float[Array, "b l m 2 C"] | None
 
 
-def noise_keys(key: Array, samples: Int[Array, " b"], members: Int[Array, " m"]) -> Array:
+def noise_keys(key: Array, samples: Integer[Array, " b"], members: Integer[Array, " m"]) -> Array:
     """A key for every sample and member, (b · m,), members of a sample side by side.
 
     Args:
@@ -136,8 +137,13 @@ class NoiseSource(nnx.Module):
 
     def spectrum(self, fields: Float[Array, "b l m 2 C"], like: Spectrum) -> Spectrum:
         """The fields as a spectrum of the degrees, orders and layout of another."""
-        found = Spectrum.of(fields, like.layout)
-        return found.resampled(like.max_degree, like.max_order)
+        found = Spectrum.of(fields, like.layout).resampled(like.max_degree, like.max_order)
+        blocks = [
+            # Orders divided over devices are filled up to a multiple of these.
+            jnp.pad(block, [(0, more - own) for own, more in zip(block.shape[:2], wanted.shape)] + [(0, 0)] * 3)
+            for block, wanted in zip(found.blocks, like.blocks)
+        ]
+        return dataclasses.replace(found, blocks=tuple(blocks), divided=like.divided)
 
 
 def _at(key: Array, number: Int[Array, ""] | int, kind: int) -> Array:

@@ -7,7 +7,7 @@ results are means over what this device holds, so that means over devices make t
 import dataclasses
 import functools
 import typing
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -27,6 +27,7 @@ _EMPTY = 1e-12
 _LENGTH = 0.5 * np.pi
 
 
+@runtime_checkable
 class Constants(Protocol):
     """What a loss reads of `Scales`."""
 
@@ -39,6 +40,7 @@ class Constants(Protocol):
         """Standard deviation of the increments over that of the states."""
 
 
+@runtime_checkable
 class Loss(Protocol):
     """Of standardised states, without missing values: (b, y, x, c), a forecast's with (b, m, y, x, c) where it has members."""
 
@@ -216,7 +218,9 @@ def _forward(axis: str | None, score: EnsembleScore, area: Array, members: _Seen
 
     # Zeros made of the members differ from device to device, for `shard_map`, where those do.
     slope = jax.tree.map(lambda array: jnp.where(False, array, jnp.zeros_like(array)), members)
-    carry = 0.0 * score.distance(slope, slope, area), slope, members
+    scalar, wind = members.fields.scalar, members.fields.eastward
+    first = jnp.where(False, scalar.sum(), jnp.zeros(scalar.shape[-1] + wind.shape[-1], scalar.dtype))
+    carry = first, slope, members
     if here > 1:
         carry, _ = jax.lax.scan(one, carry, jnp.arange(1, here))
     if axis is not None:
