@@ -45,8 +45,8 @@ def _forecast_maps(subject: Subject, sample: ForecastSample, field: Field, posit
     lead, valid = sample.leads[position], init + sample.leads[position]
     predicted, observed = sample.predicted(field, init, position), sample.observed(field, valid)
     error = predicted - observed
-    colours, limits = colours_for(field, [predicted, observed])
-    largest = float(np.nanpercentile(np.abs(error), 99.5)) or 1.0
+    colours, limits = colours_for(field, [sample.globe.seen(each) for each in (predicted, observed)])
+    largest = float(np.nanpercentile(np.abs(sample.globe.seen(error)), 99.5)) or 1.0
     shown = []
     for name, array, palette, bounds in (
         ("Forecast", predicted, colours, limits),
@@ -101,7 +101,9 @@ def _error_map(
     """The map of one score, which takes this share of what a map may take of the page."""
     style, metric = score.map or MapStyle(), score.name
     at = array.sel(metric=metric).transpose("latitude", "longitude").values.astype(np.float64)
-    largest = float(np.nanpercentile(np.abs(at), 99.5)) or 1.0
+    # A score may be known at places outside the picture alone.
+    seen = globe.seen(at) if np.isfinite(globe.seen(at)).any() else at
+    largest = float(np.nanpercentile(np.abs(seen), 99.5)) or 1.0
     low, high = (bound if bound is not None else end for bound, end in zip(style.limits, (-largest, largest)))
     units = {"none": "", "field": field.units, "squared": f"({field.units})²" if field.units else ""}[score.units]
     figure, picture = world_map(
@@ -126,7 +128,8 @@ def error_section(subject: Subject, globe: Globe) -> str:
     if group is None or subject.main not in group["system"].values:
         return ""
     leads = group["lead_time"].values
-    parts = []
+    parts: list[str] = []
+    held_anywhere: set[str] = set()
     for field in subject.map_fields(subject.fields):
         if field.variable not in group or (field.level is not None and field.level not in group["level"].values):
             continue
@@ -140,6 +143,7 @@ def error_section(subject: Subject, globe: Globe) -> str:
                 for score in _drawn_scores()
                 if score.name in array["metric"].values and np.isfinite(array.sel(metric=score.name)).any()
             ]
+            held_anywhere |= {score.name for score in held}
             first, others = (
                 [_error_map(subject, globe, field, score, array, lead, share=share) for score in part]
                 for part, share in ((held[:_FIRST], 1.0), (held[_FIRST:], FURTHER_SHARE))
@@ -151,10 +155,9 @@ def error_section(subject: Subject, globe: Globe) -> str:
                 parts.append(page.details(f"Further scores of {field.label}", page.panels(others, kind="maps")))
     if not parts:
         return ""
-    text = (
-        "The mean error (bias: red where forecasts are too high, blue where too low), the typical error (RMSE) and the "
-    )
-    text += f"correlation of anomalies of {subject.main} at every place, over all init times; further scores fold out."
+    names = [score.title for score in _drawn_scores() if score.name in held_anywhere][:_FIRST]
+    text = f"Scores of {subject.main} at every place, over all init times: {', '.join(names)}; further ones fold out. "
+    text += "Of the bias, the mean error, red is where forecasts are too high, blue where they are too low."
     text += f" {globe.note}" if globe.note else ""
     return page.section("errors", "Where the errors are", page.paragraph(text, kind="note"), *parts)
 

@@ -1,4 +1,7 @@
-"""A score that is made up here, in one class: it is in files, on maps, in comparisons and on the page."""
+"""A made-up score, the class of docs/architecture.md: it is in files, on maps, in comparisons and on the page."""
+
+import pathlib
+import re
 
 import numpy as np
 import pytest
@@ -6,32 +9,23 @@ import pytest
 from eval import scores
 from eval.compare_scores import compare_scores, comparison_table
 from eval.reporting.report import write_report
-from eval.scores.base import MapStyle, PointwiseScore
 from eval.scoring import open_scores, score
 
+GUIDE = pathlib.Path(__file__).parents[2] / "docs" / "architecture.md"
 
-class FourthPower(PointwiseScore):
-    """Fourth root of the mean fourth power of the error."""
 
-    name, title = "fourth_power", "Fourth-power error"
-    definition = "fourth root of the mean over init times of <(f - o)^4>"
-    explanation = "Like the RMSE, but large errors count for more."
-    figures = 3
-    at_places = "fourth root of the mean over init times of (f - o)^4"
-    map = MapStyle()
-
-    def values(self, chunk, system):
-        return (chunk.mean(system).astype(np.float64) - chunk.truth) ** 4
-
-    def value(self, means):
-        return means["fourth_power"] ** 0.25
+def made_up():
+    """Registers the score of the guide, as it is printed there."""
+    text = GUIDE.read_text(encoding="utf-8")
+    exec(re.search(r"```python\n(.*?)```", text, re.DOTALL)[1], {})
+    return scores.SCORES[-1]
 
 
 @pytest.fixture
 def registered():
-    made_up = scores.register(FourthPower())
+    score = made_up()
     yield
-    scores.SCORES.remove(made_up)
+    scores.SCORES.remove(score)
 
 
 def test_a_made_up_score_goes_everywhere(world, make, registered, tmp_path):
@@ -71,7 +65,7 @@ def test_a_file_that_has_not_got_the_score_yet_can_be_added_to(world, tmp_path):
     options = {"variables": ["2m_temperature"], "maps": ["24h"], "bootstrap": 0, "progress": False}
     arguments = (world["forecast"], world["truth"])
     score(*arguments, output, init="2021-01-01:2021-01-03", **options)
-    made_up = scores.register(FourthPower())
+    own = made_up()
     try:
         score(*arguments, output, init="2021-01-04:2021-01-31", add=True, **options)
         score(*arguments, fresh, init="2021-01-04:2021-01-31", **options)
@@ -80,10 +74,10 @@ def test_a_file_that_has_not_got_the_score_yet_can_be_added_to(world, tmp_path):
             one, other = (open_scores(path, group=group)["2m_temperature"].sel(at) for path in (output, fresh))
             np.testing.assert_allclose(one, other)
     finally:
-        scores.SCORES.remove(made_up)
+        scores.SCORES.remove(own)
     assert open_scores(output).attrs["init_times"] == 12
 
 
 def test_two_scores_of_one_name_are_refused(registered):
     with pytest.raises(ValueError, match="there is a score 'fourth_power' already"):
-        scores.register(FourthPower())
+        made_up()
