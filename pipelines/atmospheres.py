@@ -88,7 +88,9 @@ class HeldSuarez:
     level_fields = LEVEL_FIELDS
     surface_fields = ("surface_pressure", "2m_temperature")
     known_fields = ("toa_incident_solar_radiation",)
-    long_names: ClassVar[Mapping[str, str]] = {"2m_temperature": "Temperature of the lowest sigma layer, in place of that at 2 m"}
+    long_names: ClassVar[Mapping[str, str]] = {
+        "2m_temperature": "Temperature of the lowest sigma layer, in place of that at 2 m"
+    }
     # Eddy kinetic energy at 500 hPa settles within 25 days, the zonal mean temperature within 40.
     settling_days = 40.0
     _state_fields = ("vorticity", "divergence", "temperature_variation", "log_surface_pressure")
