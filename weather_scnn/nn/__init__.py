@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from weather_scnn.nn.convolution import SpectralConvolution
     from weather_scnn.nn.features import Features, Fields, Harmonics, Pair, Table, concatenate, map_fields
     from weather_scnn.nn.normalisation import LayerScale, SpatialBatchNorm, SpectralBatchNorm
+    from weather_scnn.nn.pointwise import PointwiseHead
     from weather_scnn.nn.residual import BlockOptions, ResidualBlock
     from weather_scnn.nn.stack import run_blocks
 
@@ -25,6 +26,7 @@ _HOMES = {
     "MagnitudeActivation": "activation",
     "Pair": "features",
     "PhaseCollapse": "activation",
+    "PointwiseHead": "pointwise",
     "ResidualBlock": "residual",
     "SpatialBatchNorm": "normalisation",
     "SpectralBatchNorm": "normalisation",
@@ -44,6 +46,7 @@ __all__ = [
     "MagnitudeActivation",
     "Pair",
     "PhaseCollapse",
+    "PointwiseHead",
     "ResidualBlock",
     "SpatialBatchNorm",
     "SpectralBatchNorm",
