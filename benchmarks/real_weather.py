@@ -179,7 +179,7 @@ def ridge_forecast(store: str, period: str, init: np.ndarray) -> xr.Dataset:
 
         tried = {
             penalty: float(((amplitude[start[cut:]] @ solved(penalty, cut) - change[cut:]) ** 2).sum())
-            for penalty in 10.0 ** np.arange(1, 8, 0.5)
+            for penalty in 10.0 ** np.arange(0, 8, 0.5)
         }
         found.append(states + states @ patterns.T @ solved(min(tried, key=tried.__getitem__), len(start)) @ patterns)
     fields = np.stack(found, axis=1).reshape(len(init), -1, len(FIELDS), *GRID.shape)

@@ -316,9 +316,8 @@ class Speedy:
         Raises:
             KeyError: arrays of another state.
         """
-        structure = jax.tree.structure(jax.eval_shape(self._start, 0))
-        leaves = [jnp.asarray(arrays[f"leaf_{number}"]) for number in range(structure.num_leaves)]
-        return jax.tree.unflatten(structure, leaves)
+        like, structure = jax.tree.flatten(jax.eval_shape(self._start, 0))
+        return jax.tree.unflatten(structure, [jnp.asarray(arrays[f"leaf_{number}"]) for number in range(len(like))])
 
     def balance(self, state: SpeedyState) -> str:
         """Global means since the start, with the spin-up."""

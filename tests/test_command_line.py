@@ -30,7 +30,7 @@ def fails(*arguments, status=1):
 def test_every_command_explains_itself():
     assert runner.invoke(app, ["--help"]).exit_code == 0
     for command in (
-        "simulate check regrid stats climatology train plan settings forecast score report compare demo"
+        "simulate check regrid stats climatology train plan settings forecast export score report compare demo"
     ).split():
         assert runner.invoke(app, [command, "--help"]).exit_code == 0
 

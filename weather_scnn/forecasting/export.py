@@ -44,7 +44,7 @@ def export(
     """
     output = expanded(str(output)).rstrip("/")
     _refuse_output(output, overwrite)
-    run = load_run(workdir, step)
+    run = load_run(str(workdir), step)
     if run.statics is None:
         raise UserError(
             "is a checkpoint of an old version, without its static fields",

@@ -139,7 +139,8 @@ def read_package(folder: str | os.PathLike) -> Package:
 def _weights(parts: Parts, statics: Float[np.ndarray, "y x s"]) -> bytes:
     buffer = io.BytesIO()
     arrays: dict[str, Any] = {**_named(_PARAMETERS, parts.parameters), **_named(_MOMENTS, parts.statistics)}
-    np.savez(buffer, **arrays, **{_STATICS: np.asarray(statics, np.float32)})
+    arrays[_STATICS] = np.asarray(statics, np.float32)
+    np.savez(buffer, **arrays)
     return buffer.getvalue()
 
 

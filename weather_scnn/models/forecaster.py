@@ -17,12 +17,16 @@ from weather_scnn.nn import (
     Harmonics,
     Noise,
     NoiseSource,
+    PointwiseHead,
     ResidualBlock,
     SpectralConvolution,
+    Table,
     Width,
+    map_fields,
     run_blocks,
 )
 from weather_scnn.sphere import Grid
+from weather_scnn.sphere.products import EXACT
 
 
 def coarsened(grid: Grid, factor: int) -> Grid:
@@ -141,7 +145,12 @@ class Forecaster(nnx.Module):
                 up.append(nnx.List([convolution(below.width, level.width, degree, below)]))
         self.down, self.up = nnx.List(down), nnx.List(up)
         # A small decoder starts the forecast near persistence.
-        self.decoder = convolution(first, wanted, harmonics[0].max_degree, levels[0], 0.01)
+        more = config.pointwise
+        self.decoded = wanted._replace(scalars=wanted.scalars + more)
+        self.decoder = convolution(first, self.decoded, harmonics[0].max_degree, levels[0], 0.01)
+        seen = given._replace(scalars=given.scalars + more)
+        self.pointwise = PointwiseHead(seen, wanted, more, precision=config.precision, rngs=rngs) if more else None
+        self.area = Table(jnp.asarray(grid.quadrature_weights / (2.0 * grid.longitudes), jnp.float32)) if more else None
 
         noise, degree = config.noise, min(self.harmonics.max_degree, self.harmonics.max_order)
         self.noise = (
@@ -227,8 +236,22 @@ class Forecaster(nnx.Module):
             first, *others = increment.blocks
             first = first.at[0, 0, 0, :, jnp.array(self.held)].set(0.0)
             increment = dataclasses.replace(increment, blocks=(first, *others))
-        result = self.harmonics.synthesis(increment, self.wanted).fields
+        result = self.harmonics.synthesis(increment, self.decoded).fields
+        if self.pointwise is not None:
+            result = self._with_pointwise(result, fields)
         return result if self.spins else from_scalars(result.scalar, self.state)
+
+    def _with_pointwise(self, result: Fields, inputs: Fields) -> Fields:
+        """Adds what the inputs at each point say to the increment, whose last scalars are features for that."""
+        scalar, features = jnp.split(result.scalar, [self.wanted.scalars], axis=-1)
+        seen = inputs._replace(scalar=jnp.concatenate([inputs.scalar, features], axis=-1))
+        assert self.pointwise is not None
+        found = self.pointwise(seen)
+        if self.held and self.area is not None:
+            chosen = jnp.array(self.held)
+            mean = jnp.einsum("byxc,y->bc", found.scalar[..., chosen], self.area.get_value(), precision=EXACT)
+            found = found._replace(scalar=found.scalar.at[..., chosen].add(-mean[:, None, None]))
+        return map_fields(jnp.add, result._replace(scalar=scalar), found)
 
 
 def _options(config: ModelConfig, level: Resolution) -> BlockOptions:

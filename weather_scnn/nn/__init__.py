@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from weather_scnn.nn.features import Features, Fields, Harmonics, Pair, Table, concatenate, map_fields
     from weather_scnn.nn.noise import Noise, NoiseModulation, NoiseSource, noise_keys
     from weather_scnn.nn.normalisation import LayerScale, SpatialBatchNorm, SpectralBatchNorm
+    from weather_scnn.nn.pointwise import PointwiseHead
     from weather_scnn.nn.residual import BlockOptions, ResidualBlock
     from weather_scnn.nn.stack import run_blocks
 
@@ -29,6 +30,7 @@ _HOMES = {
     "NoiseSource": "noise",
     "Pair": "features",
     "PhaseCollapse": "activation",
+    "PointwiseHead": "pointwise",
     "ResidualBlock": "residual",
     "SpatialBatchNorm": "normalisation",
     "SpectralBatchNorm": "normalisation",
@@ -52,6 +54,7 @@ __all__ = [
     "NoiseSource",
     "Pair",
     "PhaseCollapse",
+    "PointwiseHead",
     "ResidualBlock",
     "SpatialBatchNorm",
     "SpectralBatchNorm",
