@@ -10,12 +10,12 @@ from typing import Any
 
 import numpy as np
 
-from eval.area_sums import AreaWeights, Scratch, TruthSums, truth_sums
+from eval.area_sums import Scratch, TruthSums, truth_sums
 from eval.baselines import CLIMATOLOGY, PERSISTENCE, PROBABILISTIC
 from eval.field_reading import as_slice
 from eval.finished_items import FinishedItems
 from eval.pairing import Comparison
-from eval.valid_time_fields import References, ValidTimeFields, Window
+from eval.valid_time_fields import ReadFields, References, ValidTimeFields, Window
 from weather_scnn.errors import UserError
 
 
@@ -74,6 +74,8 @@ class Block:
         leads: lead times of the comparison.
         forecasts: by system and name, shape (i, l, n, v, p).
         finite: by system and name, whether maps are finite, (i, l, v); absent where all are.
+        implausible: by system and name, how many maps cannot be, (i, l); absent where none.
+        read: what windows are made of; reading and arithmetic take two cores.
         windows: truth and anomalies by name.
     """
 
@@ -81,11 +83,15 @@ class Block:
     leads: slice
     forecasts: dict[tuple[str, str], np.ndarray]
     finite: dict[tuple[str, str], np.ndarray]
+    implausible: dict[tuple[str, str], np.ndarray]
+    read: dict[str, ReadFields]
     windows: dict[str, Window]
 
 
 class Chunk:
     """Forecasts, truth, anomaly and mask of a field from one initial time, all of the same lead times, levels and points.
+
+    `comparison`, the `weights` of regions and `scratch`, room for the arithmetic, come with it.
 
     Args:
         group: the variables.
@@ -103,6 +109,7 @@ class Chunk:
     ):  # fmt: skip
         self.group, self.block, self.name, self.init, self.leads = group, block, name, init, leads
         self.mask, self._winds = mask, winds
+        self.comparison, self.scratch, self.weights = group.comparison, group.scratch, group.comparison.weights
         self._once: dict[Any, Any] = {}
 
     def once(self, key: Any, make: Callable[[], Any]) -> Any:
@@ -110,21 +117,6 @@ class Chunk:
         if key not in self._once:
             self._once[key] = make()
         return self._once[key]
-
-    @property
-    def comparison(self) -> Comparison:
-        """What is compared."""
-        return self.group.comparison
-
-    @property
-    def weights(self) -> AreaWeights:
-        """Of the regions."""
-        return self.comparison.weights
-
-    @property
-    def scratch(self) -> Scratch:
-        """Room for the arithmetic."""
-        return self.group.scratch
 
     @property
     def wind(self) -> bool:
@@ -244,30 +236,22 @@ def wind_of(name: str, east: Chunk, north: Chunk) -> Chunk:
     return Chunk(east.group, east.block, name, east.init, east.leads, mask, (east, north))
 
 
-@dataclasses.dataclass(frozen=True)
-class Missing:
-    """Points that count, (l, v, p) or None for all, and how many are left out for the truth and for a forecast, each (l,)."""
-
-    mask: np.ndarray | None
-    truth: np.ndarray
-    forecast: np.ndarray
-
-
-def missing_points(chunk: Chunk) -> Missing:
+def missing_points(chunk: Chunk) -> tuple[np.ndarray | None, np.ndarray]:
     """Which points of a variable count: those that truth, climatology, every baseline and every forecast have.
 
     All systems are scored on the same points. Levels at which a store holds nothing at all are left to the others.
+
+    Returns:
+        The mask, (l, v, p) or None for all, and how many points are left out for the truth and for a forecast, (2, l).
 
     Raises:
         UserError: a forecast has missing values and they are not allowed.
     """
     comparison, leads = chunk.comparison, chunk.leads
-    nothing = np.zeros(leads.size, np.int64)
-    suspect = _suspect(chunk)
+    suspect, counts = _suspect(chunk), np.zeros((2, leads.size), np.int64)
     if not suspect.any():
-        return Missing(None, nothing, nothing)
+        return None, counts
     mask = np.ones(chunk.truth.shape, bool)
-    counts = nothing.copy(), nothing.copy()
     for number in np.flatnonzero(suspect.any(axis=1)):
         at = chunk.at(leads[[number]])
         reference = np.isfinite(at.truth[0])
@@ -292,8 +276,8 @@ def missing_points(chunk: Chunk) -> Missing:
                     )
                 lost |= absent
         mask[number] = reference & ~lost
-        counts[0][number], counts[1][number] = np.count_nonzero(~reference), np.count_nonzero(lost)
-    return Missing(None if mask.all() else mask, *counts)
+        counts[:, number] = np.count_nonzero(~reference), np.count_nonzero(lost)
+    return None if mask.all() else mask, counts
 
 
 def _suspect(chunk: Chunk) -> np.ndarray:

@@ -4,7 +4,7 @@ import os
 from collections.abc import Sequence
 
 import numpy as np
-import xarray as xr
+import pandas as pd
 
 from eval.conventions import WEATHERBENCH2
 from eval.metrics import fields_of, scores_by_init_time
@@ -65,11 +65,14 @@ def write_init_time_table(
             found = found.sel({dim: list(wanted)}) if dim in found.dims else found
     fields = fields_of(sums)
     _require(variables or (), fields, "--variables", scores)
-    lines = [",".join((*_COLUMNS, *metrics))]
+    tables = []
     for field in variables or fields:
-        lines += _rows(found[field], field)
-    write_whole(output, "\n".join(lines) + "\n")
-    return len(lines) - 1
+        table = found[field].to_dataset("metric").to_dataframe().dropna(how="all", subset=list(metrics)).reset_index()
+        hours = table["lead_time"].to_numpy() / np.timedelta64(1, "h")
+        tables.append(table.assign(lead_hours=hours, variable=field).reindex(columns=[*_COLUMNS, *metrics]))
+    whole = pd.concat(tables).sort_values("init_time", kind="stable")
+    write_whole(output, whole.to_csv(index=False, float_format="%.9g", date_format="%Y-%m-%dT%H"))
+    return len(whole)
 
 
 def _require(wanted: Sequence, held: Sequence, option: str, path: str) -> None:
@@ -78,20 +81,3 @@ def _require(wanted: Sequence, held: Sequence, option: str, path: str) -> None:
         if each not in held:
             remedy = "choose from " + ", ".join(map(str, held)) if len(held) else f"leave {option} out"
             raise UserError(f"{option} names {each}, which is not in the file", where=path, remedy=remedy)
-
-
-def _rows(array: xr.DataArray, field: str) -> list[str]:
-    if "level" not in array.dims:
-        array = array.expand_dims(level=[""])
-    array = array.transpose("init_time", "lead_time", "level", "region", "system", "metric")
-    hours = array["lead_time"].values / np.timedelta64(1, "h")
-    inits = np.datetime_as_string(array["init_time"].values, "h")
-    levels = [f"{level:g}" if level != "" else "" for level in array["level"].values.tolist()]
-    labels = [array[dim].values.tolist() for dim in ("region", "system")]
-    rows = []
-    for place in np.argwhere(np.isfinite(array.values).any(axis=-1)):
-        i, lead, level, region, system = place.tolist()
-        head = [inits[i], f"{hours[lead]:g}", field, levels[level], labels[0][region], labels[1][system]]
-        numbers = [f"{value:.9g}" if np.isfinite(value) else "" for value in array.values[tuple(place)].tolist()]
-        rows.append(",".join([*head, *numbers]))
-    return rows

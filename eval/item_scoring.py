@@ -16,20 +16,7 @@ from eval.finished_items import FinishedItems
 from eval.implausible_forecasts import implausible_maps
 from eval.item_sums import ItemSums
 from eval.pairing import Comparison
-from eval.valid_time_fields import ReadFields
 from eval.work_items import WorkItem, blocks_of
-
-
-@dataclasses.dataclass(frozen=True)
-class _ReadBlock:
-    """A block as it is read: reading and arithmetic take two cores. `implausible` counts maps that cannot be, (i, l)."""
-
-    inits: slice
-    leads: slice
-    forecasts: dict[tuple[str, str], np.ndarray]
-    finite: dict[tuple[str, str], np.ndarray]
-    fields: dict[str, ReadFields]
-    implausible: dict[tuple[str, str], np.ndarray]
 
 
 @functools.cache
@@ -62,7 +49,7 @@ class ItemScorer:
         self.group = VariableGroup(comparison, group, finished, CACHE_BYTES)
         self._by_valid_time: dict[tuple[str, str, str, int], np.ndarray] = {}
         self._reader = _reading_thread()
-        self._begun: tuple[WorkItem, concurrent.futures.Future[_ReadBlock]] | None = None
+        self._begun: tuple[WorkItem, concurrent.futures.Future[Block]] | None = None
 
     def begin(self, item: WorkItem) -> None:
         """Starts to read an item, while another is being scored."""
@@ -88,10 +75,10 @@ class ItemScorer:
         sums = ItemSums(self.group, item.stop - item.start)
         # Products here are too small for BLAS's own threads, which wait for each other: on a busy machine 5 times longer.
         with _thread_pools().limit(limits=1, user_api="blas"):
-            for read, block in self._loaded(item, ahead):
+            for block in self._loaded(item, ahead):
                 self._forget_before(self.comparison.inits[block.inits.start])
                 rows = slice(block.inits.start - item.start, block.inits.stop - item.start)
-                for (system, name), maps in read.implausible.items():
+                for (system, name), maps in block.implausible.items():
                     number = self.comparison.systems.index(system)
                     sums.arrays[f"implausible/{name}"][number, rows, block.leads] = maps
                 for init in range(block.inits.start, block.inits.stop):
@@ -100,7 +87,7 @@ class ItemScorer:
                 tick((block.inits.stop - block.inits.start) * share)
         return sums.arrays
 
-    def _load(self, block: tuple[slice, slice]) -> _ReadBlock:
+    def _load(self, block: tuple[slice, slice]) -> Block:
         comparison, names = self.comparison, self.group.names
         inits, leads = comparison.inits[block[0]], comparison.leads[block[1]]
         valid = (inits[:, None] + leads[None, :])[comparison.present[block]]
@@ -119,11 +106,10 @@ class ItemScorer:
                 finite[key] = np.isfinite(values).all(axis=(2, 4))
             if (maps := implausible_maps(key[1], values, low, high)) is not None:
                 implausible[key] = maps
-        return _ReadBlock(
-            *block, forecasts, finite, {name: self.group.fields[name].read(times) for name in names}, implausible
-        )
+        fields = {name: self.group.fields[name].read(times) for name in names}
+        return Block(*block, forecasts, finite, implausible, fields, {})
 
-    def _loaded(self, item: WorkItem, ahead: Callable[[], None]) -> Iterator[tuple[_ReadBlock, Block]]:
+    def _loaded(self, item: WorkItem, ahead: Callable[[], None]) -> Iterator[Block]:
         """Blocks, each read while the one before is being scored; decompression leaves the interpreter free."""
         blocks = blocks_of(self.comparison, self.group.names, item)
         if self._begun is None or self._begun[0] != item:
@@ -136,8 +122,8 @@ class ItemScorer:
                 waiting = self._reader.submit(self._load, following)
             else:
                 ahead()
-            windows = {name: self.group.fields[name].window(fields) for name, fields in read.fields.items()}
-            yield read, Block(read.inits, read.leads, read.forecasts, read.finite, windows)
+            windows = {name: self.group.fields[name].window(fields) for name, fields in read.read.items()}
+            yield dataclasses.replace(read, windows=windows)
 
     def _forget_before(self, init: np.datetime64) -> None:
         """Lets go of the sums of valid times that no later forecast reaches; they are made again if one does."""
@@ -153,9 +139,8 @@ class ItemScorer:
             if not leads.size:
                 continue
             chunk = Chunk(self.group, block, name, init, leads)
-            missing = missing_points(chunk)
-            sums.arrays[f"missing/{name}"][:, row, leads] = missing.truth, missing.forecast
-            chunks.append(chunk.masked(missing.mask))
+            mask, sums.arrays[f"missing/{name}"][:, row, leads] = missing_points(chunk)
+            chunks.append(chunk.masked(mask))
         if self.group.wind is not None and len(chunks) == 2:
             chunks.append(wind_of(self.group.wind, *chunks))
         for chunk in chunks:

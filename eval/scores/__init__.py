@@ -86,12 +86,10 @@ def score_named(metric: str, attributes: Mapping[str, Any]) -> Score:
         metric: as in the file, such as `rmse` or `brier_0.9`.
         attributes: of the file, with `definition_{metric}` where it has one.
     """
-    found = next((score for score in SCORES if score.name == metric), None)
-    if found is None:
-        found = Score()
-        definition = str(attributes.get(f"definition_{metric}", "Not described in the file."))
-        title = metric.replace("_", " ")
-        found.name, found.definition, found.from_zero = metric, definition, False
-        found.title = title[0].upper() + title[1:]
-        found.explanation = definition[0].upper() + definition[1:] + ("" if definition.endswith(".") else ".")
-    return found
+    known = next((score for score in SCORES if score.name == metric), None)
+    if known is not None:
+        return known
+    text = str(attributes.get(f"definition_{metric}", "Not described in the file."))
+    title, explanation = metric.replace("_", " "), text + ("" if text.endswith(".") else ".")
+    first = {"title": title[0].upper() + title[1:], "__doc__": explanation[0].upper() + explanation[1:]}
+    return type("UnknownScore", (Score,), {"name": metric, "definition": text, "from_zero": False, **first})()

@@ -83,11 +83,12 @@ class MapStyle:
 class Score:
     """A score. A new one is a subclass with `name`, `definition` and `needs`, and a line in `eval.scores.SCORES`.
 
+    Its docstring is what the page says of it: a sentence or two for people who do not know it.
+
     Attributes:
         name: of the metric in files.
         title: of its section and in lists.
         definition: in a phrase, kept in files.
-        explanation: a sentence or two for people who do not know it.
         units: the field's, their square, or none.
         best: the value of a perfect forecast; None if a value says nothing by itself.
         relative: whether differences are told in per cent.
@@ -106,7 +107,6 @@ class Score:
     name: str
     title: str = ""
     definition: str = ""
-    explanation: str = ""
     units: Units = "field"
     best: float | None = 0.0
     relative: bool = True
@@ -122,6 +122,11 @@ class Score:
     map: MapStyle | None = None
     #: Sums of its own, if those of other scores do not do.
     sums: AreaSums | None = None
+
+    @property
+    def explanation(self) -> str:
+        """What the page says of it."""
+        return " ".join((type(self).__doc__ or self.definition).split())
 
     def statistics(self, means: Means) -> dict[str, np.ndarray]:
         """What is averaged over init times, from the area means of each."""

@@ -10,6 +10,8 @@ import numpy as np
 from eval.chunks import Chunk
 from eval.pairing import Comparison
 from eval.scores.base import AreaSums, Means, Score
+from eval.scores.ensembles import Spread, SpreadSkillRatio
+from eval.scores.errors import RMSE
 from weather_scnn.sphere.field_spectra import degree_power, kinetic_energy
 
 
@@ -61,14 +63,12 @@ DEGREE_SUMS = DegreeSums()
 
 
 class MemberPowerRatio(Score):
-    """Mean power of the members over the truth's."""
+    """How much power members have at each scale, as a ratio to the truth: 1 is right, below 1 they are too smooth. The
+    mean of members is smooth by construction, so it is not shown.
+    """
 
     name, title = "member_power_ratio", "Power of members / truth"
     definition = "mean over init times and members of the power of a degree, over that of the truth"
-    explanation = (
-        "How much power members have at each scale, as a ratio to the truth: 1 is right, below 1 they are too smooth. The mean "
-        "of members is smooth by construction, so it is not shown."
-    )
     units, best, relative, from_zero, lines = "none", 1.0, False, False, (1.0,)
     needs = ("member_power", "truth_power")
 
@@ -76,44 +76,26 @@ class MemberPowerRatio(Score):
         return means["member_power"] / np.where(means["truth_power"] > 0, means["truth_power"], np.nan)
 
 
-class DegreeSpread(Score):
-    """Root of the members' variance in a degree."""
+class DegreeSpread(Spread):
+    """How far the members lie from their mean at a scale, as a standard deviation."""
 
-    name, title = "degree_spread", "Spread per degree"
+    name, title, figures, needs = "degree_spread", "Spread per degree", 0, ("variance_power",)
     definition = "square root of the mean over init times of the variance of members in a degree, over M - 1"
-    best, needs = None, ("variance_power",)
-
-    def value(self, means: Means) -> np.ndarray:
-        return np.sqrt(means["variance_power"])
 
 
-class DegreeError(Score):
-    """RMSE of the ensemble mean in a degree."""
+class DegreeError(RMSE):
+    """The RMSE of the mean over members at a scale."""
 
-    name, title = "degree_rmse", "RMSE of the mean per degree"
+    name, title, figures, needs = "degree_rmse", "RMSE of the mean per degree", 0, ("error_power",)
     definition = "square root of the mean over init times of the power of the error of the ensemble mean in a degree"
-    needs = ("error_power",)
-
-    def value(self, means: Means) -> np.ndarray:
-        return np.sqrt(means["error_power"])
+    at_places, map = "", None
 
 
-class DegreeSpreadSkill(Score):
-    """Spread over the error of the mean in a degree, for the number of members."""
+class DegreeSpreadSkill(SpreadSkillRatio):
+    """Spread over the RMSE of the ensemble mean at each scale, allowing for the number of members: 1 is reliable, below 1
+    the ensemble is too sure of itself at that scale.
+    """
 
     name, title = "degree_spread_skill_ratio", "Spread / skill per degree"
     definition = "square root of the mean over init times of the variance of members in a degree times (M + 1) / M, over degree_rmse"
-    explanation = (
-        "Spread over the RMSE of the ensemble mean at each scale, allowing for the number of members: 1 is reliable, below 1 "
-        "the ensemble is too sure of itself at that scale."
-    )
-    units, best, relative, from_zero, lines = "none", 1.0, False, False, (1.0,)
     needs, averaged = ("variance_power", "error_power", "members"), ("expected_error_power", "error_power")
-
-    def statistics(self, means: Means) -> dict[str, np.ndarray]:
-        expected = means["variance_power"] * (means["members"] + 1) / means["members"]
-        return {"expected_error_power": expected, "error_power": means["error_power"]}
-
-    def value(self, means: Means) -> np.ndarray:
-        spread, error = (np.sqrt(means[name]) for name in self.averaged)
-        return spread / np.where(error > 0, error, np.nan)

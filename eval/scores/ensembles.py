@@ -132,40 +132,34 @@ ENSEMBLE_SUMS = EnsembleSums()
 
 
 class CRPS(Score):
-    """Continuous ranked probability score of the members as a distribution."""
+    """Continuous ranked probability score: the mean absolute error of a whole distribution, for one forecast the same
+    as the MAE. 0 is perfect.
+    """
 
     name, title = "crps", "CRPS"
     definition = (
         "mean over init times of <E|X - o| - E|X - X'| / 2>, all M^2 pairs of members; MAE of a single forecast"
     )
-    explanation = (
-        "Continuous ranked probability score: the mean absolute error of a whole distribution, for one forecast the "
-        "same as the MAE. 0 is perfect."
-    )
     figures, needs = 6, ("crps",)
 
 
 class FairCRPS(Score):
-    """CRPS without the effect of the number of members (Ferro 2014)."""
+    """The CRPS that an ensemble of the same distribution but of endlessly many members would have, so that large and
+    small ensembles compare.
+    """
 
     name, title = "crps_fair", "Fair CRPS"
     definition = "as crps, with the M (M - 1) pairs of different members"
-    explanation = (
-        "The CRPS that an ensemble of the same distribution but of endlessly many members would have, so that large "
-        "and small ensembles compare."
-    )
     figures, needs = 6, ("crps_fair",)
 
 
 class CRPSSkill(Score):
-    """Part of the CRPS of the probabilistic climatology that is removed."""
+    """The part of the fair CRPS of the probabilistic climatology that the forecast removes: 1 is perfect, 0 no better
+    than the weather of the same date in other years.
+    """
 
     name, title = "crps_skill", "CRPS skill"
     definition = "1 - crps_fair / crps_fair of probabilistic-climatology, both means over init times; of a single forecast with its crps"
-    explanation = (
-        "The part of the fair CRPS of the probabilistic climatology that the forecast removes: 1 is perfect, 0 no better than "
-        "the weather of the same date in other years."
-    )
     units, best, relative, from_zero, lines, figures = "none", 1.0, False, False, (0.0,), 5
     needs = ("crps", "crps_fair", PROBABILISTIC)
     averaged = ("fair_or_single_crps", "reference_crps")
@@ -181,26 +175,23 @@ class CRPSSkill(Score):
 
 
 class Spread(Score):
-    """Root of the mean variance of the members."""
+    """How far the members lie from their mean, as a standard deviation. In a reliable ensemble of many members it
+    equals the RMSE of the mean.
+    """
 
     name, title = "spread", "Ensemble spread"
     definition = "square root of the mean over init times of <ensemble variance>, over M - 1"
-    explanation = (
-        "How far the members lie from their mean, as a standard deviation. In a reliable ensemble of many members it "
-        "equals the RMSE of the mean."
-    )
     best, figures, needs = None, 6, ("variance",)
 
     def value(self, means: Means) -> np.ndarray:
-        return np.sqrt(means["variance"])
+        return np.sqrt(means[self.needs[0]])
 
 
 class MeanRMSE(Score):
-    """RMSE of the ensemble mean."""
+    """The RMSE of the mean over members, which is smoother than any of them and has the smaller error."""
 
     name, title = "ensemble_mean_rmse", "RMSE of the ensemble mean"
     definition = "rmse of the mean of the members"
-    explanation = "The RMSE of the mean over members, which is smoother than any of them and has the smaller error."
     needs = ("squared_error", "variance")
 
     def value(self, means: Means) -> np.ndarray:
@@ -208,26 +199,24 @@ class MeanRMSE(Score):
 
 
 class SpreadSkillRatio(Score):
-    """Spread over the error of the mean, for the number of members."""
+    """Spread over the RMSE of the ensemble mean, allowing for the number of members: 1 is reliable, below 1 the
+    ensemble is too sure of itself. The mean of M members errs by chance as well, so the spread is taken times the root
+    of (M + 1) / M.
+    """
 
     name, title = "spread_skill_ratio", "Spread / skill"
     definition = (
         "square root of the mean over init times of <ensemble variance> (M + 1) / M, over ensemble_mean_rmse: "
         "1 for a reliable ensemble of any number M of members (Fortin et al. 2014)"
     )
-    explanation = (
-        "Spread over the RMSE of the ensemble mean, allowing for the number of members: 1 is reliable, below 1 the "
-        "ensemble is too sure of itself. The mean of M members errs by chance as well, so the spread is taken times the root "
-        "of (M + 1) / M."
-    )
     units, best, relative, from_zero, lines = "none", 1.0, False, False, (1.0,)
-    needs, averaged = ("squared_error", "variance", "members"), ("expected_squared_error", "squared_error")
+    needs, averaged = ("variance", "squared_error", "members"), ("expected_squared_error", "squared_error")
 
     def statistics(self, means: Means) -> dict[str, np.ndarray]:
-        """Where truth and members are alike, the truth departs from the mean of all by the variance, and the mean of M from it
-        by one M-th of that (Fortin et al. 2014, eq. 15)."""
-        expected = means["variance"] * (means["members"] + 1) / means["members"]
-        return {"expected_squared_error": expected, "squared_error": means["squared_error"]}
+        # Where truth and members are alike, the truth departs from the mean of all by the variance, and the mean of M from it
+        # by one M-th of that (Fortin et al. 2014, eq. 15).
+        variance, error, members = (means[name] for name in self.needs)
+        return dict(zip(self.averaged, (variance * (members + 1) / members, error)))
 
     def value(self, means: Means) -> np.ndarray:
         spread, error = (np.sqrt(means[name]) for name in self.averaged)
@@ -235,25 +224,20 @@ class SpreadSkillRatio(Score):
 
 
 class EnergyScore(Score):
-    """The CRPS of a whole region's map."""
+    """The CRPS of the whole map at once: it rewards members whose pattern, not only whose values, is right."""
 
     name, title = "energy_score", "Energy score"
     definition = (
         "mean over init times of E||X - o|| - E||X - X'|| / 2, ||x|| = sqrt(<x^2>) over the region, M (M - 1) pairs"
     )
-    explanation = (
-        "The CRPS of the whole map at once: it rewards members whose pattern, not only whose values, is right."
-    )
     needs = ("energy_score",)
 
 
 class BrierScore(Score):
-    """Mean square error of the probability to exceed a quantile of the climatology."""
+    """Mean square error of the probability of an event, here of exceeding a quantile of the climatology: 0 is perfect,
+    1 always wrong.
+    """
 
-    explanation = (
-        "Mean square error of the probability of an event, here of exceeding a quantile of the climatology: 0 is "
-        "perfect, 1 always wrong."
-    )
     units, known_only = "none", True
 
     def __init__(self, quantile: float):

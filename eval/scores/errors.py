@@ -91,63 +91,54 @@ def _anomalies(error: np.ndarray, squared: np.ndarray, product: np.ndarray, obse
     with np.errstate(invalid="ignore"):
         forecast = squared + 2 * product + observed.squared
         forecast = np.where(forecast <= _ROUNDING * (squared + observed.squared), 0.0, forecast)
-    anomalies = [error + observed.anomaly, observed.anomaly, forecast, observed.squared, product + observed.squared]
-    return anomalies
+    return [error + observed.anomaly, observed.anomaly, forecast, observed.squared, product + observed.squared]
 
 
 ERROR_SUMS = ErrorSums()
 
 
 class RMSE(Score):
-    """Root-mean-square error, the root taken last."""
+    """Root-mean-square error: the typical size of the error, in the field's own units, large errors counting most. 0 is
+    perfect. Every cell weighs by its area, and the root is taken last, after the mean over all forecasts. An ensemble's
+    is that of its mean.
+    """
 
     name, title = "rmse", "RMSE"
     definition = "square root, taken last, of the mean over init times of <(f - o)^2>"
-    explanation = (
-        "Root-mean-square error: the typical size of the error, in the field's own units, large errors counting most. "
-        "0 is perfect. Every cell weighs by its area, and the root is taken last, after the mean over all forecasts. An "
-        "ensemble's is that of its mean."
-    )
     figures, needs = 12, ("squared_error",)
     at_places = "root of the mean over init times of (f - o)^2"
-    map = MapStyle(rank=1)
+    map: MapStyle | None = MapStyle(rank=1)
 
     def value(self, means: Means) -> np.ndarray:
-        return np.sqrt(means["squared_error"])
+        return np.sqrt(means[self.needs[0]])
 
 
 class MSE(Score):
-    """Mean square error."""
+    """Mean square error: the square of the RMSE, the sums that scores of several periods can be added from."""
 
     name, title = "mse", "MSE"
     definition = "mean over init times of <(f - o)^2>; for a wind vector of <du^2 + dv^2>"
-    explanation = (
-        "Mean square error: the square of the RMSE, the sums that scores of several periods can be added from."
-    )
     units, needs = "squared", ("squared_error",)
     at_places = "mean over init times of (f - o)^2"
 
 
 class MAE(Score):
-    """Mean absolute error."""
+    """Mean absolute error: the mean size of the error; less moved by a few large errors than the RMSE."""
 
     name, title = "mae", "MAE"
     definition = "mean over init times of <|f - o|>; for a wind vector of <sqrt(du^2 + dv^2)>"
-    explanation = "Mean absolute error: the mean size of the error; less moved by a few large errors than the RMSE."
     needs = ("absolute_error",)
     at_places = "mean over init times of |f - o|"
     map = MapStyle(rank=3)
 
 
 class Bias(Score):
-    """Mean error."""
+    """Mean of forecast minus truth: above 0 the forecast is too high on average. 0 is best, though errors of opposite
+    sign cancel.
+    """
 
     name, title = "bias", "Bias"
     definition = "mean over init times of <f - o>: forecast minus truth; for winds see the components"
-    explanation = (
-        "Mean of forecast minus truth: above 0 the forecast is too high on average. 0 is best, though errors of "
-        "opposite sign cancel."
-    )
     relative, from_zero, lines, figures = False, False, (0.0,), 6
     needs, scalars_only = ("error",), True
     at_places = "mean over init times of f - o"
@@ -155,17 +146,15 @@ class Bias(Score):
 
 
 class AnomalyCorrelation(Score):
-    """Correlation of anomalies over a region, averaged over init times."""
+    """Anomaly correlation (ACC): how well the pattern of departures from the climatology is forecast. 1 is perfect, 0
+    no better than the climatology; 0.6 is the usual limit of a useful forecast.
+    """
 
     name, title = "acc", "Anomaly correlation"
     definition = (
         "mean over init times of <f'o'> / sqrt(<f'^2><o'^2>), anomalies from the climatology at valid time, "
         "no mean removed; for a wind vector <u'u' + v'v'> over both components; 0 where the forecast is the climatology "
         "itself"
-    )
-    explanation = (
-        "Anomaly correlation (ACC): how well the pattern of departures from the climatology is forecast. 1 is perfect, "
-        "0 no better than the climatology; 0.6 is the usual limit of a useful forecast."
     )
     units, best, relative, from_zero, lines, figures = "none", 1.0, False, False, (0.6,), 12
     needs, averaged = ("anomaly_product", "forecast_anomaly_squared", "truth_anomaly_squared"), ("acc",)
@@ -207,16 +196,14 @@ def _variance(means: Means, squared: str, mean: str) -> np.ndarray:
 
 
 class Activity(Score):
-    """Ratio of the sizes of forecast and true anomalies."""
+    """How much the forecast departs from the climatology, as a ratio to the truth: 1 is right, below 1 the forecast is
+    too smooth.
+    """
 
     name, title = "activity", "Activity"
     definition = (
         "square root of the ratio of the mean variances over the region of f' and of o', each about its "
         "regional mean; the variance of a wind vector is the sum of those of its components"
-    )
-    explanation = (
-        "How much the forecast departs from the climatology, as a ratio to the truth: 1 is right, below 1 the forecast "
-        "is too smooth."
     )
     units, best, relative, from_zero, lines, figures = "none", 1.0, False, False, (1.0,), 6
     needs, averaged = ANOMALIES[:4], ("forecast_variance", "truth_variance")
@@ -246,13 +233,10 @@ def _positive(values: np.ndarray) -> np.ndarray:
 
 
 class ExplainedVariance(Score):
-    """The part of the truth's variance that the forecast explains."""
+    """The part of the truth's variance that the forecast explains: 1 is perfect, 0 no better than a constant."""
 
     name, title = "explained_variance", "Explained variance"
     definition = "1 - mean variance over the region of f - o / mean variance over the region of o'"
-    explanation = (
-        "The part of the truth's variance that the forecast explains: 1 is perfect, 0 no better than a constant."
-    )
     units, best, relative, from_zero = "none", 1.0, False, False
     needs = ("squared_error", "error", "truth_anomaly_squared", "truth_anomaly")
     averaged = ("error_variance", "truth_variance")

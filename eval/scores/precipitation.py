@@ -66,14 +66,12 @@ def seeps(
 
 
 class SEEPS(PointwiseScore):
-    """SEEPS of precipitation, where the climatology has what it needs."""
+    """Stable equitable error in probability space: how often a forecast of dry, light or heavy rain falls into the
+    wrong class, by the local climate. 0 is perfect, 1 no better than chance.
+    """
 
     name, title = "seeps", "SEEPS"
     definition = "mean over init times of the stable equitable error in probability space (Rodwell et al. 2010)"
-    explanation = (
-        "Stable equitable error in probability space: how often a forecast of dry, light or heavy rain falls into the "
-        "wrong class, by the local climate. 0 is perfect, 1 no better than chance."
-    )
     units, figures, at_places = "none", 4, definition
     map = MapStyle(rank=6)
 

@@ -64,27 +64,22 @@ WIND_ENSEMBLE_SUMS = WindEnsembleSums()
 
 
 class VectorEnergyScore(Score):
-    """The CRPS of a wind as a vector, at every point."""
+    """The CRPS of the wind as a vector, point by point: it sees how far members lie from the true wind in speed and
+    direction together, and does not depend on the frame that components are counted in. 0 is perfect. The energy score
+    without `vector` is that of a whole map.
+    """
 
     name, title = "vector_energy_score", "Vector energy score"
     definition = (
         "mean over init times of <E|V - v| - E|V - V'| / 2>, |V| the length of the wind at a point, all M^2 pairs of "
         "members; MAE of a single forecast"
     )
-    explanation = (
-        "The CRPS of the wind as a vector, point by point: it sees how far members lie from the true wind in speed and "
-        "direction together, and does not depend on the frame that components are counted in. 0 is perfect. The energy score "
-        "without `vector` is that of a whole map."
-    )
     figures, needs = 2, ("vector_energy_score",)
 
 
 class FairVectorEnergyScore(Score):
-    """The vector energy score without the effect of the number of members."""
+    """The vector energy score that an ensemble of endlessly many members of the same distribution would have."""
 
     name, title = "vector_energy_score_fair", "Fair vector energy score"
     definition = "as vector_energy_score, with the M (M - 1) pairs of different members"
-    explanation = (
-        "The vector energy score that an ensemble of endlessly many members of the same distribution would have."
-    )
     figures, needs = 2, ("vector_energy_score_fair",)

@@ -35,14 +35,11 @@ class LooseChunk(Chunk):
 
     def __init__(self, forecasts, truth, anomaly, regions, *, mask=None, pooled=False, winds=(), thresholds=None):
         self._forecasts, self.mask, self.name, self._winds = forecasts, mask, "x", winds
-        self.weights_ = AreaWeights(regions, pooled=pooled)
+        self.weights, self.scratch = AreaWeights(regions, pooled=pooled), Scratch(regions[0].size)
         self.truth, self.anomaly, self._once, self._thresholds = truth, anomaly, {}, thresholds
         self.leads = np.arange(len(truth) if truth is not None else winds[0].leads.size)
-        self.comparison_ = types.SimpleNamespace(anomalies=True, pooled=pooled, vectors={}, forecasts=forecasts)
+        self.comparison = types.SimpleNamespace(anomalies=True, pooled=pooled, vectors={}, forecasts=forecasts)
 
-    weights = property(lambda self: self.weights_)
-    comparison = property(lambda self: self.comparison_)
-    scratch = property(lambda self: Scratch(self.weights_.columns.shape[0]))
     truth = None  # type: ignore[assignment]
     anomaly = None  # type: ignore[assignment]
 
