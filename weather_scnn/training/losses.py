@@ -76,7 +76,7 @@ class SpectralError:
     """
 
     transform: HarmonicTransform
-    degree_weights: Float[Array, " l"]
+    degree_weights: Any
 
     def __call__(self, predicted: Fields, target: Fields, constants: Constants) -> Float[Array, " channel"]:
         """See `Loss`."""
@@ -140,7 +140,7 @@ class EnsembleScore:
     ever holds the ensemble. The gradient is found on the way, and nothing is sent for it.
 
     Attributes:
-        alpha: α.
+        alpha: α, an array without axes.
         transform: to the largest degree that the state's grid resolves; None without a spectral term.
         degree_weights: w, (l, 1) or (l, c + d), such that errors spread evenly over the degrees count as much as on the grid.
         spectral_weight: of the second distance.
@@ -148,9 +148,9 @@ class EnsembleScore:
         axis: name of the mesh axis that divides the members, inside `shard_map`.
     """
 
-    alpha: Float[Array, ""]
+    alpha: Any
     transform: HarmonicTransform | None
-    degree_weights: Float[Array, "l _c"]
+    degree_weights: Any
     spectral_weight: float = dataclasses.field(metadata={"static": True})
     components: bool = dataclasses.field(default=False, metadata={"static": True})
     axis: str | None = dataclasses.field(default=None, metadata={"static": True})
