@@ -75,7 +75,7 @@ def draw(run: xr.Dataset, path: pathlib.Path) -> None:
     levels = np.arange(-30, 45, 5)
     filled = panels[0].contourf(wind["latitude"], wind["level"], wind.values, levels, cmap="RdBu_r", extend="both")
     panels[0].invert_yaxis()
-    panels[0].set(title="zonal wind, m s⁻¹", xlabel="latitude", ylabel="hPa")
+    panels[0].set(title="zonal wind, annual mean, m s⁻¹", xlabel="latitude", ylabel="hPa")
     figure.colorbar(filled, ax=panels[0])
     maps = (
         ("Z500 in DJF, dam", season(height, "DJF"), np.arange(480, 600, 8), "viridis"),

@@ -8,9 +8,10 @@ from weather_scnn.training.configuration import Config, OptimiserConfig, Stage, 
 def get_config() -> Config:
     """Two fields in and out, with terrain, land and sun.
 
-    Two input times: one field of Z500 does not say where the weather goes, its change over six hours does. The mirror at
-    the equator doubles what so short a record shows of either hemisphere. Begin with weights from a nature run
-    (`training.start_from`) where there is one; see benchmarks/real_weather.py.
+    Two input times: one field of Z500 does not say where the weather goes, its change over six hours does. The pointwise
+    layer passes what lies beyond degree 30, a third of the change of T850. The mirror at the equator doubles what so short
+    a record shows of either hemisphere. Begin with weights from a nature run (`training.start_from`) where there is one;
+    see benchmarks/real_weather.py.
     """
     return Config(
         data=DataConfig(
@@ -21,7 +22,9 @@ def get_config() -> Config:
             clock=False,
             input_steps=2,
         ),
-        model=ModelConfig(scalar_channels=32, vector_channels=16, blocks=3, filter_parameters=8, max_degree=30),
+        model=ModelConfig(
+            scalar_channels=24, vector_channels=12, blocks=3, filter_parameters=8, max_degree=30, pointwise=16
+        ),
         optimiser=OptimiserConfig(learning_rate=2e-3, warmup_steps=20, weight_decay=0.1, average_decay=0.98),
         training=TrainingConfig(
             batch_size=8, augment=("mirror",), stages=(Stage(300, 1), Stage(60, 2)), checkpoint_every=100
