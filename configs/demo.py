@@ -6,7 +6,7 @@ from weather_scnn.training.configuration import Config, OptimiserConfig, Stage, 
 
 
 def get_config() -> Config:
-    """Single steps at 64x32, for rollouts train the ensemble; the dynamical core's spectrum ends at degree 21."""
+    """Single steps at 64x32, as rollouts are left to the ensemble; the dynamical core's spectrum ends at degree 21."""
     return Config(
         data=DataConfig(
             grid="64x32",
