@@ -15,7 +15,5 @@ def get_config() -> Config:
         model=dataclasses.replace(base.model, noise=NoiseConfig(vector=16, fields=1)),
         loss=LossConfig(kind="crps"),
         optimiser=OptimiserConfig(learning_rate=1e-3, warmup_steps=10, average_decay=0.9),
-        training=dataclasses.replace(
-            base.training, batch_size=4, members=2, stages=(Stage(60, 4),), validate_every=60, validation_windows=4
-        ),
+        training=dataclasses.replace(base.training, batch_size=4, members=2, stages=(Stage(40, 4),)),
     )

@@ -42,20 +42,16 @@ def stages(workdir: pathlib.Path) -> list[Stage]:
     test = end + GAP_DAYS * day
     last = test + (TEST_DAYS + LEAD_DAYS) * day
     training = _days(START, end - day)
-    start = {"input": truth, "init": f"{_days(test, test + (TEST_DAYS - 1) * day)}:12h", "lead": f"{LEAD_DAYS}d"}
-    settings = {
-        "data.path": nature,
-        "data.statistics": statistics,
-        "data.train": training,
-        "data.validation": _days(end, test - day),
-    }
+    start = {"input": truth, "init": f"{_days(test, test + (TEST_DAYS - 1) * day)}:24h", "lead": f"{LEAD_DAYS}d"}
+    settings = {"data.path": nature, "data.statistics": statistics, "data.train": training}
+    validation = {"data.validation": _days(end, test - day)}
 
     def stage(command: str, output: str, **arguments: Any) -> Stage:
         return Stage(command, {"output": output, **arguments}, done=is_whole(output))
 
     def run_of(name: str, folder: str, settings: dict[str, str]) -> Stage:
         config = pathlib.Path(configs.__file__).parent / f"{name}.py"
-        assignments = [f"{name}={value}" for name, value in settings.items()]
+        assignments = [f"{setting}={value}" for setting, value in settings.items()]
         return Stage("train", {"config": config, "workdir": folder, "set_": assignments})
 
     return [
@@ -63,7 +59,7 @@ def stages(workdir: pathlib.Path) -> list[Stage]:
         stage("regrid", truth, input=nature, grid="64x32", time=_days(test, last)),
         stage("stats", statistics, input=nature, time=training),
         stage("climatology", month, input=nature, time=training),
-        run_of("demo", run, settings),
+        run_of("demo", run, settings | validation),
         # The forecaster of that run with noise in its network, scored as an ensemble.
         run_of("demo_ensemble", ensemble, settings | {"training.start_from": run}),
         stage("forecast", forecasts, workdir=run, **start),
