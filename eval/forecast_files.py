@@ -6,8 +6,9 @@ from collections.abc import Sequence
 import numpy as np
 import xarray as xr
 
-from eval.stores import ORDER, in_stored_blocks
+from eval.stores import ORDER
 from weather_scnn.errors import UserError
+from weather_scnn.io.stored import on_axis
 
 #: Coordinate of a forecast that lacks some pairs of initial and lead time: which it holds.
 HELD = "held"
@@ -41,7 +42,7 @@ def joined_forecasts(pieces: Sequence[tuple[str, xr.Dataset]], path: str) -> xr.
     parts: dict[str, list[xr.DataArray]] = {}
     for _, piece in pieces:
         for name, array in piece.data_vars.items():
-            array = in_stored_blocks(array).assign_coords(latitude=first["latitude"], longitude=first["longitude"])
+            array = array.assign_coords(latitude=first["latitude"], longitude=first["longitude"])
             parts.setdefault(str(name), []).append(array)
     axes = {
         axis: np.unique(np.concatenate([piece[axis].values for _, piece in pieces]))
@@ -61,9 +62,9 @@ def joined_forecasts(pieces: Sequence[tuple[str, xr.Dataset]], path: str) -> xr.
 def _joined(name: str, arrays: list[xr.DataArray], axes: dict[str, np.ndarray], path: str) -> xr.DataArray:
     """One array of all that files hold of a field, on these times and lead times."""
     arrays = _along("prediction_timedelta", arrays)
-    # A forecast of 00 UTC is often longer than that of 06 UTC; reindexing adds blocks of NaN, and reads nothing.
+    # A forecast of 00 UTC is often longer than that of 06 UTC.
     leads = np.unique(np.concatenate([array["prediction_timedelta"].values for array in arrays]))
-    arrays = [array.reindex(prediction_timedelta=leads) for array in arrays]
+    arrays = [on_axis(array, "prediction_timedelta", leads) for array in arrays]
     for dim in ("time", "level", "number"):
         arrays = _along(dim, arrays)
     if len(arrays) > 1:
@@ -72,7 +73,10 @@ def _joined(name: str, arrays: list[xr.DataArray], axes: dict[str, np.ndarray], 
             where=path,
             remedy="give files that are alike at a time",
         )
-    return arrays[0].reindex(axes)
+    whole = arrays[0]
+    for axis, values in axes.items():
+        whole = on_axis(whole, axis, values)
+    return whole
 
 
 def _along(dim: str, arrays: list[xr.DataArray]) -> list[xr.DataArray]:

@@ -5,14 +5,13 @@ from collections.abc import Iterable
 import numpy as np
 import xarray as xr
 
+from weather_scnn.catalogue.level_numbers import level_axis
 from weather_scnn.catalogue.naming import identify
 from weather_scnn.errors import UserError
-from weather_scnn.io.blocks import stored_chunks
 from weather_scnn.io.canonical import levels_in_hpa
 from weather_scnn.io.level_names import gathered_levels
 from weather_scnn.io.sources import find_source, open_raw
-from weather_scnn.io.stored_fields import open_by_tensorstore
-from weather_scnn.io.writing import INCOMPLETE, STATUS
+from weather_scnn.io.stored import on_axis
 
 ALIASES = {
     "time": ("init_time", "initial_time", "forecast_reference_time", "init"),
@@ -24,7 +23,6 @@ ALIASES = {
 }
 ORDER = ("time", "prediction_timedelta", "hour", "dayofyear", "number", "level", "latitude", "longitude")
 _COORDINATE_TOLERANCE_DEGREES = 1e-3
-_BLOCK_BYTES = 16 * 2**20
 
 
 def open_any(path: str) -> xr.Dataset:
@@ -45,11 +43,7 @@ def open_pieces(path: str) -> list[tuple[str, xr.Dataset]]:
     Raises:
         UserError: as `open_any`.
     """
-    source = find_source(str(path))
-    fast = open_by_tensorstore(source.paths[0]) if source.format == "zarr" and len(source.paths) == 1 else None
-    if fast is not None and fast.attrs.get(STATUS) != INCOMPLETE:
-        return [(source.paths[0], fast)]
-    return open_raw(source, decode_timedelta=False)
+    return open_raw(find_source(str(path)), decode_timedelta=False)
 
 
 def canonical(dataset: xr.Dataset, path: str) -> xr.Dataset:
@@ -90,16 +84,8 @@ def canonical(dataset: xr.Dataset, path: str) -> xr.Dataset:
 
 
 def in_order(dataset: xr.Dataset) -> xr.Dataset:
-    """Dimensions in the canonical order.
-
-    Fields stored in another order go through dask, by the chunks they are stored in: xarray's own lazy transposition
-    looks every value up by itself, minutes for what takes a second.
-    """
-    order = [name for name in ORDER if name in dataset.dims]
-    for name, array in dataset.data_vars.items():
-        if array.dims != tuple(dim for dim in order if dim in array.dims):
-            dataset[name] = in_stored_blocks(array)
-    return dataset.transpose(*order, ...)
+    """Dimensions in the canonical order."""
+    return dataset.transpose(*[name for name in ORDER if name in dataset.dims], ...)
 
 
 def catalogue_names(dataset: xr.Dataset, names: Iterable[str]) -> xr.Dataset:
@@ -129,21 +115,10 @@ def with_levels_of_names(dataset: xr.Dataset) -> xr.Dataset:
     pieces = gathered_levels(dataset, [])
     if len(pieces) == 1 and pieces[0] is dataset:
         return dataset
-    # Stacking lazily takes dask; the other fields stay as they are stored.
-    kept = {name for piece in pieces for name, array in piece.data_vars.items() if "level" not in array.dims}
-    dataset = dataset.assign({name: in_stored_blocks(array) for name, array in dataset.items() if name not in kept})
-    return in_order(xr.merge(gathered_levels(dataset, []), join="outer", compat="override", combine_attrs="override"))
-
-
-def in_stored_blocks(array: xr.DataArray) -> xr.DataArray:
-    """An array that dask reads by the chunks it is stored in; by whole maps, some MiB of them, where it has none."""
-    if array.chunks is not None:
-        return array
-    sizes = stored_chunks(array.variable)
-    if not sizes:
-        size = array.nbytes
-        for dim in array.dims[:-2]:
-            one_message = "GRIB_paramId" in array.attrs
-            sizes[str(dim)] = 1 if one_message or size > _BLOCK_BYTES else array.sizes[dim]
-            size //= array.sizes[dim] if sizes[str(dim)] == 1 else 1
-    return array.chunk({dim: sizes.get(str(dim), -1) for dim in array.dims})
+    fields = {str(name): array for piece in pieces for name, array in piece.data_vars.items()}
+    on_levels = [array["level"].values for array in fields.values() if "level" in array.dims]
+    every = level_axis(np.unique(np.concatenate(on_levels)))
+    fields = {
+        name: on_axis(array, "level", every) if "level" in array.dims else array for name, array in fields.items()
+    }
+    return in_order(xr.Dataset(fields, attrs=dataset.attrs))

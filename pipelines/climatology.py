@@ -22,12 +22,10 @@ from pipelines.planning import BASE_BYTES, DEFAULT_MEMORY, Estimate
 from weather_scnn.byte_sizes import in_words, parse_bytes
 from weather_scnn.errors import UserError
 from weather_scnn.io.climatology import CALENDARS, DAYS, MONTH_DAY
-from weather_scnn.io.derived_maps import open_derived_maps
-from weather_scnn.io.direct import MapReader
+from weather_scnn.io.coverage import missing_lines
+from weather_scnn.io.field_reader import FieldReader
 from weather_scnn.io.marks import Kind
-from weather_scnn.io.opening import missing_lines
 from weather_scnn.io.outputs import check_output
-from weather_scnn.io.retry import read_part
 from weather_scnn.io.writing import StoreInProgress, begin_store, provenance
 
 _LOG = logging.getLogger(__name__)
@@ -81,16 +79,16 @@ class Piece(NamedTuple):
 
 
 @running.OncePerJob
-def _opened(job: str, request: Request) -> MapReader:
+def _opened(job: str, request: Request) -> FieldReader:
     names = None if request.variables is None else list(request.variables)
-    return open_derived_maps(request.input, variables=names, time=request.time)
+    return FieldReader(request.input, variables=names, time=request.time)
 
 
 def _work(piece: Piece, *, job: str, request: Request, store: StoreInProgress) -> None:
     """Computes and writes one piece, then records it."""
     with running.piece(job, store, piece.key) as finish:
         reader = _opened(job, request)
-        times = reader.dataset["time"].values
+        times = reader.fields["time"].values
         groups = [samples(times, hour, request.calendar) for hour in piece.hours]
         dims = [dim for dim, _, _ in piece.region if dim in ("level", "latitude", "longitude")]
         inside = tuple(piece.slice(dim) for dim in dims if dim != "level")
@@ -100,13 +98,13 @@ def _work(piece: Piece, *, job: str, request: Request, store: StoreInProgress) -
         part_of_map: Any = (..., *inside)
 
         def read(positions: np.ndarray) -> np.ndarray:
-            maps = read_part(reader, piece.name, positions, levels, where=request.input)
+            maps = reader.read(piece.name, positions, levels)
             return maps[part_of_map]
 
         group = zarr.open_group(store.path, mode="r+", use_consolidated=False)
         place = tuple(slice(start, stop) for _, start, stop in piece.region)
         output_days = np.arange(1, DAYS + 1)[piece.slice("dayofyear")]
-        one_map = 4 * math.prod(shape[:1] if levels else ()) * math.prod(reader.dataset[piece.name].shape[-2:])
+        one_map = 4 * math.prod(shape[:1] if levels else ()) * math.prod(reader.fields[piece.name].shape[-2:])
         at_once = max(1, min(_MOST_MAPS_PER_READ, _BYTES_PER_READ // max(1, one_map)))
         window = request.window
         if piece.kind == "moments":
@@ -251,10 +249,10 @@ def _outputs(name: str, request: Request) -> list[tuple[str, dict[str, str]]]:
 
 
 def _plan(
-    reader: MapReader, hours: np.ndarray, request: Request, max_memory: int
+    reader: FieldReader, hours: np.ndarray, request: Request, max_memory: int
 ) -> tuple[xr.Dataset, dict[str, dict], dict[str, Piece], Estimate]:
     """Template, encoding, pieces by key, and what they cost."""
-    dataset = reader.dataset
+    dataset = reader.fields
     template = xr.Dataset(coords=_coordinates(dataset, hours, request))
     encoding: dict[str, dict] = {}
     pieces: dict[str, Piece] = {}
@@ -364,7 +362,7 @@ def compute_climatology(
     where = f"{input}, period {time}" if time else str(input)
     try:
         reader = _opened(job, request)
-        dataset = reader.dataset
+        dataset = reader.fields
         fields = [str(name) for name, array in dataset.data_vars.items() if "time" in array.dims]
         if not fields:
             raise UserError("holds no field over time", where=where, remedy="name other variables")

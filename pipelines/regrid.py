@@ -23,7 +23,6 @@ from weather_scnn.catalogue.level_numbers import level_axis
 from weather_scnn.catalogue.naming import nearest_name
 from weather_scnn.errors import UserError
 from weather_scnn.io.durations import parse_duration
-from weather_scnn.io.first_maps import refuse_implausible
 from weather_scnn.io.marks import Kind
 from weather_scnn.io.outputs import check_output
 from weather_scnn.io.writing import begin_store, provenance
@@ -43,7 +42,7 @@ _FORMULAS = {
 
 def _template(opened: Opened, request: Request, attributes: dict[str, Any]) -> xr.Dataset:
     """The output with static fields computed and the others lazy."""
-    source, grid = opened.reader.dataset, request.grid
+    source, grid = opened.reader.fields, request.grid
     coords: dict[str, Any] = {
         axis: (axis, values, {"units": f"degrees_{towards}", "standard_name": axis, "long_name": axis})
         for axis, towards, values in (("latitude", "north", grid.latitude), ("longitude", "east", grid.longitude))
@@ -70,7 +69,7 @@ def _template(opened: Opened, request: Request, attributes: dict[str, Any]) -> x
                 facts,
             )
         else:
-            values = opened.read(name, None, slice(None), request.input)
+            values = opened.read(name, None, slice(None))
             values = opened.regridded((name,), [values])[0]
             if "level" in array.dims and opened.levels is not None:
                 values = opened.levels.apply(values[None])[0]
@@ -82,7 +81,7 @@ def _plan(
     opened: Opened, request: Request, encoding: dict[str, dict[str, Any]], max_memory: int
 ) -> tuple[dict[str, Piece], Estimate]:
     """Pieces by key, and what they cost."""
-    dataset = opened.reader.dataset
+    dataset = opened.reader.fields
     pieces: dict[str, Piece] = {}
     total = Estimate(0, 0, 0)
     for names in groups(dataset, request.winds):
@@ -228,8 +227,8 @@ def regrid(
     job = running.new_job()
     try:
         opened = open_once(job, request)
-        refuse_implausible(opened.reader.dataset, request.input)
-        times = opened.reader.dataset["time"].values if "time" in opened.reader.dataset.dims else np.array([])
+        opened.reader.judge_first(one_map=True)
+        times = opened.reader.fields["time"].values if "time" in opened.reader.fields.dims else np.array([])
         period = f"{times[0]}:{times[-1]}" if len(times) else ""
         attributes = provenance(
             source=request.input,

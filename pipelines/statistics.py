@@ -17,13 +17,11 @@ from pipelines.moments import Moments
 from pipelines.planning import BASE_BYTES, DEFAULT_MEMORY, Estimate
 from weather_scnn.byte_sizes import in_words, parse_bytes
 from weather_scnn.errors import UserError
-from weather_scnn.io.derived_maps import open_derived_maps
-from weather_scnn.io.direct import MapReader
+from weather_scnn.io.coverage import missing_lines
 from weather_scnn.io.durations import parse_duration
+from weather_scnn.io.field_reader import FieldReader
 from weather_scnn.io.marks import Kind
-from weather_scnn.io.opening import missing_lines
 from weather_scnn.io.outputs import check_output
-from weather_scnn.io.retry import read_part
 from weather_scnn.io.statistics import STATISTICS
 from weather_scnn.io.writing import Record, begin_record, provenance, write_netcdf
 from weather_scnn.sphere.grid import latitude_weights
@@ -71,9 +69,9 @@ class Piece(NamedTuple):
 
 
 @running.OncePerJob
-def _opened(job: str, request: Request) -> MapReader:
+def _opened(job: str, request: Request) -> FieldReader:
     names = None if request.variables is None else list(request.variables)
-    return open_derived_maps(request.input, variables=names, time=request.time)
+    return FieldReader(request.input, variables=names, time=request.time)
 
 
 def partners(times: np.ndarray, step: np.timedelta64) -> np.ndarray:
@@ -113,12 +111,12 @@ def _work(piece: Piece, *, job: str, request: Request, record: Record) -> None:
     """Moments of a piece, kept in the record: the driver combines them in one order, whatever ran where."""
     with running.piece(job, record, piece.key) as finish:
         reader = _opened(job, request)
-        dataset = reader.dataset
+        dataset = reader.fields
         array = dataset[piece.name]
         weights = latitude_weights(dataset["latitude"].values)
         levels = slice(piece.first_level, piece.last_level) if "level" in array.dims else None
         if "time" not in array.dims:
-            values = read_part(reader, piece.name, None, levels, where=request.input)
+            values = reader.read(piece.name, None, levels)
             finish(_packed(Moments.of(values, weights, (-2, -1)), None))
             return
         partner = partners(dataset["time"].values, parse_duration(request.step))
@@ -132,7 +130,7 @@ def _work(piece: Piece, *, job: str, request: Request, record: Record) -> None:
         window, first = None, piece.start  # times from `first` on that increments still need
         for begin in range(piece.start, end, piece.times_in_block):
             stop = min(begin + piece.times_in_block, end)
-            block = read_part(reader, piece.name, slice(begin, stop), levels, where=request.input)
+            block = reader.read(piece.name, slice(begin, stop), levels)
             if begin < piece.stop:
                 found = _moments(block[: piece.stop - begin], weights)
                 states = found if states is None else states.merge(found)
@@ -169,9 +167,9 @@ def _unpacked(result: bytes) -> tuple[Moments, Moments | None]:
         return states, Moments(*(arrays[f"increments_{name}"] for name in fields))
 
 
-def _plan(reader: MapReader, request: Request, max_memory: int) -> tuple[dict[str, Piece], Estimate]:
+def _plan(reader: FieldReader, request: Request, max_memory: int) -> tuple[dict[str, Piece], Estimate]:
     """Pieces by key, and what they cost."""
-    dataset = reader.dataset
+    dataset = reader.fields
     pieces: dict[str, Piece] = {}
     total = Estimate(0, 0, 0)
     for name, array in dataset.data_vars.items():
@@ -233,10 +231,10 @@ def _plan(reader: MapReader, request: Request, max_memory: int) -> tuple[dict[st
     return pieces, total
 
 
-def _table(record: Record, pieces: dict[str, Piece], reader: MapReader) -> xr.Dataset:
+def _table(record: Record, pieces: dict[str, Piece], reader: FieldReader) -> xr.Dataset:
     """The dataset of stats.nc: per variable (statistic[, level])."""
     dataset = xr.Dataset(coords={"statistic": list(STATISTICS)})
-    source = reader.dataset
+    source = reader.fields
     if "level" in source.dims:
         dataset["level"] = source["level"].variable
     for name, array in sorted(source.data_vars.items()):
@@ -330,7 +328,7 @@ def compute_statistics(
     where = f"{input}, period {time}" if time else str(input)
     try:
         reader = _opened(job, request)
-        dataset = reader.dataset
+        dataset = reader.fields
         if "time" not in dataset.dims:
             raise UserError("has no time dimension", where=where, remedy="give data over time")
         times = dataset["time"].values

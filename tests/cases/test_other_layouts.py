@@ -18,7 +18,7 @@ from pipelines.statistics import compute_statistics
 from weather_scnn.checks.checking import check_store
 from weather_scnn.cli import app
 from weather_scnn.errors import UserError
-from weather_scnn.io.direct import open_maps
+from weather_scnn.io.field_reader import FieldReader
 from weather_scnn.io.notes import said_before
 from weather_scnn.io.opening import open_dataset
 from weather_scnn.sphere.grid import Grid
@@ -174,7 +174,7 @@ def test_opening_in_many_threads_leaves_loggers_alone(tmp_path, grib):
     def work():
         try:
             for _ in range(3):
-                assert open_maps(str(tmp_path / "a.zarr")).read("2m_temperature").shape == (4, 7, 12)
+                assert FieldReader(str(tmp_path / "a.zarr")).read("2m_temperature").shape == (4, 7, 12)
                 np.testing.assert_allclose(open_dataset(str(tmp_path / "a.grib2"))["2m_temperature"][1], DATA[1][::-1])
         except Exception as error:  # told by the thread that asserts
             failures.append(error)

@@ -10,7 +10,7 @@ from pipelines.regrid import regrid
 from pipelines.statistics import compute_statistics
 from weather_scnn.errors import UserError
 from weather_scnn.io import retry
-from weather_scnn.io.direct import MapReader
+from weather_scnn.io.field_reader import FieldReader
 from weather_scnn.io.opening import open_dataset
 from weather_scnn.sphere.grid import Grid, latitude_weights
 
@@ -211,14 +211,14 @@ def test_a_worker_that_cannot_read_the_mask_does_not_go_on_without(tmp_path, mon
     request = regridding_pieces.Request(str(path), TARGET, variables=("sea_surface_temperature",))
     assert regridding_pieces.open_once("driver", request).sea is not None
     monkeypatch.setattr(retry, "_PAUSES_SECONDS", ())
-    read = MapReader.read
+    read = FieldReader._ask
 
     def fails(self, name, *rest):
         if name == "land_sea_mask":
             raise ConnectionResetError("reset by peer")
         return read(self, name, *rest)
 
-    monkeypatch.setattr(MapReader, "read", fails)
+    monkeypatch.setattr(FieldReader, "_ask", fails)
     with pytest.raises(UserError, match=r"land_sea_mask cannot be read.*reset by peer"):
         regridding_pieces.open_once("worker", request)
     regridding_pieces.close()

@@ -17,7 +17,7 @@ from weather_scnn.forecasting.batches import batches
 from weather_scnn.forecasting.initial_states import InitialStates, Perturber, history_rows
 from weather_scnn.forecasting.propagation import forcings_at, gap_channels, propagate, states_as_they_are, usable_states
 from weather_scnn.forecasting.trained_run import TrainedRun
-from weather_scnn.io.opening import parse_period
+from weather_scnn.io.periods import parse_period
 from weather_scnn.nn import map_fields
 from weather_scnn.training.loss import channel_weights
 from weather_scnn.training.states import StateReader

@@ -4,7 +4,7 @@ Names decide, never positions (makani's converter: some WeatherBench 2 stores ar
 here moves indices only; no field is read.
 """
 
-from collections.abc import Hashable, Iterable, Mapping
+from collections.abc import Hashable, Iterable
 from typing import cast
 
 import numpy as np
@@ -13,7 +13,7 @@ import xarray as xr
 from weather_scnn.catalogue.level_numbers import level_axis
 from weather_scnn.catalogue.naming import identify
 from weather_scnn.errors import UserError
-from weather_scnn.io.blocks import in_blocks, stored_chunks
+from weather_scnn.io.blocks import stored_chunks
 from weather_scnn.io.notes import ORDER, Notes, logger, note
 from weather_scnn.io.time_axis import split_steps, trimmed_to_declared
 from weather_scnn.io.versions import PRELIMINARY, along_time, final_first, merged_versions
@@ -305,14 +305,6 @@ def _ordered_map(dataset: xr.Dataset, where: str, notes: Notes) -> xr.Dataset:
     )
 
 
-def _narrowed(dataset: xr.Dataset, period: slice | None) -> xr.Dataset:
-    """The times of a period, where they are in order and some lie in it; the rest is for the reader to select."""
-    if period is None or "time" not in dataset.dims or not dataset["time"].to_index().is_monotonic_increasing:
-        return dataset
-    chosen = dataset["time"].to_index().slice_indexer(period.start, period.stop)
-    return dataset.isel(time=chosen) if chosen.stop > chosen.start else dataset
-
-
 def _no_fields(dataset: xr.Dataset, where: str) -> UserError:
     points = {dataset.sizes[axis] for axis in ("latitude", "longitude")}
     for array in dataset.data_vars.values():
@@ -352,10 +344,6 @@ def _marked_by_kind_of_level(part: xr.Dataset) -> xr.Dataset:
     return part
 
 
-def _blocked(part: xr.Dataset, chunks: Mapping[Hashable, Mapping[str, int]]) -> xr.Dataset:
-    return part.assign({name: in_blocks(array.variable, chunks[name]) for name, array in part.data_vars.items()})
-
-
 def canonical_axes(
     raw: xr.Dataset,
     where: str,
@@ -363,7 +351,6 @@ def canonical_axes(
     *,
     wanted: Iterable[str] = (),
     member: int | None = None,
-    period: slice | None = None,
     left_out: dict[str, UserError] | None = None,
 ) -> list[xr.Dataset]:
     """Datasets of lazy fields on canonical axes; several where one file holds several forecast steps.
@@ -374,7 +361,6 @@ def canonical_axes(
         notes: what was changed is added here.
         wanted: names of fields that may not be left out for an odd dimension.
         member: number of the ensemble member to read; default the first, with a note.
-        period: of the times that will be kept, so that blocks are made of those alone.
         left_out: fields on a vertical axis that is no pressure are added here, with what is to be said of them.
 
     Raises:
@@ -409,11 +395,8 @@ def canonical_axes(
     dataset = _one_member(dataset, where, notes, member)
     canonical = []
     for part in split_steps(dataset, where, notes):
-        part = _narrowed(trimmed_to_declared(part, where, notes), period)
-        if "level" in part.coords and "level" not in part.dims:
-            part = _blocked(part, chunks)  # an axis added to what is lazy otherwise would load it
+        part = trimmed_to_declared(part, where, notes)
         part = _ordered_map(levels_in_hpa(part, where, notes), where, notes)
-        part = _blocked(part, chunks)
         part = along_time(merged_versions(part, notes))
         part = _marked_by_kind_of_level(part)
         single = [dim for dim in part.dims if dim not in ORDER and part.sizes[dim] == 1]

@@ -10,7 +10,7 @@ import xarray as xr
 
 from weather_scnn.errors import UserError
 from weather_scnn.io.groups import open_store
-from weather_scnn.io.writing import INCOMPLETE, STATUS
+from weather_scnn.io.marks import INCOMPLETE, STATUS
 
 MONTH_DAY, DAY_OF_YEAR = "month-day", "day-of-year"
 CALENDARS = (MONTH_DAY, DAY_OF_YEAR)

@@ -10,8 +10,9 @@ from weather_scnn.catalogue.naming import Variable, identify, lookup, window_nam
 from weather_scnn.catalogue.units import amount_in_window, conversion, parse_unit
 from weather_scnn.errors import UserError
 from weather_scnn.io.grib import RUNNING, WINDOW
-from weather_scnn.io.missing_values import declared_range, within, without_range
+from weather_scnn.io.missing_values import declared_range, without_range
 from weather_scnn.io.notes import Notes, logger, note
+from weather_scnn.io.stored import limited, scaled
 
 # Where a GRIB file has one variable on several kinds of level or step, the first of these is it.
 _LEVEL_TYPES: tuple[str, ...] = (
@@ -84,7 +85,7 @@ def _converted(array: xr.DataArray, source_name: str, variable: Variable, where:
     if (scale, offset) == (1.0, 0.0):
         return array
     note(notes, "converted_units", variable.name, f"{units} to {variable.unit}")
-    return array * np.float32(scale) + np.float32(offset) if offset else array * np.float32(scale)
+    return scaled(array, scale, offset)
 
 
 def _require_totals(array: xr.DataArray, source_name: str, units: str, hours: float, where: str) -> None:
@@ -162,14 +163,7 @@ def named_fields(piece: xr.Dataset, where: str, notes: Notes, wanted: Sequence[s
         limits = declared_range(array)
         if limits is not None:
             note(notes, "valid_range", name, "values outside the declared valid range are missing")
-            array = xr.apply_ufunc(
-                within,
-                array,
-                kwargs={"limits": limits},
-                dask="parallelized",
-                output_dtypes=[np.float32],
-                keep_attrs=True,
-            )
+            array = limited(array, limits)
         attributes = {key: value for key, value in array.attrs.items() if not str(key).startswith("GRIB_")}
         attributes = without_range(attributes)
         attributes.pop("accumulation_windows", None)
@@ -182,7 +176,7 @@ def named_fields(piece: xr.Dataset, where: str, notes: Notes, wanted: Sequence[s
                 array = array.squeeze("level", drop=True)
         array = array.drop_vars(["step"], errors="ignore") if "time" not in array.dims else array
         array.attrs = attributes
-        array.encoding = {"preferred_chunks": stored, "variant": variant, "masked": limits is not None, TOTAL: total}
+        array.encoding = {"preferred_chunks": stored, "variant": variant, TOTAL: total}
         array.encoding[UNIT] = units
         if name == "geopotential_at_surface" and level_type != "surface" and lookup(source_name) is not variable:
             array.encoding[UNSAID] = source_name
