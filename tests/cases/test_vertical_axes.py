@@ -5,12 +5,12 @@ import pandas as pd
 import pytest
 import xarray as xr
 
-from eval.forecasts import open_forecast
 from pipelines.regrid import regrid
 from pipelines.statistics import compute_statistics
 from weather_scnn.catalogue.level_numbers import level_axis, level_number
 from weather_scnn.checks.checking import check_store
 from weather_scnn.errors import UserError
+from weather_scnn.io.forecasts import open_forecast
 from weather_scnn.io.opening import open_dataset
 from weather_scnn.sphere.grid import Grid
 

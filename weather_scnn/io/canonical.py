@@ -4,7 +4,7 @@ Names decide, never positions (makani's converter: some WeatherBench 2 stores ar
 here moves indices only; no field is read.
 """
 
-from collections.abc import Hashable, Iterable
+from collections.abc import Hashable, Iterable, Sequence
 from typing import cast
 
 import numpy as np
@@ -27,16 +27,19 @@ from weather_scnn.io.vertical_axis import (
     says_pressure,
 )
 
-_ROLES = {
-    "latitude": {"latitude", "lat", "nav_lat", "ylat", "g0_lat_1"},
-    "longitude": {"longitude", "lon", "long", "nav_lon", "xlon", "g0_lon_2"},
-    "valid_time": {"valid_time"},
-    "time": {"time", "time_index", "date", "datetime", "forecast_reference_time", "init_time"},
-    "step": {"step", "forecast_period"},
-    "prediction_timedelta": {"prediction_timedelta", "lead_time"},
-    "number": {"number", "member", "realization", "ensemble"},
-}
-_BY_LOWER = {name: role for role, names in _ROLES.items() for name in names}
+#: What files call the axes, by their canonical names, in lower case; vertical axes are told apart in `vertical_axis`.
+AXIS_NAMES = {
+    "latitude": ("latitude", "lat", "nav_lat", "ylat", "g0_lat_1"),
+    "longitude": ("longitude", "lon", "long", "nav_lon", "xlon", "g0_lon_2"),
+    "valid_time": ("valid_time",),
+    "time": (
+        "time", "time_index", "date", "datetime", "init_time", "initial_time", "forecast_reference_time", "init",
+    ),
+    "step": ("step", "forecast_period"),
+    "prediction_timedelta": ("prediction_timedelta", "lead_time", "lead", "leadtime"),
+    "number": ("number", "member", "realization", "ensemble", "ensemble_member", "sample"),
+}  # fmt: skip
+_BY_LOWER = {name: role for role, names in AXIS_NAMES.items() for name in names}
 _STANDARD = {"latitude": "latitude", "longitude": "longitude", "realization": "number"}
 _UNITS = {
     "degrees_north": "latitude",
@@ -352,6 +355,7 @@ def canonical_axes(
     wanted: Iterable[str] = (),
     member: int | None = None,
     left_out: dict[str, UserError] | None = None,
+    further: Sequence[str] = (),
 ) -> list[xr.Dataset]:
     """Datasets of lazy fields on canonical axes; several where one file holds several forecast steps.
 
@@ -362,6 +366,7 @@ def canonical_axes(
         wanted: names of fields that may not be left out for an odd dimension.
         member: number of the ensemble member to read; default the first, with a note.
         left_out: fields on a vertical axis that is no pressure are added here, with what is to be said of them.
+        further: axes that fields may have beside those of states; then times stay as they are.
 
     Raises:
         UserError: axes that cannot be understood.
@@ -392,17 +397,20 @@ def canonical_axes(
         axes = [str(dim) for dim in dataset[field].dims if dim in ORDER]
         if axes != [dim for dim in ORDER if dim in axes]:
             note(notes, "axis_order", "", f"({', '.join(axes)}), transposed")
-    dataset = _one_member(dataset, where, notes, member)
+    order = (*ORDER[:2], *(axis for axis in further if axis not in ORDER), *ORDER[2:])
+    parts = [dataset]
+    if not further:
+        parts = split_steps(_one_member(dataset, where, notes, member), where, notes)
     canonical = []
-    for part in split_steps(dataset, where, notes):
-        part = trimmed_to_declared(part, where, notes)
+    for part in parts:
+        part = part if further else trimmed_to_declared(part, where, notes)
         part = _ordered_map(levels_in_hpa(part, where, notes), where, notes)
         part = along_time(merged_versions(part, notes))
         part = _marked_by_kind_of_level(part)
-        single = [dim for dim in part.dims if dim not in ORDER and part.sizes[dim] == 1]
+        single = [dim for dim in part.dims if dim not in order and part.sizes[dim] == 1]
         part = part.squeeze(single, drop=True)
         for name, array in list(part.data_vars.items()):
-            odd = [str(dim) for dim in array.dims if dim not in ORDER]
+            odd = [str(dim) for dim in array.dims if dim not in order]
             if odd:
                 if str(name) in wanted:
                     raise UserError(
@@ -413,11 +421,11 @@ def canonical_axes(
                 note(notes, "skipped", str(name), f"dimension {odd[0]} is not understood")
                 part = part.drop_vars([name])
         number = part.coords.get("number")
-        keep = [*ORDER, "step", PRELIMINARY]
+        keep = [*order, "step", PRELIMINARY]
         part = part.drop_vars([name for name in part.coords if name not in keep])
         if number is not None and number.ndim == 0:
             part.attrs["number"] = int(number)
-        dims = [dim for dim in ORDER if dim in part.dims]
+        dims = [dim for dim in order if dim in part.dims]
         part = part.transpose(*dims)
         for name, array in part.data_vars.items():
             array.encoding["preferred_chunks"] = {

@@ -139,7 +139,7 @@ def common_times(indexes: Sequence[pd.Index], what: str, notes: Notes) -> pd.Ind
     return common
 
 
-def _on_one_level_axis(fields: dict[str, xr.DataArray], notes: Notes) -> dict[str, xr.DataArray]:
+def on_one_level_axis(fields: dict[str, xr.DataArray], notes: Notes) -> dict[str, xr.DataArray]:
     """Fields on levels of their own, such as Z500 and T850, on the levels of all; what is absent is NaN."""
     levels = {name: tuple(map(float, array["level"].values)) for name, array in fields.items() if "level" in array.dims}
     if len(set(levels.values())) < 2:
@@ -181,7 +181,7 @@ def assembled(fields: dict[str, xr.DataArray], where: str, notes: Notes) -> xr.D
         for name, array in fields.items():
             if "time" in array.dims and array.sizes["time"] != len(common):
                 fields[name] = array.sel(time=common)
-    fields = _on_one_level_axis(fields, notes)
+    fields = on_one_level_axis(fields, notes)
     first = next(iter(fields.values()))
     arrays: dict[Hashable, xr.DataArray] = {}
     for name, array in fields.items():

@@ -40,6 +40,11 @@ class Adjustment:
 Notes = list[Adjustment]
 
 
+def adjusted(notes: Notes) -> dict[str, str]:
+    """The attribute of a dataset that tells them; none where nothing was changed."""
+    return {"adjusted": "; ".join(map(str, notes))} if notes else {}
+
+
 def note(notes: Notes, kind: str, variable: str = "", where: str = "") -> None:
     """Adds an adjustment once; files of one source usually share them."""
     adjustment = Adjustment(kind, variable, where)

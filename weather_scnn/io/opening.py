@@ -31,7 +31,7 @@ from weather_scnn.io.joining import ABSENT, assembled, joined, unique_times
 from weather_scnn.io.level_names import gathered_levels, level_of_attributes, level_of_path
 from weather_scnn.io.marks import REQUEST, STATUS
 from weather_scnn.io.members import pieces_of_one_member, require_member
-from weather_scnn.io.notes import Notes, logger, note
+from weather_scnn.io.notes import Notes, adjusted, logger, note
 from weather_scnn.io.periods import parse_period
 from weather_scnn.io.running_totals import RunningTotal, declared, decumulated, told_by_pattern
 from weather_scnn.io.sources import find_source, open_raw
@@ -183,9 +183,7 @@ class CanonicalSource:
             for key, value in self._attributes.items()
             if not str(key).startswith("GRIB_") and key not in (STATUS, REQUEST, "time_units", "history", "adjusted")
         }
-        if notes:
-            attributes["adjusted"] = "; ".join(map(str, notes))
-        dataset.attrs = attributes
+        dataset.attrs = attributes | adjusted(notes)
         if "time" in dataset.coords:
             dataset["time"].attrs = {"standard_name": "time", "long_name": "time"}
             dataset["time"].encoding = {}

@@ -155,6 +155,18 @@ def find_source(path: str) -> Source:
     return Source(only, tuple(names))
 
 
+def open_one(path: str) -> xr.Dataset:
+    """A store or file as it is, lazily; durations are left as numbers.
+
+    Raises:
+        UserError: nothing there, several files, not readable, or the unfinished output of an interrupted command.
+    """
+    raw = open_raw(find_source(str(path)), decode_timedelta=False)
+    if len(raw) > 1:
+        raise UserError(f"is {len(raw)} files or messages", where=str(path), remedy="give one store or file")
+    return raw[0][1]
+
+
 def open_raw(
     source: Source, *, decode_timedelta: bool = True, cache: ChunkCache | None = None
 ) -> list[tuple[str, xr.Dataset]]:

@@ -122,7 +122,7 @@ class StoredArray(np.lib.mixins.NDArrayOperatorsMixin):
         return self.changed(lambda part: dataclasses.replace(part, dtype=np.dtype(dtype)))
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
-        values = self.ask()()
+        values = np.asarray(self.ask()())  # one value would be a scalar
         return values if dtype is None else values.astype(dtype, copy=False)
 
     def __getitem__(self, key: Any) -> Any:
@@ -380,7 +380,11 @@ def joined(arrays: Sequence[StoredArray], axis: int) -> StoredArray:
 
 def on_axis(array: xr.DataArray, dim: str, values: np.ndarray) -> xr.DataArray:
     """A field on other values of an axis, ascending or not; NaN at those that it has not got."""
-    positions = array[dim].to_index().get_indexer(pd.Index(values))
+    index = array[dim].to_index()
+    if not index.is_unique:  # of what is there twice the first counts
+        first = np.flatnonzero(~index.duplicated())
+        array, index = array.isel({dim: first}), index[first]
+    positions = index.get_indexer(pd.Index(values))
     if isinstance(array.data, StoredArray):
         axis = array.get_axis_num(dim)
         here = np.where(positions < 0, -1, 0)
