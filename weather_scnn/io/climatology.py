@@ -47,16 +47,16 @@ def open_climatology(path: str) -> xr.Dataset:
     Raises:
         UserError: nothing there, unfinished, or it is none by `hour` and `dayofyear`.
     """
-    dataset, further = open_one(path), ("hour", "dayofyear", "quantile")
+    dataset, further = open_one(path), ("hour", "quantile", "dayofyear")
     if not {"hour", "dayofyear"} <= set(dataset.dims):
         raise UserError(
             "is no climatology by hour and day of the year",
             where=str(path),
             remedy="make one with `weather-scnn climatology`",
         )
-    coordinates = {axis: dataset[axis].values for axis in further if axis in dataset.coords}
+    along = {name: each.variable for name, each in dataset.coords.items() if each.dims in [(axis,) for axis in further]}
     (found,) = canonical_axes(dataset, str(path), [], further=further)
-    named = _in_catalogue_names(found.assign_coords({axis: (axis, values) for axis, values in coordinates.items()}))
+    named = _in_catalogue_names(found.assign_coords(along))
     return FieldReader.of(named.assign_attrs(dataset.attrs), str(path)).lazy
 
 
