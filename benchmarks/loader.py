@@ -29,6 +29,7 @@ import zarr
 
 from configs import demo
 from pipelines.statistics import compute_statistics
+from weather_scnn.catalogue.naming import find
 from weather_scnn.catalogue.plausibility import standard_geopotential
 from weather_scnn.io.durations import parse_duration
 from weather_scnn.io.statistics import read_statistics
@@ -56,11 +57,13 @@ def write_store(path: str, config: Config, times: int) -> None:
 
     def field(shape: tuple[int, ...], name: str) -> np.ndarray:
         # Within what the field can be: every map is held against that.
-        mean = {"geopotential": 5.6e4, "mean_sea_level_pressure": 1e5, "specific_humidity": 0.01}.get(name, 250.0)
-        if name == "geopotential":
-            mean = np.array([standard_geopotential(level) for level in levels])[:, None, None]
-        mean = 0.0 if "component_of_wind" in name else 0.5 if name == "land_sea_mask" else mean
-        size = 20.0 if "component_of_wind" in name else 0.05 * np.abs(mean)
+        low, high = find(name).plausible
+        mean = (
+            np.array([standard_geopotential(each) for each in levels])[:, None, None]
+            if name == "geopotential"
+            else (low + high) / 2
+        )
+        size = 0.05 * np.abs(mean) if name == "geopotential" else (high - low) / 40
         wave = np.sin(phase + rng.uniform(0, 6, (*shape, 1, 1))) + 0.02 * rng.standard_normal((*shape, *grid.shape))
         return (mean + size * np.clip(wave, -1.0, 1.0)).astype(np.float32)
 

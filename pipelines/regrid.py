@@ -1,6 +1,6 @@
 """Regridding: any source → a WeatherBench 2 Zarr store on another grid, as a Beam job or in threads.
 
-The template is written before the job starts (xarray-beam#85: workers that discover it corrupt stores). A piece is a
+The template is written before the job starts (xarray-beam#85: workers that discover it corrupt stores). A work item is a
 field, or the two components of a wind, over some times with full maps, aligned with the store's chunks, so writing it
 twice is harmless and a killed job continues.
 """
@@ -17,7 +17,16 @@ import xarray as xr
 
 from pipelines import running
 from pipelines.planning import DEFAULT_MEMORY, Blocks, Estimate, parse_chunks, plan_blocks
-from pipelines.regridding_pieces import SEA_FIELDS, Opened, Piece, Request, close, groups, open_once, work
+from pipelines.regridding_items import (
+    SEA_FIELDS,
+    Opened,
+    RegriddingItem,
+    RegriddingRequest,
+    close,
+    groups,
+    open_once,
+    work,
+)
 from weather_scnn.byte_sizes import parse_bytes
 from weather_scnn.catalogue.level_numbers import level_axis
 from weather_scnn.catalogue.naming import nearest_name
@@ -40,7 +49,7 @@ _FORMULAS = {
 }
 
 
-def _template(opened: Opened, request: Request, attributes: dict[str, Any]) -> xr.Dataset:
+def _template(opened: Opened, request: RegriddingRequest, attributes: dict[str, Any]) -> xr.Dataset:
     """The output with static fields computed and the others lazy."""
     source, grid = opened.reader.fields, request.grid
     coords: dict[str, Any] = {
@@ -78,11 +87,11 @@ def _template(opened: Opened, request: Request, attributes: dict[str, Any]) -> x
 
 
 def _plan(
-    opened: Opened, request: Request, encoding: dict[str, dict[str, Any]], max_memory: int
-) -> tuple[dict[str, Piece], Estimate]:
-    """Pieces by key, and what they cost."""
+    opened: Opened, request: RegriddingRequest, encoding: dict[str, dict[str, Any]], max_memory: int
+) -> tuple[dict[str, RegriddingItem], Estimate]:
+    """Work items by key, and what they cost."""
     dataset = opened.reader.fields
-    pieces: dict[str, Piece] = {}
+    items: dict[str, RegriddingItem] = {}
     total = Estimate(0, 0, 0)
     for names in groups(dataset, request.winds):
         array = dataset[names[0]]
@@ -103,16 +112,16 @@ def _plan(
             where=f"{request.input}, {' and '.join(names)}",
         )
         total = total + blocks.estimate
-        for start in range(0, sizes["time"], blocks.times_in_piece):
-            piece = Piece(
+        for start in range(0, sizes["time"], blocks.times_in_item):
+            item = RegriddingItem(
                 names,
                 start,
-                min(start + blocks.times_in_piece, sizes["time"]),
+                min(start + blocks.times_in_item, sizes["time"]),
                 blocks.times_in_block,
                 blocks.levels_in_block,
             )
-            pieces[piece.key] = piece
-    return pieces, total
+            items[item.key] = item
+    return items, total
 
 
 def _encoding(template: xr.Dataset, chunks: str | None, shards: str | None) -> dict[str, dict[str, Any]]:
@@ -192,7 +201,7 @@ def regrid(
         progress: whether to show what it will cost, and a bar, on standard error.
 
     Raises:
-        UserError: the source, the options or the output will not do, or a piece cannot be read or written.
+        UserError: the source, the options or the output will not do, or a work item cannot be read or written.
     """
     check_output(output, Kind.STORE, sources={"--input": input}, overwrite=overwrite)
     if step:
@@ -211,7 +220,7 @@ def regrid(
     memory = parse_bytes(max_memory)
     if isinstance(variables, str):
         variables = [name.strip() for name in variables.split(",") if name.strip()]
-    request = Request(
+    request = RegriddingRequest(
         str(input),
         grid,
         method,
@@ -242,25 +251,25 @@ def regrid(
         )
         template = _template(opened, request, attributes)
         encoding = _encoding(template, chunks, shards)
-        pieces, estimate = _plan(opened, request, encoding, memory)
+        items, estimate = _plan(opened, request, encoding, memory)
         facts = dataclasses.asdict(request) | {
             "command": "regrid",
             "grid": [grid.kind.value, grid.name, grid.first_longitude, grid.north_first],
             "fields": sorted(map(str, template.data_vars)),
             "times": [len(times), period],
             "chunks": encoding,
-            "pieces": sorted({piece.stop - piece.start for piece in pieces.values()}),
+            "pieces": sorted({item.stop - item.start for item in items.values()}),
         }
-        threads = running.threads_of(estimate, len(pieces), memory, beam_options=beam_options, no_beam=no_beam)
+        threads = running.threads_of(estimate, len(items), memory, beam_options=beam_options, no_beam=no_beam)
         store = begin_store(output, template, request=facts, overwrite=overwrite, encoding=encoding)
         if progress:
             print(
                 f"regrid {grid.name}: {len(times)} times; {estimate.in_process(threads, beam=not no_beam)}",
                 file=sys.stderr,
             )
-        running.run_pieces(
+        running.run_work_items(
             functools.partial(work, job=job, request=request, store=store),
-            pieces,
+            items,
             store,
             job=job,
             description="regrid",

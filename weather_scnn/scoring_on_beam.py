@@ -31,7 +31,7 @@ _COMPARISONS = running.OncePerJob(_open)
 
 def _score_piece(piece: Piece, *, job: str, request: Request, parts: str) -> None:
     """Scores a piece and writes its sums; a worker keeps the caches of its latest variables."""
-    with running.piece(job):
+    with running.work_item(job):
         wanted = (job, piece.group)
         if getattr(_LOCAL, "group", None) != wanted:
             _LOCAL.scorer = PieceScorer(_COMPARISONS(job, request), piece.group, Parts(parts))
@@ -58,7 +58,7 @@ def run_on_beam(
     job = running.new_job()
     work = functools.partial(_score_piece, job=job, request=request, parts=parts.path)
     try:
-        running.run_pieces(
+        running.run_work_items(
             work,
             {piece.name: piece for piece in pieces},
             typing.cast("Record", parts),  # finished pieces under their names are all that is asked of it

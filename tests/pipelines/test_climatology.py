@@ -77,7 +77,7 @@ def source(tmp_path_factory):
 @pytest.mark.parametrize("budget", [None, 40_000])
 def test_against_brute_force(source, tmp_path, monkeypatch, calendar, budget):
     if budget:  # several pieces of days, levels and latitudes
-        monkeypatch.setattr(climatology, "_BYTES_PER_PIECE", budget)
+        monkeypatch.setattr(climatology, "_BYTES_PER_ITEM", budget)
         monkeypatch.setattr(climatology, "_BYTES_PER_CHUNK", 1000)
     dataset, path = source
     output = str(tmp_path / "clim.zarr")
@@ -137,7 +137,7 @@ def test_an_interrupted_run_is_finished(source, tmp_path, monkeypatch):
             raise OSError(28, "No space left on device")
         return smooth(*arguments, **options)
 
-    monkeypatch.setattr(climatology, "_BYTES_PER_PIECE", 40_000)
+    monkeypatch.setattr(climatology, "_BYTES_PER_ITEM", 40_000)
     with monkeypatch.context() as patch:
         patch.setattr(climatology, "sums_of_days", fails_the_third_time)
         with pytest.raises(UserError, match="free some space"):

@@ -14,7 +14,7 @@ import pytest
 import xarray as xr
 from typer.testing import CliRunner
 
-from pipelines import regridding_pieces, running, telling
+from pipelines import regridding_items, running, telling
 from pipelines.climatology import compute_climatology
 from pipelines.regrid import regrid
 from pipelines.statistics import compute_statistics
@@ -301,7 +301,7 @@ def test_clipped_values_are_counted_once_however_the_work_is_shared(rain, tmp_pa
 
 def test_what_an_interrupted_run_has_clipped_is_counted_by_the_next(rain, tmp_path, capsys, monkeypatch):
     source, output = str(rain / "whole.zarr"), str(tmp_path / "out.zarr")
-    write = regridding_pieces._write
+    write = regridding_items._write
 
     def dies(job, path, name, piece, values):
         if piece.start >= 3:
@@ -309,7 +309,7 @@ def test_what_an_interrupted_run_has_clipped_is_counted_by_the_next(rain, tmp_pa
         write(job, path, name, piece, values)
 
     with monkeypatch.context() as patch:
-        patch.setattr(regridding_pieces, "_write", dies)
+        patch.setattr(regridding_items, "_write", dies)
         patch.setattr(running, "workers", lambda: 1)
         with pytest.raises(UserError, match="free some space"):
             regrid(source, output, TARGET, no_beam=True, **MADE)
@@ -322,7 +322,7 @@ def test_what_other_processes_warn_of_is_told_once(source, tmp_path, caplog):
     """Two pieces as two worker processes leave them: the driver of neither is here."""
     record = begin_record(str(tmp_path / "out.nc"), request={})
     for key in "ab":
-        with running.piece("of another process", record, key) as finish:
+        with running.work_item("of another process", record, key) as finish:
             logging.getLogger("weather_scnn.io").warning("a chunk was never written")
             if key == "b":
                 logging.getLogger("pipelines.regrid").warning("only here")
@@ -330,7 +330,7 @@ def test_what_other_processes_warn_of_is_told_once(source, tmp_path, caplog):
     logging.getLogger("weather_scnn").removeHandler(telling._heard)
     logging.getLogger("pipelines").removeHandler(telling._heard)
     caplog.clear()
-    running.run_pieces(print, {}, record, job=running.new_job(), description="none", no_beam=True, progress=False)
+    running.run_work_items(print, {}, record, job=running.new_job(), description="none", no_beam=True, progress=False)
     assert [each.getMessage() for each in caplog.records] == ["a chunk was never written", "only here"]
 
 

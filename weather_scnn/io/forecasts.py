@@ -97,7 +97,10 @@ def _of_file(raw: xr.Dataset, where: str, notes: Notes, valid: bool) -> xr.Datas
         raw = raw.drop_vars("time", errors="ignore").rename(valid_time="time")
     raw = _renamed(_renamed(_renamed(raw, _LEAD, _LEADS), "time", (*_INITIAL, "time")), _MEMBER, AXIS_NAMES[_MEMBER])
     told: Notes = []
-    parts = canonical_axes(raw, where, told, further=(_LEAD, _MEMBER))
+    left_out: dict[str, UserError] = {}
+    parts = canonical_axes(raw, where, told, left_out=left_out, further=(_LEAD, _MEMBER))
+    if not parts:
+        raise next(iter(left_out.values()))
     for each in told:
         if each.kind in ("skipped", "other_vertical_axis"):
             logger.warning("%s of %s is left out, for its further dimensions: %s", each.variable, where, each.where)

@@ -1,6 +1,6 @@
-"""The pieces of a regridding job as workers do them: open, read, regrid, write.
+"""The work items of a regridding job as workers do them: open, read, regrid, write.
 
-A piece is a field, or the two components of a wind, over some times with full maps, aligned with the store's chunks,
+A work item is a field, or the two components of a wind, over some times with full maps, aligned with the store's chunks,
 so writing it twice is harmless.
 """
 
@@ -35,7 +35,7 @@ _LOG = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True)
-class Request:
+class RegriddingRequest:
     """What is asked for; workers open the source by it."""
 
     input: str
@@ -51,7 +51,7 @@ class Request:
     member: int | None = None
 
 
-class Piece(NamedTuple):
+class RegriddingItem(NamedTuple):
     """Times `start` to `stop` of a field, or of the two components of a wind."""
 
     names: tuple[str, ...]
@@ -93,7 +93,7 @@ class Opened:
 
 
 @running.OncePerJob
-def open_once(job: str, request: Request) -> Opened:
+def open_once(job: str, request: RegriddingRequest) -> Opened:
     """The source and what it needs to be regridded."""
     raw = open_raw(find_source(request.input))
     open_reader: Callable[..., FieldReader] = FieldReader
@@ -176,25 +176,25 @@ def groups(dataset: xr.Dataset, winds: str) -> list[tuple[str, ...]]:
     return result
 
 
-def work(piece: Piece, *, job: str, request: Request, store: StoreInProgress) -> None:
-    """Reads, regrids and writes one piece, block by block, then records it."""
-    with running.piece(job, store, piece.key) as finish:
+def work(item: RegriddingItem, *, job: str, request: RegriddingRequest, store: StoreInProgress) -> None:
+    """Reads, regrids and writes one work item, block by block, then records it."""
+    with running.work_item(job, store, item.key) as finish:
         opened = open_once(job, request)
-        with_levels = "level" in opened.reader.fields[piece.names[0]].dims
+        with_levels = "level" in opened.reader.fields[item.names[0]].dims
         plan = opened.levels if with_levels else None
         count = len(plan.read) if plan is not None else 1
-        shape = (piece.stop - piece.start, *([count] if plan is not None else []), *request.grid.shape)
-        results = [np.empty(shape, np.float32) for _ in piece.names]
-        for start in range(piece.start, piece.stop, piece.times_in_block):
-            times = slice(start, min(start + piece.times_in_block, piece.stop))
-            place = slice(times.start - piece.start, times.stop - piece.start)
-            for first in range(0, count, piece.levels_in_block):
-                levels = slice(first, first + piece.levels_in_block)
-                fields = [opened.read(name, times, levels) for name in piece.names]
-                for result, values in zip(results, opened.regridded(piece.names, fields)):
+        shape = (item.stop - item.start, *([count] if plan is not None else []), *request.grid.shape)
+        results = [np.empty(shape, np.float32) for _ in item.names]
+        for start in range(item.start, item.stop, item.times_in_block):
+            times = slice(start, min(start + item.times_in_block, item.stop))
+            place = slice(times.start - item.start, times.stop - item.start)
+            for first in range(0, count, item.levels_in_block):
+                levels = slice(first, first + item.levels_in_block)
+                fields = [opened.read(name, times, levels) for name in item.names]
+                for result, values in zip(results, opened.regridded(item.names, fields)):
                     result[(place, levels) if plan is not None else place] = values
-        for name, result in zip(piece.names, results):
-            _write(job, store.path, name, piece, result if plan is None else plan.apply(result))
+        for name, result in zip(item.names, results):
+            _write(job, store.path, name, item, result if plan is None else plan.apply(result))
         finish()
 
 
@@ -204,8 +204,8 @@ def _open_for_writing(job: str, path: str) -> zarr.Group:
     return zarr.open_group(path, mode="r+", use_consolidated=False)
 
 
-def _write(job: str, path: str, name: str, piece: Piece, values: np.ndarray) -> None:
-    _open_for_writing(job, path)[name][piece.start : piece.stop] = values  # type: ignore[index]
+def _write(job: str, path: str, name: str, item: RegriddingItem, values: np.ndarray) -> None:
+    _open_for_writing(job, path)[name][item.start : item.stop] = values  # type: ignore[index]
 
 
 def close() -> None:
