@@ -8,15 +8,15 @@ from collections.abc import Sequence
 import numpy as np
 import xarray as xr
 
+from eval.area_sums import AreaWeights
 from eval.baselines import CLIMATOLOGY, PERSISTENCE
+from eval.conventions import WEATHERBENCH1, WEATHERBENCH2, WIND_VECTORS
 from eval.coverage import with_scored_days
 from eval.field_reading import Conversion, regridding, same_grid
 from eval.forecast_reading import ForecastStore
 from eval.forecasts import common_levels, common_variables, level_numbers, units_to_truth
-from eval.metrics import WEATHERBENCH1, WEATHERBENCH2, WIND_VECTORS
-from eval.moments import AreaWeights
 from eval.regions import region_weights
-from eval.request import Request, lead_positions
+from eval.request import ScoringRequest, lead_positions
 from weather_scnn.catalogue.naming import lookup
 from weather_scnn.catalogue.plausibility import extremes_of_one_map, implausible
 from weather_scnn.catalogue.units import parse_unit
@@ -59,7 +59,7 @@ class Comparison:
         spectrum_leads: the same for spectra.
     """
 
-    request: Request
+    request: ScoringRequest
     names: list[str]
     systems: list[str]
     levels: list[float] | None
@@ -135,7 +135,7 @@ def _span(times: np.ndarray) -> str:
 
 
 def _pairs(
-    request: Request, forecasts: Sequence[ForecastStore], truth_times: np.ndarray, notes: dict[str, str]
+    request: ScoringRequest, forecasts: Sequence[ForecastStore], truth_times: np.ndarray, notes: dict[str, str]
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Init times, lead times and which of their pairs are scored: those that all systems and the truth have."""
     first, leads = forecasts[0], forecasts[0].leads
@@ -201,7 +201,7 @@ def _within_count(theirs: np.ndarray, period: np.ndarray) -> int:
     return int(np.count_nonzero((theirs >= period[0]) & (theirs <= period[-1])))
 
 
-def _scoring_grid(request: Request, forecasts: Sequence[ForecastStore], truth: xr.Dataset) -> xr.Dataset:
+def _scoring_grid(request: ScoringRequest, forecasts: Sequence[ForecastStore], truth: xr.Dataset) -> xr.Dataset:
     """A dataset on the grid to score on: the one asked for, else the coarsest of all."""
     if request.grid is not None:
         grid = Grid.from_name(request.grid)
@@ -256,7 +256,12 @@ def _require_likely_units(
 
 
 def _open_climatology(
-    request: Request, target: xr.Dataset, levels: list[float] | None, names: list[str], truth: xr.Dataset, notes: dict
+    request: ScoringRequest,
+    target: xr.Dataset,
+    levels: list[float] | None,
+    names: list[str],
+    truth: xr.Dataset,
+    notes: dict,
 ) -> tuple[xr.Dataset, Conversion]:
     path = str(request.climatology)
     climatology = open_climatology(path)
@@ -290,7 +295,7 @@ def _open_climatology(
     return climatology, Conversion.of(weights, names, held, factors, label="the climatology")
 
 
-def open_comparison(request: Request) -> Comparison:
+def open_comparison(request: ScoringRequest) -> Comparison:
     """Opens every store of a request and finds what they share.
 
     Raises:
