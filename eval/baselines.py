@@ -8,7 +8,7 @@ import xarray as xr
 
 from eval.field_reading import KeptFields
 from weather_scnn.errors import UserError
-from weather_scnn.io.opening import parse_period
+from weather_scnn.io.periods import parse_period
 
 PERSISTENCE, CLIMATOLOGY = "persistence", "climatology"
 WEEKLY, PROBABILISTIC = "weekly-climatology", "probabilistic-climatology"

@@ -7,7 +7,8 @@ import pandas as pd
 import xarray as xr
 
 from weather_scnn.errors import UserError
-from weather_scnn.io.canonical import AXIS_NAMES, canonical_axes, take
+from weather_scnn.io.axis_names import AXIS_NAMES
+from weather_scnn.io.canonical import canonical_axes, take
 from weather_scnn.io.field_reader import FieldReader
 from weather_scnn.io.fields import named_fields
 from weather_scnn.io.joining import on_one_level_axis

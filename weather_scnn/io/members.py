@@ -4,7 +4,7 @@ import numpy as np
 import xarray as xr
 
 from weather_scnn.errors import UserError
-from weather_scnn.io.canonical import name_axes
+from weather_scnn.io.axis_names import name_axes
 from weather_scnn.io.notes import Notes, logger, note
 
 

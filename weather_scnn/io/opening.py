@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from weather_scnn.catalogue.naming import catalogue_order, find, identify, lookup, nearest_name
+from weather_scnn.catalogue.naming import catalogue_order, identify, lookup
 from weather_scnn.errors import UserError
 from weather_scnn.io.blocks import in_blocks
 from weather_scnn.io.canonical import canonical_axes, take
@@ -34,6 +34,7 @@ from weather_scnn.io.members import pieces_of_one_member, require_member
 from weather_scnn.io.notes import Notes, adjusted, logger, note
 from weather_scnn.io.periods import parse_period
 from weather_scnn.io.running_totals import RunningTotal, declared, decumulated, told_by_pattern
+from weather_scnn.io.selection import canonical_name, require_levels, restricted, tell_left_out, wanted_names
 from weather_scnn.io.sources import find_source, open_raw
 
 _AXES = ("", "latitude", "longitude", "level")
@@ -93,9 +94,7 @@ class CanonicalSource:
         self._left_out: dict[str, UserError] = {}
         pieces = [
             (where, piece)
-            for where, dataset in _restricted(
-                raw, None if any(map(may_be_made, variables or ())) else variables, beside
-            )
+            for where, dataset in restricted(raw, None if any(map(may_be_made, variables or ())) else variables, beside)
             for whole in canonical_axes(
                 dataset, where, self._notes, wanted=tuple(variables or ()), member=member, left_out=self._left_out
             )
@@ -130,13 +129,13 @@ class CanonicalSource:
         path, period = self.path, parse_period(time) if time else None
         chosen_levels = None if levels is None else [float(level) for level in levels]
         present = self.names
-        _tell_left_out(self._left_out, present, variables)
-        wanted = None if variables is None else _wanted(variables, present, path)
+        tell_left_out(self._left_out, present, variables)
+        wanted = None if variables is None else wanted_names(variables, present, path)
         asked = {*(variables or ()), *(wanted or ())}
         notes = [
             each
             for each in self._notes
-            if wanted is None or each.variable in _AXES or {each.variable, _canonical_name(each.variable)} & asked
+            if wanted is None or each.variable in _AXES or {each.variable, canonical_name(each.variable)} & asked
         ]
         parts: dict[str, list[tuple[str, xr.DataArray]]] = {}
         held: dict[str, set[float]] = {}
@@ -148,7 +147,7 @@ class CanonicalSource:
                 if chosen is not None:
                     parts.setdefault(name, []).append((where, chosen))
         if chosen_levels is not None:
-            _require_levels(held, chosen_levels, path)
+            require_levels(held, chosen_levels, path)
         fields: dict[str, xr.DataArray] = {}
         for name, each in parts.items():
             array = _whole_field(name, one_variant(name, each, notes), notes)
@@ -243,21 +242,6 @@ def _levels_of(array: xr.DataArray, levels: Sequence[float]) -> xr.DataArray | N
     return take(array.to_dataset(name="field"), "level", order)["field"].rename(array.name) if len(order) else None
 
 
-def _require_levels(present: dict[str, set[float]], levels: Sequence[float], where: str) -> None:
-    """Refuses levels that no field has; one that others have is left absent in the fields that lack it."""
-    if not any(present.values()):
-        raise UserError("no variable there has levels", where=where, remedy="leave --levels out")
-    held = sorted(set().union(*present.values()))
-    missing = [level for level in levels if not np.isclose(held, level).any()]
-    if missing:
-        first = next(name for name, each in present.items() if each)
-        raise UserError(
-            f"{first} has no level {', '.join(f'{level:g}' for level in missing)} hPa",
-            where=where,
-            remedy=f"choose from {', '.join(f'{level:g}' for level in held)}",
-        )
-
-
 def refuse_forecasts(dataset: xr.Dataset, where: str) -> None:
     """Refuses a store of forecasts where states are asked for, one a time.
 
@@ -283,57 +267,6 @@ def longitudes_from(dataset: xr.Dataset, west: float = -180.0) -> xr.Dataset:
     attributes = dataset["longitude"].attrs
     moved = take(dataset, "longitude", order)
     return moved.assign_coords(longitude=("longitude", longitude[order], attributes))
-
-
-def _restricted(
-    raw: list[tuple[str, xr.Dataset]], variables: Sequence[str] | None, beside: Sequence[str]
-) -> list[tuple[str, xr.Dataset]]:
-    """The files without the fields that nobody asked for, where their names tell all that was asked for.
-
-    ARCO-ERA5 has 273 fields over 1.3 million times, and what nobody asked for shall not stop what is.
-    """
-    if variables is None:
-        return raw
-    names = {asked: {asked, *([known.name] if (known := lookup(asked)) else [])} for asked in variables}
-    held: set[str] = set()
-    kept = []
-    for where, dataset in raw:
-        matching = []
-        for field in map(str, dataset.data_vars):
-            known_as = {field}
-            for on_levels in (True, False):
-                variable = identify(field, dataset[field].attrs, on_levels=on_levels)
-                known_as |= {variable.name} if variable is not None else set()
-            if any(known_as & each for each in names.values()):
-                matching.append(field)
-                held |= known_as
-            elif known_as & set(beside):
-                matching.append(field)
-        # Axes and their bounds that a file keeps among its fields stay; files without any of the fields go.
-        axes = [str(name) for name, array in dataset.data_vars.items() if array.ndim < 2]
-        if matching:
-            kept.append((where, dataset[[*matching, *axes]]))
-    return kept if all(each & held for each in names.values()) else raw
-
-
-def _tell_left_out(left_out: dict[str, UserError], present: set[str], variables: Sequence[str] | None) -> None:
-    """Says which fields are on a vertical axis that is no pressure, and nowhere on pressure levels.
-
-    Raises:
-        UserError: there are no others, or one of them is asked for.
-    """
-    lacking = {name: error for name, error in left_out.items() if _canonical_name(name) not in present}
-    wanted = None if variables is None else {_canonical_name(name) for name in variables}
-    for name, error in lacking.items():
-        if not present or (wanted is not None and {name, _canonical_name(name)} & wanted):
-            raise error
-        if wanted is None:
-            logger.warning("%s is left out: %s", name, error)
-
-
-def _canonical_name(name: str) -> str:
-    known = lookup(name)
-    return name if known is None else known.name
 
 
 def with_times(raw: list[tuple[str, xr.Dataset]], path: str, notes: Notes) -> list[tuple[str, xr.Dataset]]:
@@ -362,37 +295,6 @@ def with_times(raw: list[tuple[str, xr.Dataset]], path: str, notes: Notes) -> li
         logger.warning("%s holds no times and is left out", where)
         note(notes, "empty_file", "", f"{where} holds no times")
     return kept
-
-
-def _wanted(variables: Sequence[str], present: set[str], where: str) -> list[str]:
-    """Canonical names of what is asked for; every one that is not there is named in the error."""
-    wanted: list[str] = []
-    missing: list[tuple[str, str]] = []
-    for asked in variables:
-        known = lookup(asked)
-        name = asked if asked in present else known.name if known is not None else asked
-        if name == "geopotential" and name not in present and "geopotential_at_surface" in present and asked == "z":
-            name = "geopotential_at_surface"
-        if name not in present:
-            missing.append((asked, name))
-        elif name not in wanted:
-            wanted.append(name)
-    if len(missing) == 1:
-        ((asked, name),) = missing
-        if lookup(asked) is None and "did you mean" not in nearest_name(asked, present):
-            find(asked)
-        raise UserError(
-            f"holds no variable {asked}" if asked == name else f"holds no variable {asked} ({name})",
-            where=where,
-            remedy=nearest_name(name, present),
-        )
-    if missing:
-        raise UserError(
-            f"holds none of the variables {', '.join(name for _, name in missing)}",
-            where=where,
-            remedy=f"it holds {', '.join(sorted(present, key=catalogue_order)[:20])}",
-        )
-    return wanted
 
 
 def _within(array: xr.DataArray, period: slice, where: str) -> xr.DataArray:
