@@ -97,7 +97,7 @@ OTHERS = {
 
 @pytest.mark.parametrize("kind", OTHERS)
 def test_other_axes_are_refused_as_what_they_are(tmp_path, kind):
-    """NCAR/era5_to_int#11, Unidata/siphon#34, Unidata/MetPy#3315, ESMValGroup/ESMValCore#840: by check as by the door."""
+    """NCAR/era5_to_int#11, Unidata/siphon#34, Unidata/MetPy#3315, ESMValGroup/ESMValCore#840: by check as by opening."""
     axis, values, attributes, message = OTHERS[kind]
     path = stored(tmp_path, source(axis, values, attributes))
     for options in ({}, {"variables": "temperature"}):

@@ -8,7 +8,7 @@ from typing import Any
 import rich.console
 import rich.table
 
-# What the door does by itself, and what remains for the user to know or do.
+# What opening does by itself, and what remains for the user to know or do.
 REMEDIES = {
     "axis_order": "none needed: transposed on reading",
     "descending_latitude": "none needed: flipped on reading",

@@ -123,7 +123,7 @@ def plan(
         names.append(name)
         found = None if name in held else recipe(name, held)
         if found is None:
-            inputs.append(asked)  # if it is not there, the door says so, which knows the nearest name
+            inputs.append(asked)  # if it is not there, whoever selects fields says so, and knows the nearest name
         else:
             derived[name] = found
             inputs += found.inputs
