@@ -6,8 +6,8 @@ import xarray as xr
 from eval.conventions import FORMAT_VERSION, MEMBERS
 from eval.map_sums import restored_sums
 from eval.metrics import definitions
-from eval.stores import open_any
 from weather_scnn.errors import UserError
+from weather_scnn.io.sources import open_one
 
 SUMS_GROUP = "sums"
 _RATIO = "spread_skill_ratio"
@@ -21,7 +21,7 @@ def open_scores(path: str, *, group: str = "/") -> xr.Dataset:
     Raises:
         UserError: the file does not exist or is not one of scores, or has not this group.
     """
-    with open_any(path) as root:
+    with open_one(path) as root:
         if not {"system", "metric", "lead_time"} <= set(root.dims):
             raise UserError("is not a file of scores", where=path, remedy="make one with `weather-scnn score`")
         version = int(root.attrs.get("format_version", 1))

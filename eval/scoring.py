@@ -26,7 +26,6 @@ from eval.score_reading import SUMS_GROUP, open_scores
 from eval.score_size import expected_bytes
 from eval.score_writing import Bootstrap, ScoreWriter
 from eval.scorecard import summary_table
-from eval.stores import open_any
 from eval.systems import MODEL, named_forecasts
 from eval.valid_time_fields import prepare_references
 from eval.work_items import WorkItem, work_items_of
@@ -35,6 +34,7 @@ from weather_scnn.catalogue.level_numbers import Level
 from weather_scnn.errors import UserError
 from weather_scnn.io.marks import Kind
 from weather_scnn.io.outputs import check_output
+from weather_scnn.io.sources import open_one
 from weather_scnn.io.writing import provenance
 from weather_scnn.progress import progress_bar
 
@@ -278,7 +278,7 @@ def _added_to(request: ScoringRequest, output: str) -> tuple[ScoringRequest, str
     Raises:
         UserError: there is no such file, or it was made with other settings.
     """
-    with open_any(output) as root:
+    with open_one(output) as root:
         held = json.loads(root.attrs.get("settings", "{}"))
     wanted = json.loads(request.settings())
     if differing := sorted(key for key in wanted if held.get(key) != wanted[key]):

@@ -21,7 +21,7 @@ from eval.baselines import (
     weekly_means,
 )
 from eval.conventions import BRIER_QUANTILES
-from eval.field_reading import Conversion, FieldReader, as_slice
+from eval.field_reading import Conversion, KeptFields, as_slice
 from eval.finished_items import FinishedItems
 from eval.pairing import Comparison
 from weather_scnn.catalogue.plausibility import Judge, extremes_of_one_map, implausible
@@ -109,11 +109,11 @@ def prepare_references(
 
 def _reader(
     arrays: Mapping, conversion: Conversion, name: str, maximum_bytes: int, where: str, *, judged: bool = False
-) -> FieldReader:
+) -> KeptFields:
     """A reader of a variable, and of what must be read with it."""
     together = conversion.together(name)
     maximum_bytes *= len(together)
-    return FieldReader(
+    return KeptFields(
         {part: arrays[part] for part in together},
         conversion,
         maximum_bytes=maximum_bytes,
@@ -150,10 +150,10 @@ class References:
 
     def __init__(self, comparison: Comparison, cache_bytes: int):
         self._comparison, self._bytes = comparison, cache_bytes
-        self._truth: dict[tuple[str, ...], FieldReader] = {}
-        self._climatology: dict[tuple[tuple[str, ...], int], FieldReader] = {}
+        self._truth: dict[tuple[str, ...], KeptFields] = {}
+        self._climatology: dict[tuple[tuple[str, ...], int], KeptFields] = {}
 
-    def truth(self, name: str) -> FieldReader:
+    def truth(self, name: str) -> KeptFields:
         """Of a variable's truth, along its times."""
         comparison = self._comparison
         key = comparison.truth_conversion.together(name)
@@ -163,7 +163,7 @@ class References:
             )
         return self._truth[key]
 
-    def climatology(self, variable: str, position: int) -> FieldReader:
+    def climatology(self, variable: str, position: int) -> KeptFields:
         """Of a variable of the climatology at one of its hours, along its days."""
         store, conversion = self._comparison.climatology, self._comparison.climatology_conversion
         assert store is not None
@@ -198,7 +198,7 @@ class ValidTimeFields:
             if parts.holds(_reference(kind, name)):
                 held = parts.load(_reference(kind, name))
                 self._references[kind] = held["keys"], held["means"].reshape(-1, self.levels, self.points)
-        self._climatology: dict[str, dict[int, FieldReader]] = {}
+        self._climatology: dict[str, dict[int, KeptFields]] = {}
         store = comparison.climatology
         if store is not None:
             days = store["dayofyear"].values.astype(np.int64)

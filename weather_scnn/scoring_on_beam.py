@@ -31,7 +31,7 @@ _COMPARISONS = running.OncePerJob(_open)
 
 def _score_item(item: WorkItem, *, job: str, request: ScoringRequest, folder: str) -> None:
     """Scores an item and writes its sums; a worker keeps the caches of its latest variables."""
-    with running.piece(job):
+    with running.work_item(job):
         wanted = (job, item.group)
         if getattr(_LOCAL, "group", None) != wanted:
             _LOCAL.scorer = ItemScorer(_COMPARISONS(job, request), item.group, FinishedItems(folder))
@@ -63,7 +63,7 @@ def run_on_beam(
     job = running.new_job()
     work = functools.partial(_score_item, job=job, request=request, folder=finished.path)
     try:
-        running.run_pieces(
+        running.run_work_items(
             work,
             {item.name: item for item in items},
             typing.cast("Record", finished),  # finished items under their names are all that is asked of it

@@ -24,7 +24,7 @@ from weather_scnn.forecasting.propagation import (
     usable_states,
 )
 from weather_scnn.forecasting.trained_run import TrainedRun
-from weather_scnn.io.opening import parse_period
+from weather_scnn.io.periods import parse_period
 from weather_scnn.nn import map_fields
 from weather_scnn.training.loss import channel_weights
 from weather_scnn.training.states import StateReader

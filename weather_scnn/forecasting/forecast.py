@@ -28,8 +28,8 @@ from weather_scnn.forecasting.trained_run import TrainedRun, load_runs
 from weather_scnn.io.durations import parse_duration
 from weather_scnn.io.initial_times import initial_times, split_init
 from weather_scnn.io.marks import Kind
-from weather_scnn.io.opening import parse_period
 from weather_scnn.io.outputs import check_output, refuse_sources
+from weather_scnn.io.periods import parse_period
 from weather_scnn.io.writing import StoreInProgress, attributes_of_unfinished, begin_store
 from weather_scnn.nn import Fields, map_fields
 from weather_scnn.progress import progress_bar

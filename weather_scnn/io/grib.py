@@ -6,7 +6,10 @@ from typing import TYPE_CHECKING, Any
 import xarray as xr
 
 from weather_scnn.errors import UserError
+from weather_scnn.io.addresses import GRIB_ENDINGS
 from weather_scnn.io.filters import lacking_filter
+from weather_scnn.io.plain_zarr import ChunkCache
+from weather_scnn.io.stored import stored_fields
 
 if TYPE_CHECKING:
     from weather_scnn.io.grib_messages import MessageGrid
@@ -32,7 +35,12 @@ def _bad_grib(path: str, error: Exception) -> UserError:
     )
 
 
-def open_grib(path: str) -> list[xr.Dataset]:
+def recognised(path: str, start: bytes) -> bool:
+    """By the first bytes, else by the ending."""
+    return start.startswith(b"GRIB") or path.lower().endswith(GRIB_ENDINGS)
+
+
+def opened(path: str, *, decode_timedelta: bool, cache: ChunkCache) -> list[xr.Dataset]:
     """Lazy datasets of a file, one a hypercube of its messages; totals have their window in `accumulation_hours`.
 
     Raises:
@@ -53,7 +61,7 @@ def open_grib(path: str) -> list[xr.Dataset]:
                 _declare_windows(path, datasets)
     except trouble as error:
         raise _bad_grib(path, error) from error
-    return datasets
+    return [stored_fields(dataset) for dataset in datasets]
 
 
 def _hypercubes(path: str) -> Iterator[xr.Dataset]:

@@ -34,21 +34,22 @@ def open_group(path: str, group: str | None, **options: Any) -> xr.Dataset:
     return dataset.assign_coords({name: array.variable for name, array in shared.items()})
 
 
-def open_store(path: str, **options: Any) -> xr.Dataset:
+def open_store(path: str, group: zarr.Group | None = None, **options: Any) -> xr.Dataset:
     """A Zarr store by its consolidated metadata, where it has any.
 
     xarray warns where there are none, and a warning cannot be hushed in one thread alone (Python 3.11).
 
     Args:
-        path: local or an fsspec address.
+        path: local or an fsspec address; empty where the store lies in no groups.
+        group: the store, where it is open.
         options: of `xarray.open_dataset`.
     """
-    group = zarr.open_group(str(path), mode="r")
+    group = zarr.open_group(str(path), mode="r") if group is None else group
     # Format 2 marks what is missing by the fill value alone.
     store = ZarrStore(group, mode="r", use_zarr_fill_value_as_mask=group.metadata.zarr_format == 2)
     dataset = xr.open_dataset(store, **options)
     lacking = {str(dim) for dim in dataset.dims} - set(map(str, dataset.variables))
-    return _with_coordinates_above(dataset, str(path), lacking, options) if lacking else dataset
+    return _with_coordinates_above(dataset, str(path), lacking, options) if lacking and path else dataset
 
 
 def _with_coordinates_above(dataset: xr.Dataset, path: str, lacking: set[str], options: dict[str, Any]) -> xr.Dataset:

@@ -9,6 +9,8 @@ import xarray as xr
 from weather_scnn.errors import UserError
 from weather_scnn.io.addresses import IN_MEMORY, is_in_memory
 from weather_scnn.io.marks import REQUEST, STATUS
+from weather_scnn.io.plain_zarr import ChunkCache
+from weather_scnn.io.stored import stored_fields
 
 _numbers = itertools.count(1)
 _held: dict[str, xr.Dataset] = {}
@@ -48,6 +50,18 @@ def held(address: str) -> xr.Dataset | None:
     if address not in _held:
         raise UserError("is no longer there", where=address, remedy="give the dataset again")
     return _held[address]
+
+
+def claimed(path: str) -> bool:
+    """Whether a path is such an address."""
+    return held(path) is not None
+
+
+def opened(path: str, *, decode_timedelta: bool, cache: ChunkCache) -> list[xr.Dataset]:
+    """The dataset that has this address."""
+    dataset = held(path)
+    assert dataset is not None
+    return [stored_fields(dataset)]
 
 
 def taken_from_store(path: str) -> xr.Dataset:

@@ -1,7 +1,7 @@
 """Writing derived files so that nothing half-written looks whole and the same command finishes what it began.
 
 A store is begun from a template, filled in pieces, each recorded once it is on disk, and finished. Until it is
-finished its root attribute `status` says "incomplete", which the door for data refuses to read.
+finished its root attribute `status` says "incomplete", which readers of data refuse.
 """
 
 import contextlib

@@ -1,13 +1,13 @@
-"""The pieces of a regridding job as workers do them: open, read, regrid, write.
+"""The work items of a regridding job as workers do them: open, read, regrid, write.
 
-A piece is a field, or the two components of a wind, over some times with full maps, aligned with the store's chunks,
+A work item is a field, or the two components of a wind, over some times with full maps, aligned with the store's chunks,
 so writing it twice is harmless.
 """
 
 import dataclasses
 import functools
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -15,12 +15,10 @@ import xarray as xr
 import zarr
 
 from pipelines import running
-from weather_scnn.catalogue.naming import identify, lookup
+from weather_scnn.catalogue.naming import WIND_PAIRS, lookup
 from weather_scnn.errors import UserError
-from weather_scnn.io.derived_maps import open_derived_maps
-from weather_scnn.io.direct import MapReader, open_maps
-from weather_scnn.io.opening import coverage_fault
-from weather_scnn.io.retry import read_part
+from weather_scnn.io.coverage import coverage_fault
+from weather_scnn.io.field_reader import FieldReader
 from weather_scnn.io.sources import find_source, open_raw
 from weather_scnn.io.vertical_axis import model_level_axis
 from weather_scnn.io.writing import StoreInProgress
@@ -32,11 +30,12 @@ from weather_scnn.sphere.grid import Grid
 #: Fields that only the cells of the sea have.
 SEA_FIELDS = ("sea_surface_temperature", "sea_ice_cover")
 
+_MASK = "land_sea_mask"
 _LOG = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True)
-class Request:
+class RegriddingRequest:
     """What is asked for; workers open the source by it."""
 
     input: str
@@ -52,7 +51,7 @@ class Request:
     member: int | None = None
 
 
-class Piece(NamedTuple):
+class RegriddingItem(NamedTuple):
     """Times `start` to `stop` of a field, or of the two components of a wind."""
 
     names: tuple[str, ...]
@@ -77,16 +76,14 @@ class Opened:
         sea: cells of the sea, where the source has a land-sea mask and a field of the sea is asked for.
     """
 
-    reader: MapReader
+    reader: FieldReader
     regridder: Regridder
     levels: LevelPlan | None
     sea: np.ndarray | None
 
-    def read(self, name: str, times: slice | None, levels: slice, where: str) -> np.ndarray:
-        """Part of a field; reading is tried again before the part is given up and named."""
-        with_levels = self.levels is not None and "level" in self.reader.dataset[name].dims
-        positions = self.levels.read[levels] if with_levels and self.levels is not None else None
-        return read_part(self.reader, name, times, positions, where=where)
+    def read(self, name: str, times: slice | None, levels: slice) -> np.ndarray:
+        """Part of a field."""
+        return self.reader.read(name, times, None if self.levels is None else self.levels.read[levels])
 
     def regridded(self, names: tuple[str, ...], fields: Sequence[np.ndarray]) -> list[np.ndarray]:
         """Fields on the target grid; two are the components of a wind."""
@@ -96,32 +93,25 @@ class Opened:
 
 
 @running.OncePerJob
-def open_once(job: str, request: Request) -> Opened:
+def open_once(job: str, request: RegriddingRequest) -> Opened:
     """The source and what it needs to be regridded."""
-    levels = None if request.interpolate_levels else request.levels
     raw = open_raw(find_source(request.input))
+    open_reader: Callable[..., FieldReader] = FieldReader
     if any(model_level_axis(dataset) for _, dataset in raw):
         from pipelines.model_levels import on_pressure_levels
 
-        reader = on_pressure_levels(
-            request.input,
-            raw,
-            variables=request.variables,
-            levels=request.levels,
-            time=request.time,
-            step=request.step,
-            member=request.member,
-        )
-    else:
-        reader = open_derived_maps(
-            request.input,
-            variables=request.variables,
-            levels=levels,
-            time=request.time,
-            step=request.step,
-            member=request.member,
-        )
-    dataset = reader.dataset
+        open_reader = on_pressure_levels
+    reader = open_reader(
+        request.input,
+        raw=raw,
+        variables=request.variables,
+        levels=None if request.interpolate_levels and open_reader is FieldReader else request.levels,
+        time=request.time,
+        step=request.step,
+        member=request.member,
+        beside=(_MASK,) if request.method != "spectral" else (),
+    )
+    dataset = reader.fields
     latitude, longitude = dataset["latitude"].values, dataset["longitude"].values
     if fault := coverage_fault(latitude, longitude):
         raise UserError(f"does not cover the globe: {fault}", where=request.input, remedy="give global fields")
@@ -138,40 +128,29 @@ def open_once(job: str, request: Request) -> Opened:
         regridder = WeightedRegridder(weights, request.coverage)
     sea = None
     if request.method != "spectral" and set(SEA_FIELDS) & set(dataset.data_vars):
-        sea = _sea(request, raw, latitude, longitude)
+        sea = _sea(reader, latitude, longitude)
     return Opened(reader, regridder, plan, sea)
 
 
-def _sea(
-    request: Request, raw: list[tuple[str, xr.Dataset]], latitude: np.ndarray, longitude: np.ndarray
-) -> np.ndarray | None:
+def _sea(source: FieldReader, latitude: np.ndarray, longitude: np.ndarray) -> np.ndarray | None:
     """Cells less than half of which are land, by the source's own mask; None where it has none.
 
     A mask that is there counts for every worker, or stops the job: fields of the sea must not depend on who read it.
     """
-    name = "land_sea_mask"
-    fields = (
-        identify(str(key), array.attrs, on_levels=False)
-        for _, dataset in raw
-        for key, array in dataset.data_vars.items()
-    )
-    if not any(variable is not None and variable.name == name for variable in fields):
+    if (reader := source.beside(_MASK)) is None:
         return None
-    reader = open_maps(request.input, variables=[name], member=request.member, raw=raw)
-    held = reader.dataset
+    held, where = reader.fields, source.path
     for axis, wanted in (("latitude", latitude), ("longitude", longitude)):
         if held.sizes[axis] != wanted.size or np.abs(held[axis].values - wanted).max() > 1e-3:
             raise UserError(
-                f"its {name} lies on {held.sizes['longitude']}x{held.sizes['latitude']} points and its fields on "
+                f"its {_MASK} lies on {held.sizes['longitude']}x{held.sizes['latitude']} points and its fields on "
                 f"{longitude.size}x{latitude.size}",
-                where=request.input,
-                remedy=f"give a source whose mask is on the grid of the fields, or without {name}",
+                where=where,
+                remedy=f"give a source whose mask is on the grid of the fields, or without {_MASK}",
             )
-    mask = read_part(reader, name, where=request.input)
+    mask = reader.read(_MASK)
     if not np.isfinite(mask).any():
-        raise UserError(
-            f"{name} holds no values", where=request.input, remedy="fetch it again, or give a source without it"
-        )
+        raise UserError(f"{_MASK} holds no values", where=where, remedy="fetch it again, or give a source without it")
     return mask < 0.5
 
 
@@ -190,32 +169,32 @@ def groups(dataset: xr.Dataset, winds: str) -> list[tuple[str, ...]]:
             )
             result.append((name,))
         elif (partner, name) not in result:
-            east = name if "u_component" in name or "eastward" in name else partner
+            east = name if name in WIND_PAIRS else partner
             pair = (east, partner if east == name else name)
             if pair not in result:
                 result.append(pair)
     return result
 
 
-def work(piece: Piece, *, job: str, request: Request, store: StoreInProgress) -> None:
-    """Reads, regrids and writes one piece, block by block, then records it."""
-    with running.piece(job, store, piece.key) as finish:
+def work(item: RegriddingItem, *, job: str, request: RegriddingRequest, store: StoreInProgress) -> None:
+    """Reads, regrids and writes one work item, block by block, then records it."""
+    with running.work_item(job, store, item.key) as finish:
         opened = open_once(job, request)
-        with_levels = "level" in opened.reader.dataset[piece.names[0]].dims
+        with_levels = "level" in opened.reader.fields[item.names[0]].dims
         plan = opened.levels if with_levels else None
         count = len(plan.read) if plan is not None else 1
-        shape = (piece.stop - piece.start, *([count] if plan is not None else []), *request.grid.shape)
-        results = [np.empty(shape, np.float32) for _ in piece.names]
-        for start in range(piece.start, piece.stop, piece.times_in_block):
-            times = slice(start, min(start + piece.times_in_block, piece.stop))
-            place = slice(times.start - piece.start, times.stop - piece.start)
-            for first in range(0, count, piece.levels_in_block):
-                levels = slice(first, first + piece.levels_in_block)
-                fields = [opened.read(name, times, levels, request.input) for name in piece.names]
-                for result, values in zip(results, opened.regridded(piece.names, fields)):
+        shape = (item.stop - item.start, *([count] if plan is not None else []), *request.grid.shape)
+        results = [np.empty(shape, np.float32) for _ in item.names]
+        for start in range(item.start, item.stop, item.times_in_block):
+            times = slice(start, min(start + item.times_in_block, item.stop))
+            place = slice(times.start - item.start, times.stop - item.start)
+            for first in range(0, count, item.levels_in_block):
+                levels = slice(first, first + item.levels_in_block)
+                fields = [opened.read(name, times, levels) for name in item.names]
+                for result, values in zip(results, opened.regridded(item.names, fields)):
                     result[(place, levels) if plan is not None else place] = values
-        for name, result in zip(piece.names, results):
-            _write(job, store.path, name, piece, result if plan is None else plan.apply(result))
+        for name, result in zip(item.names, results):
+            _write(job, store.path, name, item, result if plan is None else plan.apply(result))
         finish()
 
 
@@ -225,8 +204,8 @@ def _open_for_writing(job: str, path: str) -> zarr.Group:
     return zarr.open_group(path, mode="r+", use_consolidated=False)
 
 
-def _write(job: str, path: str, name: str, piece: Piece, values: np.ndarray) -> None:
-    _open_for_writing(job, path)[name][piece.start : piece.stop] = values  # type: ignore[index]
+def _write(job: str, path: str, name: str, item: RegriddingItem, values: np.ndarray) -> None:
+    _open_for_writing(job, path)[name][item.start : item.stop] = values  # type: ignore[index]
 
 
 def close() -> None:

@@ -1,11 +1,27 @@
-"""Stores opened by TensorStore hold what xarray's own reader finds in them, or are left to it."""
+"""Stores read by TensorStore hold what xarray's own reader finds in them, or are left to it."""
 
 import numpy as np
 import pytest
 import xarray as xr
 
+from weather_scnn.io.field_reader import FieldReader
 from weather_scnn.io.opening import open_dataset
-from weather_scnn.io.stored_fields import StoredFields, open_by_tensorstore
+from weather_scnn.io.sources import find_source, open_raw
+from weather_scnn.io.stored import as_stored_variable
+
+
+def opened(path, **options):
+    """A store with its fields as xarray's lazy variables, each read by TensorStore where it can be."""
+    ((_, raw),) = open_raw(find_source(str(path)), decode_timedelta=False, **options)
+    fields = {n: as_stored_variable(v.data, v.dims, v.attrs, v.encoding) for n, v in raw.items() if v.ndim > 1}
+    return raw.assign(fields)
+
+
+def by_tensorstore(path, name="temperature"):
+    """Whether TensorStore reads a field."""
+    ((_, raw),) = open_raw(find_source(str(path)), decode_timedelta=False)
+    plain = getattr(raw[name].data, "plain", None)
+    return plain is not None and plain.ask((slice(0, 1),) * raw[name].ndim) is not None
 
 
 @pytest.fixture
@@ -36,7 +52,8 @@ def test_any_selection_is_what_xarray_reads(tmp_path, fields, zarr_format, conso
     encoding = {"temperature": {"chunks": (3, 1, 5, 8)}, "wave_period": {"chunks": (2, 2, 3)}}
     fields.to_zarr(path, zarr_format=zarr_format, consolidated=consolidated, encoding=encoding)
     theirs = xr.open_dataset(path, engine="zarr", chunks=None, decode_timedelta=False, consolidated=consolidated)
-    ours = open_by_tensorstore(path)
+    assert by_tensorstore(path)
+    ours = opened(path)
     xr.testing.assert_identical(ours, theirs)
     assert ours["hour"].dtype == np.int64 and ours["wave_period"].attrs["units"] == "s"
     assert ours["temperature"].encoding["preferred_chunks"] == {"time": 3, "hour": 1, "latitude": 5, "longitude": 8}
@@ -66,7 +83,7 @@ def test_chunks_that_were_never_written_hold_the_fill_value(tmp_path, fields):
     fields[["temperature"]].isel(time=slice(2, 3)).drop_vars(["latitude", "longitude", "hour"]).to_zarr(
         path, region={"time": slice(2, 3)}
     )
-    values = open_by_tensorstore(path)["temperature"].values
+    values = opened(path)["temperature"].values
     np.testing.assert_array_equal(values[2], fields["temperature"].values[2])
     assert np.isnan(np.delete(values, 2, axis=0)).all()
 
@@ -77,26 +94,22 @@ def test_what_is_not_stored_as_it_is_meant_is_left_to_xarray(tmp_path, fields):
     fields["temperature"].encoding.clear()
     for number, encoding in enumerate((packed, marked)):
         fields.to_zarr(tmp_path / f"{number}.zarr", encoding=encoding)
-        assert open_by_tensorstore(str(tmp_path / f"{number}.zarr")) is None
-    times = xr.Dataset({"valid_time": ("time", fields["time"].values + np.timedelta64(1, "h"))})
-    fields.merge(times).to_zarr(tmp_path / "times.zarr")
-    assert open_by_tensorstore(str(tmp_path / "times.zarr")) is None
+        assert not by_tensorstore(tmp_path / f"{number}.zarr")
     fields.to_netcdf(tmp_path / "a.nc")
-    assert open_by_tensorstore(str(tmp_path / "a.nc")) is None
-    (tmp_path / "empty").mkdir()
-    assert open_by_tensorstore(str(tmp_path / "empty")) is None
+    assert not by_tensorstore(tmp_path / "a.nc")
     fields.to_zarr("memory://a.zarr")
-    assert open_by_tensorstore("memory://a.zarr") is None
+    assert not by_tensorstore("memory://a.zarr")
 
 
 def test_a_path_from_here_and_one_with_a_scheme(tmp_path, fields, monkeypatch):
     fields.to_zarr(tmp_path / "a.zarr")
     monkeypatch.chdir(tmp_path)
     for path in ("a.zarr", f"file://{tmp_path}/a.zarr", f"{tmp_path}/a.zarr/"):
-        xr.testing.assert_equal(open_by_tensorstore(path).load(), fields)
+        assert by_tensorstore(path)
+        xr.testing.assert_equal(opened(path).load(), fields)
 
 
-def test_of_repeated_times_the_first_is_read_as_by_the_door(tmp_path, fields):
+def test_of_repeated_times_the_first_is_read(tmp_path, fields):
     repeated = (
         fields[["temperature"]]
         .isel(hour=0, drop=True)
@@ -109,7 +122,6 @@ def test_of_repeated_times_the_first_is_read_as_by_the_door(tmp_path, fields):
     repeated.to_zarr(tmp_path / "a.zarr", encoding={"2m_temperature": {"chunks": (1, 5, 8)}})
     dataset = open_dataset(str(tmp_path / "a.zarr"))
     assert dataset.sizes["time"] == 6
-    found = StoredFields.of(str(tmp_path / "a.zarr"), dataset, ["2m_temperature"])
-    values = found.read([(0, 6)])[0]["2m_temperature"]
+    values = FieldReader(str(tmp_path / "a.zarr")).read("2m_temperature")
     expected = dataset["2m_temperature"].transpose("time", "latitude", "longitude").values
     np.testing.assert_array_equal(values, expected)
