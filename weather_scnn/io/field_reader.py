@@ -8,7 +8,7 @@ import contextlib
 import dataclasses
 import functools
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import pandas as pd
@@ -31,6 +31,7 @@ _INPUT_BYTES = 64 * 2**20
 _MAP = ("latitude", "longitude")
 
 
+@runtime_checkable
 class MadeField(Protocol):
     """A field that is made when it is read."""
 
