@@ -47,6 +47,7 @@ class VariableGroup:
         }
         # What baselines by valid time have at a time, found once.
         self.finite_at: dict[tuple[str, str, int], np.ndarray] = {}
+        self._leads: dict[tuple[str, str], np.ndarray] = {}
 
     def members(self, system: str) -> int:
         """Size of an ensemble, 1 of others."""
@@ -56,13 +57,16 @@ class VariableGroup:
 
     def leads_of(self, system: str, name: str) -> np.ndarray:
         """Lead times of the comparison at which a system has a field; bool, (l,)."""
-        comparison = self.comparison
-        parts = comparison.vectors.get(name, (name,))
-        if system in comparison.forecasts:
-            held = all((system, part) in self.empty_levels for part in parts)
-            return self.has_lead[system] & held
-        held = system != CLIMATOLOGY or all(comparison.has_normal(part) for part in parts)
-        return np.full(comparison.leads.size, held)
+        if (system, name) not in self._leads:
+            comparison = self.comparison
+            parts = comparison.vectors.get(name, (name,))
+            if system in comparison.forecasts:
+                held = self.has_lead[system] & all((system, part) in self.empty_levels for part in parts)
+            else:
+                known = system != CLIMATOLOGY or all(comparison.has_normal(part) for part in parts)
+                held = np.full(comparison.leads.size, known)
+            self._leads[system, name] = held
+        return self._leads[system, name]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -117,13 +117,14 @@ class ItemScorer:
         assert self._begun is not None
         waiting, self._begun = self._begun[1], None
         for following in [*blocks[1:], None]:
-            read = waiting.result()
+            block = waiting.result()
             if following is not None:
                 waiting = self._reader.submit(self._load, following)
             else:
                 ahead()
-            windows = {name: self.group.fields[name].window(fields) for name, fields in read.read.items()}
-            yield dataclasses.replace(read, windows=windows)
+            windows = {name: self.group.fields[name].window(fields) for name, fields in block.read.items()}
+            block = dataclasses.replace(block, read={}, windows=windows)  # what windows are made of is let go
+            yield block
 
     def _forget_before(self, init: np.datetime64) -> None:
         """Lets go of the sums of valid times that no later forecast reaches; they are made again if one does."""
