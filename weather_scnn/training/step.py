@@ -223,7 +223,7 @@ def over_samples(gradient_of: Any, mesh: Mesh, members: bool = False) -> Any:
     return mapped
 
 
-def of_noise(tree: nnx.State) -> nnx.State:
+def of_noise(tree: Any) -> Any:
     """Zeros for all parameters but those of the noise."""
 
     def kept(path: tuple[Any, ...], array: Array) -> Array:
