@@ -4,8 +4,8 @@
 
 Spherical networks beside planar ones of equal parameters, a ridge regression on empirical orthogonal functions, and
 persistence. The networks are trained on the analyses alone, and again after training on the Z500 and T850 of a moist
-nature run (`weather-scnn simulate --model speedy`, made where the package jcm is installed); and both on the last 10, 20
-and 35 days only. `--choose` tests on the last week of March, left out of the training, in place of April: whatever is
+nature run (`weather-scnn simulate --model speedy`, made where the package jcm is installed); and both on the last 10 and
+20 days only. `--choose` tests on the last week of March, left out of the training, in place of April: whatever is
 chosen is chosen there. Every network is the mean of `--seeds` runs. What is trained is kept in the workdir, and gone on
 from.
 """
@@ -127,7 +127,8 @@ def fitted(
         name = f"statistics_{pathlib.Path(store).stem}_{period.replace(':', '_')}.nc"
         statistics = str(folder.parent / name)
         if not pathlib.Path(statistics).exists():
-            compute_statistics(store, statistics, time=period, step=data.step)
+            names = [*(name for name, _ in FIELDS), *data.static_variables]
+            compute_statistics(store, statistics, time=period, step=data.step, variables=names)
     train(whole, folder, statistics=statistics)
     return str(folder)
 
@@ -230,8 +231,8 @@ def table(found: dict[str, dict[str, list[float]]], about: list[str]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def draw(found: dict[str, dict[str, list[float]]], days: Sequence[int], path: pathlib.Path) -> None:
-    """Skill against the number of training days."""
+def draw(found: dict[str, dict[str, list[float]]], days: Sequence[int], whole: int, path: pathlib.Path) -> None:
+    """Skill against the number of training days, the whole period the last."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(8, 3.4), layout="constrained")
@@ -239,7 +240,14 @@ def draw(found: dict[str, dict[str, list[float]]], days: Sequence[int], path: pa
         for kind, colour in ((SPHERICAL, "tab:blue"), (PLANAR, "tab:orange")):
             for place, style in ((1, "-"), (2, "--")):
                 values = [found[f"{kind}, {count} days"][name][place] for count in days]
-                axis.plot(days, values, style, marker="o", color=colour, label=f"{kind}, {LEADS[place]} h")
+                axis.plot(
+                    [*days, whole],
+                    [*values, found[kind][name][place]],
+                    style,
+                    marker="o",
+                    color=colour,
+                    label=f"{kind}, {LEADS[place]} h",
+                )
         axis.set(title=f"{name} at {level} hPa", xlabel="days to train on", ylabel="RMSE over persistence's")
         axis.axhline(1.0, color="grey", linewidth=0.8)
     figure.axes[0].legend(fontsize=7)
@@ -253,10 +261,8 @@ def main() -> None:
     parser.add_argument("--relief", type=pathlib.Path, default=RELIEF)
     parser.add_argument("--nature", default="", help="store of a moist nature run; made where it is not given")
     parser.add_argument("--nature-period", default="2000-01-01:2001-12-30")
-    parser.add_argument("--nature-stages", default="1500x1,200x2", help="training on the nature run")
-    parser.add_argument(
-        "--days", default="10,20,35", help="last days of the training period; empty for all of it alone"
-    )
+    parser.add_argument("--nature-stages", default="700x1,80x2", help="training on the nature run")
+    parser.add_argument("--days", default="10,20", help="last days of the training period; empty for all of it alone")
     parser.add_argument("--seeds", type=int, default=1, help="runs whose forecasts are averaged")
     parser.add_argument(
         "--choose", action="store_true", help="test on the last week of March, left out of the training"
@@ -326,7 +332,8 @@ def main() -> None:
     if not arguments.quick and not arguments.choose:
         (HERE / "real_weather.md").write_text(page)
         if days:
-            draw(found, days, HERE.parent / "docs" / "images" / "real_weather_days.png")
+            length = int((np.datetime64(last) - np.datetime64(FIRST)) / np.timedelta64(1, "D")) + 1
+            draw(found, days, length, HERE.parent / "docs" / "images" / "real_weather_days.png")
     if arguments.json:
         arguments.json.write_text(json.dumps(rows(found), indent=1))
 

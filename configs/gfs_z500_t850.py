@@ -25,8 +25,8 @@ def get_config() -> Config:
         model=ModelConfig(
             scalar_channels=24, vector_channels=12, blocks=3, filter_parameters=8, max_degree=30, pointwise=16
         ),
-        optimiser=OptimiserConfig(learning_rate=2e-3, warmup_steps=20, weight_decay=0.1, average_decay=0.98),
+        optimiser=OptimiserConfig(learning_rate=2e-3, warmup_steps=20, weight_decay=0.1, average_decay=0.97),
         training=TrainingConfig(
-            batch_size=8, augment=("mirror",), stages=(Stage(300, 1), Stage(60, 2)), checkpoint_every=100
+            batch_size=8, augment=("mirror",), stages=(Stage(180, 1), Stage(60, 2), Stage(40, 4)), checkpoint_every=100
         ),
     )
