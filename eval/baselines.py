@@ -13,6 +13,14 @@ from weather_scnn.io.opening import parse_period
 PERSISTENCE, CLIMATOLOGY = "persistence", "climatology"
 WEEKLY, PROBABILISTIC = "weekly-climatology", "probabilistic-climatology"
 BASELINES = (PERSISTENCE, CLIMATOLOGY, WEEKLY, PROBABILISTIC)
+#: The same at a valid time, whatever the initial time.
+BY_VALID_TIME = (CLIMATOLOGY, WEEKLY, PROBABILISTIC)
+EXPLANATIONS = {
+    PERSISTENCE: "The state at the start of the forecast, unchanged: the simplest forecast there is.",
+    CLIMATOLOGY: "The usual weather of the date and hour, the same whatever the weather was at the start.",
+    WEEKLY: "The usual weather of the week of the year, as WeatherBench's first version has it.",
+    PROBABILISTIC: "The weather of the same date in many years, as an ensemble of equal members.",
+}
 _FEWEST_MEMBERS = 2
 _TIMES_PER_READ = 64
 

@@ -8,15 +8,15 @@ from collections.abc import Sequence
 import numpy as np
 import xarray as xr
 
+from eval.area_sums import AreaWeights
 from eval.baselines import CLIMATOLOGY, PERSISTENCE
+from eval.conventions import WEATHERBENCH1, WEATHERBENCH2, WIND_VECTORS
 from eval.coverage import OF_A_MEAN, with_scored_days
 from eval.field_reading import Conversion, regridding, same_grid, without_dask
 from eval.forecast_reading import ForecastStore
 from eval.forecasts import common_levels, common_variables, level_numbers, units_to_truth
-from eval.metrics import WEATHERBENCH1, WEATHERBENCH2, WIND_VECTORS
-from eval.moments import AreaWeights
 from eval.regions import region_weights
-from eval.request import Request, lead_positions
+from eval.request import ScoringRequest, lead_positions
 from eval.stores import canonical, catalogue_names, open_any, with_levels_of_names
 from weather_scnn.catalogue.naming import lookup
 from weather_scnn.catalogue.plausibility import extremes_of_one_map, implausible
@@ -57,7 +57,7 @@ class Comparison:
         spectrum_leads: the same for spectra.
     """
 
-    request: Request
+    request: ScoringRequest
     names: list[str]
     systems: list[str]
     levels: list[float] | None
@@ -133,7 +133,7 @@ def _span(times: np.ndarray) -> str:
 
 
 def _pairs(
-    request: Request, forecasts: Sequence[ForecastStore], truth_times: np.ndarray, notes: dict[str, str]
+    request: ScoringRequest, forecasts: Sequence[ForecastStore], truth_times: np.ndarray, notes: dict[str, str]
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Init times, lead times and which of their pairs are scored: those that all systems and the truth have."""
     first, leads = forecasts[0], forecasts[0].leads
@@ -199,7 +199,7 @@ def _within_count(theirs: np.ndarray, period: np.ndarray) -> int:
     return int(np.count_nonzero((theirs >= period[0]) & (theirs <= period[-1])))
 
 
-def _scoring_grid(request: Request, forecasts: Sequence[ForecastStore], truth: xr.Dataset) -> xr.Dataset:
+def _scoring_grid(request: ScoringRequest, forecasts: Sequence[ForecastStore], truth: xr.Dataset) -> xr.Dataset:
     """A dataset on the grid to score on: the one asked for, else the coarsest of all."""
     if request.grid is not None:
         grid = Grid.from_name(request.grid)
@@ -281,7 +281,12 @@ def _in_catalogue_names(climatology: xr.Dataset) -> xr.Dataset:
 
 
 def _open_climatology(
-    request: Request, target: xr.Dataset, levels: list[float] | None, names: list[str], truth: xr.Dataset, notes: dict
+    request: ScoringRequest,
+    target: xr.Dataset,
+    levels: list[float] | None,
+    names: list[str],
+    truth: xr.Dataset,
+    notes: dict,
 ) -> tuple[xr.Dataset, Conversion]:
     path = str(request.climatology)
     climatology = _in_catalogue_names(canonical(open_any(path), path))
@@ -321,7 +326,7 @@ def _open_climatology(
     return climatology, Conversion.of(weights, names, held, factors, label="the climatology")
 
 
-def open_comparison(request: Request) -> Comparison:
+def open_comparison(request: ScoringRequest) -> Comparison:
     """Opens every store of a request and finds what they share.
 
     Raises:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 import xarray as xr
 
+from eval.area_sums import TruthSums, truth_sums
 from eval.baselines import (
     CLIMATOLOGY,
     PROBABILISTIC,
@@ -19,11 +20,10 @@ from eval.baselines import (
     week_positions,
     weekly_means,
 )
+from eval.conventions import BRIER_QUANTILES
 from eval.field_reading import Conversion, FieldReader, as_slice
-from eval.metrics import BRIER_QUANTILES
-from eval.moments import TruthSums, truth_sums
+from eval.finished_items import FinishedItems
 from eval.pairing import Comparison
-from eval.parts import Parts
 from weather_scnn.catalogue.plausibility import Judge, extremes_of_one_map, implausible
 from weather_scnn.io.climatology import DAY_OF_YEAR, day_numbers
 
@@ -76,7 +76,7 @@ class ReadFields:
 
 
 def prepare_references(
-    comparison: Comparison, parts: Parts, progress: Callable[[str], None] = lambda text: None
+    comparison: Comparison, parts: FinishedItems, progress: Callable[[str], None] = lambda text: None
 ) -> None:
     """Computes means of the truth that scoring needs everywhere, once, into `parts`; those on disk are kept.
 
@@ -188,7 +188,7 @@ class ValidTimeFields:
         readers: of the truth and the climatology.
     """
 
-    def __init__(self, comparison: Comparison, name: str, parts: Parts, readers: References):
+    def __init__(self, comparison: Comparison, name: str, parts: FinishedItems, readers: References):
         self.comparison, self.name = comparison, name
         self.levels = comparison.level_count(name)
         self.points = comparison.latitude.size * comparison.longitude.size

@@ -451,6 +451,29 @@ def compare(
 
 
 @app.command()
+def init_scores(
+    scores: Annotated[str, typer.Option(callback=expand, help="File written by score.")],
+    output: Output,
+    metrics: Annotated[str, typer.Option(help="Columns of the table, by commas, such as rmse,acc.")] = "rmse",
+    variables: Variables = None,
+    levels: Annotated[str | None, typer.Option(help="Pressure levels in hPa, separated by commas.")] = None,
+    regions: Annotated[str | None, typer.Option(help="Regions of the scores by commas; all if left out.")] = None,
+    systems: Annotated[str | None, typer.Option(help="Systems of the scores by commas; all if left out.")] = None,
+    leads: Annotated[str, typer.Option(help="Lead times by commas, as in 24h,5d.")] = "all",
+    overwrite: Overwrite = False,
+) -> None:
+    """Writes the scores of every initial time as a table (CSV), to see when forecasts fail."""
+    _require(scores)
+    from eval.init_time_table import write_init_time_table
+
+    count = write_init_time_table(
+        scores, output, metrics=names(metrics) or ["rmse"], variables=names(variables), levels=pressure_levels(levels),
+        regions=names(regions), systems=names(systems), leads=names(leads) or ["all"], overwrite=overwrite,
+    )  # fmt: skip
+    console.print(f"Table of {count} rows: {output}")
+
+
+@app.command()
 def demo(
     workdir: Annotated[
         pathlib.Path, typer.Option("--workdir", callback=expand, help="Folder for everything the demo makes.")

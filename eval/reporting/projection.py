@@ -22,7 +22,12 @@ class Projection(Protocol):
 
     Attributes:
         extent: left, right, bottom and top of what is shown.
+        label: what part of the globe it is, for people; empty of all.
     """
+
+    @property
+    def label(self) -> str:
+        """What part of the globe it is, for people; empty of all."""
 
     @property
     def extent(self) -> Extent:
@@ -61,10 +66,12 @@ class EqualEarth:
 
     Attributes:
         south, north: edges of the band in degrees.
+        label: what part of the globe it is, for people; empty of all.
     """
 
     south: float = -90.0
     north: float = 90.0
+    label: str = ""
 
     @property
     def extent(self) -> Extent:
@@ -102,11 +109,13 @@ class AzimuthalEqualArea:
         longitude, latitude: the middle, in degrees; a pole for a cap around it.
         box: (west, east, south, north) of the part in degrees, east greater than west; it is outlined, and what lies
             around it in the same rectangle is shown too.
+        label: what part of the globe it is, for people.
     """
 
     longitude: float
     latitude: float
     box: tuple[float, float, float, float]
+    label: str = ""
 
     @property
     def extent(self) -> Extent:
@@ -151,13 +160,14 @@ def projection_of(region: Region | None) -> Projection:
     if region is None or len(region.bands) != 1:
         return EqualEarth()
     south, north = region.bands[0]
+    label = f"{region.name.replace('-', ' ').title()} ({region.description})"
     if region.longitudes is not None:
         west, east = region.longitudes
         east = west + np.mod(east - west, 360.0)
-        return AzimuthalEqualArea((west + east) / 2, (south + north) / 2, (west, east, south, north))
+        return AzimuthalEqualArea((west + east) / 2, (south + north) / 2, (west, east, south, north), label)
     if (south <= -90) != (north >= 90):
-        return AzimuthalEqualArea(0.0, 90.0 if north >= 90 else -90.0, (-180.0, 180.0, south, north))
-    return EqualEarth(south, north)
+        return AzimuthalEqualArea(0.0, 90.0 if north >= 90 else -90.0, (-180.0, 180.0, south, north), label)
+    return EqualEarth(south, north, label)
 
 
 def picture_height(projection: Projection, width: int) -> int:

@@ -1,10 +1,10 @@
-"""Area-weighted sums of errors and anomalies, the inner loop of scoring.
+"""Area-weighted sums of errors and anomalies: the inner loop of scoring, with and without missing points.
 
 Shapes: l lead times, v levels, p points of the map (latitude · longitude), r regions, k columns of weights.
 
 With e = f − o and the truth's anomaly o′ = o − c, the forecast's anomaly is f′ = e + o′. So Σw f′, Σw f′² and Σw f′o′
 follow from Σw e, Σw e², Σw e o′ and the sums of o′, o′², which depend on the valid time alone: a field is read from
-memory once, and one product with the weights gives nine moments.
+memory once, and one product with the weights gives nine sums (`eval.scores.errors`). Points that do not count add 0.
 """
 
 import dataclasses
@@ -13,12 +13,8 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Bool, Float
 
-from eval.metrics import ANOMALY_MOMENTS, BASE_MOMENTS, POOLED_MOMENTS
-
 # Float64 values of one batch: five arrays of this size stay within a core's second-level cache.
 _BATCH_VALUES = 2**15
-# A squared anomaly below this part of the terms it is the difference of is rounding.
-_ROUNDING = 1e-13
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,11 +74,6 @@ class AreaWeights:
         """Sums by the weights of every region, then unweighted over each if `pooled`, then over all points."""
         rows = values.reshape(-1, self._patterns.shape[0]) @ self._patterns
         return rows.reshape(*values.shape[:-1], -1) @ self._spread
-
-
-def moments_of(*, anomalies: bool, pooled: bool) -> tuple[str, ...]:
-    """The moments of a scoring run, in the order of its arrays."""
-    return BASE_MOMENTS + (ANOMALY_MOMENTS if anomalies else ()) + (POOLED_MOMENTS if anomalies and pooled else ())
 
 
 @dataclasses.dataclass(frozen=True)
@@ -153,13 +144,11 @@ def error_sums(
     forecast: Float[np.ndarray, "l v p"],
     truth: Float[np.ndarray, "l v p"],
     anomaly: Float[np.ndarray, "l v p"] | None,
-    sums: TruthSums,
     weights: AreaWeights,
     scratch: Scratch,
-    *,
-    anomalies: bool,
-) -> tuple[Float[np.ndarray, "moment l v r"], Bool[np.ndarray, "l v"]]:
-    """Moments of a forecast without missing values.
+    mask: Bool[np.ndarray, "l v p"] | None = None,
+) -> Float[np.ndarray, "4 l v k"]:
+    """Sums of e, e², |e| and e·o′, these 0 without an anomaly.
 
     Products and sums are float64. The difference of float32 fields is taken as such: it is exact where one is at most
     twice the other (Sterbenz), and else rounded once, by less than the fields themselves are. Casts stand by themselves,
@@ -169,22 +158,16 @@ def error_sums(
         forecast: float32 or float64; its first axis may have length 1, as of persistence.
         truth: float32 or float64.
         anomaly: truth minus climatology, float32 or float64; None if there is no climatology for this variable.
-        sums: of the truth's anomalies at the same times.
         weights: of the regions.
         scratch: for the map's size.
-        anomalies: whether the moments of anomalies belong in the result, NaN where `anomaly` is None.
-
-    Returns:
-        The moments of `moments_of`, and which fields hold nothing but finite numbers. The others are not to be used.
+        mask: points that count; all if None.
     """
     leads, levels, _ = truth.shape
-    count = weights.columns.shape[1]
     found = np.zeros((4, leads, levels, weights.width))
-    rows = scratch.rows
-    one_level = min(levels, rows)
-    some_leads = max(1, rows // levels)
+    one_level = min(levels, scratch.rows)
+    some_leads = max(1, scratch.rows // levels)
     single = forecast.dtype == truth.dtype == np.float32
-    # Infinities in a faulty forecast are told by their sum; warnings about them would say nothing more.
+    # Of a faulty forecast's infinities warnings would say nothing more.
     with np.errstate(invalid="ignore", over="ignore"):
         for first in range(0, leads, some_leads):
             lead = slice(first, min(first + some_leads, leads))
@@ -201,101 +184,46 @@ def error_sums(
                 if anomaly is not None:
                     np.copyto(product, anomaly[part])
                     product *= difference
+                if mask is not None:
+                    for each in (difference, product):
+                        np.copyto(each, 0.0, where=~mask[part])
                 np.abs(difference, out=size)
                 np.multiply(difference, difference, out=square)
                 used = 3 if anomaly is None else 4
                 found[:used, *part] = weights.sums(batch[:used])
-    error, squared, absolute, products = found[..., :count]
-    result = [np.broadcast_to(weights.total, error.shape), squared, absolute, error]
-    if anomalies:
-        unweighted = found[0, ..., count : 2 * count] if weights.pooled else None
-        result += _anomaly_moments(error, squared, products, unweighted, sums, weights, known=anomaly is not None)
-    return np.stack(result), np.isfinite(found[0, ..., -1]) & sums.finite
+    return found
 
 
-def _anomaly_moments(
-    error: np.ndarray,
-    squared: np.ndarray,
-    product: np.ndarray,
-    unweighted: np.ndarray | None,
-    sums: TruthSums,
+def length_sums(
+    forecast: Sequence[Float[np.ndarray, "l v p"]],
+    truth: Sequence[Float[np.ndarray, "l v p"]],
     weights: AreaWeights,
-    *,
-    known: bool,
-) -> list[np.ndarray]:
-    """The moments after the base ones, from sums of e, e², e·o′ and of the truth's anomalies."""
-    if not known:
-        return [np.full(error.shape, np.nan)] * (len(ANOMALY_MOMENTS) + (len(POOLED_MOMENTS) if weights.pooled else 0))
-    with np.errstate(invalid="ignore"):
-        forecast_squared = squared + 2 * product + sums.squared
-        none = forecast_squared <= _ROUNDING * (squared + sums.squared)
-    moments = [
-        error + sums.anomaly,
-        np.broadcast_to(sums.anomaly, error.shape),
-        np.where(none, 0.0, forecast_squared),
-        np.broadcast_to(sums.squared, error.shape),
-        product + sums.squared,
-    ]
-    if unweighted is not None:
-        moments += [
-            np.broadcast_to(weights.count, error.shape),
-            unweighted + sums.unweighted,
-            np.broadcast_to(sums.unweighted, error.shape),
-        ]
-    return moments
-
-
-def climatology_sums(sums: TruthSums, weights: AreaWeights) -> Float[np.ndarray, "moment t v r"]:
-    """Moments of the climatology as a forecast: e = −o′ and f′ = 0, from the truth's sums alone."""
-    shape, nothing = sums.anomaly.shape, np.zeros(sums.anomaly.shape)
-    moments = [np.broadcast_to(weights.total, shape), sums.squared, sums.absolute, -sums.anomaly]
-    moments += [nothing, sums.anomaly, nothing, sums.squared, nothing]
-    if weights.pooled:
-        moments += [np.broadcast_to(weights.count, shape), nothing, sums.unweighted]
-    return np.stack(moments)
-
-
-def weighted_sums(values: Float[np.ndarray, "... y x"], weights: Float[np.ndarray, "r y x"]) -> np.ndarray:
-    """Σ w·values over latitude and longitude in float64; shape (…, r)."""
-    points = values.shape[-2] * values.shape[-1]
-    flat = np.asarray(values, np.float64).reshape(-1, points)
-    return (flat @ weights.reshape(-1, points).T).reshape(*values.shape[:-2], weights.shape[0])
-
-
-def moment_sums(
-    forecast: Float[np.ndarray, "... y x"],
-    truth: Float[np.ndarray, "... y x"],
-    climatology: Float[np.ndarray, "... y x"] | None,
-    weights: Float[np.ndarray, "r y x"],
-    valid: Bool[np.ndarray, "... y x"],
-    *,
-    anomalies: bool,
-    pooled: bool = False,
-) -> Float[np.ndarray, "moment ... r"]:
-    """Area-weighted sums over the valid points, each moment by its definition; for fields with missing values.
+    scratch: Scratch,
+    mask: Bool[np.ndarray, "l v p"] | None = None,
+) -> Float[np.ndarray, "l v r"]:
+    """Σ w √(Δu² + Δv²), the sums of the length of the error of a wind.
 
     Args:
-        forecast: may broadcast against `truth`, as persistence does along lead time.
-        truth: what happened.
-        climatology: at valid time; None if it has not this variable, which makes the anomaly sums NaN.
-        weights: cell-area weights of each region, see `eval.regions.region_weights`.
-        valid: points to use; the values elsewhere may be NaN.
-        anomalies: whether `ANOMALY_MOMENTS` follow `BASE_MOMENTS` in the result.
-        pooled: whether `POOLED_MOMENTS` follow those.
+        forecast: two components; their first axis may have length 1, as of persistence.
+        truth: two components.
+        weights: of the regions.
+        scratch: for the map's size.
+        mask: points that count; all if None.
     """
-    # Masked before the arithmetic, so that no NaN enters a product with a zero weight.
-    reference = np.where(valid, truth, 0.0).astype(np.float64, copy=False)
-    predicted = np.where(valid, forecast, 0.0).astype(np.float64, copy=False)
-    error = predicted - reference
-    parts = [valid, error * error, np.abs(error), error]
-    unweighted = []
-    if anomalies and climatology is not None:
-        normal = np.where(valid, climatology, 0.0).astype(np.float64, copy=False)
-        predicted, reference = predicted - normal, reference - normal
-        parts += [predicted, reference, predicted * predicted, reference * reference, predicted * reference]
-        unweighted = [valid, predicted, reference] if pooled else []
-    sums = [weighted_sums(part, weights) for part in parts]
-    sums += [weighted_sums(part, (weights > 0).astype(np.float64)) for part in unweighted]
-    if anomalies and climatology is None:
-        sums += [np.full_like(sums[0], np.nan)] * (len(ANOMALY_MOMENTS) + (len(POOLED_MOMENTS) if pooled else 0))
-    return np.stack(sums)
+    leads, levels, _ = truth[0].shape
+    sums = np.empty((leads, levels, weights.columns.shape[1]))
+    for lead in range(leads):
+        for low in range(0, levels, scratch.rows):
+            part = slice(low, min(low + scratch.rows, levels))
+            length, work = scratch.take((1, part.stop - low))[:2, 0]
+            at = [each[0 if each.shape[0] == 1 else lead, part] for each in forecast]
+            with np.errstate(invalid="ignore", over="ignore"):
+                np.subtract(at[0], truth[0][lead, part], out=length, dtype=np.float64)
+                np.multiply(length, length, out=length)
+                np.subtract(at[1], truth[1][lead, part], out=work, dtype=np.float64)
+                np.multiply(work, work, out=work)
+                np.sqrt(np.add(length, work, out=length), out=length)
+                if mask is not None:
+                    np.copyto(length, 0.0, where=~mask[lead, part])
+                sums[lead, part] = weights.sums(length)[..., : sums.shape[-1]]
+    return sums

@@ -3,6 +3,11 @@
 import numpy as np
 from jaxtyping import Bool, Float
 
+from eval.chunks import Chunk
+from eval.pairing import Comparison
+from eval.scores.base import MapStyle, PointwiseScore
+from weather_scnn.catalogue.naming import lookup
+
 # Amounts below these are dry: metres in the window's hours (WeatherBench 2).
 _DRY_METRES = {6: 0.1e-3, 24: 0.25e-3}
 # Where it is nearly always dry or wet the score is unstable, and the point is left out (WeatherBench 2).
@@ -58,3 +63,26 @@ def seeps(
             if row != column:
                 score = np.where((predicted == row) & (observed == column), matrix[row][column], score)
     return np.where(usable_points(p), 0.5 * score, np.nan)
+
+
+class SEEPS(PointwiseScore):
+    """Stable equitable error in probability space: how often a forecast of dry, light or heavy rain falls into the
+    wrong class, by the local climate. 0 is perfect, 1 no better than chance.
+    """
+
+    name, title = "seeps", "SEEPS"
+    definition = "mean over init times of the stable equitable error in probability space (Rodwell et al. 2010)"
+    units, figures, at_places = "none", 4, definition
+    map = MapStyle(rank=6)
+
+    def applies(self, comparison: Comparison, field: str, *, ensembles: bool) -> bool:
+        return comparison.climatology is not None and f"{field}_seeps_dry_fraction" in comparison.climatology
+
+    def values(self, chunk: Chunk, system: str) -> np.ndarray:
+        known = lookup(chunk.name)
+        dry = dry_threshold(known.window_hours if known is not None else None)
+        parameters = chunk.fields.seeps_parameters(chunk.valid_times)
+        assert parameters is not None
+        fraction, thresholds = parameters
+        means = np.broadcast_to(chunk.mean(system), chunk.truth.shape)
+        return np.stack([seeps(f, o, fraction, heavy, dry) for f, o, heavy in zip(means, chunk.truth, thresholds)])
