@@ -57,7 +57,7 @@ def _stretch(theta: np.ndarray) -> np.ndarray:
 
 
 def _parametric(latitude: np.ndarray | float) -> np.ndarray:
-    return np.arcsin(np.sqrt(3) / 2 * np.sin(np.radians(latitude)))
+    return np.asarray(np.arcsin(np.sqrt(3) / 2 * np.sin(np.radians(latitude))))
 
 
 @dataclasses.dataclass(frozen=True)
