@@ -78,7 +78,7 @@ def _given_forcings(extras: int, statics: int, forcings: Float[Array, "b 2 y x f
 
 
 def advance(
-    model: Forecaster | PlanarForecaster,
+    model: nnx.Module,
     history: Fields,
     scales: Scales,
     forcings: Float[Array, "b 2 y x f"],
