@@ -31,7 +31,7 @@ from configs import demo
 from pipelines.statistics import compute_statistics
 from weather_scnn.io.durations import parse_duration
 from weather_scnn.io.statistics import read_statistics
-from weather_scnn.models import Level, ModelConfig
+from weather_scnn.models import ModelConfig, Resolution
 from weather_scnn.sphere import Grid
 from weather_scnn.training.channels import Channels
 from weather_scnn.training.configuration import Config, Stage
@@ -85,7 +85,7 @@ def cases(quick: bool) -> dict[str, tuple[Config, int, int]]:
     wide = dataclasses.replace(
         small,
         data=wide_data,
-        model=ModelConfig(levels=(Level(1, 0, 8, 4, 0, 4), Level(4, 1, 16, 8, 0, 4))),
+        model=ModelConfig(levels=(Resolution(1, 0, 8, 4, 0, 4), Resolution(4, 1, 16, 8, 0, 4))),
         training=dataclasses.replace(small.training, batch_size=4),
     )
     return {"64x32": (small, 120 if quick else 400, 10 if quick else 20), "240x121": (wide, 16 if quick else 40, 3 if quick else 8)}  # fmt: skip

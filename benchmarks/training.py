@@ -33,6 +33,7 @@ from pipelines.statistics import compute_statistics
 from weather_scnn.training.channels import Channels
 from weather_scnn.training.checkpoints import parameter_count
 from weather_scnn.training.configuration import Config, MeshConfig, Stage, TrainingConfig
+from weather_scnn.training.hlo_cost import communication
 from weather_scnn.training.loader import Batch
 from weather_scnn.training.log import read_metrics
 from weather_scnn.training.loop import train
@@ -41,7 +42,6 @@ from weather_scnn.training.normalisation import Normalisation
 from weather_scnn.training.optimiser import initial_state, make_optimiser
 from weather_scnn.training.placement import place
 from weather_scnn.training.plan import compiled_plan
-from weather_scnn.training.program import communication
 from weather_scnn.training.rollout import build, take_apart
 from weather_scnn.training.sharding import device_mesh, put, put_constants
 from weather_scnn.training.states import expected_grid

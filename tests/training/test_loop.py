@@ -354,7 +354,7 @@ def test_a_loss_that_explodes_stops_the_run(small_config, small_statistics, tmp_
         optimiser=dataclasses.replace(small_config.optimiser, learning_rate=1e30, clip_norm=1e30),
         training=dataclasses.replace(small_config.training, stages=(Stage(40, 1),)),
     )
-    with pytest.raises(UserError, match=r"(not finite|leapt to \S+) at step \d+.*there is no checkpoint yet"):
+    with pytest.raises(UserError, match=r"(not finite|spiked to \S+) at step \d+.*there is no checkpoint yet"):
         train(wild, tmp_path, statistics=small_statistics, progress=False)
 
 

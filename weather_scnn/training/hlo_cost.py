@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.extend import core
 
@@ -155,7 +156,7 @@ def _operations(equation: Any) -> float:
         values = result.shape if kind == jax.lax.FftType.IRFFT else equation.invars[0].aval.shape
         length = math.prod(equation.params["fft_lengths"])
         return 5.0 * math.prod(values) * math.log2(length) / (2.0 if real else 1.0)
-    if name in _FREE or not np.issubdtype(getattr(result, "dtype", np.int32), np.inexact):
+    if name in _FREE or not jnp.issubdtype(getattr(result, "dtype", np.int32), np.inexact):
         return 0.0
     return size
 
