@@ -81,7 +81,7 @@ def _given_forcings(extras: int, statics: int, forcings: Float[Array, "b 2 y x f
 
 
 def advance(
-    model: nnx.Module,
+    model: Any,
     history: Fields,
     scales: Scales,
     forcings: Float[Array, "b 2 y x f"],
