@@ -92,7 +92,9 @@ class TruthSums:
 
 
 def truth_sums(
-    truth: Sequence[Float[np.ndarray, "v p"]], anomaly: Sequence[Float[np.ndarray, "v p"]] | None, weights: AreaWeights
+    truth: Sequence[Float[np.ndarray, "v p"]] | Float[np.ndarray, "t v p"],
+    anomaly: Sequence[Float[np.ndarray, "v p"]] | Float[np.ndarray, "t v p"] | None,
+    weights: AreaWeights,
 ) -> TruthSums:
     """Sums of o′ for each time; of zeros where there is no climatology."""
     shape = (len(truth), len(truth[0]) if len(truth) else 0, weights.columns.shape[1])
@@ -141,7 +143,7 @@ class Scratch:
 
 
 def error_sums(
-    forecast: Float[np.ndarray, "l v p"],
+    forecast: Float[np.ndarray, "#l v p"],
     truth: Float[np.ndarray, "l v p"],
     anomaly: Float[np.ndarray, "l v p"] | None,
     weights: AreaWeights,
@@ -195,7 +197,7 @@ def error_sums(
 
 
 def length_sums(
-    forecast: Sequence[Float[np.ndarray, "l v p"]],
+    forecast: Sequence[Float[np.ndarray, "#l v p"]],
     truth: Sequence[Float[np.ndarray, "l v p"]],
     weights: AreaWeights,
     scratch: Scratch,

@@ -269,7 +269,7 @@ def _power_of_ten(value: float) -> str:
 
 
 def histogram(
-    edges: Float[np.ndarray, " n+1"],
+    edges: Float[np.ndarray, " edge"],
     shares: Sequence[tuple[str, str, np.ndarray]],
     *,
     title: str,

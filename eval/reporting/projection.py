@@ -46,18 +46,18 @@ class Projection(Protocol):
 def _height(theta: np.ndarray) -> np.ndarray:
     """y of the parametric latitude θ, where sin θ = (√3/2) sin φ."""
     a1, a2, a3, a4 = _COEFFICIENTS
-    return theta * (a1 + a2 * theta**2 + theta**6 * (a3 + a4 * theta**2))
+    return np.asarray(theta * (a1 + a2 * theta**2 + theta**6 * (a3 + a4 * theta**2)))
 
 
 def _stretch(theta: np.ndarray) -> np.ndarray:
     """x / longitude (radians) on the parallel of parametric latitude θ."""
     a1, a2, a3, a4 = _COEFFICIENTS
     slope = a1 + 3 * a2 * theta**2 + theta**6 * (7 * a3 + 9 * a4 * theta**2)
-    return 2 * np.sqrt(3) * np.cos(theta) / (3 * slope)
+    return np.asarray(2 * np.sqrt(3) * np.cos(theta) / (3 * slope))
 
 
 def _parametric(latitude: np.ndarray | float) -> np.ndarray:
-    return np.arcsin(np.sqrt(3) / 2 * np.sin(np.radians(latitude)))
+    return np.asarray(np.arcsin(np.sqrt(3) / 2 * np.sin(np.radians(latitude))))
 
 
 @dataclasses.dataclass(frozen=True)

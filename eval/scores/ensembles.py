@@ -17,14 +17,14 @@ from eval.scores.errors import ERROR_SUMS
 _BRIER = tuple(f"brier_{quantile:g}" for quantile in BRIER_QUANTILES)
 
 
-def member_pairs(sorted_members: Float[np.ndarray, "n ..."]) -> Float[np.ndarray, "..."]:
+def member_pairs(sorted_members: Float[np.ndarray, "n ..."]) -> Float[np.ndarray, "..."] | np.floating:
     """Σ_{i<j} |x_i − x_j| of members in ascending order: Σ (2i − n − 1) x_i for i = 1 … n."""
     count = sorted_members.shape[0]
     factors = 2.0 * np.arange(1, count + 1) - count - 1
     return np.tensordot(factors, sorted_members, axes=1)
 
 
-def crps(members: Float[np.ndarray, "n ..."], truth: Float[np.ndarray, "..."]) -> tuple[np.ndarray, np.ndarray]:
+def crps(members: Float[np.ndarray, "n ..."], truth: Float[np.ndarray, "..."] | float) -> tuple[np.ndarray, np.ndarray]:
     """CRPS of an ensemble, biased and fair: E|X − o| − ½E|X − X′| with n² and n(n − 1) pairs (Ferro 2014).
 
     The fair one is NaN for a single member.
@@ -34,7 +34,7 @@ def crps(members: Float[np.ndarray, "n ..."], truth: Float[np.ndarray, "..."]) -
     distance = np.abs(members - truth).mean(axis=0)
     pairs = member_pairs(np.sort(members, axis=0))
     fair = distance - pairs / (count * (count - 1)) if count > 1 else np.full(distance.shape, np.nan)
-    return distance - pairs / count**2, fair
+    return np.asarray(distance - pairs / count**2), np.asarray(fair)
 
 
 def energy_scores(

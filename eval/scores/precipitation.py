@@ -19,16 +19,16 @@ def dry_threshold(hours: int | None) -> float:
     return _DRY_METRES[24] if hours is not None and hours >= 24 else _DRY_METRES[6]
 
 
-def usable_points(dry_fraction: Float[np.ndarray, "..."]) -> Bool[np.ndarray, "..."]:
+def usable_points(dry_fraction: Float[np.ndarray, "..."] | float) -> Bool[np.ndarray, "..."]:
     """Points at which SEEPS is defined: 0.1 < p₁ < 0.85; NaN is not."""
-    return (dry_fraction > _LEAST_DRY) & (dry_fraction < _MOST_DRY)
+    return np.asarray((dry_fraction > _LEAST_DRY) & (dry_fraction < _MOST_DRY))
 
 
 def seeps(
-    forecast: Float[np.ndarray, "..."],
-    truth: Float[np.ndarray, "..."],
-    dry_fraction: Float[np.ndarray, "..."],
-    heavy_threshold: Float[np.ndarray, "..."],
+    forecast: Float[np.ndarray, "..."] | float,
+    truth: Float[np.ndarray, "..."] | float,
+    dry_fraction: Float[np.ndarray, "..."] | float,
+    heavy_threshold: Float[np.ndarray, "..."] | float,
     dry: float,
 ) -> Float[np.ndarray, "..."]:
     """½ S[forecast category][truth category], categories dry, light and heavy; 0 is perfect, the mean by chance is 1.
@@ -55,7 +55,7 @@ def seeps(
             [1 / p, zero, 3 / (1 - p)],
             [1 / p + 3 / (2 + p), 3 / (2 + p), zero],
         ]
-    predicted, observed = category(forecast), category(truth)
+    predicted, observed = category(np.asarray(forecast)), category(np.asarray(truth))
     shape = np.broadcast_shapes(predicted.shape, observed.shape, p.shape)
     score = np.zeros(shape)
     for row in range(3):

@@ -56,7 +56,7 @@ def test_energy_score_of_one_cell_is_the_fair_crps():
     assert found[0, 0] == pytest.approx(crps(members[:, 0, 0], truth[0, 0])[1])
 
 
-def test_brier_score_and_missing_points():
+def test_brier_score_and_missing_points(untyped):
     # Two cells of weight 3 and 1; the second is missing. Three of four members are above, the truth is not.
     members = np.array([1.0, 2.0, 3.0, 0.0])[:, None, None] * np.ones((4, 1, 2))
     members[0, 0, 1] = np.nan

@@ -15,7 +15,7 @@ WINDS = ["u_component_of_wind", "v_component_of_wind"]
 LEAD = np.timedelta64(24, "h").astype("timedelta64[ns]")
 
 
-def test_a_wind_by_hand():
+def test_a_wind_by_hand(untyped):
     """One error of (3, 4) m/s at a valid point; the other point misses a component."""
     truth, regions, mask = np.zeros((1, 1, 2)), np.ones((1, 1, 2)), np.array([[[True, False]]])
     parts = tuple(
