@@ -20,7 +20,6 @@ from weather_scnn.errors import UserError
 from weather_scnn.io.blocks import in_blocks
 from weather_scnn.io.derived import Recipe
 from weather_scnn.io.derived_opening import FieldPlan, of_shared_times, plan
-from weather_scnn.io.notes import ORDER
 from weather_scnn.io.opening import CanonicalSource, listed, refuse_forecasts
 from weather_scnn.io.plain_zarr import ChunkCache
 from weather_scnn.io.retry import period, read_again
@@ -234,9 +233,12 @@ class FieldReader:
             if "level" in array.dims:
                 levels = np.atleast_1d(array["level"].values[wanted.get("level", slice(None))])
             return functools.partial(self.made[name].read, times, levels)
-        part = array.transpose(*(axis for axis in ORDER if axis in array.dims)).isel(wanted)
-        if isinstance(part.data, StoredArray):
-            return part.data.ask()
+        data = array.data
+        if isinstance(data, StoredArray):  # not by xarray, which takes longer than TensorStore for a small chunk
+            for axis, key in wanted.items():
+                data = data.at(array.dims.index(axis), key if isinstance(key, slice) else np.atleast_1d(key))
+            return data.ask()
+        part = array.isel(wanted)
 
         def computed() -> np.ndarray:
             # Callers are threads already; dask's own on top of them read one chunk at a time 2.5 times slower.

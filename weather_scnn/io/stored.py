@@ -347,20 +347,27 @@ class JoinedParts(StoredArray):
         return [part for source in self.sources for part in source.parts()]
 
     def ask(self) -> Pending:
-        waiting = []
+        waiting, before = [], (slice(None),) * self.axis
         for number in np.unique(self.which[self.which >= 0]).tolist():
             places = np.flatnonzero(self.which == number)
-            waiting.append((places, self.sources[number].at(self.axis, self.where[places]).ask()))
+            once, again = np.unique(self.where[places], return_inverse=True)
+            waiting.append((_as_run(places), _as_run(again), self.sources[number].at(self.axis, once).ask()))
 
         def finished() -> np.ndarray:
-            out = (
-                np.full(self.shape, np.nan, self.dtype) if (self.which < 0).any() else np.empty(self.shape, self.dtype)
-            )
-            for places, pending in waiting:
-                out[(slice(None),) * self.axis + (compact(places)[0],)] = pending()
+            out = np.empty(self.shape, self.dtype)
+            for places, again, pending in waiting:
+                out[(*before, places)] = pending()[(*before, again)]
+            if (self.which < 0).any():
+                out[(*before, _as_run(np.flatnonzero(self.which < 0)))] = np.nan
             return out
 
         return finished
+
+
+def _as_run(positions: np.ndarray) -> slice | np.ndarray:
+    """Consecutive positions as a slice, which needs no copy."""
+    run = positions.size > 0 and positions[-1] - positions[0] + 1 == positions.size and np.all(np.diff(positions) == 1)
+    return slice(int(positions[0]), int(positions[-1]) + 1) if run else positions
 
 
 def _order(axes: tuple, ndim: int) -> tuple[int, ...]:
