@@ -219,12 +219,13 @@ def score(
         )
         print(f"score: {counts}; writes about {size}", file=sys.stderr)
     _run(comparison, items, finished, run_elsewhere, progress=progress)
-    file = ScoreWriter(comparison, finished, items, existing, Bootstrap(bootstrap, block, confidence))
+    file = ScoreWriter(comparison, finished, items, existing)
     attributes = _attributes(comparison, protocol)
     with progress_bar(rich.progress.MofNCompleteColumn(), enabled=progress) as bar:
         task = bar.add_task("scores and intervals of fields", total=len(file.fields))
         try:
-            scores = file.write(output, attributes, lambda: bar.advance(task))
+            how = Bootstrap(bootstrap, block, confidence)
+            scores = file.write(output, attributes, how, lambda: bar.advance(task))
         except UserError:
             finished.remove()  # nothing of which was of use
             raise
