@@ -130,12 +130,12 @@ class FieldReader:
     @functools.cached_property
     def lazy(self) -> xr.Dataset:
         """The same without dask: a selection of a field costs what it reads."""
-        found = {
+        result = {
             name: as_stored_variable(array.data, tuple(map(str, array.dims)), array.attrs, array.encoding)
             for name, array in self.fields.data_vars.items()
             if isinstance(array.data, StoredArray)
         }
-        return self.fields.assign(found)
+        return self.fields.assign(result)
 
     @functools.cached_property
     def judge(self) -> Judge:
@@ -156,12 +156,12 @@ class FieldReader:
                 if "time" in array.dims:
                     self.read(str(name), time=slice(0, 1))
             elif lookup(str(name)) is not None:
-                found = read_again(
+                result = read_again(
                     functools.partial(extremes_of_one_map, array),
                     what=functools.partial(str.format, "{} cannot be read at its first time", name),
                     where=self.path,
                 )
-                if found is not None and (fault := implausible(str(name), found)):
+                if result is not None and (fault := implausible(str(name), result)):
                     remedy = "correct the units attribute, or the values"
                     raise UserError(f"{name} is implausible: {fault}", where=self.path, remedy=remedy)
 

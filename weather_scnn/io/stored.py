@@ -399,11 +399,11 @@ def on_axis(array: xr.DataArray, dim: str, values: np.ndarray) -> xr.DataArray:
         if (positions >= 0).all():
             data = array.data.at(axis, positions)
         others = {name: each for name, each in array.coords.items() if dim not in each.dims}
-        found = xr.DataArray(
+        result = xr.DataArray(
             data, {**others, dim: (dim, values, array[dim].attrs)}, array.dims, array.name, array.attrs
         )
-        found.encoding = array.encoding
-        return found
+        result.encoding = array.encoding
+        return result
     return array.reindex({dim: values})
 
 
@@ -429,18 +429,18 @@ def stored_fields(dataset: xr.Dataset, plain: Callable[[str], PlainArray | None]
         dataset: as xarray opens it, without dask.
         plain: gives a field's array by TensorStore, where its numbers are the values.
     """
-    found = {}
+    result = {}
     for name, array in dataset.data_vars.items():
         variable = array.variable
         if variable.ndim >= 2 and variable.dtype.kind in "fiub" and variable.chunks is None:
             if not isinstance(variable._data, StoredArray):
-                found[name] = (
+                result[name] = (
                     variable.dims,
                     StoredPart.of(variable, plain(str(name))),
                     variable.attrs,
                     variable.encoding,
                 )
-    return dataset.assign(found) if found else dataset
+    return dataset.assign(result) if result else dataset
 
 
 def as_stored_variable(data: StoredArray, dims: Sequence[str], attrs: Any, encoding: Any) -> xr.Variable:
