@@ -161,16 +161,16 @@ class Conversion:
 
     def __call__(self, values: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Converts arrays whose last two axes are latitude and longitude; `together` with each component the other."""
-        found = {}
+        result = {}
         for name, array in values.items():
             pair = self.together(name)
             if len(pair) == 1:
-                found[name] = self.scalar(name, array)
+                result[name] = self.scalar(name, array)
             elif name == pair[0]:
                 assert self.weights is not None
                 east, north = WeightedRegridder(self.weights).vectors(*(values[part] for part in pair))
-                found[pair[0]], found[pair[1]] = self._in_units(pair[0], east), self._in_units(pair[1], north)
-        return found
+                result[pair[0]], result[pair[1]] = self._in_units(pair[0], east), self._in_units(pair[1], north)
+        return result
 
     def _in_units(self, name: str, values: np.ndarray) -> np.ndarray:
         if name not in self.factors:
@@ -223,20 +223,20 @@ class KeptFields:
         """
         wanted = [int(position) for position in positions]
         with self._lock:
-            found = {position: self._fields[position] for position in wanted if position in self._fields}
-            for position in found:
+            result = {position: self._fields[position] for position in wanted if position in self._fields}
+            for position in result:
                 self._fields.move_to_end(position)
-            for start, stop in self._runs(sorted(set(wanted) - set(found))):
+            for start, stop in self._runs(sorted(set(wanted) - set(result))):
                 values = self._conversion({key: self._read(key, start, stop) for key in self._arrays})
                 for position in range(start, stop):
                     if position in self._fields:
                         continue
                     held = {key: array[position - start] for key, array in values.items()}
-                    found[position] = self._fields[position] = held
+                    result[position] = self._fields[position] = held
                     self._bytes += sum(array.nbytes for array in held.values())
             while self._bytes > self._maximum and len(self._fields) > 1:
                 self._bytes -= sum(array.nbytes for array in self._fields.popitem(last=False)[1].values())
-            return [found[position][name] for position in wanted]
+            return [result[position][name] for position in wanted]
 
     def _read(self, key: str, start: int, stop: int) -> np.ndarray:
         part = self._arrays[key].isel({self._dim: slice(start, stop)})

@@ -100,15 +100,15 @@ class ForecastStore:
         needed = dict.fromkeys(part for name in names for part in self.conversion.together(name))
         stored = self.conversion({part: self._stored(part, inits, leads) for part in needed})
         present = np.isin(leads, self.leads)
-        found = {}
+        result = {}
         for name in names:
             values = stored[name].reshape(*stored[name].shape[:4], -1)
             if not present.all():
                 whole = np.full((values.shape[0], leads.size, *values.shape[2:]), np.nan, values.dtype)
                 whole[:, present] = values
                 values = whole
-            found[name] = values
-        return found
+            result[name] = values
+        return result
 
     def empty_levels(self, name: str, inits: np.ndarray, leads: np.ndarray, present: np.ndarray) -> np.ndarray:
         """Scored levels at which the store holds nothing but NaN, in its first and its last forecast; bool, (level,).

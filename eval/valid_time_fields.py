@@ -129,10 +129,10 @@ def _judge(arrays: Mapping[str, xr.DataArray], where: str) -> Judge | None:
     """
     for name, array in arrays.items():
         try:
-            found = extremes_of_one_map(array)
+            result = extremes_of_one_map(array)
         except Exception:  # stores raise nearly any type for a damaged chunk, which is named when it is scored
             continue
-        if found is not None and (fault := implausible(name, found)):
+        if result is not None and (fault := implausible(name, result)):
             _log.warning(
                 "%s of %s is implausible from the first time on and is scored as it is: %s", name, where, fault
             )
@@ -236,13 +236,13 @@ class ValidTimeFields:
         since_midnight = (times - times.astype("datetime64[D]")) / np.timedelta64(1, "h")
         days = day_numbers(times, self._calendar)
         readers = self._climatology[variable]
-        found = np.empty(times.size, object)
+        result = np.empty(times.size, object)
         for hour in np.unique(since_midnight):
             of_hour = np.flatnonzero(since_midnight == hour)
             fields = readers[int(hour)].fields(variable, [self._days[day] for day in days[of_hour].tolist()])
             for position, field in zip(of_hour, fields):
-                found[position] = field
-        return self._flat(list(found))
+                result[position] = field
+        return self._flat(list(result))
 
     def normal(self, times: np.ndarray) -> list[np.ndarray] | None:
         """What anomalies are taken from, at valid times; None if there is nothing for this variable."""
@@ -285,7 +285,7 @@ class ValidTimeFields:
             anomalies = [field - usual for field, usual in zip(read.truth, read.normal)]
         fresh = truth_sums(read.truth, anomalies, self.comparison.weights)
         old = None if last is None or not known.any() else last.at(read.times[known])
-        found = Window(
+        result = Window(
             read.times,
             _merged(known, None if old is None else old.truth, read.truth),
             None if anomalies is None else _merged(known, None if old is None else old.anomaly, anomalies),
@@ -296,8 +296,8 @@ class ValidTimeFields:
                 )
             ),
         )
-        self._window = found
-        return found
+        self._window = result
+        return result
 
     def baseline(self, system: str, times: np.ndarray) -> np.ndarray:
         """A baseline that depends on the valid time alone: shape (time, level, point).

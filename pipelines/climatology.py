@@ -108,10 +108,10 @@ def _work(item: ClimatologyItem, *, job: str, request: ClimatologyRequest, store
         at_once = max(1, min(_MOST_MAPS_PER_READ, _BYTES_PER_READ // max(1, one_map)))
         window = request.window
         if item.kind == "moments":
-            found = sums_of_days(read, shape, groups, output_days=output_days, window=window, maps_at_once=at_once)
+            result = sums_of_days(read, shape, groups, output_days=output_days, window=window, maps_at_once=at_once)
             first = item.slice("dayofyear").start
             batch = _days_together(group[item.name].chunks[1], math.prod(shape))  # type: ignore[union-attr]
-            for hour, sums in enumerate(found, item.slice("hour").start):
+            for hour, sums in enumerate(result, item.slice("hour").start):
                 for begin in range(0, output_days.size, batch):
                     days = output_days[begin : begin + batch]
                     region = (hour, slice(first + begin, first + begin + days.size), *place[2:])
@@ -185,7 +185,7 @@ def _split(
     """
     hours = len(days)
     chunk_bytes = 4 * math.prod(stored.values())
-    found: list[Split] = []
+    result: list[Split] = []
     levels = sorted({-(-sizes.get("level", 1) // count) for count in range(1, sizes.get("level", 1) + 1)})
     rows = sorted({-(-sizes["latitude"] // 2**count) for count in range(sizes["latitude"].bit_length() + 1)})
     moments = kind == "moments"
@@ -215,10 +215,10 @@ def _split(
         items |= {"level": level} if "level" in sizes else {}
         if sums > _BYTES_PER_ITEM:
             again = math.inf
-        found.append(Split({**items, "hour": 1, "dayofyear": chunk_days}, items, sums + made + reading, again))
-    fitting = [each for each in found if each.memory <= room and math.isfinite(each.again)]
+        result.append(Split({**items, "hour": 1, "dayofyear": chunk_days}, items, sums + made + reading, again))
+    fitting = [each for each in result if each.memory <= room and math.isfinite(each.again)]
     if not fitting:
-        return min(found, key=lambda each: each.memory)
+        return min(result, key=lambda each: each.memory)
     return min(fitting, key=lambda each: (each.again, each.memory))
 
 

@@ -88,8 +88,8 @@ def _to_pressure(
     order = slice(None) if pressure[0, 0] < pressure[-1, 0] else slice(None, None, -1)
     targets = tuple(100.0 * level for level in levels)
     with job_device():
-        found = np.asarray(_interpolated(column[order], pressure[order].astype(np.float32), targets))
-    return found.T.reshape(*shape, len(levels))
+        result = np.asarray(_interpolated(column[order], pressure[order].astype(np.float32), targets))
+    return result.T.reshape(*shape, len(levels))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -61,10 +61,10 @@ class OncePerJob(Generic[R, T]):
 
     def __call__(self, job: str, request: R) -> T:
         with self._lock:
-            found = self._open.cache_info().misses
+            misses = self._open.cache_info().misses
             self._cache = self._cache or _small_chunk_cache()
             opened = self._open(job, request)
-            if self._open.cache_info().misses > found and job not in _LISTENERS:
+            if self._open.cache_info().misses > misses and job not in _LISTENERS:
                 telling.forget()
             return opened
 
@@ -415,9 +415,9 @@ def explained(error: BaseException, where: str) -> UserError:
     """What stopped a job, for the user. Workers of other processes send their errors as text."""
     if isinstance(error, UserError):
         return error
-    found = re.findall(rf"weather_scnn\.[\w.]+\.(?:{'|'.join(_user_errors())}): ([^\n]+)", str(error))
-    if found:
-        what, _, remedy = re.sub(r"\s*\[while running.*$", "", found[-1]).rpartition("; ")
+    result = re.findall(rf"weather_scnn\.[\w.]+\.(?:{'|'.join(_user_errors())}): ([^\n]+)", str(error))
+    if result:
+        what, _, remedy = re.sub(r"\s*\[while running.*$", "", result[-1]).rpartition("; ")
         return UserError(what or remedy, remedy=remedy)
     if _KILLED.search(str(error)) or isinstance(error, MemoryError):
         return UserError(

@@ -78,9 +78,9 @@ def partners(times: np.ndarray, step: np.timedelta64) -> np.ndarray:
     """Index of the time one step later for every time, −1 where the data has no such time; shape (time,)."""
     later = times + step
     index = np.searchsorted(times, later)
-    found = index < times.size
-    found[found] = times[index[found]] == later[found]
-    return np.where(found, index, -1)
+    result = index < times.size
+    result[result] = times[index[result]] == later[result]
+    return np.where(result, index, -1)
 
 
 def _moments(values: np.ndarray, weights: np.ndarray) -> Moments:
@@ -132,13 +132,13 @@ def _work(item: StatisticsItem, *, job: str, request: StatisticsRequest, record:
             stop = min(begin + item.times_in_block, end)
             block = reader.read(item.name, slice(begin, stop), levels)
             if begin < item.stop:
-                found = _moments(block[: item.stop - begin], weights)
-                states = found if states is None else states.merge(found)
+                result = _moments(block[: item.stop - begin], weights)
+                states = result if states is None else states.merge(result)
             window = block if window is None else np.concatenate([window, block])
             later = np.arange(begin, stop)[earlier[begin:stop] >= 0]
             if later.size:
-                found = _differences(window, later - first, earlier[later] - first, weights)
-                increments = found if increments is None else increments.merge(found)
+                result = _differences(window, later - first, earlier[later] - first, weights)
+                increments = result if increments is None else increments.merge(result)
             pending = starts[partner[starts] >= stop]
             keep = int(pending.min()) if pending.size else stop
             window, first = (window[keep - first :], keep) if keep < stop else (None, stop)
@@ -246,8 +246,8 @@ def _table(record: Record, items: dict[str, StatisticsItem], reader: FieldReader
         for item in sorted(each for each in items.values() if each.name == name):
             bands.setdefault((item.first_level, item.last_level), []).append(item)
         for (first, last), parts in bands.items():
-            found = [_unpacked(record.read(item.key)) for item in parts]
-            states, increments = (functools.reduce(_merged, kind) for kind in zip(*found))
+            result = [_unpacked(record.read(item.key)) for item in parts]
+            states, increments = (functools.reduce(_merged, kind) for kind in zip(*result))
             place: Any = slice(first, last) if shape else ...
             for prefix, moments in (("", states), ("increment_", increments)):
                 for statistic, values in _columns(moments).items():

@@ -51,9 +51,9 @@ def forget() -> None:
 
 def leave(record: Record, key: str) -> None:
     """Leaves what this thread has to say about a work item for the driver."""
-    found = {"clipped": take_clipped_counts(), "warnings": _heard.take()}
-    if any(found.values()):
-        record.mark_done(key + _SUFFIX, json.dumps(found).encode())
+    result = {"clipped": take_clipped_counts(), "warnings": _heard.take()}
+    if any(result.values()):
+        record.mark_done(key + _SUFFIX, json.dumps(result).encode())
 
 
 def items_among(keys: frozenset[str]) -> int:
@@ -68,7 +68,7 @@ def collected(record: Record) -> tuple[dict[str, int], list[str]]:
     warnings: dict[str, None] = {}
     with concurrent.futures.ThreadPoolExecutor(_READERS) as pool:
         for content in pool.map(record.read, keys):
-            found = json.loads(content)
-            clipped.update(found["clipped"])
-            warnings.update(dict.fromkeys(found["warnings"]))
+            result = json.loads(content)
+            clipped.update(result["clipped"])
+            warnings.update(dict.fromkeys(result["warnings"]))
     return dict(clipped), list(warnings)

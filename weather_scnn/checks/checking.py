@@ -135,8 +135,8 @@ def _value_problems(name: str, array: xr.DataArray, tally: Tally, report: CheckR
             remedy="none needed: artefacts of packing are clipped where totals are made",
         )
     levels = tuple(map(float, array["level"].values)) if "level" in array.dims else ()
-    found = Extremes(tally.low, tally.high, levels, tuple(tally.means) if levels else ())
-    if fault := implausible(name, found):
+    result = Extremes(tally.low, tally.high, levels, tuple(tally.means) if levels else ())
+    if fault := implausible(name, result):
         report.add(
             "implausible", variable=name, where=fault, remedy="correct the units attribute, or the values", fatal=True
         )
@@ -272,8 +272,8 @@ def _selected(
     source: CanonicalSource, names: Sequence[str] | None, selection: dict[str, Any]
 ) -> tuple[xr.Dataset, list[Adjustment]]:
     """Fields of a source in dask blocks, and what was changed on the way."""
-    found = source.fields(names, **selection)
-    return in_blocks(found.dataset), found.adjustments
+    result = source.fields(names, **selection)
+    return in_blocks(result.dataset), result.adjustments
 
 
 def _by_times(
@@ -282,8 +282,8 @@ def _by_times(
     """Fields that share their times together, where hourly ones lie beside six-hourly ones for example."""
     groups: dict[bytes, list[xr.Dataset]] = {}
     for name in map(str, dataset.data_vars):
-        single, found = _selected(source, [name], selection)
-        notes = notes + [each for each in found if each not in notes]
+        single, result = _selected(source, [name], selection)
+        notes = notes + [each for each in result if each not in notes]
         groups.setdefault(single["time"].values.tobytes() if "time" in single.dims else b"", []).append(single)
     datasets = [xr.merge(each, combine_attrs="override", compat="override", join="outer") for each in groups.values()]
     for each, parts in zip(datasets, groups.values()):

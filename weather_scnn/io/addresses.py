@@ -156,8 +156,8 @@ def list_remote(path: str, endings: tuple[str, ...], folders: Mapping[str, tuple
         root = root.rstrip("/")
 
         def format_of(name: str) -> str | None:
-            found = (kind for kind, marks in folders.items() if any(filesystem.exists(f"{name}/{m}") for m in marks))
-            return next(found, None)
+            result = (kind for kind, marks in folders.items() if any(filesystem.exists(f"{name}/{m}") for m in marks))
+            return next(result, None)
 
         if pattern:
             names = filesystem.glob(root)

@@ -35,14 +35,14 @@ def _one_member(dataset: xr.Dataset, where: str, notes: Notes, member: int | Non
     numbers = dataset["number"].values if "number" in dataset.variables else np.arange(dataset.sizes["number"])
     chosen = 0
     if member is not None and len(numbers) > 1:
-        found = np.flatnonzero(numbers == member)
-        if len(found) == 0:
+        result = np.flatnonzero(numbers == member)
+        if len(result) == 0:
             raise UserError(
                 f"has no ensemble member {member}",
                 where=where,
                 remedy=f"choose from {', '.join(map(str, numbers[:12]))}{' …' if len(numbers) > 12 else ''}",
             )
-        chosen = int(found[0])
+        chosen = int(result[0])
     elif len(numbers) > 1:
         logger.warning("%s holds %d ensemble members; number %s alone is read", where, len(numbers), numbers[0])
         note(notes, "ensemble_member", "", f"number {numbers[0]} of {len(numbers)} members")

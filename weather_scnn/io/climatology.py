@@ -55,8 +55,8 @@ def open_climatology(path: str) -> xr.Dataset:
             remedy="make one with `weather-scnn climatology`",
         )
     along = {name: each.variable for name, each in dataset.coords.items() if each.dims in [(axis,) for axis in further]}
-    (found,) = canonical_axes(dataset, str(path), [], further=further)
-    named = _in_catalogue_names(found.assign_coords(along))
+    (result,) = canonical_axes(dataset, str(path), [], further=further)
+    named = _in_catalogue_names(result.assign_coords(along))
     return FieldReader.of(named.assign_attrs(dataset.attrs), str(path)).lazy
 
 

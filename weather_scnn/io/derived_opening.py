@@ -72,8 +72,8 @@ class FieldPlan:
     def of_what_is_there(self, opened: xr.Dataset) -> "FieldPlan":
         """The plan with recipes for what has been opened: totals may have come with another window than their label."""
         held = [str(name) for name in opened.data_vars]
-        found = {name: recipe(name, held) for name in self.derived if name not in held}
-        return dataclasses.replace(self, derived={name: each for name, each in found.items() if each is not None})
+        result = {name: recipe(name, held) for name in self.derived if name not in held}
+        return dataclasses.replace(self, derived={name: each for name, each in result.items() if each is not None})
 
     def result(self, opened: xr.Dataset, step: str | None, where: str) -> xr.Dataset:
         """The fields asked for, of a dataset opened by this plan."""
@@ -121,25 +121,25 @@ def plan(
         if name == "geopotential" and asked == "z" and name not in held:
             name = "geopotential_at_surface"
         names.append(name)
-        found = None if name in held else recipe(name, held)
-        if found is None:
+        result = None if name in held else recipe(name, held)
+        if result is None:
             inputs.append(asked)  # if it is not there, whoever selects fields says so, and knows the nearest name
         else:
-            derived[name] = found
-            inputs += found.inputs
+            derived[name] = result
+            inputs += result.inputs
     if not derived:
         return FieldPlan(tuple(names), {}, tuple(inputs), kept, None, time, time)
     if not inputs:
         # Solar radiation alone still needs times and a grid.
         inputs = [next(name for name in sorted(held) if (v := lookup(name)) is None or v.kind != "static")]
     on_levels = any((v := lookup(name)) is not None and v.on_levels for name in inputs)
-    needed = {level for found in derived.values() for level in found.levels}
+    needed = {level for result in derived.values() for level in result.levels}
     opened: tuple[float, ...] | None = None
     if on_levels and kept is not None:
         opened = tuple(sorted({*kept, *needed}))
     elif on_levels and needed and not any((v := lookup(name)) is not None and v.on_levels for name in names):
         opened = tuple(sorted(needed))
-    hours = max(found.hours_before for found in derived.values())
+    hours = max(result.hours_before for result in derived.values())
     unique = tuple(dict.fromkeys(inputs))
     return FieldPlan(tuple(names), derived, unique, opened, kept if on_levels else None, _extended(time, hours), time)
 

@@ -20,7 +20,6 @@ from weather_scnn.errors import UserError
 from weather_scnn.io.blocks import in_blocks
 from weather_scnn.io.derived import Recipe
 from weather_scnn.io.derived_opening import FieldPlan, of_shared_times, plan
-from weather_scnn.io.notes import ORDER
 from weather_scnn.io.opening import CanonicalSource, listed, refuse_forecasts
 from weather_scnn.io.plain_zarr import ChunkCache
 from weather_scnn.io.retry import period, read_again
@@ -132,12 +131,12 @@ class FieldReader:
     @functools.cached_property
     def lazy(self) -> xr.Dataset:
         """The same without dask: a selection of a field costs what it reads."""
-        found = {
+        result = {
             name: as_stored_variable(array.data, tuple(map(str, array.dims)), array.attrs, array.encoding)
             for name, array in self.fields.data_vars.items()
             if isinstance(array.data, StoredArray)
         }
-        return self.fields.assign(found)
+        return self.fields.assign(result)
 
     @functools.cached_property
     def judge(self) -> Judge:
@@ -158,12 +157,12 @@ class FieldReader:
                 if "time" in array.dims:
                     self.read(str(name), time=slice(0, 1))
             elif lookup(str(name)) is not None:
-                found = read_again(
+                result = read_again(
                     functools.partial(extremes_of_one_map, array),
                     what=functools.partial(str.format, "{} cannot be read at its first time", name),
                     where=self.path,
                 )
-                if found is not None and (fault := implausible(str(name), found)):
+                if result is not None and (fault := implausible(str(name), result)):
                     remedy = "correct the units attribute, or the values"
                     raise UserError(f"{name} is implausible: {fault}", where=self.path, remedy=remedy)
 
@@ -235,9 +234,12 @@ class FieldReader:
             if "level" in array.dims:
                 levels = np.atleast_1d(array["level"].values[wanted.get("level", slice(None))])
             return functools.partial(self.made[name].read, times, levels)
-        part = array.transpose(*(axis for axis in ORDER if axis in array.dims)).isel(wanted)
-        if isinstance(part.data, StoredArray):
-            return part.data.ask()
+        data = array.data
+        if isinstance(data, StoredArray):  # not by xarray, which takes longer than TensorStore for a small chunk
+            for axis, key in wanted.items():
+                data = data.at(array.dims.index(axis), key if isinstance(key, slice) else np.atleast_1d(key))
+            return data.ask()
+        part = array.isel(wanted)
 
         def computed() -> np.ndarray:
             # Callers are threads already; dask's own on top of them read one chunk at a time 2.5 times slower.

@@ -272,16 +272,16 @@ def one_variant(name: str, parts: list[tuple[str, xr.DataArray]], notes: Notes) 
     if len(by_variant) < 2:
         return parts
     kept, *others = sorted(by_variant, key=rank)
-    found = by_variant[kept]
+    result = by_variant[kept]
     for other in others:
-        added = _times_lacking(found, by_variant[other]) if _same_thing(name, kept, other) else []
+        added = _times_lacking(result, by_variant[other]) if _same_thing(name, kept, other) else []
         words = " ".join(other).strip() or "no kind of level"
         if added:
             note(notes, "kinds_of_level", name, f"{' '.join(kept).strip()} and {words}, joined along time")
-            found = found + added
+            result = result + added
         if sum(map(_count_times, added)) < sum(map(_count_times, by_variant[other])):
             note(notes, "second_field", name, f"also on {words}, left out")
-    return found
+    return result
 
 
 def _same_thing(name: str, kept: tuple[str, str], other: tuple[str, str]) -> bool:

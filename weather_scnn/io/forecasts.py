@@ -137,11 +137,11 @@ def _timed(dataset: xr.Dataset, where: str) -> xr.Dataset:
 
 def _renamed(raw: xr.Dataset, axis: str, names: Sequence[str]) -> xr.Dataset:
     """With the first of these names that is there as the name of an axis, unless that is one already."""
-    found = next((name for name in names if name in raw.dims or name in raw.coords), None)
-    if axis in raw.dims or found in (None, axis):
+    result = next((name for name in names if name in raw.dims or name in raw.coords), None)
+    if axis in raw.dims or result in (None, axis):
         return raw
     # A two-dimensional `time` beside `init_time` is the valid time, which follows from the rest.
-    return raw.drop_vars(axis, errors="ignore").rename({found: axis})
+    return raw.drop_vars(axis, errors="ignore").rename({result: axis})
 
 
 def _member_of(raw: xr.Dataset) -> int | None:
@@ -230,7 +230,7 @@ def _along(dim: str, arrays: list[xr.DataArray]) -> list[xr.DataArray]:
         others = (other for other in map(str, array.dims) if other != dim and other not in ("latitude", "longitude"))
         key = (array.dims, *((other, array[other].values.tobytes()) for other in others if other in array.coords))
         groups.setdefault(key, []).append(array)
-    found = []
+    result = []
     for group in groups.values():
         whole = group[0]
         if len(group) > 1 and dim in whole.dims:
@@ -239,5 +239,5 @@ def _along(dim: str, arrays: list[xr.DataArray]) -> list[xr.DataArray]:
             )
             whole.encoding = group[0].encoding
             whole = on_axis(whole, dim, np.unique(whole[dim].values))
-        found.append(whole)
-    return found
+        result.append(whole)
+    return result

@@ -102,12 +102,12 @@ def _hypercube(index: Any) -> xr.Dataset:
 
     from weather_scnn.io.grib_messages import as_dataset, message_grid
 
-    found = open_from_index(index, errors="raise", squeeze=False, encode_cf=("parameter", "time", "vertical"))
-    attributes = next(each.attributes for each in found.variables.values() if "GRIB_gridType" in each.attributes)
+    result = open_from_index(index, errors="raise", squeeze=False, encode_cf=("parameter", "time", "vertical"))
+    attributes = next(each.attributes for each in result.variables.values() if "GRIB_gridType" in each.attributes)
     section = index["md5GridSection"][0]
     if section not in _grids or section == "undef":
-        _grids[section] = message_grid(found.variables, attributes, index["alternativeRowScanning"][0] == 1)
-    dataset = as_dataset(found.variables, found.attributes, _grids[section])
+        _grids[section] = message_grid(result.variables, attributes, index["alternativeRowScanning"][0] == 1)
+    dataset = as_dataset(result.variables, result.attributes, _grids[section])
     version = str(index[VERSION][0])
     return dataset if version == "undef" else dataset.assign_attrs({VERSION: version})
 
@@ -143,11 +143,11 @@ def _declare_windows(path: str, datasets: list[xr.Dataset]) -> None:
     for dataset in datasets:
         for array in dataset.values():
             if array.attrs.get("GRIB_stepType") in _TOTALS and "GRIB_paramId" in array.attrs:
-                found = lengths.get(int(array.attrs["GRIB_paramId"]), set())
-                if len(found) == 1:
-                    array.attrs[WINDOW] = next(iter(found))
-                elif begins.get(int(array.attrs["GRIB_paramId"])) == {0.0} and _is_series(found):
+                result = lengths.get(int(array.attrs["GRIB_paramId"]), set())
+                if len(result) == 1:
+                    array.attrs[WINDOW] = next(iter(result))
+                elif begins.get(int(array.attrs["GRIB_paramId"])) == {0.0} and _is_series(result):
                     array.attrs[WINDOW] = RUNNING
-                elif found:
+                elif result:
                     array.attrs[WINDOW] = "mixed"
-                    array.attrs["accumulation_windows"] = ", ".join(f"{each:g}" for each in sorted(found))
+                    array.attrs["accumulation_windows"] = ", ".join(f"{each:g}" for each in sorted(result))

@@ -75,6 +75,6 @@ def taken_from_store(path: str) -> xr.Dataset:
 
 def without_store(dataset: xr.Dataset) -> xr.Dataset:
     """A dataset that was read from a store or file, as if it had been made in memory."""
-    found = dataset.drop_encoding()
-    found.attrs = {key: value for key, value in found.attrs.items() if key not in (STATUS, REQUEST)}
-    return found
+    result = dataset.drop_encoding()
+    result.attrs = {key: value for key, value in result.attrs.items() if key not in (STATUS, REQUEST)}
+    return result

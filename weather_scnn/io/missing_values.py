@@ -59,11 +59,11 @@ def decoded(raw: xr.Dataset, *, netcdf: bool, **options: Any) -> xr.Dataset:
             default = _DEFAULTS.get(variable.dtype.str[1:])
             if default is not None:
                 attributes["_FillValue"] = default
-        found = _valid_range(variable)
+        result = _valid_range(variable)
         for key in RANGES:
             attributes.pop(key, None)
-        if found is not None:
-            attributes["valid_min"], attributes["valid_max"] = found
+        if result is not None:
+            attributes["valid_min"], attributes["valid_max"] = result
     # In microseconds years before 1678 are read without a warning, for the time axis to refuse.
     return xr.decode_cf(raw, **{"decode_times": xr.coders.CFDatetimeCoder(time_unit="us"), **options})
 

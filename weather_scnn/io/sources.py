@@ -57,8 +57,8 @@ def _folder_marks() -> dict[str, tuple[str, ...]]:
 
 
 def _folder_format(path: pathlib.Path) -> str | None:
-    found = (name for name, marks in _folder_marks().items() if any((path / mark).exists() for mark in marks))
-    return next(found, None) if path.is_dir() else None
+    result = (name for name, marks in _folder_marks().items() if any((path / mark).exists() for mark in marks))
+    return next(result, None) if path.is_dir() else None
 
 
 def _claimed(path: str) -> str | None:
@@ -141,9 +141,9 @@ def find_source(path: str) -> Source:
         names = _local_names(path)
     formats: dict[str, list[str]] = {}
     for name in names:
-        found = _format_of(name)
-        if found is not None:
-            formats.setdefault(found, []).append(name)
+        result = _format_of(name)
+        if result is not None:
+            formats.setdefault(result, []).append(name)
         elif len(names) == 1:
             raise UserError("is neither Zarr nor netCDF nor GRIB", where=name, remedy="convert it to one of them")
     if not formats:

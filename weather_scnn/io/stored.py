@@ -347,20 +347,27 @@ class JoinedParts(StoredArray):
         return [part for source in self.sources for part in source.parts()]
 
     def ask(self) -> Pending:
-        waiting = []
+        waiting, before = [], (slice(None),) * self.axis
         for number in np.unique(self.which[self.which >= 0]).tolist():
             places = np.flatnonzero(self.which == number)
-            waiting.append((places, self.sources[number].at(self.axis, self.where[places]).ask()))
+            once, again = np.unique(self.where[places], return_inverse=True)
+            waiting.append((_as_run(places), _as_run(again), self.sources[number].at(self.axis, once).ask()))
 
         def finished() -> np.ndarray:
-            out = (
-                np.full(self.shape, np.nan, self.dtype) if (self.which < 0).any() else np.empty(self.shape, self.dtype)
-            )
-            for places, pending in waiting:
-                out[(slice(None),) * self.axis + (compact(places)[0],)] = pending()
+            out = np.empty(self.shape, self.dtype)
+            for places, again, pending in waiting:
+                out[(*before, places)] = pending()[(*before, again)]
+            if (self.which < 0).any():
+                out[(*before, _as_run(np.flatnonzero(self.which < 0)))] = np.nan
             return out
 
         return finished
+
+
+def _as_run(positions: np.ndarray) -> slice | np.ndarray:
+    """Consecutive positions as a slice, which needs no copy."""
+    run = positions.size > 0 and positions[-1] - positions[0] + 1 == positions.size and np.all(np.diff(positions) == 1)
+    return slice(int(positions[0]), int(positions[-1]) + 1) if run else positions
 
 
 def _order(axes: tuple, ndim: int) -> tuple[int, ...]:
@@ -392,11 +399,11 @@ def on_axis(array: xr.DataArray, dim: str, values: np.ndarray) -> xr.DataArray:
         if (positions >= 0).all():
             data = array.data.at(axis, positions)
         others = {name: each for name, each in array.coords.items() if dim not in each.dims}
-        found = xr.DataArray(
+        result = xr.DataArray(
             data, {**others, dim: (dim, values, array[dim].attrs)}, array.dims, array.name, array.attrs
         )
-        found.encoding = array.encoding
-        return found
+        result.encoding = array.encoding
+        return result
     return array.reindex({dim: values})
 
 
@@ -422,18 +429,18 @@ def stored_fields(dataset: xr.Dataset, plain: Callable[[str], PlainArray | None]
         dataset: as xarray opens it, without dask.
         plain: gives a field's array by TensorStore, where its numbers are the values.
     """
-    found = {}
+    result = {}
     for name, array in dataset.data_vars.items():
         variable = array.variable
         if variable.ndim >= 2 and variable.dtype.kind in "fiub" and variable.chunks is None:
             if not isinstance(variable._data, StoredArray):
-                found[name] = (
+                result[name] = (
                     variable.dims,
                     StoredPart.of(variable, plain(str(name))),
                     variable.attrs,
                     variable.encoding,
                 )
-    return dataset.assign(found) if found else dataset
+    return dataset.assign(result) if result else dataset
 
 
 def as_stored_variable(data: StoredArray, dims: Sequence[str], attrs: Any, encoding: Any) -> xr.Variable:

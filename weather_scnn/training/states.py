@@ -205,7 +205,7 @@ class StateReader:
         bounds = np.searchsorted(flat[order], [needed, needed + 1])
         kinds = self._kinds()
         y, x = self.grid.shape
-        found = [np.empty((flat.size, y, x, kind.mean.size), np.float32) for kind in kinds]
+        result = [np.empty((flat.size, y, x, kind.mean.size), np.float32) for kind in kinds]
         # One time after the other: a plane stays in the cache until the channels have become its last axis.
         planes = [np.empty((kind.mean.size, y, x), np.float32) for kind in kinds]
         at = 0
@@ -213,12 +213,12 @@ class StateReader:
             block = {name: one() for name, one in pending.items()}
             for time in range(stop - start):
                 places = order[bounds[0, at] : bounds[1, at]]
-                for kind, plane, target in zip(kinds, planes, found):
+                for kind, plane, target in zip(kinds, planes, result):
                     kind.standardise(block, time, plane)
                     for place in places.tolist():
                         target[place] = np.moveaxis(plane, 0, -1)
                 at += 1
-        return StateArrays(*(array.reshape(*np.shape(positions), *array.shape[1:]) for array in found))
+        return StateArrays(*(array.reshape(*np.shape(positions), *array.shape[1:]) for array in result))
 
     def _kinds(self) -> list["_Standardised"]:
         """Scalars and the two components of winds, as they lie in the store."""
