@@ -118,10 +118,7 @@ def fitted(
     """The workdir of a run, trained unless it is."""
     data = dataclasses.replace(config.data, path=store, train=period)
     training = dataclasses.replace(config.training, stages=stages, seed=seed, start_from=start_from)
-    optimiser = config.optimiser
-    if start_from:  # what is known is not to be forgotten
-        optimiser = dataclasses.replace(optimiser, learning_rate=optimiser.learning_rate / 2)
-    whole = dataclasses.replace(config, data=data, model=model, training=training, optimiser=optimiser)
+    whole = dataclasses.replace(config, data=data, model=model, training=training)
     statistics = ""
     if not start_from:
         name = f"statistics_{pathlib.Path(store).stem}_{period.replace(':', '_')}.nc"
