@@ -9,8 +9,8 @@ from weather_scnn.byte_sizes import in_words
 from weather_scnn.errors import UserError
 
 DEFAULT_MEMORY = "1.5GB"
-# Python with xarray, Zarr and a store open, before any data (measured: 0.26 to 0.33 GB), and what Beam adds to that.
-BASE_BYTES = 300 * 10**6
+# Python with xarray, Zarr and a store open, before any data (measured: 0.20 GB where netCDF is read, to 0.33 GB), and what Beam adds to that.
+BASE_BYTES = 270 * 10**6
 BEAM_BYTES = 170 * 10**6
 
 _BLOCK_BYTES = 32 * 2**20  # read at once: enough that the cost of a call vanishes
@@ -89,7 +89,7 @@ class Blocks:
     """How a field is worked through.
 
     Attributes:
-        times_in_piece: times of a work item, whole chunks of the output.
+        times_in_item: times of a work item, whole chunks of the output.
         times_in_block: times read at once.
         levels_in_block: levels read at once.
         estimate: what it costs.
