@@ -32,6 +32,11 @@ class FinishedItems:
         return finished
 
     @property
+    def output(self) -> str:
+        """What the items are for, as messages call it."""
+        return self.path.rsplit(".parts/", 1)[0]
+
+    @property
     def done(self) -> frozenset[str]:
         """Names of the items on disk."""
         return self.finished()

@@ -20,6 +20,7 @@ from dinosaur import (
     time_integration,
     units,
 )
+from jax.typing import ArrayLike
 
 from weather_scnn.physics.solar import solar_position
 
@@ -140,7 +141,7 @@ class NatureModel:
         metre = float(self.specs.nondimensionalize(1.0 * scales.units.meter))
         return (modal * metre).astype(np.float32)
 
-    def equilibrium_temperature(self, surface_pressure: jax.Array, sine_warmest: jax.Array) -> jax.Array:
+    def equilibrium_temperature(self, surface_pressure: ArrayLike, sine_warmest: ArrayLike) -> jax.Array:
         """Held and Suarez (1994), made seasonal by moving its maximum from the equator to φ₀.
 
         T_eq = max(200 K, [315 K − 60 K (sin φ − sin φ₀)² − 10 K ln(p/p₀) cos² φ] (p/p₀)^κ)

@@ -15,7 +15,7 @@ import tempfile
 import threading
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
 
 import rich.progress
 
@@ -86,6 +86,25 @@ def _small_chunk_cache() -> Callable[[], None]:
     kept = netCDF4.get_chunk_cache()
     netCDF4.set_chunk_cache(_CHUNK_CACHE_BYTES, *kept[1:])
     return lambda: netCDF4.set_chunk_cache(*kept)
+
+
+@runtime_checkable
+class Finished(Protocol):
+    """Which work items of an output are done, such as `weather_scnn.io.writing.Record`."""
+
+    @property
+    def output(self) -> str:
+        """Where the output will lie, as messages call it."""
+        ...
+
+    @property
+    def done(self) -> frozenset[str]:
+        """Keys of those that an earlier, interrupted run has finished."""
+        ...
+
+    def finished(self) -> frozenset[str]:
+        """Keys of those that are done by now."""
+        ...
 
 
 @contextlib.contextmanager
@@ -289,7 +308,7 @@ def threads_of(
 def run_work_items(
     work: Work,
     items: Mapping[str, Any],
-    record: Record,
+    record: Finished,
     *,
     job: str,
     description: str,
@@ -336,10 +355,10 @@ def run_work_items(
     _tell(record)
 
 
-def _tell(record: Record) -> None:
+def _tell(record: Finished) -> None:
     """Tells what workers of other processes have warned of, and how many values were changed."""
-    if not hasattr(record, "mark_done"):
-        return  # parts of scores, whose work items leave nothing
+    if not isinstance(record, Record):
+        return  # that of scores, whose work items leave no messages
     clipped, warnings = telling.collected(record)
     for message in warnings:
         _LOG.warning("%s", message)

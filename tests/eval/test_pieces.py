@@ -48,7 +48,7 @@ def small_items(monkeypatch):
 
 @pytest.mark.parametrize("pooled", [False, True])
 @pytest.mark.parametrize("missing", [False, True])
-def test_fast_sums_are_those_of_the_definition(pooled, missing):
+def test_fast_sums_are_those_of_the_definition(untyped, pooled, missing):
     """With and without missing points, in one field or all, by one path."""
     rng = np.random.default_rng(0)
     forecast, truth, normal = 5e4 + 1e3 * rng.normal(size=(3, 6, 2, 40))

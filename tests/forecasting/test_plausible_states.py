@@ -102,10 +102,11 @@ def running_away(place: int, lead: int):
     """`propagate` whose forecast at one place of the batch leaves the plausible at one lead of the first block."""
 
     def runs_away(*arguments, leads):
-        history, states = propagate(*arguments, leads=leads)
+        history, chance, states = propagate(*arguments, leads=leads)
         scalar = states.scalar.at[lead - 1 :, place, 2, 3, 0].set(1e12)
         return (
             map_fields(lambda array: array.at[place].set(jnp.nan), history),
+            chance,
             states._replace(scalar=scalar),
         )
 
@@ -212,7 +213,7 @@ def test_nothing_negative_is_written_that_the_catalogue_calls_never_negative(hum
     rows = np.flatnonzero(np.isin(reader.times, found["time"].values))[:, None]
     times = reader.times[rows] + np.timedelta64(6, "h") * np.arange(5)
     scales = make_scales(run.channels, run.normalisation, run.statics, run.grid)
-    _, states = propagate(
+    *_, states = propagate(
         run.parts, read_states(reader, rows), scales, jnp.asarray(forcings_at(reader, times)), leads=4
     )
     raw = to_dataset(map_fields(np.asarray, states), reader, members=1, ensemble=False)

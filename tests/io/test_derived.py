@@ -122,7 +122,7 @@ def test_humidity_agrees_with_the_tables_of_the_wmo():
 
 def test_humidity_of_a_store(store):
     found = FieldReader(store, variables=["r", "2m_relative_humidity", "2m_specific_humidity"], levels=[500]).dataset
-    exact = humidity.relative_humidity(np.array([285.0]), np.array([0.004]), np.array([5e4]))
+    (exact,) = humidity.relative_humidity(np.array([285.0]), np.array([0.004]), np.array([5e4]))
     np.testing.assert_allclose(found["relative_humidity"], exact, rtol=1e-5)
     np.testing.assert_allclose(found["2m_relative_humidity"], 1227.94 / 2338.9, rtol=1e-3)
     assert 0.007 < float(found["2m_specific_humidity"][0, 0, 0]) < 0.0085  # 7.7 g kg-1 at 10 °C dew point

@@ -40,7 +40,8 @@ def test_every_experiment_builds(name):
     state, inputs, parameters = describe(config)
     assert {leaf.dtype.name for leaf in jax.tree.leaves(parameters)} == {"float32"}
     kernel = parameters["encoder"]["kernel"]
-    assert kernel.shape[-2] == inputs and parameters["decoder"]["kernel"].shape[-1] == state
+    assert kernel.shape[-2] == inputs
+    assert parameters["decoder"]["kernel"].shape[-1] == state + config.model.pointwise
     assert 1e4 < parameter_count(parameters) < 1e9
 
 

@@ -17,7 +17,7 @@ from weather_scnn.catalogue.naming import lookup, window_name
 from weather_scnn.errors import UserError
 from weather_scnn.io.canonical import take
 
-_here = threading.local()  # a worker's thread tells of its own piece
+_here = threading.local()  # a worker's thread tells of its own work item
 
 
 def take_clipped_counts() -> dict[str, int]:

@@ -1,6 +1,6 @@
 """Writing derived files so that nothing half-written looks whole and the same command finishes what it began.
 
-A store is begun from a template, filled in pieces, each recorded once it is on disk, and finished. Until it is
+A store is begun from a template, filled work item by work item, each recorded once it is on disk, and finished. Until it is
 finished its root attribute `status` says "incomplete", which readers of data refuse.
 """
 
@@ -76,11 +76,11 @@ def provenance(*, source: str, formula: str = "", **details: Any) -> dict[str, A
 
 @dataclasses.dataclass(frozen=True)
 class Record:
-    """Which pieces of an output are done: small files in a folder beside it, so that any number of workers can add.
+    """Which work items of an output are done: small files in a folder beside it, so that any number of workers can add.
 
     Attributes:
         path: of what is being written, local or an fsspec address.
-        done: keys of the pieces that an earlier, interrupted run has finished.
+        done: keys of the work items that an earlier, interrupted run has finished.
     """
 
     path: str
@@ -92,7 +92,7 @@ class Record:
         return self.path
 
     def mark_done(self, key: str, result: bytes = b"done") -> None:
-        """Records that the piece `key` is finished, with its result where that is small; call it last."""
+        """Records that the work item `key` is finished, with its result where that is small; call it last."""
         filesystem, root = fsspec.core.url_to_fs(self.path + _PROGRESS)
         if isinstance(filesystem, LocalFileSystem):
             os.makedirs(root, exist_ok=True)
@@ -103,12 +103,12 @@ class Record:
             filesystem.pipe_file(f"{root}/{key}", result)
 
     def read(self, key: str) -> bytes:
-        """The result of a finished piece."""
+        """The result of a finished work item."""
         filesystem, root = located(self.path + _PROGRESS)
         return filesystem.cat_file(f"{root}/{key}")
 
     def finished(self) -> frozenset[str]:
-        """Keys of the pieces that are done by now."""
+        """Keys of the work items that are done by now."""
         filesystem, root = located(self.path + _PROGRESS)
         names = filesystem.ls(root, detail=False) if filesystem.exists(root) else []
         keys = (name.rstrip("/").rsplit("/", 1)[-1] for name in names)
@@ -148,7 +148,7 @@ class Record:
         # Earlier versions wrote no request into the record of a store, but into the unfinished store.
         if (store_attributes(self.path) or {}).get(STATUS) != INCOMPLETE:
             raise UserError(
-                "is in the way: a record of finished pieces is kept under this name",
+                "is in the way: a record of finished work items is kept under this name",
                 where=self.path + _PROGRESS,
                 remedy="move it away, or choose another output",
             )
@@ -170,7 +170,7 @@ def begin_record(path: str, *, request: Mapping[str, Any]) -> Record:
 
 @dataclasses.dataclass(frozen=True)
 class StoreInProgress(Record):
-    """A Zarr store being filled, and the record of its pieces.
+    """A Zarr store being filled, and the record of its work items.
 
     Attributes:
         replaces: the older store that this one, made beside it, takes the place of when it is finished; empty for none.
@@ -185,11 +185,11 @@ class StoreInProgress(Record):
 
     @property
     def has_template(self) -> bool:
-        """Whether all is written that pieces are filled into; pieces tell so too, of earlier versions."""
+        """Whether all is written that work items fill; they tell so too, of earlier versions."""
         return _exists(f"{self.path}{_PROGRESS}/{_TEMPLATE}") or bool(self.finished())
 
     def finish(self, attributes: Mapping[str, Any] | None = None) -> None:
-        """Declares the store whole, with further attributes, puts it in its place and removes the record of its pieces."""
+        """Declares the store whole, with further attributes, puts it in its place and removes the record of its work items."""
         group = zarr.open_group(self.path, mode="r+", use_consolidated=False)
         group.attrs.update({**(attributes or {}), STATUS: COMPLETE})
         with warnings.catch_warnings():
@@ -230,7 +230,7 @@ def begin_store(
         zarr_format: 2 or 3.
 
     Returns:
-        The store, with the pieces already on disk if an interrupted run is being continued.
+        The store, with the work items already on disk if an interrupted run is being continued.
 
     Raises:
         UserError: the store exists and is complete, belongs to another request, or is not one of ours.
