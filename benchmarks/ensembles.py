@@ -199,9 +199,10 @@ def main() -> None:
     members = 3 if quick else arguments.members
     folder = arguments.workdir / "quick" if quick else arguments.workdir
     folder.mkdir(parents=True, exist_ok=True)
-    store, statistics, climatology = skill.prepare(folder, days, arguments.seed)
+    nature = skill.NATURES["held-suarez"]
+    store, statistics, climatology = skill.prepare(folder, nature, days, arguments.seed)
     first = (Stage(4, 1),) if quick else (Stage(500, 1), Stage(80, 2))
-    base = skill.experiment(skill.systems()[skill.OURS], store, days[0], first, arguments.seed)
+    base = skill.experiment(nature, skill.systems(nature)[skill.OURS], store, days[0], first, arguments.seed)
     skill.train_all({skill.OURS: base}, folder, statistics, 25)
     origin = folder / skill.OURS.replace(" ", "_")
     end = skill.FIRST + np.timedelta64(days[0], "D")
