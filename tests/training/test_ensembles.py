@@ -134,8 +134,11 @@ def test_a_resumed_run_is_the_uninterrupted_one_to_the_bit(small_config, small_s
 
 
 def test_four_by_two_devices_learn_as_one(small_config, small_statistics, tmp_path):
-    """Windows over four, members over two; in rollouts of two, with two parts a batch."""
-    config = trained_as_ensemble(small_config, Stage(3, 2), batch_size=8, members=4, accumulation=2)
+    """Windows over four, members over two; in rollouts of two, with two parts a batch.
+
+    The rate is small: Adam takes parameters that start from zero by the sign of their gradient, rounding errors or not.
+    """
+    config = trained_as_ensemble(small_config, Stage(3, 2, 1e-3), batch_size=8, members=4, accumulation=2)
     alone, mesh = tmp_path / "alone", tmp_path / "mesh"
     divided = dataclasses.replace(config, training=dataclasses.replace(config.training, mesh=MeshConfig(1, 2)))
     running = start(divided, mesh, small_statistics, 8)
@@ -147,7 +150,7 @@ def test_four_by_two_devices_learn_as_one(small_config, small_statistics, tmp_pa
 
 @pytest.mark.slow
 def test_members_and_orders_over_devices_learn_as_one(small_config, small_statistics, tmp_path):
-    config = trained_as_ensemble(small_config, Stage(3, 1), batch_size=4)
+    config = trained_as_ensemble(small_config, Stage(3, 1, 1e-3), batch_size=4)
     alone, mesh = tmp_path / "alone", tmp_path / "mesh"
     divided = dataclasses.replace(config, training=dataclasses.replace(config.training, mesh=MeshConfig(2, 2)))
     running = start(divided, mesh, small_statistics, 8)
