@@ -6,6 +6,7 @@ BIN := $(VENV)/bin
 export UV_NO_CACHE := 1
 export MPLCONFIGDIR := $(CURDIR)/$(VENV)/.cache/matplotlib
 export WEATHER_SCNN_TABLES := $(CURDIR)/$(VENV)/.cache/tables
+export WEATHER_SCNN_COMPILED := $(CURDIR)/$(VENV)/.cache/compiled
 
 .PHONY: setup demo test test-all lint docs wheel-test clean
 
@@ -35,7 +36,7 @@ lint: setup
 
 # The site, in build/site; a reference that leads nowhere is an error.
 docs: setup
-	$(BIN)/uv pip install --quiet --python $(BIN)/python 'mkdocs-material>=9.5' 'mkdocstrings[python]>=1.0'
+	$(BIN)/uv pip install --quiet --python $(BIN)/python 'mkdocs-material>=9.5' 'mkdocstrings[python]>=1.0' 'mkdocs-jupyter>=0.25'
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 # The wheel, in an environment of its own outside the checkout, used as a user would.

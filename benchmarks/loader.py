@@ -29,9 +29,12 @@ import zarr
 
 from configs import demo
 from pipelines.statistics import compute_statistics
+from weather_scnn.catalogue.naming import find
+from weather_scnn.catalogue.plausibility import standard_geopotential
 from weather_scnn.io.durations import parse_duration
 from weather_scnn.io.statistics import read_statistics
-from weather_scnn.models import Level, ModelConfig
+from weather_scnn.io.stored import StoredArray
+from weather_scnn.models import ModelConfig, Resolution
 from weather_scnn.sphere import Grid
 from weather_scnn.training.channels import Channels
 from weather_scnn.training.configuration import Config, Stage
@@ -52,18 +55,26 @@ def write_store(path: str, config: Config, times: int) -> None:
     phase = np.radians(grid.longitude) * 3 + np.sin(np.radians(grid.latitude))[:, None]
     levels = list(channels.levels)
 
-    def field(shape: tuple[int, ...]) -> np.ndarray:
+    def field(shape: tuple[int, ...], name: str) -> np.ndarray:
+        # Within what the field can be: every map is held against that.
+        low, high = find(name).plausible
+        mean = (
+            np.array([standard_geopotential(each) for each in levels])[:, None, None]
+            if name == "geopotential"
+            else (low + high) / 2
+        )
+        size = 0.05 * np.abs(mean) if name == "geopotential" else (high - low) / 40
         wave = np.sin(phase + rng.uniform(0, 6, (*shape, 1, 1))) + 0.02 * rng.standard_normal((*shape, *grid.shape))
-        return (250 + 20 * wave).astype(np.float32)
+        return (mean + size * np.clip(wave, -1.0, 1.0)).astype(np.float32)
 
     variables: dict[str, Any] = {}
     for name in channels.variables:
         if name in config.data.level_variables:
-            variables[name] = (("time", "level", "latitude", "longitude"), field((times, len(levels))))
+            variables[name] = (("time", "level", "latitude", "longitude"), field((times, len(levels)), name))
         else:
-            variables[name] = (("time", "latitude", "longitude"), field((times,)))
+            variables[name] = (("time", "latitude", "longitude"), field((times,), name))
     for name in channels.statics:
-        variables[name] = (("latitude", "longitude"), field(()))
+        variables[name] = (("latitude", "longitude"), field((), name))
     coordinates = {"time": stamps, "level": levels, "latitude": grid.latitude, "longitude": grid.longitude}
     dataset = xr.Dataset(variables, coordinates)
     dataset.chunk({"time": 1}).to_zarr(path, mode="w", consolidated=False, zarr_format=3)
@@ -85,7 +96,7 @@ def cases(quick: bool) -> dict[str, tuple[Config, int, int]]:
     wide = dataclasses.replace(
         small,
         data=wide_data,
-        model=ModelConfig(levels=(Level(1, 0, 8, 4, 0, 4), Level(4, 1, 16, 8, 0, 4))),
+        model=ModelConfig(levels=(Resolution(1, 0, 8, 4, 0, 4), Resolution(4, 1, 16, 8, 0, 4))),
         training=dataclasses.replace(small.training, batch_size=4),
     )
     return {"64x32": (small, 120 if quick else 400, 10 if quick else 20), "240x121": (wide, 16 if quick else 40, 3 if quick else 8)}  # fmt: skip
@@ -95,7 +106,7 @@ def loader_of(config: Config, path: str, statistics: str, memory: bool) -> Windo
     channels = Channels.from_config(config.data)
     moments = Normalisation.from_statistics(read_statistics(statistics), channels)
     reader = StateReader.open(path, channels, moments, expected_grid(config.data))
-    if reader.direct is None:
+    if not all(isinstance(reader.dataset[name].data, StoredArray) for name in channels.variables):
         raise SystemExit(f"{path} is not read directly")
     step = parse_duration(config.data.step)
     return WindowLoader(reader, step=step, input_steps=1, seed=0, cache_bytes=1e12 if memory else 0)

@@ -39,8 +39,16 @@ def facts(run: xr.Dataset) -> list[tuple[str, str, str]]:
     """(what, in the run, on Earth)."""
     lines = [
         ("near-surface temperature", f"{float(area_mean(run['2m_temperature'].mean('time'))) - 273.15:.1f} °C", "14"),
-        ("precipitation", f"{float(area_mean(run['total_precipitation_6hr'].mean('time'))) * 4000:.2f} mm a day", "2.7"),
-        ("pressure at sea level", f"{float(area_mean(run['mean_sea_level_pressure'].mean('time'))) / 100:.0f} hPa", "1011"),
+        (
+            "precipitation",
+            f"{float(area_mean(run['total_precipitation_6hr'].mean('time'))) * 4000:.2f} mm a day",
+            "2.7",
+        ),
+        (
+            "pressure at sea level",
+            f"{float(area_mean(run['mean_sea_level_pressure'].mean('time'))) / 100:.0f} hPa",
+            "1011",
+        ),
     ]
     jet = run["u_component_of_wind"].sel(level=200).mean("longitude")
     for name, half, earth in (
@@ -79,7 +87,9 @@ def draw(run: xr.Dataset, path: pathlib.Path) -> None:
     for panel, (title, field, steps, colours) in zip(panels[1:], maps):
         shown = field.transpose("latitude", "longitude")
         around = xr.concat([shown, shown.isel(longitude=[0]).assign_coords(longitude=[360.0])], "longitude")
-        filled = panel.contourf(around["longitude"], around["latitude"], around.values, steps, cmap=colours, extend="both")
+        filled = panel.contourf(
+            around["longitude"], around["latitude"], around.values, steps, cmap=colours, extend="both"
+        )
         figure.colorbar(filled, ax=panel)
         for line in coastlines():
             panel.plot(np.where(line[:, 0] < 0, line[:, 0] + 360, line[:, 0]), line[:, 1], ",", color="black")
@@ -98,7 +108,13 @@ def main() -> None:
     parser.add_argument("--figure", type=pathlib.Path, default=HERE.parent / "docs" / "images" / "speedy.png")
     arguments = parser.parse_args()
     run = xr.open_zarr(arguments.nature).isel(time=slice(0, arguments.years * 365 * _DAY))
-    names = ["2m_temperature", "total_precipitation_6hr", "mean_sea_level_pressure", "u_component_of_wind", "geopotential"]
+    names = [
+        "2m_temperature",
+        "total_precipitation_6hr",
+        "mean_sea_level_pressure",
+        "u_component_of_wind",
+        "geopotential",
+    ]
     run = run[names].load()
     print("| | this run | the Earth |\n|---|---|---|")
     for line in facts(run):

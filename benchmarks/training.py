@@ -33,6 +33,7 @@ from pipelines.statistics import compute_statistics
 from weather_scnn.training.channels import Channels
 from weather_scnn.training.checkpoints import parameter_count
 from weather_scnn.training.configuration import Config, MeshConfig, Stage, TrainingConfig
+from weather_scnn.training.hlo_cost import communication, floating_point_operations
 from weather_scnn.training.loader import Batch
 from weather_scnn.training.log import read_metrics
 from weather_scnn.training.loop import train
@@ -41,7 +42,6 @@ from weather_scnn.training.normalisation import Normalisation
 from weather_scnn.training.optimiser import initial_state, make_optimiser
 from weather_scnn.training.placement import place
 from weather_scnn.training.plan import compiled_plan
-from weather_scnn.training.program import communication
 from weather_scnn.training.rollout import build, take_apart
 from weather_scnn.training.sharding import device_mesh, put, put_constants
 from weather_scnn.training.states import expected_grid
@@ -79,6 +79,7 @@ class Step:
         channels, grid = Channels.from_config(config.data), expected_grid(config.data)
         mesh = device_mesh(config.training, jax.devices()[:devices])
         parts = take_apart(build(config.model, config.data, channels, grid, 0))
+        self.graph = parts.graph
         statics = np.zeros((*grid.shape, channels.static_count), np.float32)
         scales = make_scales(channels, moments(channels), statics, grid, loss=config.loss)
         self.state = put(initial_state(parts, make_optimiser(config.optimiser, config.training.stages)), mesh)
@@ -86,7 +87,9 @@ class Step:
         self.window, self.forcings = place(random_batch(config, config.training.stages[0].rollout_steps), mesh)
         step = make_train_step(parts.graph, config, vectors=len(channels.winds), mesh=mesh)
         given = self.state, self.tables, self.window, self.forcings, self.scales
-        self.program = step.lower(*given).compile()
+        traced = step.trace(*given)
+        self.operations = floating_point_operations(traced.jaxpr)
+        self.program = traced.lower().compile()
         self.parameters = parameter_count(self.state.parameters)
         self.run(1)
 

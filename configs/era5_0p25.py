@@ -3,7 +3,7 @@
 import dataclasses
 
 from configs import era5
-from weather_scnn.models import Level, ModelConfig
+from weather_scnn.models import ModelConfig, Resolution
 from weather_scnn.training.configuration import Config, Stage
 
 
@@ -14,7 +14,12 @@ def get_config() -> Config:
         flat,
         data=dataclasses.replace(flat.data, grid="1440x721", poles=True, shuffle_windows=2000),
         model=ModelConfig(
-            levels=(Level(1, 0, 32, 16), Level(3, 1, 64, 32), Level(6, 2, 128, 64), Level(12, 8, 256, 128)),
+            levels=(
+                Resolution(1, 0, 32, 16),
+                Resolution(3, 1, 64, 32),
+                Resolution(6, 2, 128, 64),
+                Resolution(12, 8, 256, 128),
+            ),
             activations="bfloat16",
             remat="block",
         ),

@@ -3,7 +3,7 @@
 import dataclasses
 
 from configs import era5
-from weather_scnn.models import Level, ModelConfig
+from weather_scnn.models import ModelConfig, Resolution
 from weather_scnn.training.configuration import Config, Stage
 
 
@@ -14,7 +14,7 @@ def get_config() -> Config:
         flat,
         data=dataclasses.replace(flat.data, grid="240x121", poles=True),
         model=ModelConfig(
-            levels=(Level(1, 1, 64, 32), Level(2, 2, 128, 64), Level(4, 6, 256, 128)),
+            levels=(Resolution(1, 1, 64, 32), Resolution(2, 2, 128, 64), Resolution(4, 6, 256, 128)),
             activations="bfloat16",
             remat="block",
         ),

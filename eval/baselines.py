@@ -6,13 +6,21 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from eval.field_reading import FieldReader
+from eval.field_reading import KeptFields
 from weather_scnn.errors import UserError
-from weather_scnn.io.opening import parse_period
+from weather_scnn.io.periods import parse_period
 
 PERSISTENCE, CLIMATOLOGY = "persistence", "climatology"
 WEEKLY, PROBABILISTIC = "weekly-climatology", "probabilistic-climatology"
 BASELINES = (PERSISTENCE, CLIMATOLOGY, WEEKLY, PROBABILISTIC)
+#: The same at a valid time, whatever the initial time.
+BY_VALID_TIME = (CLIMATOLOGY, WEEKLY, PROBABILISTIC)
+EXPLANATIONS = {
+    PERSISTENCE: "The state at the start of the forecast, unchanged: the simplest forecast there is.",
+    CLIMATOLOGY: "The usual weather of the date and hour, the same whatever the weather was at the start.",
+    WEEKLY: "The usual weather of the week of the year, as WeatherBench's first version has it.",
+    PROBABILISTIC: "The weather of the same date in many years, as an ensemble of equal members.",
+}
 _FEWEST_MEMBERS = 2
 _TIMES_PER_READ = 64
 
@@ -71,7 +79,7 @@ def iso_weeks(times: np.ndarray) -> np.ndarray:
     return pd.DatetimeIndex(times).isocalendar().week.to_numpy(np.int64)
 
 
-def mean_by_key(reader: FieldReader, name: str, positions: np.ndarray, keys: np.ndarray) -> dict[int, np.ndarray]:
+def mean_by_key(reader: KeptFields, name: str, positions: np.ndarray, keys: np.ndarray) -> dict[int, np.ndarray]:
     """Means of a variable's fields at `positions`, one for each key; points that are NaN are left out, in float64."""
     sums: dict[int, np.ndarray] = {}
     counts: dict[int, np.ndarray] = {}
@@ -88,7 +96,7 @@ def mean_by_key(reader: FieldReader, name: str, positions: np.ndarray, keys: np.
 
 
 def weekly_means(
-    reader: FieldReader, name: str, times: np.ndarray, positions: np.ndarray, *, where: str
+    reader: KeptFields, name: str, times: np.ndarray, positions: np.ndarray, *, where: str
 ) -> tuple[np.ndarray, np.ndarray]:
     """The weekly climatology: weeks present, and their means of shape (week[, level], latitude, longitude).
 

@@ -16,17 +16,14 @@ import rich.text
 import xarray as xr
 
 from eval.metrics import convention_of, field_statistics, fields_of, mean_over_init_times, metrics_from_means
-from eval.score_names import score_name
 from eval.scorecard import Field, card_leads, format_lead, list_fields, main_system
+from eval.scores import score_named
 from eval.scoring import open_scores
 from eval.uncertainty import CONFIDENCE, FEWEST_INIT_TIMES, STATISTICS, intervals_and_differences
 from weather_scnn.catalogue.level_numbers import Level
 from weather_scnn.errors import UserError
 from weather_scnn.io.durations import parse_duration
 
-# Best value of metrics that are not errors; an error's is 0, and a correlation has no upper end but 1.
-_BEST = {"acc": 1.0, "explained_variance": 1.0, "activity": 1.0, "spread_skill_ratio": 1.0}
-_WITHOUT_BEST = ("spread",)
 _MOST_LEADS = 7
 _USUAL_LEADS = np.array([6, 24, 48, 72, 120, 168, 240, 336], "timedelta64[h]")
 
@@ -60,7 +57,7 @@ class ScoreDifference:
     @property
     def relative(self) -> bool:
         """Whether cells are per cent of the first file's score rather than differences."""
-        return self.metric not in (*_BEST, "bias")
+        return score_named(self.metric, {}).relative
 
 
 def _main_system(sums: xr.Dataset, wanted: str | None, path: str) -> str:
@@ -162,7 +159,7 @@ def compare_scores(
         )
     chosen = region or regions[0]
     times = _shared_leads(sums[0], sums[1], leads, where)
-    parts = [part.sel(system=[name], region=[chosen], lead_time=times) for part, name in zip(sums, systems)]
+    parts = [part.sel(region=[chosen], lead_time=times) for part in sums]
     units = open_scores(first)
     fields = [
         field
@@ -177,7 +174,7 @@ def compare_scores(
     for variable in dict.fromkeys(field.variable for field in fields):
         rows = [index for index, field in enumerate(fields) if field.variable == variable]
         levels = [fields[index].level for index in rows]
-        values, bounds, metrics = _of_variable(parts, variable, levels, metric)
+        values, bounds, metrics = _of_variable(parts, systems, variable, levels, metric)
         known |= metrics
         if values is not None:
             scores[:, rows] = values
@@ -194,14 +191,15 @@ def compare_scores(
 
 
 def _of_variable(
-    parts: Sequence[xr.Dataset], variable: str, levels: Sequence[Level | None], metric: str
+    parts: Sequence[xr.Dataset], systems: Sequence[str], variable: str, levels: Sequence[Level | None], metric: str
 ) -> tuple[np.ndarray | None, tuple[np.ndarray, np.ndarray], set[str]]:
     """Scores (2, level, lead), bounds of second minus first (level, lead), and the metrics that there are."""
     statistics = []
-    for part in parts:
+    for part, system in zip(parts, systems):
         at = part if levels[0] is None else part.sel(level=list(levels))
+        number = part["system"].values.tolist().index(system)  # chosen last: a skill needs its reference beside it
         found = field_statistics(at, variable)
-        statistics.append({name: values[..., 0] for name, values in found.items()})
+        statistics.append({name: values[:, [number]][..., 0] for name, values in found.items()})
     shared = [name for name in statistics[0] if name in statistics[1]]
     joined = {name: np.concatenate([one[name] for one in statistics], axis=1) for name in shared}
     _, differences = intervals_and_differences(joined, convention=convention_of(parts[0]))
@@ -219,9 +217,8 @@ def _of_variable(
 
 def _gain(metric: str, scores: np.ndarray) -> np.ndarray:
     """How much nearer to the best value the second is than the first; NaN for a metric without one."""
-    if metric in _WITHOUT_BEST:
-        return np.full(scores.shape[1:], np.nan)
-    distance = np.abs(scores - _BEST.get(metric, 0.0))
+    best = score_named(metric, {}).best
+    distance = np.abs(scores - (np.nan if best is None else best))
     return distance[0] - distance[1]
 
 
@@ -235,7 +232,7 @@ def comparison_table(found: ScoreDifference) -> rich.console.Group:
         if np.isfinite(found.scores[:, row]).any():
             name = field.short if len(field.short) <= 16 else field.short[:13] + "..."
             table.add_row(name, *(_cell(found, row, column) for column in range(found.leads.size)))
-    title = score_name(found.metric, {}).title
+    title = score_named(found.metric, {}).title
     what = f"Change of the {title}, per cent" if found.relative else f"Difference in {title.lower()}"
     region = "" if found.region == "global" else f", {found.region}"
     head = rich.text.Text(f"{what}: {found.names[1]} against {found.names[0]}{region}", style="bold")

@@ -7,10 +7,9 @@ import xarray as xr
 
 from eval.field_reading import read_values
 from weather_scnn.errors import UserError
-from weather_scnn.io.climatology import DAY_OF_YEAR, day_numbers
+from weather_scnn.io.climatology import DAY_OF_YEAR, OF_A_MEAN, day_numbers
 
 #: What a climatology may hold of a variable beside its mean.
-OF_A_MEAN = ("_std", "_quantile", "_seeps_threshold", "_seeps_dry_fraction")
 _log = logging.getLogger(__name__)
 # Times looked at of one field, and of each other one: gaps come by days, alike in all fields.
 _LOOKS, _LOOKS_OF_OTHERS = 6, 1

@@ -13,13 +13,10 @@ from collections.abc import Collection, Mapping, Sequence
 import numpy as np
 import xarray as xr
 
-from eval.stores import canonical, open_any
-from weather_scnn.catalogue.naming import WIND_PAIRS, identify, lookup
+from weather_scnn.catalogue.naming import WIND_PAIRS, lookup
 from weather_scnn.catalogue.plausibility import Judge
-from weather_scnn.catalogue.units import conversion
 from weather_scnn.errors import UserError
 from weather_scnn.io.retry import period, read_again
-from weather_scnn.io.sources import find_source
 from weather_scnn.regridding.apply import WeightedRegridder, regrid_array
 from weather_scnn.regridding.weights import Weights, make_weights
 from weather_scnn.sphere.grid import Grid
@@ -164,16 +161,16 @@ class Conversion:
 
     def __call__(self, values: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Converts arrays whose last two axes are latitude and longitude; `together` with each component the other."""
-        found = {}
+        result = {}
         for name, array in values.items():
             pair = self.together(name)
             if len(pair) == 1:
-                found[name] = self.scalar(name, array)
+                result[name] = self.scalar(name, array)
             elif name == pair[0]:
                 assert self.weights is not None
                 east, north = WeightedRegridder(self.weights).vectors(*(values[part] for part in pair))
-                found[pair[0]], found[pair[1]] = self._in_units(pair[0], east), self._in_units(pair[1], north)
-        return found
+                result[pair[0]], result[pair[1]] = self._in_units(pair[0], east), self._in_units(pair[1], north)
+        return result
 
     def _in_units(self, name: str, values: np.ndarray) -> np.ndarray:
         if name not in self.factors:
@@ -182,7 +179,7 @@ class Conversion:
         return values * np.float32(scale) + np.float32(offset)
 
 
-class FieldReader:
+class KeptFields:
     """Fields along the first dimension of arrays, read in whole chunks and kept while they fit.
 
     Safe to use from several threads.
@@ -226,20 +223,20 @@ class FieldReader:
         """
         wanted = [int(position) for position in positions]
         with self._lock:
-            found = {position: self._fields[position] for position in wanted if position in self._fields}
-            for position in found:
+            result = {position: self._fields[position] for position in wanted if position in self._fields}
+            for position in result:
                 self._fields.move_to_end(position)
-            for start, stop in self._runs(sorted(set(wanted) - set(found))):
+            for start, stop in self._runs(sorted(set(wanted) - set(result))):
                 values = self._conversion({key: self._read(key, start, stop) for key in self._arrays})
                 for position in range(start, stop):
                     if position in self._fields:
                         continue
                     held = {key: array[position - start] for key, array in values.items()}
-                    found[position] = self._fields[position] = held
+                    result[position] = self._fields[position] = held
                     self._bytes += sum(array.nbytes for array in held.values())
             while self._bytes > self._maximum and len(self._fields) > 1:
                 self._bytes -= sum(array.nbytes for array in self._fields.popitem(last=False)[1].values())
-            return [found[position][name] for position in wanted]
+            return [result[position][name] for position in wanted]
 
     def _read(self, key: str, start: int, stop: int) -> np.ndarray:
         part = self._arrays[key].isel({self._dim: slice(start, stop)})
@@ -265,62 +262,3 @@ class FieldReader:
             else:
                 runs.append((start, stop))
         return runs
-
-
-def without_dask(dataset: xr.Dataset, path: str) -> dict[str, xr.DataArray]:
-    """Arrays that the door opened, read straight from their store where its values are those of the door.
-
-    Args:
-        dataset: as `weather_scnn.io.opening.open_dataset` gives it.
-        path: what it was opened from.
-
-    Returns:
-        By name; the door's own array where the store's units, type or axes differ or the path is no single store.
-    """
-    arrays = {str(name): dataset[name] for name in dataset.data_vars}
-    try:
-        source = find_source(path)
-        if source.format == "grib" or len(source.paths) > 1:
-            return arrays
-        plain = canonical(open_any(path), path)
-    except (UserError, ValueError, KeyError):
-        return arrays
-    for raw_name in map(str, plain.data_vars):
-        known = identify(raw_name, plain[raw_name].attrs, on_levels="level" in plain[raw_name].dims)
-        name = raw_name if raw_name in arrays else known.name if known is not None else raw_name
-        if name in arrays and _same_values(plain[raw_name], arrays[name]):
-            array = plain[raw_name].transpose(*arrays[name].dims)
-            levels = arrays[name]["level"].values if "level" in array.dims else None
-            if levels is not None and not np.array_equal(levels, array["level"].values):
-                array = array.isel(level=as_slice(np.searchsorted(array["level"].values, levels)))
-            arrays[name] = array.assign_attrs(arrays[name].attrs)
-    return arrays
-
-
-def _same_values(raw: xr.DataArray, opened: xr.DataArray) -> bool:
-    """Whether a store's array holds what the door gives, up to a choice of levels."""
-    if set(raw.dims) != set(opened.dims) or raw.dtype != np.float32:
-        return False
-    # Masked by a valid range, made of running totals, or packed with a fill value that is not declared.
-    if opened.encoding.get("masked") or opened.encoding.get("remade") or "scale_factor" in raw.encoding:
-        return False
-    units, wanted = str(raw.attrs.get("units", "")), str(opened.attrs.get("units", ""))
-    if units != wanted:
-        try:
-            if conversion(units, wanted) != (1.0, 0.0):
-                return False
-        except ValueError:
-            return False
-    for dim in map(str, opened.dims):
-        if dim not in raw.coords or dim not in opened.coords:
-            return False
-        ours, theirs = raw[dim].values, opened[dim].values
-        if dim == "level":
-            if np.any(np.diff(ours) <= 0) or not np.isin(theirs, ours).all():
-                return False
-        elif ours.dtype.kind == "M" or theirs.dtype.kind == "M":
-            if not (ours.dtype.kind == theirs.dtype.kind and np.array_equal(ours, theirs)):
-                return False
-        elif ours.size != theirs.size or np.abs(ours.astype(float) - theirs).max() > _TOLERANCE_DEGREES:
-            return False
-    return True

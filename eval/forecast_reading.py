@@ -8,9 +8,8 @@ import numpy as np
 import xarray as xr
 
 from eval.field_reading import Conversion, as_slice, chunk_length, read_values
-from eval.forecast_files import HELD
-from eval.forecasts import open_forecast
-from eval.stores import open_pieces
+from weather_scnn.io.forecasts import HELD, kept_by_valid_time, open_forecast
+from weather_scnn.io.sources import find_source, open_raw
 
 _log = logging.getLogger(__name__)
 
@@ -42,10 +41,8 @@ class ForecastStore:
         Raises:
             UserError: it is not a forecast store.
         """
-        pieces = open_pieces(path)
-        says_so = any("valid_time" in raw.dims and not {"time", "init_time"} & set(raw.dims) for _, raw in pieces)
-        dataset = open_forecast(path, pieces, time="valid_time" if says_so else None)
-        return cls(system, path, dataset, by_valid_time or says_so)
+        raw = open_raw(find_source(path), decode_timedelta=False)
+        return cls(system, path, open_forecast(path, raw), by_valid_time or kept_by_valid_time(raw))
 
     @property
     def times(self) -> np.ndarray:
@@ -103,15 +100,15 @@ class ForecastStore:
         needed = dict.fromkeys(part for name in names for part in self.conversion.together(name))
         stored = self.conversion({part: self._stored(part, inits, leads) for part in needed})
         present = np.isin(leads, self.leads)
-        found = {}
+        result = {}
         for name in names:
             values = stored[name].reshape(*stored[name].shape[:4], -1)
             if not present.all():
                 whole = np.full((values.shape[0], leads.size, *values.shape[2:]), np.nan, values.dtype)
                 whole[:, present] = values
                 values = whole
-            found[name] = values
-        return found
+            result[name] = values
+        return result
 
     def empty_levels(self, name: str, inits: np.ndarray, leads: np.ndarray, present: np.ndarray) -> np.ndarray:
         """Scored levels at which the store holds nothing but NaN, in its first and its last forecast; bool, (level,).

@@ -18,20 +18,23 @@ IMPLAUSIBLE = "implausible_forecast"
 _log = logging.getLogger(__name__)
 
 
-def implausible_maps(name: str, values: Float[np.ndarray, "i l n v p"]) -> Int[np.ndarray, "i l"] | None:
-    """How many maps of each forecast cannot be what their name says; None, at the cost of two passes, if none.
+def implausible_maps(
+    name: str, values: Float[np.ndarray, "i l n v p"], low: float, high: float
+) -> Int[np.ndarray, "i l"] | None:
+    """How many maps of each forecast cannot be what their name says; None if none.
 
     Args:
         name: canonical name.
         values: in the catalogue's units; NaN where there is none.
+        low, high: the extremes of all; NaN where one is missing.
     """
-    if lookup(name) is None or not values.size or _plausible(name, values.min(), values.max()):
+    if lookup(name) is None or not values.size or _plausible(name, low, high):
         return None
     with np.errstate(invalid="ignore"):
         maps = values.reshape(*values.shape[:2], -1, values.shape[-1])
-        low = np.where(np.isnan(maps), np.inf, maps).min(axis=-1)
-        high = np.where(np.isnan(maps), -np.inf, maps).max(axis=-1)
-    faults = np.array([not _plausible(name, *ends) for ends in zip(low.ravel(), high.ravel())]).reshape(low.shape)
+        lows = np.where(np.isnan(maps), np.inf, maps).min(axis=-1)
+        highs = np.where(np.isnan(maps), -np.inf, maps).max(axis=-1)
+    faults = np.array([not _plausible(name, *ends) for ends in zip(lows.ravel(), highs.ravel())]).reshape(lows.shape)
     return faults.sum(axis=-1) if faults.any() else None
 
 

@@ -1,8 +1,8 @@
-"""Scores, and the sums they are made from (definitions of WeatherBench 2, Rasp et al. 2024).
+"""From sums to scores (definitions of WeatherBench 2, Rasp et al. 2024).
 
 What is stored are area-weighted sums for every init time, lead time, level and region. Scores follow from them, so
 the scores of a year are those of its months put together (`combine_sums`), and intervals can be resampled: sums →
-statistics of each init time → their means over init times → metrics.
+statistics of each init time → their means over init times → metrics. The formulas are those of `eval.scores`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -10,85 +10,15 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import xarray as xr
 
+from eval.baselines import BASELINES
+from eval.conventions import MEMBERS, WEATHERBENCH1, WEATHERBENCH2, WIND_VECTORS
+from eval.scores import DEGREE_SUMS, ERROR_SUMS, SCORES, all_sums, scores_from
 from weather_scnn.errors import UserError
-
-WEATHERBENCH2, WEATHERBENCH1 = "weatherbench2", "weatherbench1"
-CONVENTIONS = {
-    WEATHERBENCH2: "WeatherBench 2: <x> = sum(w x) / sum(w) over latitude and longitude; w = sin(upper) - sin(lower) of "
-    "the cell bounds in latitude, divided by its mean; box regions slice after the weights are made",
-    WEATHERBENCH1: "WeatherBench (Rasp et al. 2020): w = cos(latitude) divided by its mean; sums pooled over init times, "
-    "latitude and longitude; anomalies from the time mean of the truth of the years scored, less their unweighted mean",
-}
-
-BASE_MOMENTS = ("weight", "squared_error", "absolute_error", "error")
-ANOMALY_MOMENTS = (
-    "forecast_anomaly",
-    "truth_anomaly",
-    "forecast_anomaly_squared",
-    "truth_anomaly_squared",
-    "anomaly_product",
-)
-# WeatherBench 1 takes the unweighted mean from the anomalies.
-POOLED_MOMENTS = ("count", "forecast_anomaly_unweighted", "truth_anomaly_unweighted")
-SEEPS_MOMENTS = ("seeps_weight", "seeps")
-BRIER_QUANTILES = (0.1, 0.33, 0.67, 0.9)
-ENSEMBLE_MOMENTS = ("crps", "crps_fair", "variance", "energy_score", *(f"brier_{q:g}" for q in BRIER_QUANTILES))
-
-BASE_METRICS = ("rmse", "mse", "mae", "bias")
-ANOMALY_METRICS = ("acc", "activity", "explained_variance")
-ENSEMBLE_METRICS = ("crps", "crps_fair", "spread", "ensemble_mean_rmse", "spread_skill_ratio", "energy_score")
-BRIER_METRICS = tuple(f"brier_{q:g}" for q in BRIER_QUANTILES)
-
-# The error of the wind as a vector needs both components at the same point.
-WIND_VECTORS = {
-    "wind_vector": ("u_component_of_wind", "v_component_of_wind"),
-    "10m_wind_vector": ("10m_u_component_of_wind", "10m_v_component_of_wind"),
-}
-
-#: Coordinate of sums: how many members the ensemble of a system has, of dims (system, init_time); 1 for single forecasts.
-MEMBERS = "members"
-MISSING_TRUTH, MISSING_FORECAST = "missing_truth", "missing_forecast"
-
-DEFINITIONS = {
-    "rmse": "square root, taken last, of the mean over init times of <(f - o)^2>",
-    "mse": "mean over init times of <(f - o)^2>; for a wind vector of <du^2 + dv^2>",
-    "mae": "mean over init times of <|f - o|>; for a wind vector of <sqrt(du^2 + dv^2)>",
-    "bias": "mean over init times of <f - o>: forecast minus truth; for winds see the components",
-    "acc": "mean over init times of <f'o'> / sqrt(<f'^2><o'^2>), anomalies from the climatology at valid time, "
-    "no mean removed; for a wind vector <u'u' + v'v'> over both components; 0 where the forecast is the climatology itself",
-    "activity": "square root of the ratio of the mean variances over the region of f' and of o', each about its "
-    "regional mean; the variance of a wind vector is the sum of those of its components",
-    "explained_variance": "1 - mean variance over the region of f - o / mean variance over the region of o'",
-    "seeps": "mean over init times of the stable equitable error in probability space (Rodwell et al. 2010)",
-    "crps": "mean over init times of <E|X - o| - E|X - X'| / 2>, all M^2 pairs of members; MAE of a single forecast",
-    "crps_fair": "as crps, with the M (M - 1) pairs of different members",
-    "spread": "square root of the mean over init times of <ensemble variance>, over M - 1",
-    "ensemble_mean_rmse": "rmse of the mean of the members",
-    "spread_skill_ratio": "square root of the mean over init times of <ensemble variance> (M + 1) / M, over ensemble_mean_rmse: "
-    "1 for a reliable ensemble of any number M of members (Fortin et al. 2014)",
-    "energy_score": "mean over init times of E||X - o|| - E||X - X'|| / 2, ||x|| = sqrt(<x^2>) over the region, M (M - 1) "
-    "pairs",
-    **{
-        f"brier_{q:g}": f"mean over init times of <(share of members above the climatological {q:g} quantile - 1 if the "
-        "truth is above, else 0)^2>"
-        for q in BRIER_QUANTILES
-    },
-}
 
 
 def fields_of(sums: xr.Dataset) -> list[str]:
     """Names of the scored fields of a dataset of sums, which also holds counts."""
     return [str(name) for name, array in sums.data_vars.items() if "moment" in array.dims]
-
-
-def ensemble_sums_name(field: str) -> str:
-    """The variable of sums that holds a field's `ENSEMBLE_MOMENTS`."""
-    return f"{field}_ensemble"
-
-
-def seeps_sums_name(field: str) -> str:
-    """The variable of sums that holds a field's `SEEPS_MOMENTS`."""
-    return f"{field}_seeps"
 
 
 def convention_of(sums: xr.Dataset) -> str:
@@ -98,20 +28,20 @@ def convention_of(sums: xr.Dataset) -> str:
 
 def metrics_in(sums: xr.Dataset) -> tuple[str, ...]:
     """Metrics that follow from these sums, in the order of the file."""
-    anomalies = ANOMALY_MOMENTS[0] in sums["moment"].values
-    ensembles = [name for name, array in sums.data_vars.items() if "ensemble_moment" in array.dims]
-    seeps = any("seeps_moment" in array.dims for array in sums.data_vars.values())
-    found = BASE_METRICS + (ANOMALY_METRICS if anomalies else ()) + (("seeps",) if seeps else ())
-    if ensembles:
-        found += ENSEMBLE_METRICS
-        if any(sums[name].sel(ensemble_moment=list(BRIER_METRICS)).notnull().any() for name in ensembles):
-            found += BRIER_METRICS
-    return found
+    known, empty = {"members", *(str(name) for name in sums["system"].values if name in BASELINES)}, set()
+    for each in all_sums():
+        arrays = [array for array in sums.data_vars.values() if each.axis in array.dims]
+        labels = {str(label) for label in sums[each.axis].values} if arrays else set()
+        known |= labels
+        rare = {need for score in SCORES if score.known_only for need in score.needs if need in labels}
+        empty |= {need for need in rare if not any(array.sel({each.axis: need}).notnull().any() for array in arrays)}
+    return tuple(score.name for score in scores_from(known) if not (score.known_only and empty & set(score.needs)))
 
 
 def _ordered(array: xr.DataArray) -> np.ndarray:
-    """Shape (init_time, system, lead_time[, level], region)."""
-    dims = ["init_time", "system", "lead_time", *(["level"] if "level" in array.dims else []), "region"]
+    """Shape (init_time, system, lead_time[, level], region), or degree."""
+    along = "degree" if "degree" in array.dims else "region"
+    dims = ["init_time", "system", "lead_time", *(["level"] if "level" in array.dims else []), along]
     return array.transpose(*dims).values
 
 
@@ -120,51 +50,37 @@ def field_statistics(sums: xr.Dataset, field: str) -> dict[str, np.ndarray]:
 
     Returns:
         Arrays of shape (init_time, system, lead_time[, level], region), NaN where an init time does not count. In the
-        convention of WeatherBench 2 these are area means and ACC; in that of WeatherBench 1 the sums themselves.
+        convention of WeatherBench 2 these are the `statistics` of scores; in that of WeatherBench 1 the sums themselves.
     """
-    array = sums[field]
-    moments = {str(name): _ordered(array.sel(moment=name)) for name in sums["moment"].values}
-    if convention_of(sums) == WEATHERBENCH1:
-        return moments
-    weight = np.where(moments["weight"] > 0, moments["weight"], np.nan)
-    means = {name: values / weight for name, values in moments.items() if name != "weight"}
-    statistics = {name: means[name] for name in BASE_MOMENTS[1:]}
-    if ANOMALY_MOMENTS[0] in moments:
-        product, f, o = (means[name] for name in ("anomaly_product", "forecast_anomaly", "truth_anomaly"))
-        f_square, o_square = means["forecast_anomaly_squared"], means["truth_anomaly_squared"]
-        with np.errstate(divide="ignore", invalid="ignore"):
-            acc = np.where(f_square * o_square > 0, product / np.sqrt(f_square * o_square), np.nan)
-        # A forecast of no anomaly has no pattern to correlate: 0 by convention, as WeatherBench lists climatology.
-        acc = np.where((f_square == 0) & (o_square > 0), 0.0, acc)
-        statistics["acc"] = acc
-        statistics["forecast_variance"] = np.maximum(f_square - f**2, 0.0)
-        statistics["truth_variance"] = np.maximum(o_square - o**2, 0.0)
-        statistics["error_variance"] = np.maximum(means["squared_error"] - means["error"] ** 2, 0.0)
-    if field in WIND_VECTORS:
-        # The sums hold the length of the mean error, which has no sign: the bias is that of each component.
-        statistics["error"] = np.full_like(statistics["error"], np.nan)
-    if seeps_sums_name(field) in sums:
-        parts = {name: _ordered(sums[seeps_sums_name(field)].sel(seeps_moment=name)) for name in SEEPS_MOMENTS}
-        with np.errstate(divide="ignore", invalid="ignore"):
-            statistics["seeps"] = np.where(parts["seeps_weight"] > 0, parts["seeps"] / parts["seeps_weight"], np.nan)
-    if ensemble_sums_name(field) in sums:
-        array = sums[ensemble_sums_name(field)]
-        for name in ENSEMBLE_MOMENTS:
-            statistics[name] = _ordered(array.sel(ensemble_moment=name)) / weight
-        statistics["expected_squared_error"] = statistics["variance"] * _for_members(sums, statistics["variance"].ndim)
+    means: dict[str, np.ndarray] = {}
+    weight: np.ndarray | float = 1.0  # of what is no sum over a region
+    for each in all_sums():
+        if each.variable(field) not in sums:
+            continue
+        array = sums[each.variable(field)]
+        parts = {str(name): _ordered(array.sel({each.axis: name})) for name in array[each.axis].values}
+        if convention_of(sums) == WEATHERBENCH1 and each is ERROR_SUMS:
+            return parts
+        own = weight if each.weight is None else np.where(parts[each.weight] > 0, parts[each.weight], np.nan)
+        weight = own if each is ERROR_SUMS else weight
+        with np.errstate(invalid="ignore"):
+            means |= {name: values / own for name, values in parts.items()}
+    further = (1,) * (next(iter(means.values())).ndim - 2)
+    # Of sums that do not tell the number of members it is not known.
+    members = (
+        sums[MEMBERS].transpose("init_time", "system").values if MEMBERS in sums.coords else np.full((1, 1), np.nan)
+    )
+    means["members"] = members.reshape(*members.shape, *further)
+    systems = sums["system"].values
+    means |= {name: (systems == name).reshape(1, -1, *further) for name in BASELINES if name in systems}
+    statistics: dict[str, np.ndarray] = {}
+    with np.errstate(divide="ignore", invalid="ignore"):
+        for score in scores_from(means):
+            found = score.statistics(means)
+            if score.scalars_only and field in WIND_VECTORS:
+                found = {name: np.full_like(values, np.nan) for name, values in found.items()}
+            statistics |= found
     return statistics
-
-
-def _for_members(sums: xr.Dataset, dimensions: int) -> np.ndarray:
-    """What the variance of M members is multiplied by to expect the squared error of their mean: (M + 1) / M.
-
-    Where truth and members are alike, the truth departs from the mean of all by the variance, and the mean of M from it
-    by one M-th of that (Fortin et al. 2014, eq. 15). Of sums that do not tell M it is NaN.
-    """
-    if MEMBERS not in sums.coords:
-        return np.full((1,) * dimensions, np.nan)
-    members = sums[MEMBERS].transpose("init_time", "system").values
-    return ((members + 1) / members).reshape(*members.shape, *(1,) * (dimensions - 2))
 
 
 def mean_over_init_times(statistics: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -181,44 +97,13 @@ def mean_over_init_times(statistics: Mapping[str, np.ndarray]) -> dict[str, np.n
 def metrics_from_means(means: Mapping[str, np.ndarray], convention: str = WEATHERBENCH2) -> dict[str, np.ndarray]:
     """Metrics from means of `field_statistics` over init times, or over a resample of them; any shape."""
     with np.errstate(divide="ignore", invalid="ignore"):
-        if convention == WEATHERBENCH1:
-            return _pooled_metrics(means)
-        mse = means["squared_error"]
-        metrics = {"rmse": np.sqrt(mse), "mse": mse, "mae": means["absolute_error"], "bias": means["error"]}
-        if "acc" in means:
-            truth_variance = np.where(means["truth_variance"] > 0, means["truth_variance"], np.nan)
-            metrics["acc"] = means["acc"]
-            metrics["activity"] = np.sqrt(means["forecast_variance"] / truth_variance)
-            metrics["explained_variance"] = 1.0 - means["error_variance"] / truth_variance
-        if "seeps" in means:
-            metrics["seeps"] = means["seeps"]
-        if "crps" in means:
-            metrics |= {name: means[name] for name in ("crps", "crps_fair", "energy_score", *BRIER_METRICS)}
-            spread = np.sqrt(means["variance"])
-            rmse = np.where(np.isfinite(spread), metrics["rmse"], np.nan)
-            metrics |= {"spread": spread, "ensemble_mean_rmse": rmse}
-            metrics["spread_skill_ratio"] = np.sqrt(means["expected_squared_error"]) / np.where(rmse > 0, rmse, np.nan)
-        return metrics
-
-
-def _pooled_metrics(sums: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Scores of WeatherBench 1 (`score.py` of its repository): sums over space and time together."""
-    weight = np.where(sums["weight"] > 0, sums["weight"], np.nan)
-    mse, bias = sums["squared_error"] / weight, sums["error"] / weight
-    metrics = {"rmse": np.sqrt(mse), "mse": mse, "mae": sums["absolute_error"] / weight, "bias": bias}
-    if "forecast_anomaly" in sums:
-        f, o = sums["forecast_anomaly"] / weight, sums["truth_anomaly"] / weight
-        count = np.where(sums["count"] > 0, sums["count"], np.nan)
-        f_mean, o_mean = (sums[f"{which}_anomaly_unweighted"] / count for which in ("forecast", "truth"))
-        product = sums["anomaly_product"] / weight - o_mean * f - f_mean * o + f_mean * o_mean
-        f_square = sums["forecast_anomaly_squared"] / weight - 2 * f_mean * f + f_mean**2
-        o_square = sums["truth_anomaly_squared"] / weight - 2 * o_mean * o + o_mean**2
-        scale = f_square * o_square
-        metrics["acc"] = np.where(scale > 0, product / np.sqrt(scale), np.where(o_square > 0, 0.0, np.nan))
-        metrics["acc"] = np.where(np.isfinite(product), metrics["acc"], np.nan)
-        metrics["activity"] = np.sqrt(np.maximum(f_square, 0.0) / o_square)
-        metrics["explained_variance"] = 1.0 - (mse - bias**2) / o_square
-    return metrics
+        if convention != WEATHERBENCH1:
+            return {score.name: score.value(means) for score in scores_from(means, averages=True)}
+        # Sums over space and init times together, per weight of them (`score.py` of WeatherBench 1).
+        weight = np.where(means["weight"] > 0, means["weight"], np.nan)
+        count = np.where(means["count"] > 0, means["count"], np.nan) if "count" in means else weight
+        pooled = {name: sums / (count if name.endswith("unweighted") else weight) for name, sums in means.items()}
+        return {score.name: score.pooled(pooled) for score in scores_from(pooled)}
 
 
 def labelled(
@@ -227,7 +112,7 @@ def labelled(
     """Metrics as one array of dims (*leading, system, metric, lead_time[, level], region), NaN where one is absent.
 
     Args:
-        metrics: arrays of shape (*leading, system, lead_time[, level], region).
+        metrics: arrays of shape (*leading, system, lead_time[, level], region or degree).
         sums: for the coordinates.
         field: whose metrics these are.
         names: metrics of the file, in order.
@@ -236,10 +121,11 @@ def labelled(
     first = next(iter(metrics.values()))
     missing = np.full(first.shape, np.nan)
     stacked = np.stack([metrics.get(name, missing) for name in names], axis=len(leading) + 1)
-    level = ["level"] if "level" in sums[field].dims else []
-    dims = [*leading, "system", "metric", "lead_time", *level, "region"]
-    coordinates = {name: sums[name] for name in ("system", "lead_time", *level, "region")}
-    return xr.DataArray(stacked, dims=dims, coords={**coordinates, "metric": list(names)}, attrs=sums[field].attrs)
+    array = sums[field] if field in sums else sums[DEGREE_SUMS.variable(field)]
+    rest = [dim for dim in ("lead_time", "level", "region", "degree") if dim in array.dims]
+    coordinates = {name: sums[name] for name in ("system", *rest)}
+    dims = [*leading, "system", "metric", *rest]
+    return xr.DataArray(stacked, dims=dims, coords={**coordinates, "metric": list(names)}, attrs=array.attrs)
 
 
 def scores_from_sums(sums: xr.Dataset) -> xr.Dataset:
@@ -257,8 +143,13 @@ def scores_from_sums(sums: xr.Dataset) -> xr.Dataset:
         means = mean_over_init_times(field_statistics(sums, field))
         result[field] = labelled(metrics_from_means(means, convention), sums, field, names)
     scored = xr.Dataset(result)
-    scored["metric"].attrs.update({name: DEFINITIONS[name] for name in names})
+    scored["metric"].attrs.update(definitions(names))
     return scored
+
+
+def definitions(names: Sequence[str]) -> dict[str, str]:
+    """The definitions of these metrics."""
+    return {score.name: score.definition for score in SCORES if score.name in names}
 
 
 def scores_by_init_time(sums: xr.Dataset) -> xr.Dataset:
@@ -327,7 +218,7 @@ def combine_sums(parts: Sequence[xr.Dataset]) -> xr.Dataset:
             f"the init time {np.datetime_as_string(repeated[0], 'h')} is in more than one part",
             remedy="give parts with different init times",
         )
-    return count_init_times(joined)
+    return count_init_times(joined) if fields_of(joined) else joined
 
 
 def combine_scores(parts: Sequence[xr.Dataset]) -> xr.Dataset:

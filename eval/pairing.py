@@ -8,22 +8,24 @@ from collections.abc import Sequence
 import numpy as np
 import xarray as xr
 
+from eval.area_sums import AreaWeights
 from eval.baselines import CLIMATOLOGY, PERSISTENCE
-from eval.coverage import OF_A_MEAN, with_scored_days
-from eval.field_reading import Conversion, regridding, same_grid, without_dask
+from eval.conventions import WEATHERBENCH1, WEATHERBENCH2, WIND_VECTORS
+from eval.coverage import with_scored_days
+from eval.field_reading import Conversion, regridding, same_grid
 from eval.forecast_reading import ForecastStore
 from eval.forecasts import common_levels, common_variables, level_numbers, units_to_truth
-from eval.metrics import WEATHERBENCH1, WEATHERBENCH2, WIND_VECTORS
-from eval.moments import AreaWeights
 from eval.regions import region_weights
-from eval.request import Request, lead_positions
-from eval.stores import canonical, catalogue_names, open_any, with_levels_of_names
+from eval.request import ScoringRequest, lead_positions
 from weather_scnn.catalogue.naming import lookup
 from weather_scnn.catalogue.plausibility import extremes_of_one_map, implausible
 from weather_scnn.catalogue.units import parse_unit
 from weather_scnn.errors import UserError
+from weather_scnn.io.climatology import open_climatology
+from weather_scnn.io.field_reader import FieldReader
+from weather_scnn.io.fields import declared_unit
 from weather_scnn.io.initial_times import initial_times
-from weather_scnn.io.opening import open_dataset
+from weather_scnn.io.opening import CanonicalSource
 from weather_scnn.sphere.grid import Grid
 
 _log = logging.getLogger(__name__)
@@ -57,7 +59,7 @@ class Comparison:
         spectrum_leads: the same for spectra.
     """
 
-    request: Request
+    request: ScoringRequest
     names: list[str]
     systems: list[str]
     levels: list[float] | None
@@ -133,7 +135,7 @@ def _span(times: np.ndarray) -> str:
 
 
 def _pairs(
-    request: Request, forecasts: Sequence[ForecastStore], truth_times: np.ndarray, notes: dict[str, str]
+    request: ScoringRequest, forecasts: Sequence[ForecastStore], truth_times: np.ndarray, notes: dict[str, str]
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Init times, lead times and which of their pairs are scored: those that all systems and the truth have."""
     first, leads = forecasts[0], forecasts[0].leads
@@ -199,7 +201,7 @@ def _within_count(theirs: np.ndarray, period: np.ndarray) -> int:
     return int(np.count_nonzero((theirs >= period[0]) & (theirs <= period[-1])))
 
 
-def _scoring_grid(request: Request, forecasts: Sequence[ForecastStore], truth: xr.Dataset) -> xr.Dataset:
+def _scoring_grid(request: ScoringRequest, forecasts: Sequence[ForecastStore], truth: xr.Dataset) -> xr.Dataset:
     """A dataset on the grid to score on: the one asked for, else the coarsest of all."""
     if request.grid is not None:
         grid = Grid.from_name(request.grid)
@@ -238,7 +240,7 @@ def _require_likely_units(
     Raises:
         UserError: one of them is implausible; see `weather_scnn.catalogue.plausibility`.
     """
-    texts = [str(each.attrs.get("units", "")).strip() for each in (array, truth)]
+    texts = [declared_unit(each) for each in (array, truth)]
     if all(text and parse_unit(text) is not None for text in texts):
         return
     faults = []
@@ -253,44 +255,16 @@ def _require_likely_units(
         )
 
 
-def _in_catalogue_names(climatology: xr.Dataset) -> xr.Dataset:
-    """A climatology with its means, and what goes with them such as `_std`, under the catalogue's names.
-
-    Fields named for a level, such as z500 and z500_std, are stacked, a kind at a time.
-    """
-    kinds, stacked = [], False
-    for ending in ("", *OF_A_MEAN):
-        named = [str(name) for name in climatology.data_vars]
-        named = [name for name in named if name.endswith(ending) and (ending or not name.endswith(OF_A_MEAN))]
-        part = climatology[named].rename({name: name.removesuffix(ending) for name in named})
-        whole = with_levels_of_names(part)
-        stacked |= whole is not part
-        kinds.append(whole.rename({name: f"{name}{ending}" for name in whole.data_vars}))
-    if stacked:
-        climatology = xr.merge(kinds, join="outer", compat="override", combine_attrs="override")
-    means = [str(name) for name in climatology.data_vars if not str(name).endswith(OF_A_MEAN)]
-    renamed = catalogue_names(climatology, means)
-    new = {old: name for old, name in zip(map(str, climatology.data_vars), map(str, renamed.data_vars)) if old in means}
-    rename = {
-        f"{old}{ending}": f"{name}{ending}"
-        for old, name in new.items()
-        for ending in OF_A_MEAN
-        if old != name and f"{old}{ending}" in renamed
-    }
-    return renamed.rename(rename)
-
-
 def _open_climatology(
-    request: Request, target: xr.Dataset, levels: list[float] | None, names: list[str], truth: xr.Dataset, notes: dict
+    request: ScoringRequest,
+    target: xr.Dataset,
+    levels: list[float] | None,
+    names: list[str],
+    truth: xr.Dataset,
+    notes: dict,
 ) -> tuple[xr.Dataset, Conversion]:
     path = str(request.climatology)
-    climatology = _in_catalogue_names(canonical(open_any(path), path))
-    if not {"hour", "dayofyear"} <= set(climatology.dims):
-        raise UserError(
-            "is no climatology by hour and day of the year",
-            where=path,
-            remedy="make one with `weather-scnn climatology`",
-        )
+    climatology = open_climatology(path)
     absent = [name for name in names if name not in climatology.data_vars]
     if len(absent) == len(names):
         raise UserError(
@@ -321,7 +295,7 @@ def _open_climatology(
     return climatology, Conversion.of(weights, names, held, factors, label="the climatology")
 
 
-def open_comparison(request: Request) -> Comparison:
+def open_comparison(request: ScoringRequest) -> Comparison:
     """Opens every store of a request and finds what they share.
 
     Raises:
@@ -338,7 +312,8 @@ def open_comparison(request: Request) -> Comparison:
         ForecastStore.open(system, path, by_valid_time=system in request.by_valid_time)
         for system, path in request.forecasts
     ]
-    first, observed = stores[0], open_dataset(request.truth)
+    first, truth = stores[0], CanonicalSource(request.truth).fields()
+    observed = FieldReader.of(truth.dataset, request.truth).lazy
     if "prediction_timedelta" in observed.dims:
         raise UserError(
             "has lead times: it is a forecast",
@@ -384,10 +359,9 @@ def open_comparison(request: Request) -> Comparison:
             if name in held:
                 factors = units_to_truth(name, store.dataset[name], observed[name], where=store.path)
                 _require_likely_units(name, store.dataset[name], factors, observed[name], store.path, request.truth)
-                if factors != (1.0, 0.0):
-                    notes[f"converted_{store.system}_{name}"] = (
-                        f"{store.dataset[name].attrs['units']} to {observed[name].attrs['units']}"
-                    )
+                declared, units = declared_unit(store.dataset[name]), str(observed[name].attrs.get("units", ""))
+                if parse_unit(declared) not in (None, parse_unit(units)):
+                    notes[f"converted_{store.system}_{name}"] = f"{declared} to {units}"
                 needed[name] = factors
         positions = None
         if levels is not None and "level" in store.dataset.dims:
@@ -431,7 +405,7 @@ def open_comparison(request: Request) -> Comparison:
         longitude=target["longitude"].values.astype(np.float64),
         weights=AreaWeights(area, pooled=request.convention == WEATHERBENCH1),
         forecasts=prepared,
-        truth=without_dask(everything[list(read)], request.truth),
+        truth={name: everything[name] for name in read},
         truth_times=truth_times,
         truth_conversion=truth_conversion,
         climatology=climatology,

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from eval.metrics import WEATHERBENCH2
+from eval.conventions import WEATHERBENCH2
 from weather_scnn.catalogue.level_numbers import Level
 from weather_scnn.errors import UserError
 from weather_scnn.io.durations import parse_duration
@@ -16,7 +16,7 @@ _NOT_DURATIONS = ("all", *_ZERO)
 
 
 @dataclasses.dataclass(frozen=True)
-class Request:
+class ScoringRequest:
     """What the user asked for; the same request gives the same comparison in every process."""
 
     forecasts: tuple[tuple[str, str], ...]

@@ -3,10 +3,11 @@
 import numpy as np
 import xarray as xr
 
-from eval.metrics import DEFINITIONS, MEMBERS
-from eval.score_maps import restored_sums
-from eval.stores import open_any
+from eval.conventions import FORMAT_VERSION, MEMBERS
+from eval.map_sums import restored_sums
+from eval.metrics import definitions
 from weather_scnn.errors import UserError
+from weather_scnn.io.sources import open_one
 
 SUMS_GROUP = "sums"
 _RATIO = "spread_skill_ratio"
@@ -20,9 +21,16 @@ def open_scores(path: str, *, group: str = "/") -> xr.Dataset:
     Raises:
         UserError: the file does not exist or is not one of scores, or has not this group.
     """
-    with open_any(path) as root:
+    with open_one(path) as root:
         if not {"system", "metric", "lead_time"} <= set(root.dims):
             raise UserError("is not a file of scores", where=path, remedy="make one with `weather-scnn score`")
+        version = int(root.attrs.get("format_version", 1))
+    if version > FORMAT_VERSION:
+        raise UserError(
+            f"is in version {version} of the format of scores, and this package reads up to {FORMAT_VERSION}",
+            where=path,
+            remedy="read it with the newer package that wrote it",
+        )
     try:
         with open_group(path, group) as dataset:
             dataset = dataset.load()
@@ -87,6 +95,5 @@ def _with_ratio_for_members(dataset: xr.Dataset, path: str) -> xr.Dataset:
     }
     dataset = dataset.assign(fields)
     if f"definition_{_RATIO}" in dataset.attrs:
-        dataset.attrs[f"definition_{_RATIO}"] = DEFINITIONS[_RATIO]
-        dataset["metric"].attrs[_RATIO] = DEFINITIONS[_RATIO]
+        dataset.attrs[f"definition_{_RATIO}"] = dataset["metric"].attrs[_RATIO] = definitions([_RATIO])[_RATIO]
     return dataset

@@ -1,10 +1,9 @@
 """How large a file of scores will be, told before the work."""
 
-from eval.metrics import ANOMALY_METRICS, BASE_METRICS, BRIER_METRICS, ENSEMBLE_METRICS, ENSEMBLE_MOMENTS
-from eval.moments import moments_of
+from eval.map_sums import LEFT_OPEN, map_metrics
 from eval.pairing import Comparison
-from eval.score_maps import LEFT_OPEN, MAP_METRICS
 from eval.score_storage import LAYOUTS
+from eval.scores import DEGREE_SUMS, scores_from, sums_of
 from eval.uncertainty import STATISTICS
 
 # Names, axes and attributes, and the scores themselves in full.
@@ -24,18 +23,22 @@ def expected_bytes(comparison: Comparison, *, intervals: bool, further: int = 0)
     fields = [*comparison.names, *(pair[0] for pair in comparison.vectors.values())]
     levels = sum(comparison.level_count(name) for name in fields)
     ensembles = any(comparison.members(system) > 1 for system in comparison.systems)
-    metrics = len(BASE_METRICS) + len(ANOMALY_METRICS) * comparison.anomalies
-    moments = len(moments_of(anomalies=comparison.anomalies, pooled=comparison.pooled))
-    if ensembles:
-        metrics += len(ENSEMBLE_METRICS) + len(BRIER_METRICS)
-        moments += len(ENSEMBLE_MOMENTS)
+    kinds = {each.axis: each for name in fields for each in sums_of(comparison, name, ensembles=ensembles)}
+    sums = {axis: each.labels(comparison) for axis, each in kinds.items() if each.along == "region"}
+    moments = sum(map(len, sums.values()))
+    metrics = len(scores_from({"members", *(label for labels in sums.values() for label in labels)}))
     scores = systems * leads * levels * len(comparison.request.regions)
     places = systems * comparison.map_leads.size * levels * comparison.latitude.size * comparison.longitude.size
     waves = comparison.longitude.size // 2 + 1 + comparison.latitude.size
+    degrees = systems * comparison.spectrum_leads.size * levels * comparison.latitude.size * (DEGREE_SUMS.axis in kinds)
+    inits = comparison.inits.size + further
     values = {
-        "sums": scores * moments * (comparison.inits.size + further),
-        "maps": places * len(MAP_METRICS),
-        "map_sums": places * (len(LEFT_OPEN) - 3),
+        "degree_sums": degrees * len(DEGREE_SUMS.labels(comparison)) * inits,
+        "degree_intervals": degrees * 8 * intervals,
+        "degree_differences": degrees * 4 * systems * len(STATISTICS) * (intervals and systems > 1),
+        "sums": scores * moments * inits,
+        "maps": places * len(map_metrics()),
+        "map_sums": places * (len(LEFT_OPEN) - 2),
         "intervals": scores * metrics * 2 * intervals,
         "differences": scores * metrics * systems * len(STATISTICS) * (intervals and systems > 1),
     }

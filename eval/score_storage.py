@@ -8,7 +8,6 @@ digits far below the rounding of the float32 fields they are of. Large arrays ar
 import dataclasses
 import math
 import zlib
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -43,14 +42,16 @@ class Layout:
     bytes_per_value: float = 2.0
 
 
+_MOMENTS = ("moment", "ensemble_moment", "seeps_moment", "wind_ensemble_moment", "by_degree_moment")
 #: Relative errors of at most 4e-6 of sums, 1e-3 of maps and 5e-4 of intervals and differences.
-LAYOUTS: Mapping[str, Layout] = {
-    "sums": Layout(17, single=("moment", "ensemble_moment", "seeps_moment"), chunk_values=2**17, bytes_per_value=1.45),
+LAYOUTS: dict[str, Layout] = {
+    "sums": Layout(17, single=_MOMENTS, chunk_values=2**17, bytes_per_value=1.45),
     "maps": Layout(10, drawn=True, single=("system", "metric", "lead_time"), bytes_per_value=1.1),
     "map_sums": Layout(10, drawn=True, single=("moment", "wind_moment", "lead_time", "level"), bytes_per_value=0.3),
     "intervals": Layout(10, bytes_per_value=1.6),
     "differences": Layout(10, single=("metric",), chunk_values=2**14, bytes_per_value=0.85),
 }
+LAYOUTS |= {f"degree_{group}": LAYOUTS[group] for group in ("sums", "intervals", "differences")}
 
 
 def rounded(values: np.ndarray, digits: int, seed: int | None = None) -> np.ndarray:

@@ -1,6 +1,6 @@
 """The scoring job: forecasts against the truth, beside baselines.
 
-It goes through pieces of some variables and init times and keeps only sums, so memory does not grow with the data.
+It goes through work items of some variables and init times and keeps only sums, so memory does not grow with the data.
 """
 
 import dataclasses
@@ -15,33 +15,34 @@ import rich.progress
 import xarray as xr
 
 from eval.baselines import BASELINES, known_baselines
-from eval.metrics import CONVENTIONS, WEATHERBENCH1, WEATHERBENCH2, combine_scores
+from eval.conventions import CONVENTIONS, FORMAT_VERSION, WEATHERBENCH1, WEATHERBENCH2
+from eval.finished_items import FinishedItems
+from eval.item_scoring import ItemScorer
+from eval.metrics import combine_scores
 from eval.pairing import Comparison, open_comparison
-from eval.parts import Parts
-from eval.piece_sizes import Piece, pieces_of
 from eval.regions import REGIONS, with_bands
-from eval.request import Request, check_leads
+from eval.request import ScoringRequest, check_leads
 from eval.score_reading import SUMS_GROUP, open_scores
 from eval.score_size import expected_bytes
 from eval.score_writing import Bootstrap, ScoreWriter
 from eval.scorecard import summary_table
-from eval.scoring_pieces import PieceScorer
-from eval.stores import open_any
 from eval.systems import MODEL, named_forecasts
 from eval.valid_time_fields import prepare_references
+from eval.work_items import WorkItem, work_items_of
 from weather_scnn.byte_sizes import in_words
 from weather_scnn.catalogue.level_numbers import Level
 from weather_scnn.errors import UserError
 from weather_scnn.io.marks import Kind
 from weather_scnn.io.outputs import check_output
+from weather_scnn.io.sources import open_one
 from weather_scnn.io.writing import provenance
 from weather_scnn.progress import progress_bar
 
 __all__ = ["MODEL", "PROTOCOLS", "combine_scores", "open_scores", "score", "summary_table"]
 
 _log = logging.getLogger(__name__)
-#: Scores pieces of a request into parts, with or without a bar.
-RunElsewhere = Callable[[Request, Sequence[Piece], Parts, bool], None]
+#: Scores the work items of a request, with or without a bar.
+RunElsewhere = Callable[[ScoringRequest, Sequence[WorkItem], FinishedItems, bool], None]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,7 +80,7 @@ def _request(
     baselines: Sequence[str],
     climatology: str | None,
     **others: Any,
-) -> Request:
+) -> ScoringRequest:
     """The request, completed by the protocol."""
     if protocol is not None and protocol not in PROTOCOLS:
         raise UserError(f"there is no protocol {protocol!r}", remedy="choose " + ", ".join(PROTOCOLS))
@@ -94,7 +95,7 @@ def _request(
         raise UserError(
             f"a forecast is called {reserved[0]!r}", remedy="give it another name, as in --forecast mine=PATH"
         )
-    return Request(
+    return ScoringRequest(
         forecasts=tuple(systems),
         levels=tuple(levels) if levels else (official.levels if official else None),
         regions=with_bands(regions) if regions else (official.regions if official else ("global",)),
@@ -165,7 +166,7 @@ def score(
         allow_missing: whether to score the other points where a forecast has NaNs.
         add: whether to add the init times that `output` has not got yet.
         overwrite: whether to replace `output`.
-        run_elsewhere: scores the pieces that the parts do not hold yet, such as on Beam; None for a plain loop.
+        run_elsewhere: scores the work items that are not finished yet, such as on Beam; None for a plain loop.
         progress: whether to show a bar on standard error.
 
     Returns:
@@ -208,77 +209,76 @@ def score(
         raise UserError(
             f"blocks of {block} init times leave nothing to draw from {count}", remedy="give a smaller --block"
         )
-    pieces = pieces_of(comparison)
-    names = [piece.name for piece in pieces]
-    parts = Parts.beside(
-        str(output), {**dataclasses.asdict(request), "inits": comparison.inits.tolist(), "pieces": names}
-    )
+    items = work_items_of(comparison)
+    job = {"inits": comparison.inits.tolist(), "items": [item.name for item in items], "format": FORMAT_VERSION}
+    finished = FinishedItems.beside(str(output), dataclasses.asdict(request) | job)
     if progress:
         size = in_words(expected_bytes(comparison, intervals=bootstrap > 0, further=len(request.skip)))
         counts = (
             f"{comparison.inits.size} init times, {comparison.leads.size} lead times, {len(comparison.systems)} systems"
         )
         print(f"score: {counts}; writes about {size}", file=sys.stderr)
-    _run(comparison, pieces, parts, run_elsewhere, progress=progress)
-    file = ScoreWriter(comparison, parts, pieces, existing, Bootstrap(bootstrap, block, confidence))
+    _run(comparison, items, finished, run_elsewhere, progress=progress)
+    file = ScoreWriter(comparison, finished, items, existing)
     attributes = _attributes(comparison, protocol)
     with progress_bar(rich.progress.MofNCompleteColumn(), enabled=progress) as bar:
         task = bar.add_task("scores and intervals of fields", total=len(file.fields))
         try:
-            scores = file.write(output, attributes, lambda: bar.advance(task))
+            how = Bootstrap(bootstrap, block, confidence)
+            scores = file.write(output, attributes, how, lambda: bar.advance(task))
         except UserError:
-            parts.remove()  # nothing of which was of use
+            finished.remove()  # nothing of which was of use
             raise
     if missing := int(scores.attrs["missing_in_truth"]):
         _log.warning("%d values of the truth are missing: those points are left out of all systems", missing)
-    parts.remove()
+    finished.remove()
     return scores
 
 
 def _run(
     comparison: Comparison,
-    pieces: list[Piece],
-    parts: Parts,
+    items: list[WorkItem],
+    finished: FinishedItems,
     run_elsewhere: RunElsewhere | None,
     *,
     progress: bool,
 ) -> None:
-    """Scores the pieces that are not on disk yet."""
+    """Scores the work items that are not on disk yet."""
     with progress_bar(enabled=progress) as bar:
         task = bar.add_task("references", total=None, visible=False)
-        prepare_references(comparison, parts, lambda text: bar.update(task, description=text, visible=True))
+        prepare_references(comparison, finished, lambda text: bar.update(task, description=text, visible=True))
     if run_elsewhere is not None:
-        run_elsewhere(comparison.request, pieces, parts, progress)
+        run_elsewhere(comparison.request, items, finished, progress)
         return
-    done = parts.finished()
-    pieces = [piece for piece in pieces if piece.name not in done]
+    done = finished.finished()
+    items = [item for item in items if item.name not in done]
     with progress_bar(rich.progress.TaskProgressColumn(), enabled=progress) as bar:
-        task = bar.add_task("scoring", total=sum(piece.stop - piece.start for piece in pieces))
-        scorers: dict[int, PieceScorer] = {}
+        task = bar.add_task("scoring", total=sum(item.stop - item.start for item in items))
+        scorers: dict[int, ItemScorer] = {}
 
-        def scorer_of(piece: Piece) -> PieceScorer:
-            if piece.group not in scorers:
-                scorers[piece.group] = PieceScorer(comparison, piece.group, parts)
-            return scorers[piece.group]
+        def scorer_of(item: WorkItem) -> ItemScorer:
+            if item.group not in scorers:
+                scorers[item.group] = ItemScorer(comparison, item.group, finished)
+            return scorers[item.group]
 
-        for piece, following in zip(pieces, [*pieces[1:], None]):
+        for item, following in zip(items, [*items[1:], None]):
 
-            def ahead(following: Piece | None = following) -> None:
+            def ahead(following: WorkItem | None = following) -> None:
                 if following is not None:
                     scorer_of(following).begin(following)
 
-            parts.save(piece.name, scorer_of(piece).score(piece, lambda inits: bar.advance(task, inits), ahead))
-            if following is None or following.group != piece.group:
-                del scorers[piece.group]  # and its caches
+            finished.save(item.name, scorer_of(item).score(item, lambda inits: bar.advance(task, inits), ahead))
+            if following is None or following.group != item.group:
+                del scorers[item.group]  # and its caches
 
 
-def _added_to(request: Request, output: str) -> tuple[Request, str]:
+def _added_to(request: ScoringRequest, output: str) -> tuple[ScoringRequest, str]:
     """The request without the init times that the file has, if its settings are those of the file.
 
     Raises:
         UserError: there is no such file, or it was made with other settings.
     """
-    with open_any(output) as root:
+    with open_one(output) as root:
         held = json.loads(root.attrs.get("settings", "{}"))
     wanted = json.loads(request.settings())
     if differing := sorted(key for key in wanted if held.get(key) != wanted[key]):
@@ -296,6 +296,7 @@ def _attributes(comparison: Comparison, protocol: str | None) -> dict[str, Any]:
     return provenance(
         source=request.forecasts[0][1],
         formula=CONVENTIONS[request.convention],
+        format_version=FORMAT_VERSION,
         convention=request.convention,
         **({"protocol": f"{protocol}: {PROTOCOLS[protocol].description}"} if protocol else {}),
         **{f"forecast_{system}": path for system, path in request.forecasts[1:]},

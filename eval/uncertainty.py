@@ -10,7 +10,8 @@ from collections.abc import Mapping
 import numpy as np
 from jaxtyping import Float
 
-from eval.metrics import WEATHERBENCH2, mean_over_init_times, metrics_from_means
+from eval.conventions import WEATHERBENCH2
+from eval.metrics import mean_over_init_times, metrics_from_means
 
 SAMPLES, CONFIDENCE, SEED = 1000, 0.95, 0
 FEWEST_INIT_TIMES = 4

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 import xarray as xr
 
+from eval.area_sums import TruthSums, truth_sums
 from eval.baselines import (
     CLIMATOLOGY,
     PROBABILISTIC,
@@ -19,11 +20,10 @@ from eval.baselines import (
     week_positions,
     weekly_means,
 )
-from eval.field_reading import Conversion, FieldReader, as_slice
-from eval.metrics import BRIER_QUANTILES
-from eval.moments import TruthSums, truth_sums
+from eval.conventions import BRIER_QUANTILES
+from eval.field_reading import Conversion, KeptFields, as_slice
+from eval.finished_items import FinishedItems
 from eval.pairing import Comparison
-from eval.parts import Parts
 from weather_scnn.catalogue.plausibility import Judge, extremes_of_one_map, implausible
 from weather_scnn.io.climatology import DAY_OF_YEAR, day_numbers
 
@@ -76,7 +76,7 @@ class ReadFields:
 
 
 def prepare_references(
-    comparison: Comparison, parts: Parts, progress: Callable[[str], None] = lambda text: None
+    comparison: Comparison, parts: FinishedItems, progress: Callable[[str], None] = lambda text: None
 ) -> None:
     """Computes means of the truth that scoring needs everywhere, once, into `parts`; those on disk are kept.
 
@@ -109,11 +109,11 @@ def prepare_references(
 
 def _reader(
     arrays: Mapping, conversion: Conversion, name: str, maximum_bytes: int, where: str, *, judged: bool = False
-) -> FieldReader:
+) -> KeptFields:
     """A reader of a variable, and of what must be read with it."""
     together = conversion.together(name)
     maximum_bytes *= len(together)
-    return FieldReader(
+    return KeptFields(
         {part: arrays[part] for part in together},
         conversion,
         maximum_bytes=maximum_bytes,
@@ -129,10 +129,10 @@ def _judge(arrays: Mapping[str, xr.DataArray], where: str) -> Judge | None:
     """
     for name, array in arrays.items():
         try:
-            found = extremes_of_one_map(array)
+            result = extremes_of_one_map(array)
         except Exception:  # stores raise nearly any type for a damaged chunk, which is named when it is scored
             continue
-        if found is not None and (fault := implausible(name, found)):
+        if result is not None and (fault := implausible(name, result)):
             _log.warning(
                 "%s of %s is implausible from the first time on and is scored as it is: %s", name, where, fault
             )
@@ -150,10 +150,10 @@ class References:
 
     def __init__(self, comparison: Comparison, cache_bytes: int):
         self._comparison, self._bytes = comparison, cache_bytes
-        self._truth: dict[tuple[str, ...], FieldReader] = {}
-        self._climatology: dict[tuple[tuple[str, ...], int], FieldReader] = {}
+        self._truth: dict[tuple[str, ...], KeptFields] = {}
+        self._climatology: dict[tuple[tuple[str, ...], int], KeptFields] = {}
 
-    def truth(self, name: str) -> FieldReader:
+    def truth(self, name: str) -> KeptFields:
         """Of a variable's truth, along its times."""
         comparison = self._comparison
         key = comparison.truth_conversion.together(name)
@@ -163,7 +163,7 @@ class References:
             )
         return self._truth[key]
 
-    def climatology(self, variable: str, position: int) -> FieldReader:
+    def climatology(self, variable: str, position: int) -> KeptFields:
         """Of a variable of the climatology at one of its hours, along its days."""
         store, conversion = self._comparison.climatology, self._comparison.climatology_conversion
         assert store is not None
@@ -188,7 +188,7 @@ class ValidTimeFields:
         readers: of the truth and the climatology.
     """
 
-    def __init__(self, comparison: Comparison, name: str, parts: Parts, readers: References):
+    def __init__(self, comparison: Comparison, name: str, parts: FinishedItems, readers: References):
         self.comparison, self.name = comparison, name
         self.levels = comparison.level_count(name)
         self.points = comparison.latitude.size * comparison.longitude.size
@@ -198,7 +198,7 @@ class ValidTimeFields:
             if parts.holds(_reference(kind, name)):
                 held = parts.load(_reference(kind, name))
                 self._references[kind] = held["keys"], held["means"].reshape(-1, self.levels, self.points)
-        self._climatology: dict[str, dict[int, FieldReader]] = {}
+        self._climatology: dict[str, dict[int, KeptFields]] = {}
         store = comparison.climatology
         if store is not None:
             days = store["dayofyear"].values.astype(np.int64)
@@ -236,13 +236,13 @@ class ValidTimeFields:
         since_midnight = (times - times.astype("datetime64[D]")) / np.timedelta64(1, "h")
         days = day_numbers(times, self._calendar)
         readers = self._climatology[variable]
-        found = np.empty(times.size, object)
+        result = np.empty(times.size, object)
         for hour in np.unique(since_midnight):
             of_hour = np.flatnonzero(since_midnight == hour)
             fields = readers[int(hour)].fields(variable, [self._days[day] for day in days[of_hour].tolist()])
             for position, field in zip(of_hour, fields):
-                found[position] = field
-        return self._flat(list(found))
+                result[position] = field
+        return self._flat(list(result))
 
     def normal(self, times: np.ndarray) -> list[np.ndarray] | None:
         """What anomalies are taken from, at valid times; None if there is nothing for this variable."""
@@ -285,7 +285,7 @@ class ValidTimeFields:
             anomalies = [field - usual for field, usual in zip(read.truth, read.normal)]
         fresh = truth_sums(read.truth, anomalies, self.comparison.weights)
         old = None if last is None or not known.any() else last.at(read.times[known])
-        found = Window(
+        result = Window(
             read.times,
             _merged(known, None if old is None else old.truth, read.truth),
             None if anomalies is None else _merged(known, None if old is None else old.anomaly, anomalies),
@@ -296,8 +296,8 @@ class ValidTimeFields:
                 )
             ),
         )
-        self._window = found
-        return found
+        self._window = result
+        return result
 
     def baseline(self, system: str, times: np.ndarray) -> np.ndarray:
         """A baseline that depends on the valid time alone: shape (time, level, point).

@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -19,6 +19,7 @@ from weather_scnn.sphere.grid import Grid
 _LAND_HEIGHT = 150.0  # metres
 
 
+@runtime_checkable
 class Atmosphere(Protocol):
     """A model with its output grid, as the nature run drives it.
 

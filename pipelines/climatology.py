@@ -22,20 +22,18 @@ from pipelines.planning import BASE_BYTES, DEFAULT_MEMORY, Estimate
 from weather_scnn.byte_sizes import in_words, parse_bytes
 from weather_scnn.errors import UserError
 from weather_scnn.io.climatology import CALENDARS, DAYS, MONTH_DAY
-from weather_scnn.io.derived_maps import open_derived_maps
-from weather_scnn.io.direct import MapReader
+from weather_scnn.io.coverage import missing_lines
+from weather_scnn.io.field_reader import FieldReader
 from weather_scnn.io.marks import Kind
-from weather_scnn.io.opening import missing_lines
 from weather_scnn.io.outputs import check_output
-from weather_scnn.io.retry import read_part
 from weather_scnn.io.writing import StoreInProgress, begin_store, provenance
 
 _LOG = logging.getLogger(__name__)
 
 _BYTES_A_SUM = 18  # see DaySums
-# Most bytes of one piece's sums over days and points, or of its samples for quantiles, however
+# Most bytes of one work item's sums over days and points, or of its samples for quantiles, however
 # much memory is allowed.
-_BYTES_PER_PIECE = 8 * 2**30
+_BYTES_PER_ITEM = 8 * 2**30
 # Bytes of one chunk of the output, which holds several days.
 _BYTES_PER_CHUNK = 2 * 2**20
 _BYTES_PER_READ = 16 * 2**20
@@ -53,7 +51,7 @@ _FORMULA = (
 
 
 @dataclasses.dataclass(frozen=True)
-class Request:
+class ClimatologyRequest:
     """What is asked for; workers open the source by it."""
 
     input: str
@@ -64,7 +62,7 @@ class Request:
     quantiles: tuple[float, ...]
 
 
-class Piece(NamedTuple):
+class ClimatologyItem(NamedTuple):
     """Part of the output of a variable: `kind` is moments, quantiles or seeps; `region` (dim, start, stop)."""
 
     name: str
@@ -81,43 +79,43 @@ class Piece(NamedTuple):
 
 
 @running.OncePerJob
-def _opened(job: str, request: Request) -> MapReader:
+def _opened(job: str, request: ClimatologyRequest) -> FieldReader:
     names = None if request.variables is None else list(request.variables)
-    return open_derived_maps(request.input, variables=names, time=request.time)
+    return FieldReader(request.input, variables=names, time=request.time)
 
 
-def _work(piece: Piece, *, job: str, request: Request, store: StoreInProgress) -> None:
-    """Computes and writes one piece, then records it."""
-    with running.piece(job, store, piece.key) as finish:
+def _work(item: ClimatologyItem, *, job: str, request: ClimatologyRequest, store: StoreInProgress) -> None:
+    """Computes and writes one work item, then records it."""
+    with running.work_item(job, store, item.key) as finish:
         reader = _opened(job, request)
-        times = reader.dataset["time"].values
-        groups = [samples(times, hour, request.calendar) for hour in piece.hours]
-        dims = [dim for dim, _, _ in piece.region if dim in ("level", "latitude", "longitude")]
-        inside = tuple(piece.slice(dim) for dim in dims if dim != "level")
-        levels = piece.slice("level") if "level" in dims else None
+        times = reader.fields["time"].values
+        groups = [samples(times, hour, request.calendar) for hour in item.hours]
+        dims = [dim for dim, _, _ in item.region if dim in ("level", "latitude", "longitude")]
+        inside = tuple(item.slice(dim) for dim in dims if dim != "level")
+        levels = item.slice("level") if "level" in dims else None
         shape = tuple(part.stop - part.start for part in (*([levels] if levels else []), *inside))
 
         part_of_map: Any = (..., *inside)
 
         def read(positions: np.ndarray) -> np.ndarray:
-            maps = read_part(reader, piece.name, positions, levels, where=request.input)
+            maps = reader.read(item.name, positions, levels)
             return maps[part_of_map]
 
         group = zarr.open_group(store.path, mode="r+", use_consolidated=False)
-        place = tuple(slice(start, stop) for _, start, stop in piece.region)
-        output_days = np.arange(1, DAYS + 1)[piece.slice("dayofyear")]
-        one_map = 4 * math.prod(shape[:1] if levels else ()) * math.prod(reader.dataset[piece.name].shape[-2:])
+        place = tuple(slice(start, stop) for _, start, stop in item.region)
+        output_days = np.arange(1, DAYS + 1)[item.slice("dayofyear")]
+        one_map = 4 * math.prod(shape[:1] if levels else ()) * math.prod(reader.fields[item.name].shape[-2:])
         at_once = max(1, min(_MOST_MAPS_PER_READ, _BYTES_PER_READ // max(1, one_map)))
         window = request.window
-        if piece.kind == "moments":
-            found = sums_of_days(read, shape, groups, output_days=output_days, window=window, maps_at_once=at_once)
-            first = piece.slice("dayofyear").start
-            batch = _days_together(group[piece.name].chunks[1], math.prod(shape))  # type: ignore[union-attr]
-            for hour, sums in enumerate(found, piece.slice("hour").start):
+        if item.kind == "moments":
+            result = sums_of_days(read, shape, groups, output_days=output_days, window=window, maps_at_once=at_once)
+            first = item.slice("dayofyear").start
+            batch = _days_together(group[item.name].chunks[1], math.prod(shape))  # type: ignore[union-attr]
+            for hour, sums in enumerate(result, item.slice("hour").start):
                 for begin in range(0, output_days.size, batch):
                     days = output_days[begin : begin + batch]
                     region = (hour, slice(first + begin, first + begin + days.size), *place[2:])
-                    for name, values in zip((piece.name, f"{piece.name}_std"), sums.smoothed(days, window)):
+                    for name, values in zip((item.name, f"{item.name}_std"), sums.smoothed(days, window)):
                         group[name][region] = values  # type: ignore[index]
             finish()
             return
@@ -128,14 +126,14 @@ def _work(piece: Piece, *, job: str, request: Request, store: StoreInProgress) -
         for begin in range(0, index.size, at_once):
             unique, inverse = np.unique(index[begin : begin + at_once], return_inverse=True)
             values[begin : begin + at_once] = read(unique).reshape(unique.size, -1)[inverse]
-        if piece.kind == "quantiles":
+        if item.kind == "quantiles":
             quantiles = smooth_quantiles(
                 values, days, np.array(request.quantiles), output_days=output_days, window=window
             )
-            results = {f"{piece.name}_quantile": quantiles}
+            results = {f"{item.name}_quantile": quantiles}
         else:
-            fraction, heavy = smooth_seeps(values, days, SEEPS_DRY[piece.name], output_days=output_days, window=window)
-            results = {f"{piece.name}_seeps_dry_fraction": fraction, f"{piece.name}_seeps_threshold": heavy}
+            fraction, heavy = smooth_seeps(values, days, SEEPS_DRY[item.name], output_days=output_days, window=window)
+            results = {f"{item.name}_seeps_dry_fraction": fraction, f"{item.name}_seeps_threshold": heavy}
         for name, each in results.items():
             group[name][place] = each.reshape(*each.shape[:-1], *shape)[None]  # type: ignore[index]
         finish()
@@ -152,13 +150,13 @@ class Split:
 
     Attributes:
         chunks: of the output, in points of each dimension.
-        pieces: of the work, the same.
-        memory: bytes that a piece holds.
+        items: of the work, the same.
+        memory: bytes that a work item holds.
         again: how often a chunk of the source is decoded.
     """
 
     chunks: dict[str, int]
-    pieces: dict[str, int]
+    items: dict[str, int]
     memory: float
     again: float
 
@@ -168,17 +166,17 @@ def _split(
     sizes: dict[str, int],
     stored: dict[str, int],
     days: Sequence[np.ndarray],
-    request: Request,
+    request: ClimatologyRequest,
     room: float,
 ) -> Split:
     """The split that reads least of the source among those that fit; if none does, the one that needs least memory.
 
-    A piece takes all hours and all levels of a chunk, and all days of the year, where its sums fit, so that each map is
+    A work item takes all hours and all levels of a chunk, and all days of the year, where its sums fit, so that each map is
     read once; else fewer hours, fewer levels, some 60 days with those of the window around them, bands of latitude.
     Quantiles hold all samples of an hour.
 
     Args:
-        kind: of the pieces.
+        kind: of the work items.
         sizes: level, latitude, longitude of the field.
         stored: sizes of its chunks.
         days: of every hour's samples.
@@ -187,7 +185,7 @@ def _split(
     """
     hours = len(days)
     chunk_bytes = 4 * math.prod(stored.values())
-    found: list[Split] = []
+    result: list[Split] = []
     levels = sorted({-(-sizes.get("level", 1) // count) for count in range(1, sizes.get("level", 1) + 1)})
     rows = sorted({-(-sizes["latitude"] // 2**count) for count in range(sizes["latitude"].bit_length() + 1)})
     moments = kind == "moments"
@@ -213,18 +211,18 @@ def _split(
         one_map = 4 * level * sizes["latitude"] * sizes["longitude"]
         # As read, and as deviations in float64.
         reading = 4 * max(one_map, min(_BYTES_PER_READ, one_map * _MOST_MAPS_PER_READ)) + 2 * chunk_bytes
-        pieces = {"hour": at_once, "dayofyear": output_days, **sizes, "latitude": row}
-        pieces |= {"level": level} if "level" in sizes else {}
-        if sums > _BYTES_PER_PIECE:
+        items = {"hour": at_once, "dayofyear": output_days, **sizes, "latitude": row}
+        items |= {"level": level} if "level" in sizes else {}
+        if sums > _BYTES_PER_ITEM:
             again = math.inf
-        found.append(Split({**pieces, "hour": 1, "dayofyear": chunk_days}, pieces, sums + made + reading, again))
-    fitting = [each for each in found if each.memory <= room and math.isfinite(each.again)]
+        result.append(Split({**items, "hour": 1, "dayofyear": chunk_days}, items, sums + made + reading, again))
+    fitting = [each for each in result if each.memory <= room and math.isfinite(each.again)]
     if not fitting:
-        return min(found, key=lambda each: each.memory)
+        return min(result, key=lambda each: each.memory)
     return min(fitting, key=lambda each: (each.again, each.memory))
 
 
-def _coordinates(dataset: xr.Dataset, hours: np.ndarray, request: Request) -> dict[str, Any]:
+def _coordinates(dataset: xr.Dataset, hours: np.ndarray, request: ClimatologyRequest) -> dict[str, Any]:
     days = np.arange(1, DAYS + 1)
     coords: dict[str, Any] = {
         "hour": ("hour", hours, {"long_name": "hour of the day, UTC"}),
@@ -239,8 +237,8 @@ def _coordinates(dataset: xr.Dataset, hours: np.ndarray, request: Request) -> di
     return coords
 
 
-def _outputs(name: str, request: Request) -> list[tuple[str, dict[str, str]]]:
-    """What is computed of a field: kind of piece, and the variables written with their long names."""
+def _outputs(name: str, request: ClimatologyRequest) -> list[tuple[str, dict[str, str]]]:
+    """What is computed of a field: kind of work item, and the variables written with their long names."""
     kinds = [("moments", {name: "", f"{name}_std": "Standard deviation of "})]
     if request.quantiles:
         kinds.append(("quantiles", {f"{name}_quantile": "Quantiles of "}))
@@ -251,13 +249,13 @@ def _outputs(name: str, request: Request) -> list[tuple[str, dict[str, str]]]:
 
 
 def _plan(
-    reader: MapReader, hours: np.ndarray, request: Request, max_memory: int
-) -> tuple[xr.Dataset, dict[str, dict], dict[str, Piece], Estimate]:
-    """Template, encoding, pieces by key, and what they cost."""
-    dataset = reader.dataset
+    reader: FieldReader, hours: np.ndarray, request: ClimatologyRequest, max_memory: int
+) -> tuple[xr.Dataset, dict[str, dict], dict[str, ClimatologyItem], Estimate]:
+    """Template, encoding, work items by key, and what they cost."""
+    dataset = reader.fields
     template = xr.Dataset(coords=_coordinates(dataset, hours, request))
     encoding: dict[str, dict] = {}
-    pieces: dict[str, Piece] = {}
+    items: dict[str, ClimatologyItem] = {}
     total = Estimate(0, 0, 0)
     times = dataset["time"].values
     days = [samples(times, int(hour), request.calendar)[1] for hour in hours]
@@ -269,7 +267,7 @@ def _plan(
         stored = reader.chunks(name)
         for kind, targets in _outputs(name, request):
             split = _split(kind, sizes, stored, days, request, max_memory - BASE_BYTES)
-            chunks, parts = split.chunks, split.pieces
+            chunks, parts = split.chunks, split.items
             full = {"hour": hours.size, "dayofyear": DAYS, **sizes}
             if kind == "quantiles":
                 number = len(request.quantiles)
@@ -291,8 +289,8 @@ def _plan(
             offsets = {dim: range(0, full[dim], parts[dim]) for dim in full}
             for corner in itertools.product(*offsets.values()):
                 region = tuple((dim, start, min(start + parts[dim], full[dim])) for dim, start in zip(offsets, corner))
-                piece = Piece(name, kind, tuple(map(int, hours[slice(*region[0][1:])])), region)
-                pieces[piece.key] = piece
+                item = ClimatologyItem(name, kind, tuple(map(int, hours[slice(*region[0][1:])])), region)
+                items[item.key] = item
             written = 4 * math.prod(full.values()) * len(targets)
             memory = BASE_BYTES + split.memory
             if memory > max_memory:
@@ -302,7 +300,7 @@ def _plan(
                     remedy=f"use --max-memory {in_words(1.02 * memory).replace(' ', '')}",
                 )
             total = total + Estimate(float(array.nbytes) * split.again, written, memory, split.again)
-    return template, encoding, pieces, total
+    return template, encoding, items, total
 
 
 def _hours(times: np.ndarray, where: str) -> np.ndarray:
@@ -359,12 +357,12 @@ def compute_climatology(
         raise UserError(f"the quantile {wrong[0]:g} is not between 0 and 1", remedy="write them as 0.05,0.95")
     running.check_options(beam_options or [], no_beam=no_beam)
     names = None if variables is None else tuple(variables)
-    request = Request(str(input), time, names, window, calendar, tuple(sorted(map(float, quantiles))))
+    request = ClimatologyRequest(str(input), time, names, window, calendar, tuple(sorted(map(float, quantiles))))
     job = running.new_job()
     where = f"{input}, period {time}" if time else str(input)
     try:
         reader = _opened(job, request)
-        dataset = reader.dataset
+        dataset = reader.fields
         fields = [str(name) for name, array in dataset.data_vars.items() if "time" in array.dims]
         if not fields:
             raise UserError("holds no field over time", where=where, remedy="name other variables")
@@ -384,7 +382,7 @@ def compute_climatology(
             _LOG.warning(
                 "%d of %d hours and days of the year have no data within the window: NaN", empty, DAYS * hours.size
             )
-        template, encoding, pieces, estimate = _plan(reader, hours, request, parse_bytes(max_memory))
+        template, encoding, items, estimate = _plan(reader, hours, request, parse_bytes(max_memory))
         template.attrs.update(
             provenance(
                 source=str(input),
@@ -396,17 +394,17 @@ def compute_climatology(
                 days_without_data=empty,
             )
         )
-        facts = dataclasses.asdict(request) | {"command": "climatology", "fields": fields, "pieces": sorted(pieces)}
+        facts = dataclasses.asdict(request) | {"command": "climatology", "fields": fields, "pieces": sorted(items)}
         facts |= {"times": [int(times.size), str(times[0]), str(times[-1])]}
         threads = running.threads_of(
-            estimate, len(pieces), parse_bytes(max_memory), beam_options=beam_options, no_beam=no_beam
+            estimate, len(items), parse_bytes(max_memory), beam_options=beam_options, no_beam=no_beam
         )
         store = begin_store(output, template, request=facts, overwrite=overwrite, encoding=encoding)
         if progress:
             print(f"climatology: {times.size} times; {estimate.in_process(threads, beam=not no_beam)}", file=sys.stderr)
-        running.run_pieces(
+        running.run_work_items(
             functools.partial(_work, job=job, request=request, store=store),
-            pieces,
+            items,
             store,
             job=job,
             description="climatology",

@@ -107,18 +107,18 @@ def _weighted_quantiles(packed: np.ndarray, quantiles: np.ndarray, out: np.ndarr
         # Samples whose share of the weight meets (low, high] count by how much of it lies there.
         points = np.flatnonzero(whole > 0)
         place = np.minimum((total <= low[:, None]).sum(axis=-1), last)[points]
-        found, before = np.zeros(len(packed)), low.copy()
+        result, before = np.zeros(len(packed)), low.copy()
         while points.size:
             after = np.minimum(total[points, place], high[points])
             share = after - before[points]
             value = _values((packed[points, place] >> np.uint64(8)).astype(np.uint32))
             # A value that counts for nothing may be an absent one.
-            found[points] += np.where(share > 0, share * np.where(share > 0, value, 0.0), 0.0)
+            result[points] += np.where(share > 0, share * np.where(share > 0, value, 0.0), 0.0)
             before[points] = after
             going_on = (after < high[points] * (1 - 1e-12)) & (place < last)
             points, place = points[going_on], place[going_on] + 1
         with np.errstate(invalid="ignore", divide="ignore"):
-            out[number] = np.where(whole > 0, found / (high - low), np.nan)
+            out[number] = np.where(whole > 0, result / (high - low), np.nan)
 
 
 def smooth_seeps(

@@ -8,20 +8,21 @@ import dataclasses
 import functools
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pandas as pd
 import xarray as xr
 from dinosaur import vertical_interpolation
 from dinosaur.hybrid_coordinates import HybridCoordinates
 
 from weather_scnn.catalogue.naming import lookup
 from weather_scnn.errors import UserError
-from weather_scnn.io.derived_maps import DerivedMaps
+from weather_scnn.io.blocks import in_blocks
 from weather_scnn.io.derived_opening import plan
-from weather_scnn.io.direct import MapReader, open_maps
+from weather_scnn.io.field_reader import FieldReader, with_derived
+from weather_scnn.io.opening import CanonicalSource, listed
 from weather_scnn.io.retry import read_again
 from weather_scnn.io.vertical_axis import model_level_axis
 from weather_scnn.job_platform import job_device
@@ -87,55 +88,54 @@ def _to_pressure(
     order = slice(None) if pressure[0, 0] < pressure[-1, 0] else slice(None, None, -1)
     targets = tuple(100.0 * level for level in levels)
     with job_device():
-        found = np.asarray(_interpolated(column[order], pressure[order].astype(np.float32), targets))
-    return found.T.reshape(*shape, len(levels))
+        result = np.asarray(_interpolated(column[order], pressure[order].astype(np.float32), targets))
+    return result.T.reshape(*shape, len(levels))
 
 
 @dataclasses.dataclass(frozen=True)
-class ModelLevelMaps(MapReader):
-    """A reader of fields on model levels that gives them on pressure levels, whole columns at a time.
+class _OnPressureLevels:
+    """A field on model levels that is brought to pressure levels when it is read, whole columns at a time.
 
     Attributes:
-        base: reader of the fields on model levels, and of the surface pressure.
+        name: of the field.
+        base: reader of it on model levels, and of the surface pressure.
         coefficients: a in Pa and b of every level's centre.
     """
 
-    base: MapReader
+    name: str
+    base: FieldReader
     coefficients: tuple[np.ndarray, np.ndarray]
 
-    def chunks(self, name: str) -> dict[str, int]:
+    def chunks(self, array: xr.DataArray) -> dict[str, int]:
         """Those of the source, and all pressure levels: a column is read whole, whichever of them are wanted."""
-        sizes = dict(self.base.chunks(name))
-        return sizes | {"level": self.dataset.sizes["level"]} if "level" in sizes else sizes
+        return self.base.chunks(self.name) | {"level": array.sizes["level"]}
 
-    def _read(self, name: str, times: slice | np.ndarray | None = None, levels: Any = None) -> np.ndarray:
-        # What is judged is the result: the source's own levels are numbers, not pressures.
-        array = self.dataset[name]
-        if "level" not in array.dims:
-            return self.base._read(name, times, None)
-        wanted = np.atleast_1d(self.dataset["level"].values[slice(None) if levels is None else levels])
-        count = self.dataset.sizes.get("time", 1)
-        positions = np.atleast_1d(np.arange(count)[slice(None) if times is None else times])
+    def read(self, times: pd.Index | None, levels: np.ndarray | None) -> np.ndarray:
+        """See `field_reader.MadeField`; the result is judged, for the source's own levels are numbers, not pressures."""
+        assert times is not None and levels is not None
+        array = self.base.fields[self.name]
+        positions = array["time"].to_index().get_indexer(times)
         one = 4 * len(self.coefficients[0]) * math.prod(array.sizes[axis] for axis in ("latitude", "longitude"))
         at_once = max(1, _COLUMN_BYTES // one)
-        parts = [self._made(name, positions[i : i + at_once], wanted) for i in range(0, len(positions), at_once)]
-        return np.concatenate(parts) if len(parts) != 1 else parts[0]
+        parts = [self._made(positions[i : i + at_once], levels) for i in range(0, len(positions), at_once)]
+        values = np.concatenate(parts) if len(parts) != 1 else parts[0]
+        return self.base.judge(self.name, values, times.values, levels)
 
-    def _made(self, name: str, positions: np.ndarray, wanted: np.ndarray) -> np.ndarray:
-        values, surface = (self.base._read(each, positions, None) for each in (name, "surface_pressure"))
+    def _made(self, positions: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+        values, surface = (self.base.read(each, positions, judged=False) for each in (self.name, "surface_pressure"))
         made = _to_pressure(np.moveaxis(values, -3, -1), surface, *self.coefficients, wanted.tolist())
         return np.ascontiguousarray(np.moveaxis(made, -1, -3))
 
 
-def _as_door_takes(where: str, dataset: xr.Dataset) -> xr.Dataset:
-    """A file whose model levels stand where pressures would: the door leaves their numbers in order."""
+def _as_opened(where: str, dataset: xr.Dataset) -> xr.Dataset:
+    """A file whose model levels stand where pressures would: their numbers are left in order."""
     axis = model_level_axis(dataset)
     if axis is not None:
         dataset = dataset.rename({axis[0]: "level"})
         dataset = dataset.assign_coords(level=("level", np.arange(1, dataset.sizes["level"] + 1), {"units": "hPa"}))
     for name in _LOG_SURFACE:
         if name in dataset.data_vars:
-            logarithm = dataset[name].chunk("auto")
+            logarithm = in_blocks(dataset[[name]])[name]
             if "level" in logarithm.dims:
                 logarithm = logarithm.isel(level=0, drop=True)
             pressure = xr.apply_ufunc(np.exp, logarithm, dask="allowed").assign_attrs(units="Pa")
@@ -148,14 +148,15 @@ def _as_door_takes(where: str, dataset: xr.Dataset) -> xr.Dataset:
 
 def on_pressure_levels(
     path: str,
-    raw: list[tuple[str, xr.Dataset]],
     *,
+    raw: list[tuple[str, xr.Dataset]],
     variables: Sequence[str] | str | None = None,
     levels: Sequence[float] | None = None,
     time: str | None = None,
     step: str | None = None,
     member: int | None = None,
-) -> MapReader:
+    beside: Sequence[str] = (),
+) -> FieldReader:
     """A source on model levels as a reader of canonical fields on pressure levels.
 
     Derived fields are made on the pressure levels, from their inputs there.
@@ -163,7 +164,7 @@ def on_pressure_levels(
     Args:
         path: of the source.
         raw: its lazy files, some with a model-level axis.
-        variables, time, step, member: as for `open_derived_maps`.
+        variables, time, step, member, beside: as for `FieldReader`.
         levels: hPa; needed where a field has levels.
 
     Raises:
@@ -178,10 +179,10 @@ def on_pressure_levels(
                 what=lambda: "the coefficients of its model levels cannot be read",
                 where=where,
             )
-    pieces = [(where, _as_door_takes(where, dataset)) for where, dataset in raw]
-    if isinstance(variables, str):
-        variables = [name.strip() for name in variables.split(",") if name.strip()]
-    made = plan(pieces, path, variables, None if levels is None else sorted(levels), time, member)
+    pieces = [(where, _as_opened(where, dataset)) for where, dataset in raw]
+    names = listed(variables)
+    source = CanonicalSource(path, member=member, raw=pieces)
+    made = plan(source, names, None if levels is None else sorted(levels), time)
     inputs = None if made.inputs is None else [*dict.fromkeys([*made.inputs, "surface_pressure"])]
     has_surface = any(name in dataset.data_vars for _, dataset in pieces for name in _SURFACE)
     on_levels = made.inputs is None or any((v := lookup(name)) is None or v.on_levels for name in made.inputs)
@@ -189,24 +190,27 @@ def on_pressure_levels(
         raise UserError(
             "is on model levels without the pressure at the surface", where=path, remedy="add surface_pressure or lnsp"
         )
-    base = open_maps(path, variables=inputs if has_surface else made.inputs, time=made.time, member=member, raw=pieces)
-    dataset = base.dataset
-    targets = made.levels
-    if any("level" in array.dims for array in dataset.data_vars.values()):
-        if targets is None:
+    opened = source.fields(inputs if has_surface else made.inputs, time=made.time).dataset
+    base = FieldReader.of(opened, path)
+    if any("level" in array.dims for array in opened.data_vars.values()):
+        if made.levels is None:
             raise UserError(
                 "is on model levels", where=path, remedy="say which pressure levels to make: --levels 500,850"
             )
         assert coefficients is not None
-        dataset = _lazily(dataset, coefficients, targets)
-        base = ModelLevelMaps(dataset, {}, path, base, coefficients)
-    if variables is not None and "surface_pressure" not in {
-        known.name if (known := lookup(name)) is not None else name for name in variables
-    } | set(made.inputs or ()):
-        dataset = dataset.drop_vars("surface_pressure", errors="ignore")
-    if not made.derived and step is None:
-        return dataclasses.replace(base, dataset=dataset)
-    return DerivedMaps(made.result(dataset, step, path), {}, path, base, made)
+        on_levels_there = [str(name) for name, array in opened.data_vars.items() if "level" in array.dims]
+        opened = _lazily(in_blocks(opened), coefficients, made.levels)
+        base = FieldReader.of(
+            opened, path, {name: _OnPressureLevels(name, base, coefficients) for name in on_levels_there}
+        )
+    kept = {
+        known.name if (known := lookup(name)) is not None else name for name in (*(names or ()), *(made.inputs or ()))
+    }
+    if names is not None and "surface_pressure" not in kept:
+        base = FieldReader.of(opened.drop_vars("surface_pressure", errors="ignore"), path, base.made)
+    reader = with_derived(base, made, step)
+    reader.source = source
+    return reader
 
 
 def _lazily(dataset: xr.Dataset, coefficients: tuple[np.ndarray, np.ndarray], levels: Sequence[float]) -> xr.Dataset:

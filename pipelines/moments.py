@@ -16,10 +16,10 @@ class Moments:
         squares: weighted sum of squared deviations from the mean.
     """
 
-    count: np.ndarray
-    weight: np.ndarray
-    mean: np.ndarray
-    squares: np.ndarray
+    count: np.ndarray | np.number
+    weight: np.ndarray | np.number
+    mean: np.ndarray | np.number
+    squares: np.ndarray | np.number
 
     @classmethod
     def of(cls, values: np.ndarray, weights: np.ndarray, axes: tuple[int, ...]) -> "Moments":
@@ -60,7 +60,7 @@ class Moments:
         )
 
     @property
-    def std(self) -> np.ndarray:
+    def std(self) -> np.ndarray | np.number:
         """Standard deviation (of the population), NaN where nothing was counted."""
         with np.errstate(invalid="ignore"):
             return np.sqrt(self.squares / np.where(self.weight > 0, self.weight, np.nan))

@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -21,6 +21,7 @@ BELOW_GROUND = "extrapolated: temperature by 6.5 K km-1, geopotential in balance
 LEVEL_FIELDS = ("geopotential", "temperature", "u_component_of_wind", "v_component_of_wind", "vertical_velocity")
 
 
+@runtime_checkable
 class Model(Protocol):
     """What a diagnosis needs of the model whose states it is given: coordinates, constants and units."""
 

@@ -77,7 +77,7 @@ def _times_in_chunk(levels: int, grid: Grid) -> int:
     return _BLOCK if whole_block <= _CHUNK_BYTES else 1
 
 
-def _atmosphere(model: str, grid: Grid, levels: Sequence[int] | None) -> Atmosphere:
+def _atmosphere(model: str, grid: Grid, levels: Sequence[int | float] | None) -> Atmosphere:
     if model == HeldSuarez.name:
         kind: Any = HeldSuarez
     elif model == "speedy":
@@ -186,7 +186,7 @@ def simulate(
     grid: Grid,
     seed: int = 0,
     start: str = "2000-01-01",
-    levels: Sequence[int] | None = None,
+    levels: Sequence[int | float] | None = None,
     spinup_days: float | None = None,
     model: str = HeldSuarez.name,
     overwrite: bool = False,

@@ -9,14 +9,14 @@ from weather_scnn.byte_sizes import in_words
 from weather_scnn.errors import UserError
 
 DEFAULT_MEMORY = "1.5GB"
-# Python with xarray, Zarr and a store open, before any data (measured: 0.26 to 0.33 GB), and what Beam adds to that.
-BASE_BYTES = 300 * 10**6
+# Python with xarray, Zarr and a store open, before any data (measured: 0.20 GB where netCDF is read, to 0.33 GB), and what Beam adds to that.
+BASE_BYTES = 270 * 10**6
 BEAM_BYTES = 170 * 10**6
 
 _BLOCK_BYTES = 32 * 2**20  # read at once: enough that the cost of a call vanishes
-_PIECE_BYTES = 64 * 2**20  # of the source, a piece of work that is recorded when done
-_OUTPUT_BYTES = 128 * 2**20  # of the result, held until a piece is written
-_LEAST_PIECES = 8
+_ITEM_BYTES = 64 * 2**20  # of the source, a work item that is recorded when done
+_OUTPUT_BYTES = 128 * 2**20  # of the result, held until a work item is written
+_LEAST_ITEMS = 8
 _MOST_REREADS = 8
 _DECODED_AT_ONCE = 10  # chunks, by Zarr
 
@@ -66,7 +66,7 @@ class Estimate:
         )
 
     def threads(self, most: int, max_memory: int, *, beam: bool) -> int:
-        """How many pieces fit side by side into the memory of a process, at least one and at most `most`."""
+        """How many work items fit side by side into the memory of a process, at least one and at most `most`."""
         each = self.memory - BASE_BYTES
         room = max_memory - BASE_BYTES - BEAM_BYTES * beam
         return max(1, min(most, int(room // each) if each > 0 else most))
@@ -89,13 +89,13 @@ class Blocks:
     """How a field is worked through.
 
     Attributes:
-        times_in_piece: times of a piece of work, whole chunks of the output.
+        times_in_item: times of a work item, whole chunks of the output.
         times_in_block: times read at once.
         levels_in_block: levels read at once.
         estimate: what it costs.
     """
 
-    times_in_piece: int
+    times_in_item: int
     times_in_block: int
     levels_in_block: int
     estimate: Estimate
@@ -114,7 +114,7 @@ def plan_blocks(
 ) -> Blocks:
     """Blocks for a job that reads times in order and writes chunks of `output_times`.
 
-    They depend on the source and on what was asked for alone, so that an interrupted run finds its pieces again.
+    They depend on the source and on what was asked for alone, so that an interrupted run finds its work items again.
 
     Args:
         sizes: time[, level], latitude, longitude of the field, as many levels as are read.
@@ -138,7 +138,7 @@ def plan_blocks(
     working = 2 * 8 * one_map
     decoding = chunk_bytes * min(_DECODED_AT_ONCE, over_map)
     output_each = 4 * fields * output_levels * output_points
-    # The result of a piece is held, and once more while it is written.
+    # The result of a work item is held, and once more while it is written.
     least_output = 2 * output_times * output_each
     room = max_memory - BASE_BYTES - working
     output_room = max(least_output, min(_OUTPUT_BYTES, room // 4))
@@ -176,20 +176,20 @@ def plan_blocks(
         block_levels = max(1, min(chunk_levels, fitting_maps()))
         block_times = min(max(1, fitting_maps() // block_levels) if block_levels == chunk_levels else 1, chunk_times)
     each = one_map * levels * fields
-    piece = max(chunk_times, math.ceil(_PIECE_BYTES / each))
-    piece = min(piece, max(chunk_times, math.ceil(times / _LEAST_PIECES)))
-    piece = math.ceil(piece / output_times) * output_times
+    item = max(chunk_times, math.ceil(_ITEM_BYTES / each))
+    item = min(item, max(chunk_times, math.ceil(times / _LEAST_ITEMS)))
+    item = math.ceil(item / output_times) * output_times
     together = math.lcm(chunk_times, output_times)
     if 2 * together * output_each <= output_room:
-        piece = math.ceil(piece / together) * together
-    piece = max(output_times, min(piece, output_room // (2 * output_each) // output_times * output_times))
-    if piece % chunk_times == 0 or block_times > piece:
-        block_times = min(block_times, piece)
-    stretch = min(piece, times)
+        item = math.ceil(item / together) * together
+    item = max(output_times, min(item, output_room // (2 * output_each) // output_times * output_times))
+    if item % chunk_times == 0 or block_times > item:
+        block_times = min(block_times, item)
+    stretch = min(item, times)
     decoded = 0
-    for begin in range(0, times, piece):
-        for start in range(begin, min(begin + piece, times), block_times):
-            stop = min(start + block_times, begin + piece, times)
+    for begin in range(0, times, item):
+        for start in range(begin, min(begin + item, times), block_times):
+            stop = min(start + block_times, begin + item, times)
             decoded += (stop - 1) // chunk_times - start // chunk_times + 1
     time_again = decoded / math.ceil(times / chunk_times)
     level_again = sum(
@@ -199,7 +199,7 @@ def plan_blocks(
     rereads = max(1.0, time_again * level_again)
     memory = BASE_BYTES + working + block(min(block_times, stretch) * block_levels) + 2 * stretch * output_each
     return Blocks(
-        piece,
+        item,
         block_times,
         block_levels,
         Estimate(rereads * each * times, times * output_each, memory, rereads),

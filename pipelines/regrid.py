@@ -1,6 +1,6 @@
 """Regridding: any source → a WeatherBench 2 Zarr store on another grid, as a Beam job or in threads.
 
-The template is written before the job starts (xarray-beam#85: workers that discover it corrupt stores). A piece is a
+The template is written before the job starts (xarray-beam#85: workers that discover it corrupt stores). A work item is a
 field, or the two components of a wind, over some times with full maps, aligned with the store's chunks, so writing it
 twice is harmless and a killed job continues.
 """
@@ -17,13 +17,21 @@ import xarray as xr
 
 from pipelines import running
 from pipelines.planning import DEFAULT_MEMORY, Blocks, Estimate, parse_chunks, plan_blocks
-from pipelines.regridding_pieces import SEA_FIELDS, Opened, Piece, Request, close, groups, open_once, work
+from pipelines.regridding_items import (
+    SEA_FIELDS,
+    Opened,
+    RegriddingItem,
+    RegriddingRequest,
+    close,
+    groups,
+    open_once,
+    work,
+)
 from weather_scnn.byte_sizes import parse_bytes
 from weather_scnn.catalogue.level_numbers import level_axis
 from weather_scnn.catalogue.naming import nearest_name
 from weather_scnn.errors import UserError
 from weather_scnn.io.durations import parse_duration
-from weather_scnn.io.first_maps import refuse_implausible
 from weather_scnn.io.marks import Kind
 from weather_scnn.io.outputs import check_output
 from weather_scnn.io.writing import begin_store, provenance
@@ -41,9 +49,9 @@ _FORMULAS = {
 }
 
 
-def _template(opened: Opened, request: Request, attributes: dict[str, Any]) -> xr.Dataset:
+def _template(opened: Opened, request: RegriddingRequest, attributes: dict[str, Any]) -> xr.Dataset:
     """The output with static fields computed and the others lazy."""
-    source, grid = opened.reader.dataset, request.grid
+    source, grid = opened.reader.fields, request.grid
     coords: dict[str, Any] = {
         axis: (axis, values, {"units": f"degrees_{towards}", "standard_name": axis, "long_name": axis})
         for axis, towards, values in (("latitude", "north", grid.latitude), ("longitude", "east", grid.longitude))
@@ -70,7 +78,7 @@ def _template(opened: Opened, request: Request, attributes: dict[str, Any]) -> x
                 facts,
             )
         else:
-            values = opened.read(name, None, slice(None), request.input)
+            values = opened.read(name, None, slice(None))
             values = opened.regridded((name,), [values])[0]
             if "level" in array.dims and opened.levels is not None:
                 values = opened.levels.apply(values[None])[0]
@@ -79,11 +87,11 @@ def _template(opened: Opened, request: Request, attributes: dict[str, Any]) -> x
 
 
 def _plan(
-    opened: Opened, request: Request, encoding: dict[str, dict[str, Any]], max_memory: int
-) -> tuple[dict[str, Piece], Estimate]:
-    """Pieces by key, and what they cost."""
-    dataset = opened.reader.dataset
-    pieces: dict[str, Piece] = {}
+    opened: Opened, request: RegriddingRequest, encoding: dict[str, dict[str, Any]], max_memory: int
+) -> tuple[dict[str, RegriddingItem], Estimate]:
+    """Work items by key, and what they cost."""
+    dataset = opened.reader.fields
+    items: dict[str, RegriddingItem] = {}
     total = Estimate(0, 0, 0)
     for names in groups(dataset, request.winds):
         array = dataset[names[0]]
@@ -104,16 +112,16 @@ def _plan(
             where=f"{request.input}, {' and '.join(names)}",
         )
         total = total + blocks.estimate
-        for start in range(0, sizes["time"], blocks.times_in_piece):
-            piece = Piece(
+        for start in range(0, sizes["time"], blocks.times_in_item):
+            item = RegriddingItem(
                 names,
                 start,
-                min(start + blocks.times_in_piece, sizes["time"]),
+                min(start + blocks.times_in_item, sizes["time"]),
                 blocks.times_in_block,
                 blocks.levels_in_block,
             )
-            pieces[piece.key] = piece
-    return pieces, total
+            items[item.key] = item
+    return items, total
 
 
 def _encoding(template: xr.Dataset, chunks: str | None, shards: str | None) -> dict[str, dict[str, Any]]:
@@ -193,7 +201,7 @@ def regrid(
         progress: whether to show what it will cost, and a bar, on standard error.
 
     Raises:
-        UserError: the source, the options or the output will not do, or a piece cannot be read or written.
+        UserError: the source, the options or the output will not do, or a work item cannot be read or written.
     """
     check_output(output, Kind.STORE, sources={"--input": input}, overwrite=overwrite)
     if step:
@@ -212,7 +220,7 @@ def regrid(
     memory = parse_bytes(max_memory)
     if isinstance(variables, str):
         variables = [name.strip() for name in variables.split(",") if name.strip()]
-    request = Request(
+    request = RegriddingRequest(
         str(input),
         grid,
         method,
@@ -228,8 +236,8 @@ def regrid(
     job = running.new_job()
     try:
         opened = open_once(job, request)
-        refuse_implausible(opened.reader.dataset, request.input)
-        times = opened.reader.dataset["time"].values if "time" in opened.reader.dataset.dims else np.array([])
+        opened.reader.judge_first(one_map=True)
+        times = opened.reader.fields["time"].values if "time" in opened.reader.fields.dims else np.array([])
         period = f"{times[0]}:{times[-1]}" if len(times) else ""
         attributes = provenance(
             source=request.input,
@@ -243,25 +251,25 @@ def regrid(
         )
         template = _template(opened, request, attributes)
         encoding = _encoding(template, chunks, shards)
-        pieces, estimate = _plan(opened, request, encoding, memory)
+        items, estimate = _plan(opened, request, encoding, memory)
         facts = dataclasses.asdict(request) | {
             "command": "regrid",
             "grid": [grid.kind.value, grid.name, grid.first_longitude, grid.north_first],
             "fields": sorted(map(str, template.data_vars)),
             "times": [len(times), period],
             "chunks": encoding,
-            "pieces": sorted({piece.stop - piece.start for piece in pieces.values()}),
+            "pieces": sorted({item.stop - item.start for item in items.values()}),
         }
-        threads = running.threads_of(estimate, len(pieces), memory, beam_options=beam_options, no_beam=no_beam)
+        threads = running.threads_of(estimate, len(items), memory, beam_options=beam_options, no_beam=no_beam)
         store = begin_store(output, template, request=facts, overwrite=overwrite, encoding=encoding)
         if progress:
             print(
                 f"regrid {grid.name}: {len(times)} times; {estimate.in_process(threads, beam=not no_beam)}",
                 file=sys.stderr,
             )
-        running.run_pieces(
+        running.run_work_items(
             functools.partial(work, job=job, request=request, store=store),
-            pieces,
+            items,
             store,
             job=job,
             description="regrid",

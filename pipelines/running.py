@@ -1,4 +1,4 @@
-"""Runs a job's pieces: in threads of this process, or on any Beam runner; the bar, and errors as users see them."""
+"""Runs a job's work items: in threads of this process, or on any Beam runner; the bar, and errors as users see them."""
 
 import argparse
 import concurrent.futures
@@ -47,7 +47,7 @@ T = TypeVar("T")
 
 
 def new_job() -> str:
-    """A name for one run of a job, passed to its workers for `piece`."""
+    """A name for one run of a job, passed to its workers for `work_item`."""
     return uuid.uuid4().hex
 
 
@@ -61,10 +61,10 @@ class OncePerJob(Generic[R, T]):
 
     def __call__(self, job: str, request: R) -> T:
         with self._lock:
-            found = self._open.cache_info().misses
+            misses = self._open.cache_info().misses
             self._cache = self._cache or _small_chunk_cache()
             opened = self._open(job, request)
-            if self._open.cache_info().misses > found and job not in _LISTENERS:
+            if self._open.cache_info().misses > misses and job not in _LISTENERS:
                 telling.forget()
             return opened
 
@@ -89,16 +89,16 @@ def _small_chunk_cache() -> Callable[[], None]:
 
 
 @contextlib.contextmanager
-def piece(job: str, record: Record | None = None, key: str = "") -> Iterator[Callable[..., None]]:
-    """Wraps a worker's work on one piece: moves the bar when it is done, keeps the error when it fails.
+def work_item(job: str, record: Record | None = None, key: str = "") -> Iterator[Callable[..., None]]:
+    """Wraps a worker's work on one work item: moves the bar when it is done, keeps the error when it fails.
 
     Args:
         job: from `new_job`.
         record: of the output, and
-        key: of the piece in it.
+        key: of the work item in it.
 
     Yields:
-        What marks the piece as done, with its result where that is small; to be called last.
+        What marks the work item as done, with its result where that is small; to be called last.
     """
     elsewhere = job not in _LISTENERS
     if elsewhere:
@@ -249,7 +249,7 @@ def workers() -> int:
 
 def threads_of(
     estimate: Estimate,
-    pieces: int,
+    items: int,
     max_memory: int,
     *,
     beam_options: Sequence[str] | None = None,
@@ -262,7 +262,7 @@ def threads_of(
     Raises:
         UserError: so many as were asked for do not fit.
     """
-    most = max(1, min(workers(), pieces))
+    most = max(1, min(workers(), items))
     if no_beam or not beam_options:
         return estimate.threads(most, max_memory, beam=not no_beam)
     with _quiet_imports():
@@ -275,7 +275,7 @@ def threads_of(
         return 1
     if not any(argument.split("=")[0] == "--direct_num_workers" for argument in beam_options):
         return estimate.threads(most, max_memory, beam=True)
-    asked = min(direct.direct_num_workers or os.cpu_count() or 1, pieces) or 1
+    asked = min(direct.direct_num_workers or os.cpu_count() or 1, items) or 1
     fitting = estimate.threads(asked, max_memory, beam=True)
     if fitting < asked:
         needed = in_words(1.02 * estimate.in_process(asked, beam=True).memory).replace(" ", "")
@@ -286,9 +286,9 @@ def threads_of(
     return asked
 
 
-def run_pieces(
+def run_work_items(
     work: Work,
-    pieces: Mapping[str, Any],
+    items: Mapping[str, Any],
     record: Record,
     *,
     job: str,
@@ -298,11 +298,11 @@ def run_pieces(
     threads: int | None = None,
     progress: bool = True,
 ) -> None:
-    """Does the pieces that `record` does not hold yet, in any order.
+    """Does the work items that `record` does not hold yet, in any order.
 
     Args:
-        work: does one piece within `piece(job)`, and marks it as done in the record; picklable.
-        pieces: what `work` takes, by the piece's key.
+        work: does one work item within `work_item(job)`, and marks it as done in the record; picklable.
+        items: what `work` takes, by the work item's key.
         record: of the output.
         job: from `new_job`.
         description: of the bar.
@@ -314,20 +314,20 @@ def run_pieces(
     Raises:
         UserError: as a worker raised it, or what stopped it, with what to do.
     """
-    missing = [part for key, part in pieces.items() if key not in record.done]
+    missing = [part for key, part in items.items() if key not in record.done]
     bar = progress_bar(rich.progress.MofNCompleteColumn(), rich.progress.TimeElapsedColumn(), enabled=progress)
     with bar:
-        task = bar.add_task(description, total=len(pieces), completed=len(pieces) - len(missing))
+        task = bar.add_task(description, total=len(items), completed=len(items) - len(missing))
         _LISTENERS[job] = lambda: bar.advance(task)
         try:
             if no_beam:
                 _run_threads(work, missing, threads or workers())
             elif missing:
                 watch = (
-                    (lambda: bar.update(task, completed=telling.pieces_among(record.finished()))) if progress else None
+                    (lambda: bar.update(task, completed=telling.items_among(record.finished()))) if progress else None
                 )
                 _run_beam(work, missing, beam_options, watch, threads or workers())
-            bar.update(task, completed=len(pieces))
+            bar.update(task, completed=len(items))
         except Exception as error:
             raise explained(_FAILURES.get(job, error), record.output) from error
         finally:
@@ -339,7 +339,7 @@ def run_pieces(
 def _tell(record: Record) -> None:
     """Tells what workers of other processes have warned of, and how many values were changed."""
     if not hasattr(record, "mark_done"):
-        return  # parts of scores, whose pieces leave nothing
+        return  # parts of scores, whose work items leave nothing
     clipped, warnings = telling.collected(record)
     for message in warnings:
         _LOG.warning("%s", message)
@@ -347,19 +347,19 @@ def _tell(record: Record) -> None:
         print(f"{name}: {count} negative values, artefacts of packing, were set to 0", file=sys.stderr)
 
 
-def _run_threads(work: Work, pieces: Sequence[Any], threads: int) -> None:
+def _run_threads(work: Work, items: Sequence[Any], threads: int) -> None:
     pool = concurrent.futures.ThreadPoolExecutor(threads)
     try:
-        for future in concurrent.futures.as_completed([pool.submit(work, part) for part in pieces]):
+        for future in concurrent.futures.as_completed([pool.submit(work, part) for part in items]):
             future.result()
     finally:
-        # After an error or an interrupt, pieces that have begun are finished and no others are started.
+        # After an error or an interrupt, work items that have begun are finished and no others are started.
         pool.shutdown(wait=True, cancel_futures=True)
 
 
 def _run_beam(
     work: Work,
-    pieces: Sequence[Any],
+    items: Sequence[Any],
     beam_options: Sequence[str] | None,
     watch: Callable[[], None] | None,
     threads: int,
@@ -376,14 +376,14 @@ def _run_beam(
     with tempfile.TemporaryDirectory() as folder:
         log = pathlib.Path(folder, "workers.log")
         runner, options, here = runner_and_options(beam_options, str(log), threads)
-        # Workers of other processes cannot move the bar; the record of finished pieces does.
+        # Workers of other processes cannot move the bar; the record of finished work items does.
         watcher = threading.Thread(target=poll, daemon=True) if watch is not None and not here else None
         if watcher is not None:
             watcher.start()
         pipeline = beam.Pipeline(runner=runner, options=options)
         try:
             with _said_once(), _closed_after(pipeline), pipeline:
-                _ = pipeline | "Pieces" >> beam.Create(list(pieces), reshuffle=True) | "Work" >> beam.Map(work)
+                _ = pipeline | "Items" >> beam.Create(list(items), reshuffle=True) | "Work" >> beam.Map(work)
         except Exception as error:
             if _KILLED.search(str(error)) and log.exists() and (lines := log.read_text().splitlines()):
                 raise RuntimeError(f"{error}: {lines[-1]}") from error
@@ -415,9 +415,9 @@ def explained(error: BaseException, where: str) -> UserError:
     """What stopped a job, for the user. Workers of other processes send their errors as text."""
     if isinstance(error, UserError):
         return error
-    found = re.findall(rf"weather_scnn\.[\w.]+\.(?:{'|'.join(_user_errors())}): ([^\n]+)", str(error))
-    if found:
-        what, _, remedy = re.sub(r"\s*\[while running.*$", "", found[-1]).rpartition("; ")
+    result = re.findall(rf"weather_scnn\.[\w.]+\.(?:{'|'.join(_user_errors())}): ([^\n]+)", str(error))
+    if result:
+        what, _, remedy = re.sub(r"\s*\[while running.*$", "", result[-1]).rpartition("; ")
         return UserError(what or remedy, remedy=remedy)
     if _KILLED.search(str(error)) or isinstance(error, MemoryError):
         return UserError(

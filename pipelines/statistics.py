@@ -17,25 +17,23 @@ from pipelines.moments import Moments
 from pipelines.planning import BASE_BYTES, DEFAULT_MEMORY, Estimate
 from weather_scnn.byte_sizes import in_words, parse_bytes
 from weather_scnn.errors import UserError
-from weather_scnn.io.derived_maps import open_derived_maps
-from weather_scnn.io.direct import MapReader
+from weather_scnn.io.coverage import missing_lines
 from weather_scnn.io.durations import parse_duration
+from weather_scnn.io.field_reader import FieldReader
 from weather_scnn.io.marks import Kind
-from weather_scnn.io.opening import missing_lines
 from weather_scnn.io.outputs import check_output
-from weather_scnn.io.retry import read_part
 from weather_scnn.io.statistics import STATISTICS
 from weather_scnn.io.writing import Record, begin_record, provenance, write_netcdf
 from weather_scnn.sphere.grid import latitude_weights
 
-# Of the source, a piece of work that is recorded when done, and what of it is read at once.
-_PIECE_BYTES = 64 * 2**20
+# Of the source, a work item that is recorded when done, and what of it is read at once.
+_ITEM_BYTES = 64 * 2**20
 _BLOCK_BYTES = 8 * 2**20
-_LEAST_PIECES = 8
+_LEAST_ITEMS = 8
 # Maps are taken in float64 some levels at a time, with copies for deviations and increments.
 _VALUES_AT_ONCE = 2**20
 _COPIES = 4
-# A piece reads on for one step beyond its end; so many steps make that an eighth of the reading.
+# A work item reads on for one step beyond its end; so many steps make that an eighth of the reading.
 _STEPS_PER_PIECE = 8
 
 _FORMULA = (
@@ -46,7 +44,7 @@ _FORMULA = (
 
 
 @dataclasses.dataclass(frozen=True)
-class Request:
+class StatisticsRequest:
     """What is asked for; workers open the source by it."""
 
     input: str
@@ -55,7 +53,7 @@ class Request:
     step: str
 
 
-class Piece(NamedTuple):
+class StatisticsItem(NamedTuple):
     """Times `start` to `stop` and some levels of a field, and the increments that begin in these times."""
 
     name: str
@@ -71,18 +69,18 @@ class Piece(NamedTuple):
 
 
 @running.OncePerJob
-def _opened(job: str, request: Request) -> MapReader:
+def _opened(job: str, request: StatisticsRequest) -> FieldReader:
     names = None if request.variables is None else list(request.variables)
-    return open_derived_maps(request.input, variables=names, time=request.time)
+    return FieldReader(request.input, variables=names, time=request.time)
 
 
 def partners(times: np.ndarray, step: np.timedelta64) -> np.ndarray:
     """Index of the time one step later for every time, −1 where the data has no such time; shape (time,)."""
     later = times + step
     index = np.searchsorted(times, later)
-    found = index < times.size
-    found[found] = times[index[found]] == later[found]
-    return np.where(found, index, -1)
+    result = index < times.size
+    result[result] = times[index[result]] == later[result]
+    return np.where(result, index, -1)
 
 
 def _moments(values: np.ndarray, weights: np.ndarray) -> Moments:
@@ -109,38 +107,38 @@ def _differences(window: np.ndarray, later: np.ndarray, earlier: np.ndarray, wei
     return Moments(*(np.concatenate(part) for part in zip(*(dataclasses.astuple(each) for each in parts))))
 
 
-def _work(piece: Piece, *, job: str, request: Request, record: Record) -> None:
-    """Moments of a piece, kept in the record: the driver combines them in one order, whatever ran where."""
-    with running.piece(job, record, piece.key) as finish:
+def _work(item: StatisticsItem, *, job: str, request: StatisticsRequest, record: Record) -> None:
+    """Moments of a work item, kept in the record: the driver combines them in one order, whatever ran where."""
+    with running.work_item(job, record, item.key) as finish:
         reader = _opened(job, request)
-        dataset = reader.dataset
-        array = dataset[piece.name]
+        dataset = reader.fields
+        array = dataset[item.name]
         weights = latitude_weights(dataset["latitude"].values)
-        levels = slice(piece.first_level, piece.last_level) if "level" in array.dims else None
+        levels = slice(item.first_level, item.last_level) if "level" in array.dims else None
         if "time" not in array.dims:
-            values = read_part(reader, piece.name, None, levels, where=request.input)
+            values = reader.read(item.name, None, levels)
             finish(_packed(Moments.of(values, weights, (-2, -1)), None))
             return
         partner = partners(dataset["time"].values, parse_duration(request.step))
         earlier = np.full(partner.size, -1)
-        starts = np.arange(piece.start, piece.stop)
+        starts = np.arange(item.start, item.stop)
         starts = starts[partner[starts] >= 0]
         earlier[partner[starts]] = starts
-        end = max(piece.stop, int(partner[starts].max()) + 1 if starts.size else 0)
+        end = max(item.stop, int(partner[starts].max()) + 1 if starts.size else 0)
         states: Moments | None = None
         increments: Moments | None = None
-        window, first = None, piece.start  # times from `first` on that increments still need
-        for begin in range(piece.start, end, piece.times_in_block):
-            stop = min(begin + piece.times_in_block, end)
-            block = read_part(reader, piece.name, slice(begin, stop), levels, where=request.input)
-            if begin < piece.stop:
-                found = _moments(block[: piece.stop - begin], weights)
-                states = found if states is None else states.merge(found)
+        window, first = None, item.start  # times from `first` on that increments still need
+        for begin in range(item.start, end, item.times_in_block):
+            stop = min(begin + item.times_in_block, end)
+            block = reader.read(item.name, slice(begin, stop), levels)
+            if begin < item.stop:
+                result = _moments(block[: item.stop - begin], weights)
+                states = result if states is None else states.merge(result)
             window = block if window is None else np.concatenate([window, block])
             later = np.arange(begin, stop)[earlier[begin:stop] >= 0]
             if later.size:
-                found = _differences(window, later - first, earlier[later] - first, weights)
-                increments = found if increments is None else increments.merge(found)
+                result = _differences(window, later - first, earlier[later] - first, weights)
+                increments = result if increments is None else increments.merge(result)
             pending = starts[partner[starts] >= stop]
             keep = int(pending.min()) if pending.size else stop
             window, first = (window[keep - first :], keep) if keep < stop else (None, stop)
@@ -169,10 +167,12 @@ def _unpacked(result: bytes) -> tuple[Moments, Moments | None]:
         return states, Moments(*(arrays[f"increments_{name}"] for name in fields))
 
 
-def _plan(reader: MapReader, request: Request, max_memory: int) -> tuple[dict[str, Piece], Estimate]:
-    """Pieces by key, and what they cost."""
-    dataset = reader.dataset
-    pieces: dict[str, Piece] = {}
+def _plan(
+    reader: FieldReader, request: StatisticsRequest, max_memory: int
+) -> tuple[dict[str, StatisticsItem], Estimate]:
+    """Work items by key, and what they cost."""
+    dataset = reader.fields
+    items: dict[str, StatisticsItem] = {}
     total = Estimate(0, 0, 0)
     for name, array in dataset.data_vars.items():
         name = str(name)
@@ -180,8 +180,8 @@ def _plan(reader: MapReader, request: Request, max_memory: int) -> tuple[dict[st
         points = array.sizes["latitude"] * array.sizes["longitude"]
         levels = array.sizes.get("level", 1)
         if "time" not in array.dims:
-            piece = Piece(name, 0, 0, 0, levels, 1)
-            pieces[piece.key] = piece
+            item = StatisticsItem(name, 0, 0, 0, levels, 1)
+            items[item.key] = item
             continue
         times = array.sizes["time"]
         partner = partners(dataset["time"].values, parse_duration(request.step))
@@ -217,37 +217,37 @@ def _plan(reader: MapReader, request: Request, max_memory: int) -> tuple[dict[st
         block = chunk * max(1, _BLOCK_BYTES // (4 * points * count * chunk))
         while block > 1 and held(block, count) > room:
             block = -(-block // 2)
-        length = max(1, math.ceil(_PIECE_BYTES / (4 * points * count)), _STEPS_PER_PIECE * lag)
-        length = min(length, math.ceil(times / _LEAST_PIECES))
+        length = max(1, math.ceil(_ITEM_BYTES / (4 * points * count)), _STEPS_PER_PIECE * lag)
+        length = min(length, math.ceil(times / _LEAST_ITEMS))
         block = min(block, math.ceil(length / chunk) * chunk)
         length = math.ceil(length / block) * block
         for start in range(0, times, length):
             for first in range(0, levels, count):
-                piece = Piece(name, start, min(start + length, times), first, min(first + count, levels), block)
-                pieces[piece.key] = piece
+                item = StatisticsItem(name, start, min(start + length, times), first, min(first + count, levels), block)
+                items[item.key] = item
         again = (
             (1 + lag / length) * (math.ceil(levels / count) if count < chunk_levels else 1) * max(1.0, chunk / block)
         )
         memory = BASE_BYTES + working + decoded + held(block, count)
         total = total + Estimate(4.0 * points * levels * times * again, 0, memory, again)
-    return pieces, total
+    return items, total
 
 
-def _table(record: Record, pieces: dict[str, Piece], reader: MapReader) -> xr.Dataset:
+def _table(record: Record, items: dict[str, StatisticsItem], reader: FieldReader) -> xr.Dataset:
     """The dataset of stats.nc: per variable (statistic[, level])."""
     dataset = xr.Dataset(coords={"statistic": list(STATISTICS)})
-    source = reader.dataset
+    source = reader.fields
     if "level" in source.dims:
         dataset["level"] = source["level"].variable
     for name, array in sorted(source.data_vars.items()):
         shape = (array.sizes["level"],) if "level" in array.dims else ()
         rows = np.full((len(STATISTICS), *shape), np.nan)
-        bands: dict[tuple[int, int], list[Piece]] = {}
-        for piece in sorted(each for each in pieces.values() if each.name == name):
-            bands.setdefault((piece.first_level, piece.last_level), []).append(piece)
+        bands: dict[tuple[int, int], list[StatisticsItem]] = {}
+        for item in sorted(each for each in items.values() if each.name == name):
+            bands.setdefault((item.first_level, item.last_level), []).append(item)
         for (first, last), parts in bands.items():
-            found = [_unpacked(record.read(piece.key)) for piece in parts]
-            states, increments = (functools.reduce(_merged, kind) for kind in zip(*found))
+            result = [_unpacked(record.read(item.key)) for item in parts]
+            states, increments = (functools.reduce(_merged, kind) for kind in zip(*result))
             place: Any = slice(first, last) if shape else ...
             for prefix, moments in (("", states), ("increment_", increments)):
                 for statistic, values in _columns(moments).items():
@@ -266,8 +266,8 @@ def _columns(moments: Moments | None) -> dict[str, np.ndarray]:
         return {}
     return {
         "mean": np.where(moments.weight > 0, moments.mean, np.nan),
-        "std": moments.std,
-        "count": moments.count.astype(np.float64),
+        "std": np.asarray(moments.std),
+        "count": np.asarray(moments.count, np.float64),
     }
 
 
@@ -305,7 +305,7 @@ def compute_statistics(
     """Computes mean and standard deviation of every field, and of its increments over `step`, into a netCDF file.
 
     Use the training years only: statistics that have seen the test years leak them into training. The data is read
-    once; memory is bounded by the pieces that the workers hold. An interrupted run is finished by the same command.
+    once; memory is bounded by the work items that the workers hold. An interrupted run is finished by the same command.
 
     Args:
         input: any data that `weather_scnn.io.opening.open_dataset` takes.
@@ -325,12 +325,12 @@ def compute_statistics(
     check_output(output, Kind.FILE, sources={"--input": input}, overwrite=overwrite)
     parse_duration(step, "the step", likely=("h",))
     running.check_options(beam_options or [], no_beam=no_beam)
-    request = Request(str(input), time, None if variables is None else tuple(variables), step)
+    request = StatisticsRequest(str(input), time, None if variables is None else tuple(variables), step)
     job = running.new_job()
     where = f"{input}, period {time}" if time else str(input)
     try:
         reader = _opened(job, request)
-        dataset = reader.dataset
+        dataset = reader.fields
         if "time" not in dataset.dims:
             raise UserError("has no time dimension", where=where, remedy="give data over time")
         times = dataset["time"].values
@@ -347,22 +347,22 @@ def compute_statistics(
         if fault := missing_lines(dataset["latitude"].values, dataset["longitude"].values):
             raise UserError(f"a part of the grid is missing: {fault}", where=where, remedy="fetch the whole grid")
         reader.judge_first()
-        pieces, estimate = _plan(reader, request, parse_bytes(max_memory))
+        items, estimate = _plan(reader, request, parse_bytes(max_memory))
         facts = dataclasses.asdict(request) | {
             "command": "stats",
             "fields": sorted(map(str, dataset.data_vars)),
             "times": [int(times.size), str(times[0]), str(times[-1])],
-            "pieces": sorted(pieces),
+            "pieces": sorted(items),
         }
         threads = running.threads_of(
-            estimate, len(pieces), parse_bytes(max_memory), beam_options=beam_options, no_beam=no_beam
+            estimate, len(items), parse_bytes(max_memory), beam_options=beam_options, no_beam=no_beam
         )
         record = begin_record(output, request=facts)
         if progress:
             print(f"stats: {times.size} times; {estimate.in_process(threads, beam=not no_beam)}", file=sys.stderr)
-        running.run_pieces(
+        running.run_work_items(
             functools.partial(_work, job=job, request=request, record=record),
-            pieces,
+            items,
             record,
             job=job,
             description="statistics",
@@ -371,7 +371,7 @@ def compute_statistics(
             threads=threads,
             progress=progress,
         )
-        table = _table(record, pieces, reader)
+        table = _table(record, items, reader)
         table.attrs.update(
             provenance(
                 source=str(input),

@@ -1,7 +1,7 @@
 """What the workers of a job have to say, wherever they run: warnings, and how many values were set to zero.
 
-A worker of another process has nobody who hears it. It leaves what there is to say beside the record of its piece,
-before the piece counts as done, and the driver tells it once: also what an interrupted run had found.
+A worker of another process has nobody who hears it. It leaves what there is to say beside the record of its work item,
+before the work item counts as done, and the driver tells it once: also what an interrupted run had found.
 """
 
 import collections
@@ -50,25 +50,25 @@ def forget() -> None:
 
 
 def leave(record: Record, key: str) -> None:
-    """Leaves what this thread has to say about a piece for the driver."""
-    found = {"clipped": take_clipped_counts(), "warnings": _heard.take()}
-    if any(found.values()):
-        record.mark_done(key + _SUFFIX, json.dumps(found).encode())
+    """Leaves what this thread has to say about a work item for the driver."""
+    result = {"clipped": take_clipped_counts(), "warnings": _heard.take()}
+    if any(result.values()):
+        record.mark_done(key + _SUFFIX, json.dumps(result).encode())
 
 
-def pieces_among(keys: frozenset[str]) -> int:
-    """How many of a record's keys are those of pieces."""
+def items_among(keys: frozenset[str]) -> int:
+    """How many of a record's keys are those of work items."""
     return sum(not key.endswith(_SUFFIX) for key in keys)
 
 
 def collected(record: Record) -> tuple[dict[str, int], list[str]]:
-    """Values set to zero by variable, and warnings, each once, of all finished pieces."""
+    """Values set to zero by variable, and warnings, each once, of all finished work items."""
     keys = sorted(key for key in record.finished() if key.endswith(_SUFFIX))
     clipped: collections.Counter[str] = collections.Counter()
     warnings: dict[str, None] = {}
     with concurrent.futures.ThreadPoolExecutor(_READERS) as pool:
         for content in pool.map(record.read, keys):
-            found = json.loads(content)
-            clipped.update(found["clipped"])
-            warnings.update(dict.fromkeys(found["warnings"]))
+            result = json.loads(content)
+            clipped.update(result["clipped"])
+            warnings.update(dict.fromkeys(result["warnings"]))
     return dict(clipped), list(warnings)

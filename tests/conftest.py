@@ -1,11 +1,21 @@
 """Small stores that many tests share."""
 
 import os
+import tempfile
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
+# What is compiled once serves all processes of a test run: workers, and the commands that tests start.
+if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+    _compiled = tempfile.TemporaryDirectory(prefix="weather_scnn_compiled_")
+    os.environ |= {
+        "JAX_COMPILATION_CACHE_DIR": _compiled.name,
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.05",
+        "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "0",
+    }
 # gcsfs asks a bucket's kind by gRPC first, and waits a minute for an emulator that speaks none.
 os.environ.setdefault("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")
 
+import jaxtyping
 import numpy as np
 import pytest
 import xarray as xr
@@ -59,6 +69,14 @@ def travelling_waves(grid: Grid, times: np.ndarray, *, seed: int = 0) -> xr.Data
         },
     )
     return dataset
+
+
+@pytest.fixture
+def untyped():
+    """Checks no types in this test: of a value of the wrong type, the words that a user sees are what counts."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)
 
 
 @pytest.fixture(scope="session")

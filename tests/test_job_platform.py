@@ -78,7 +78,7 @@ def test_the_platform_of_a_command(arguments, environment, platform, before):
 
 def test_a_worker_in_a_process_of_its_own_keeps_to_the_cpu():
     """The driver of this job is elsewhere, so this process stands for a worker's."""
-    code = "import json, jax\nfrom pipelines import running\nwith running.piece('elsewhere'): pass\n"
+    code = "import json, jax\nfrom pipelines import running\nwith running.work_item('elsewhere'): pass\n"
     assert python(code + "print(json.dumps(jax.config.jax_platforms))", JAX_PLATFORMS="tpu,cpu") == "cpu"
 
 

@@ -1,19 +1,15 @@
 """Every command of the README runs: as it stands, on a small store in place of ERA5."""
 
-import os
-import pathlib
 import re
-import subprocess
-import sys
 
 import numpy as np
 import pytest
 import xarray as xr
 
 from tests.conftest import travelling_waves
+from tests.guides import ROOT, lines, run
 from weather_scnn.sphere import Grid
 
-ROOT = pathlib.Path(__file__).parents[1]
 # What stands for ERA5 and its periods here, and what makes the training small.
 REPLACED = {"TRAINING": "2001-01-01:2001-01-08", "ALL": "2001-01-01:2001-01-12", "TEST": "2001-01-10:2001-01-11:12h"}
 SMALLER = [
@@ -27,12 +23,6 @@ SMALLER = [
 ]
 
 SHORTER = {"--lead 10d": "--lead 18h", "--members 8": "--members 2", "24h,5d": "6h,18h", "--days 2": "--days 0.25"}
-
-
-def commands() -> list[str]:
-    """Lines of the README's bash blocks."""
-    blocks = re.findall(r"```bash\n(.*?)```", (ROOT / "README.md").read_text(), flags=re.DOTALL)
-    return [line for block in blocks for line in block.splitlines() if line.strip()]
 
 
 @pytest.fixture(scope="module")
@@ -54,34 +44,21 @@ def era5(tmp_path_factory):
     return path
 
 
-def test_every_command_runs(era5, tmp_path):
+def test_every_command_runs(era5, tmp_path, monkeypatch):
     """In one folder, in order. `make` targets are run by whoever runs this test; here they must only exist."""
     (tmp_path / "configs").symlink_to(ROOT / "configs")
-    environment = {
-        **os.environ,
-        **REPLACED,
-        "ERA5": era5,
-        "JAX_PLATFORMS": "cpu",
-        "PATH": f"{pathlib.Path(sys.executable).parent}:{os.environ['PATH']}",
-    }
+    monkeypatch.chdir(tmp_path)
+    variables = {**REPLACED, "ERA5": era5}
     ran = []
-    for line in commands():
+    for line in lines("README.md"):
         if line.startswith("make "):
             assert re.search(rf"^{line.split()[1]}:", (ROOT / "Makefile").read_text(), flags=re.MULTILINE), line
-            continue
-        if line.startswith("export "):
+        elif line.startswith("export "):
             name = line.split()[1].partition("=")[0]
-            assert name in environment, f"{name} has no small value in this test"
-            continue
-        smaller = " ".join(f"--set {setting}" for setting in SMALLER) if "--config" in line else ""
-        shorter = line
-        for long, short in SHORTER.items():
-            shorter = shorter.replace(long, short)
-        result = subprocess.run(
-            ["bash", "-euc", f"{shorter} {smaller}"], cwd=tmp_path, env=environment, capture_output=True, text=True
-        )
-        assert result.returncode == 0, f"{line}\n{result.stdout}\n{result.stderr}"
-        ran.append(line.split()[1])
+            assert name in variables, f"{name} has no small value in this test"
+        else:
+            smaller = " ".join(f"--set {setting}" for setting in SMALLER) if "--config" in line else ""
+            ran.append(run(line, variables, SHORTER, smaller))
     assert ran == "check regrid stats climatology plan train forecast forecast score report compare simulate".split()
     assert (tmp_path / "report" / "index.html").stat().st_size > 50_000
     scores = xr.open_dataset(tmp_path / "scores.nc")

@@ -101,7 +101,7 @@ def test_the_figures_of_the_guide_are_those_of_plan(name):
     )
     assert done.returncode == 0, done.stderr
     found, devices = json.loads(done.stdout), int(rows[0][0])
-    assert len(rows) == len(found["stages"]) == 2 and found["mesh"] == [devices, 1]
+    assert len(rows) == len(found["stages"]) == 2 and found["mesh"] == [devices, 1, 1]
     for (_, cells), stage in zip(rows, found["stages"]):
         told = [float(cell.replace(",", "")) for cell in cells.split("|")]
         state, activations = (stage[key] / 2**20 for key in ("state_bytes", "temporary_bytes"))

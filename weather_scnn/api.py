@@ -124,7 +124,7 @@ def statistics(
     """Means and standard deviations of states and of increments over a step, as `weather-scnn stats` writes them.
 
     Args:
-        source: as for `open_dataset`; read in pieces, so a lazy one may be larger than memory.
+        source: as for `open_dataset`; read a part at a time, so a lazy one may be larger than memory.
         time: period "A:B": give the training years, for statistics that have seen the test years leak them.
         step: of the increments, such as 6h.
         variables: names; default all.
@@ -158,7 +158,7 @@ def climatology(
     """The mean and spread of every hour and calendar day, as `weather-scnn climatology` writes them.
 
     Args:
-        source: as for `open_dataset`; read in pieces.
+        source: as for `open_dataset`; read a part at a time.
         time, window, variables, calendar, quantiles: see `pipelines.climatology.compute_climatology`.
 
     Returns:

@@ -232,8 +232,11 @@ def train(
         jax.distributed.initialize(
             num_processes=int(count) if count else None, process_id=int(number) if number else None
         )
+    from weather_scnn.compiled_programs import keep_compiled_programs
     from weather_scnn.training.loop import train as run
     from weather_scnn.training.preemption import Stopped
+
+    keep_compiled_programs()
 
     def make_statistics(settings: Config, path: str) -> None:
         from pipelines.statistics import compute_statistics
@@ -333,7 +336,10 @@ def forecast(
     _check(output, "STORE", overwrite=overwrite, input=input)
     _duration(lead, "the lead", "d", "h")
     require_forecaster(workdir)
+    from weather_scnn.compiled_programs import keep_compiled_programs
     from weather_scnn.forecasting.forecast import forecast as run
+
+    keep_compiled_programs()
 
     run(
         workdir, input, output, init=init, lead=lead, members=members, perturbation=perturbation, amplitude=amplitude,
@@ -487,6 +493,29 @@ def compare(
 
 
 @app.command()
+def init_scores(
+    scores: Annotated[str, typer.Option(callback=expand, help="File written by score.")],
+    output: Output,
+    metrics: Annotated[str, typer.Option(help="Columns of the table, by commas, such as rmse,acc.")] = "rmse",
+    variables: Variables = None,
+    levels: Annotated[str | None, typer.Option(help="Pressure levels in hPa, separated by commas.")] = None,
+    regions: Annotated[str | None, typer.Option(help="Regions of the scores by commas; all if left out.")] = None,
+    systems: Annotated[str | None, typer.Option(help="Systems of the scores by commas; all if left out.")] = None,
+    leads: Annotated[str, typer.Option(help="Lead times by commas, as in 24h,5d.")] = "all",
+    overwrite: Overwrite = False,
+) -> None:
+    """Writes the scores of every initial time as a table (CSV), to see when forecasts fail."""
+    _require(scores)
+    from eval.init_time_table import write_init_time_table
+
+    count = write_init_time_table(
+        scores, output, metrics=names(metrics) or ["rmse"], variables=names(variables), levels=pressure_levels(levels),
+        regions=names(regions), systems=names(systems), leads=names(leads) or ["all"], overwrite=overwrite,
+    )  # fmt: skip
+    console.print(f"Table of {count} rows: {output}")
+
+
+@app.command()
 def demo(
     workdir: Annotated[
         pathlib.Path, typer.Option("--workdir", callback=expand, help="Folder for everything the demo makes.")
@@ -534,10 +563,11 @@ def _duration(text: str | None, what: str, *likely: str) -> None:
         parse_duration(text, what, likely=likely)
 
 
-def _version(value: bool) -> None:
+def _version(value: bool) -> bool:
     if value:
         print(f"weather-scnn {__version__}")
         raise typer.Exit
+    return value
 
 
 @app.callback()

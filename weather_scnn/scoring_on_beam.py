@@ -1,4 +1,4 @@
-"""The scoring job on a Beam runner: the same pieces as the plain loop, by the same code.
+"""The scoring job on a Beam runner: the same work items as the plain loop, by the same code.
 
 It stands beside the command line, for it joins what `eval` scores to what `pipelines` runs.
 """
@@ -8,11 +8,11 @@ import threading
 import typing
 from collections.abc import Sequence
 
+from eval.finished_items import FinishedItems
+from eval.item_scoring import ItemScorer
 from eval.pairing import Comparison, open_comparison
-from eval.parts import Parts
-from eval.piece_sizes import Piece
-from eval.request import Request
-from eval.scoring_pieces import PieceScorer
+from eval.request import ScoringRequest
+from eval.work_items import WorkItem
 from pipelines import running
 
 if typing.TYPE_CHECKING:
@@ -21,7 +21,7 @@ if typing.TYPE_CHECKING:
 _LOCAL = threading.local()
 
 
-def _open(job: str, request: Request) -> Comparison:
+def _open(job: str, request: ScoringRequest) -> Comparison:
     return open_comparison(request)
 
 
@@ -29,25 +29,30 @@ def _open(job: str, request: Request) -> Comparison:
 _COMPARISONS = running.OncePerJob(_open)
 
 
-def _score_piece(piece: Piece, *, job: str, request: Request, parts: str) -> None:
-    """Scores a piece and writes its sums; a worker keeps the caches of its latest variables."""
-    with running.piece(job):
-        wanted = (job, piece.group)
+def _score_item(item: WorkItem, *, job: str, request: ScoringRequest, folder: str) -> None:
+    """Scores an item and writes its sums; a worker keeps the caches of its latest variables."""
+    with running.work_item(job):
+        wanted = (job, item.group)
         if getattr(_LOCAL, "group", None) != wanted:
-            _LOCAL.scorer = PieceScorer(_COMPARISONS(job, request), piece.group, Parts(parts))
+            _LOCAL.scorer = ItemScorer(_COMPARISONS(job, request), item.group, FinishedItems(folder))
             _LOCAL.group = wanted
-        Parts(parts).save(piece.name, _LOCAL.scorer.score(piece))
+        FinishedItems(folder).save(item.name, _LOCAL.scorer.score(item))
 
 
 def run_on_beam(
-    request: Request, pieces: Sequence[Piece], parts: Parts, progress: bool, *, beam_options: Sequence[str]
+    request: ScoringRequest,
+    items: Sequence[WorkItem],
+    finished: FinishedItems,
+    progress: bool,
+    *,
+    beam_options: Sequence[str],
 ) -> None:
-    """Scores the pieces that `parts` does not hold yet.
+    """Scores the items that are not finished yet.
 
     Args:
         request: what is compared.
-        pieces: all of them.
-        parts: a folder that workers and this process can both reach.
+        items: all of them.
+        finished: a folder that workers and this process can both reach.
         progress: whether to show a bar.
         beam_options: of the runner.
 
@@ -56,12 +61,12 @@ def run_on_beam(
     """
     running.check_options(beam_options)
     job = running.new_job()
-    work = functools.partial(_score_piece, job=job, request=request, parts=parts.path)
+    work = functools.partial(_score_item, job=job, request=request, folder=finished.path)
     try:
-        running.run_pieces(
+        running.run_work_items(
             work,
-            {piece.name: piece for piece in pieces},
-            typing.cast("Record", parts),  # finished pieces under their names are all that is asked of it
+            {item.name: item for item in items},
+            typing.cast("Record", finished),  # finished items under their names are all that is asked of it
             job=job,
             description="scoring",
             beam_options=beam_options,

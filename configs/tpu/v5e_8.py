@@ -1,6 +1,6 @@
 """ERA5 at 240x121 (1.5°) on one host of eight TPU v5e chips, 16 GB each."""
 
-from weather_scnn.models import Level, ModelConfig
+from weather_scnn.models import ModelConfig, Resolution
 from weather_scnn.training.channels import DataConfig
 from weather_scnn.training.configuration import Config, OptimiserConfig, Stage, TrainingConfig
 
@@ -34,7 +34,7 @@ def get_config() -> Config:
             readers=8,
         ),
         model=ModelConfig(
-            levels=(Level(1, 1, 64, 32, 0, 8), Level(2, 2, 128, 64, 0, 8), Level(4, 4, 256, 128, 0, 6)),
+            levels=(Resolution(1, 1, 64, 32, 0, 8), Resolution(2, 2, 128, 64, 0, 8), Resolution(4, 4, 256, 128, 0, 6)),
             remat="block",
             activations="bfloat16",
         ),

@@ -63,15 +63,17 @@ def frames(
     """
     raster, lines = globe.raster(width), _lines(globe, width, 2)
     font = ImageFont.truetype(font_manager.findfont("DejaVu Sans:bold"), round(width / 29))
-    head = round(width / 16)
+    # Of a part of the globe the maps are rectangles, which would touch.
+    head, gap = round(width / 16), width // 40 if globe.projection.label else 0
+    whole = width + 2 * gap
     pictures = []
     for index in range(len(halves[0][1])):
-        picture = Image.new("RGBA", (len(halves) * width, head + lines.height), (0, 0, 0, 0))
+        picture = Image.new("RGBA", (len(halves) * whole, head + lines.height), (0, 0, 0, 0))
         draw = ImageDraw.Draw(picture)
         for place, (fields, captions) in enumerate(halves):
             rgba = shade(raster(fields[index])[::-1], colours, limits, isolines=isolines)
-            picture.paste(Image.alpha_composite(Image.fromarray(rgba), lines), (place * width, head))
-            middle = (place * width + width / 2, head / 2)
+            picture.paste(Image.alpha_composite(Image.fromarray(rgba), lines), (place * whole + gap, head))
+            middle = (place * whole + whole / 2, head / 2)
             draw.text(middle, captions[index], font=font, fill=_TEXT, anchor="mm")
         pictures.append(picture)
     return pictures

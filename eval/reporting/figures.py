@@ -222,8 +222,9 @@ def power_ratio(
     *,
     title: str,
     axis: str,
+    beside: str = "forecast / truth",
 ) -> Figure:
-    """Power over the truth's against wavenumber: below 1 a forecast is too smooth.
+    """A ratio that is best at 1 against wavenumber, as power over the truth's: below 1 a forecast is too smooth.
 
     Args:
         wavenumber: zonal wavenumbers or degrees; 0 is left out.
@@ -231,9 +232,10 @@ def power_ratio(
         before: the same at earlier lead times, drawn thin and pale, the earlier the paler.
         title: what is shown.
         axis: what the wavenumber is.
+        beside: what the ratio is.
     """
     with matplotlib.rc_context(STYLE):
-        figure, axes = _panel(title, beside="forecast / truth")
+        figure, axes = _panel(title, beside=beside)
         axes.axhline(1.0, color=MUTED, linewidth=0.9, zorder=1)
         values = [np.ones(1)]
         for place, ratios in enumerate(before, start=1):
@@ -267,7 +269,7 @@ def _power_of_ten(value: float) -> str:
 
 
 def histogram(
-    edges: Float[np.ndarray, " n+1"],
+    edges: Float[np.ndarray, " edge"],
     shares: Sequence[tuple[str, str, np.ndarray]],
     *,
     title: str,

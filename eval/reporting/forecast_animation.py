@@ -39,7 +39,7 @@ def animation_section(subject: Subject, sample: ForecastSample) -> str:
     if positions.size < 2:
         return ""
     predicted, observed = sample.predicted(field, init, positions), sample.observed(field, valid)
-    colours, limits = colours_for(field, [observed])
+    colours, limits = colours_for(field, [sample.globe.seen(observed)])
     captions = (
         [f"{field.short} forecast, {format_lead(lead)} ahead" for lead in sample.leads[positions]],
         [f"{field.short} truth, {str(time.astype('datetime64[h]')).replace('T', ' ')} UTC" for time in valid],

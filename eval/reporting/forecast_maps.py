@@ -1,7 +1,5 @@
 """Maps for the report: one forecast beside the truth and its error, and where the errors of all forecasts are."""
 
-import dataclasses
-
 import numpy as np
 import xarray as xr
 
@@ -9,36 +7,25 @@ from eval.reporting import page
 from eval.reporting.forecast_sample import ForecastSample
 from eval.reporting.report_subject import Subject
 from eval.reporting.world_map import Globe, colours_for, has_isolines, world_map
-from eval.score_names import score_name
 from eval.scorecard import Field, format_date, format_lead
+from eval.scores import SCORES
+from eval.scores.base import MapStyle, Score
 
 # Larger maps are left to the stores themselves; a table of them would be no use.
 MOST_CSV_ROWS = 100_000
-
-
-@dataclasses.dataclass(frozen=True)
-class _ErrorMap:
-    """How a map of a score is drawn: colours, open ends of the colour bar, and limits; None for those of the data."""
-
-    colours: str
-    ends: str
-    limits: tuple[float | None, float | None]
 
 
 # The first three of those that a field has are shown at once, the others on request.
 _FIRST = 3
 # What a map on request may take of the page, beside one that is shown at once.
 FURTHER_SHARE = 0.4
-# The map of the mean square is that of the RMSE in other numbers.
-_ERROR_MAPS = {
-    "bias": _ErrorMap("RdBu_r", "both", (None, None)),
-    "rmse": _ErrorMap("YlOrBr", "max", (0.0, None)),
-    "acc": _ErrorMap("PRGn", "neither", (-1.0, 1.0)),
-    "mae": _ErrorMap("YlOrBr", "max", (0.0, None)),
-    "activity": _ErrorMap("PuOr", "max", (0.0, 2.0)),
-    "explained_variance": _ErrorMap("PRGn", "min", (-1.0, 1.0)),
-    "seeps": _ErrorMap("YlOrBr", "max", (0.0, None)),
-}
+
+
+def _drawn_scores() -> list[Score]:
+    """Scores that have maps on the page, in order; that of the mean square would be that of the RMSE in other numbers."""
+    return sorted(
+        (score for score in SCORES if score.map is not None), key=lambda score: score.map.rank if score.map else 0
+    )
 
 
 def map_rows(globe: Globe, columns: list[np.ndarray]) -> list[list[float]]:
@@ -58,8 +45,8 @@ def _forecast_maps(subject: Subject, sample: ForecastSample, field: Field, posit
     lead, valid = sample.leads[position], init + sample.leads[position]
     predicted, observed = sample.predicted(field, init, position), sample.observed(field, valid)
     error = predicted - observed
-    colours, limits = colours_for(field, [predicted, observed])
-    largest = float(np.nanpercentile(np.abs(error), 99.5)) or 1.0
+    colours, limits = colours_for(field, [sample.globe.seen(each) for each in (predicted, observed)])
+    largest = float(np.nanpercentile(np.abs(sample.globe.seen(error)), 99.5)) or 1.0
     shown = []
     for name, array, palette, bounds in (
         ("Forecast", predicted, colours, limits),
@@ -109,22 +96,24 @@ def forecast_section(subject: Subject, sample: ForecastSample) -> str:
 
 
 def _error_map(
-    subject: Subject, globe: Globe, field: Field, metric: str, array: xr.DataArray, lead: str, *, share: float
+    subject: Subject, globe: Globe, field: Field, score: Score, array: xr.DataArray, lead: str, *, share: float
 ) -> str:
     """The map of one score, which takes this share of what a map may take of the page."""
-    style, name = _ERROR_MAPS[metric], score_name(metric, subject.scores.attrs)
+    style, metric = score.map or MapStyle(), score.name
     at = array.sel(metric=metric).transpose("latitude", "longitude").values.astype(np.float64)
-    largest = float(np.nanpercentile(np.abs(at), 99.5)) or 1.0
+    # A score may be known at places outside the picture alone.
+    seen = globe.seen(at) if np.isfinite(globe.seen(at)).any() else at
+    largest = float(np.nanpercentile(np.abs(seen), 99.5)) or 1.0
     low, high = (bound if bound is not None else end for bound, end in zip(style.limits, (-largest, largest)))
-    units = {"none": "", "field": field.units, "squared": f"({field.units})²" if field.units else ""}[name.units]
+    units = {"none": "", "field": field.units, "squared": f"({field.units})²" if field.units else ""}[score.units]
     figure, picture = world_map(
-        at, globe, title=name.title, units=units, colours=style.colours, limits=(low, high), ends=style.ends,
+        at, globe, title=score.title, units=units, colours=style.colours, limits=(low, high), ends=style.ends,
         most_bytes=int(share * subject.output.most_map_bytes),
     )  # fmt: skip
     shown = subject.output.figure(
         figure,
         f"{metric}_map_{field.slug}_{lead.replace(' ', '')}",
-        f"Map of the {name.title} of {field.label} at {lead}",
+        f"Map of the {score.title} of {field.label} at {lead}",
         ["latitude", "longitude", metric],
         map_rows(globe, [at]),
         picture=picture,
@@ -139,7 +128,8 @@ def error_section(subject: Subject, globe: Globe) -> str:
     if group is None or subject.main not in group["system"].values:
         return ""
     leads = group["lead_time"].values
-    parts = []
+    parts: list[str] = []
+    held_anywhere: set[str] = set()
     for field in subject.map_fields(subject.fields):
         if field.variable not in group or (field.level is not None and field.level not in group["level"].values):
             continue
@@ -149,12 +139,13 @@ def error_section(subject: Subject, globe: Globe) -> str:
                 format_lead(leads[position]),
             )
             held = [
-                metric
-                for metric in _ERROR_MAPS
-                if metric in array["metric"].values and np.isfinite(array.sel(metric=metric)).any()
+                score
+                for score in _drawn_scores()
+                if score.name in array["metric"].values and np.isfinite(array.sel(metric=score.name)).any()
             ]
+            held_anywhere |= {score.name for score in held}
             first, others = (
-                [_error_map(subject, globe, field, metric, array, lead, share=share) for metric in part]
+                [_error_map(subject, globe, field, score, array, lead, share=share) for score in part]
                 for part, share in ((held[:_FIRST], 1.0), (held[_FIRST:], FURTHER_SHARE))
             )
             if first:
@@ -164,10 +155,9 @@ def error_section(subject: Subject, globe: Globe) -> str:
                 parts.append(page.details(f"Further scores of {field.label}", page.panels(others, kind="maps")))
     if not parts:
         return ""
-    text = (
-        "The mean error (bias: red where forecasts are too high, blue where too low), the typical error (RMSE) and the "
-    )
-    text += f"correlation of anomalies of {subject.main} at every place, over all init times; further scores fold out."
+    names = [score.title for score in _drawn_scores() if score.name in held_anywhere][:_FIRST]
+    text = f"Scores of {subject.main} at every place, over all init times: {', '.join(names)}; further ones fold out. "
+    text += "Of the bias, the mean error, red is where forecasts are too high, blue where they are too low."
     text += f" {globe.note}" if globe.note else ""
     return page.section("errors", "Where the errors are", page.paragraph(text, kind="note"), *parts)
 
@@ -184,6 +174,6 @@ def map_shares(subject: Subject, leads: np.ndarray | None) -> float:
         count += 3 * len(subject.map_fields(subject.scalar_fields)) * len(subject.map_positions(leads))
     group = subject.file.groups.get("maps")
     if group is not None:
-        each = _FIRST + FURTHER_SHARE * (len(_ERROR_MAPS) - _FIRST)
+        each = _FIRST + FURTHER_SHARE * (len(_drawn_scores()) - _FIRST)
         count += each * len(subject.map_fields(subject.fields)) * len(subject.map_positions(group["lead_time"].values))
     return count

@@ -6,11 +6,12 @@ import numpy as np
 import xarray as xr
 
 from eval.field_reading import read_values
-from eval.forecasts import open_forecast, require_same_grid
+from eval.forecasts import require_same_grid
 from eval.reporting.projection import Projection
 from eval.reporting.world_map import Globe
 from eval.scorecard import Field
 from weather_scnn.errors import UserError
+from weather_scnn.io.forecasts import open_forecast
 from weather_scnn.io.opening import open_dataset
 
 _MEMBERS = ("realization", "number", "member", "ensemble")

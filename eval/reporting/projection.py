@@ -4,7 +4,7 @@ Both keep areas, as the scores' weights do.
 """
 
 import dataclasses
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float
@@ -16,12 +16,18 @@ _POLE = np.pi / 3
 Extent = tuple[float, float, float, float]
 
 
+@runtime_checkable
 class Projection(Protocol):
     """From places in degrees to the plane and back.
 
     Attributes:
         extent: left, right, bottom and top of what is shown.
+        label: what part of the globe it is, for people; empty of all.
     """
+
+    @property
+    def label(self) -> str:
+        """What part of the globe it is, for people; empty of all."""
 
     @property
     def extent(self) -> Extent:
@@ -40,18 +46,18 @@ class Projection(Protocol):
 def _height(theta: np.ndarray) -> np.ndarray:
     """y of the parametric latitude θ, where sin θ = (√3/2) sin φ."""
     a1, a2, a3, a4 = _COEFFICIENTS
-    return theta * (a1 + a2 * theta**2 + theta**6 * (a3 + a4 * theta**2))
+    return np.asarray(theta * (a1 + a2 * theta**2 + theta**6 * (a3 + a4 * theta**2)))
 
 
 def _stretch(theta: np.ndarray) -> np.ndarray:
     """x / longitude (radians) on the parallel of parametric latitude θ."""
     a1, a2, a3, a4 = _COEFFICIENTS
     slope = a1 + 3 * a2 * theta**2 + theta**6 * (7 * a3 + 9 * a4 * theta**2)
-    return 2 * np.sqrt(3) * np.cos(theta) / (3 * slope)
+    return np.asarray(2 * np.sqrt(3) * np.cos(theta) / (3 * slope))
 
 
 def _parametric(latitude: np.ndarray | float) -> np.ndarray:
-    return np.arcsin(np.sqrt(3) / 2 * np.sin(np.radians(latitude)))
+    return np.asarray(np.arcsin(np.sqrt(3) / 2 * np.sin(np.radians(latitude))))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,10 +66,12 @@ class EqualEarth:
 
     Attributes:
         south, north: edges of the band in degrees.
+        label: what part of the globe it is, for people; empty of all.
     """
 
     south: float = -90.0
     north: float = 90.0
+    label: str = ""
 
     @property
     def extent(self) -> Extent:
@@ -101,11 +109,13 @@ class AzimuthalEqualArea:
         longitude, latitude: the middle, in degrees; a pole for a cap around it.
         box: (west, east, south, north) of the part in degrees, east greater than west; it is outlined, and what lies
             around it in the same rectangle is shown too.
+        label: what part of the globe it is, for people.
     """
 
     longitude: float
     latitude: float
     box: tuple[float, float, float, float]
+    label: str = ""
 
     @property
     def extent(self) -> Extent:
@@ -150,13 +160,14 @@ def projection_of(region: Region | None) -> Projection:
     if region is None or len(region.bands) != 1:
         return EqualEarth()
     south, north = region.bands[0]
+    label = f"{region.name.replace('-', ' ').title()} ({region.description})"
     if region.longitudes is not None:
         west, east = region.longitudes
         east = west + np.mod(east - west, 360.0)
-        return AzimuthalEqualArea((west + east) / 2, (south + north) / 2, (west, east, south, north))
+        return AzimuthalEqualArea((west + east) / 2, (south + north) / 2, (west, east, south, north), label)
     if (south <= -90) != (north >= 90):
-        return AzimuthalEqualArea(0.0, 90.0 if north >= 90 else -90.0, (-180.0, 180.0, south, north))
-    return EqualEarth(south, north)
+        return AzimuthalEqualArea(0.0, 90.0 if north >= 90 else -90.0, (-180.0, 180.0, south, north), label)
+    return EqualEarth(south, north, label)
 
 
 def picture_height(projection: Projection, width: int) -> int:

@@ -23,8 +23,8 @@ from eval.reporting.report_spectra import spectra_section
 from eval.reporting.report_subject import Subject
 from eval.reporting.score_file import ScoreFile
 from eval.reporting.world_map import Globe
-from eval.score_names import score_name
 from eval.scorecard import format_date, format_lead, values
+from eval.scores import score_named
 from weather_scnn.errors import UserError
 from weather_scnn.io.marks import Kind
 from weather_scnn.io.opening import open_dataset
@@ -80,7 +80,7 @@ def _page(subject: Subject, sample: ForecastSample | None, globe: Globe | None, 
         ("regions", "Regions", region_section(subject)),
     ]
     sections += [
-        (metric, score_name(metric, subject.scores.attrs).title, section) for metric, section in curves.items()
+        (metric, score_named(metric, subject.scores.attrs).title, section) for metric, section in curves.items()
     ]
     if sample is not None:
         sections.append(("animation", "Animation", animation_section(subject, sample)))

@@ -5,11 +5,9 @@ import numpy as np
 from eval.reporting import page
 from eval.reporting.figures import Curve, curves
 from eval.reporting.report_subject import Subject
-from eval.score_names import score_name
 from eval.scorecard import Field, scaled_units, values
+from eval.scores import SCORES, score_named
 
-# Metric → how many fields are drawn of it; the others are in the tables.
-_DRAWN = {"rmse": 12, "acc": 12, "crps": 6, "crps_fair": 6, "spread": 6, "seeps": 4, "bias": 6, "activity": 6}
 USEFUL = 0.6
 
 
@@ -37,13 +35,14 @@ def format_hours(hours: float) -> str:
 
 
 def drawn_metrics(subject: Subject) -> list[str]:
-    """Metrics that get a section, in order."""
-    return [metric for metric in _DRAWN if metric in subject.metrics]
+    """Metrics that get a section, those of most fields first; the others are in the tables."""
+    drawn = sorted((score for score in SCORES if score.figures), key=lambda score: -score.figures)
+    return [score.name for score in drawn if score.name in subject.metrics]
 
 
 def figure_count(subject: Subject) -> int:
     """How many figures `curve_sections` draws at most."""
-    return sum(min(_DRAWN[metric], len(subject.fields)) for metric in drawn_metrics(subject))
+    return sum(min(score_named(metric, {}).figures, len(subject.fields)) for metric in drawn_metrics(subject))
 
 
 def _curve(subject: Subject, field: Field, metric: str, system: str) -> Curve:
@@ -90,10 +89,10 @@ def _rows(subject: Subject, series: dict[int, Curve], metric: str) -> list[list]
 
 
 def _section(subject: Subject, metric: str) -> str:
-    name = score_name(metric, subject.scores.attrs)
+    name = score_named(metric, subject.scores.attrs)
     drawn: list[str] = []
     used: set[int] = set()
-    for field in subject.drawn_fields(_scored(subject, metric), _DRAWN[metric]):
+    for field in subject.drawn_fields(_scored(subject, metric), name.figures):
         series = _series(subject, field, metric)
         subject.tick()
         if not series:
@@ -173,7 +172,7 @@ def _useful_table(subject: Subject) -> str:
     """How long the ACC stays above 0.6, by field and system."""
     systems = [name for name in subject.systems if name != "climatology"]
     rows, numbers = [], []
-    for field in subject.drawn_fields(_scored(subject, "acc"), _DRAWN["acc"]):
+    for field in subject.drawn_fields(_scored(subject, "acc"), score_named("acc", {}).figures):
         cells = []
         for system in systems:
             text, row = _useful_cell(subject, field, system)

@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from eval.metrics import WIND_VECTORS
+from eval.conventions import WIND_VECTORS
 from eval.reporting import page
 from eval.reporting.report_subject import Subject
 from eval.scorecard import Field, format_lead, format_number, scaled_units, skill, values

@@ -4,10 +4,11 @@ import json
 
 import xarray as xr
 
+from eval.baselines import EXPLANATIONS
 from eval.reporting import page
 from eval.reporting.forecast_sample import ForecastSample
 from eval.reporting.report_subject import Subject
-from eval.score_names import SKILL_EXPLANATION, SYSTEM_EXPLANATIONS, score_name
+from eval.scores import score_named
 
 _SHORT = {"rmse": "RMSE", "mse": "MSE", "mae": "MAE", "acc": "ACC"}
 _LABELS = {
@@ -64,21 +65,25 @@ def settings_section(subject: Subject, paths: dict[str, str], sample: ForecastSa
     return page.section("settings", "Settings and provenance", *parts)
 
 
+_SKILL = (
+    "The part of the reference's RMSE that the forecast removes: 1 − RMSE / RMSE of the reference. 100 % is perfect, "
+    "0 % no better than the reference, and below 0 worse."
+)
+
+
 def explanations_section(subject: Subject) -> str:
     """A sentence for each score and baseline."""
     rows = []
     families = set()
     for metric in subject.metrics:
-        name = score_name(metric, subject.scores.attrs)
+        name = score_named(metric, subject.scores.attrs)
         if name.explanation in families:
             continue
         families.add(name.explanation)
         rows.append((_SHORT.get(metric, name.title), name.explanation))
     if subject.reference:
-        rows.insert(0, ("Skill", SKILL_EXPLANATION))
+        rows.insert(0, ("Skill", _SKILL))
     rows += [
-        (name.replace("-", " ").capitalize(), SYSTEM_EXPLANATIONS[name])
-        for name in subject.systems
-        if name in SYSTEM_EXPLANATIONS
+        (name.replace("-", " ").capitalize(), EXPLANATIONS[name]) for name in subject.systems if name in EXPLANATIONS
     ]
     return page.section("scores", "What the scores mean", page.definitions(rows))

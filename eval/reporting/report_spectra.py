@@ -10,6 +10,7 @@ from eval.reporting import page
 from eval.reporting.figures import power_ratio, spectrum
 from eval.reporting.report_subject import Subject
 from eval.scorecard import Field, format_lead, pretty_units
+from eval.scores import SCORES
 
 _FIELDS = 3
 # Share of the largest power below which a field has nothing but rounding there, and a ratio says nothing.
@@ -88,6 +89,51 @@ def _field_figures(subject: Subject, group: xr.Dataset, field: Field, used: set[
     return drawn
 
 
+def _degree_figures(subject: Subject, field: Field, used: set[int]) -> list[str]:
+    """Scores of ensembles degree by degree that are best at 1, at the last lead time and, paler, before."""
+    group, sure = (subject.file.groups.get(name) for name in ("degree_scores", "degree_intervals"))
+    if group is None or field.variable not in group:
+        return []
+    array, drawn, leads = field.of(group), [], group["lead_time"].values
+    degree, last = group["degree"].values, len(leads) - 1
+    truth = (
+        None if subject.file.groups.get("spectra") is None else _array(subject.file.groups["spectra"], field, "degree")
+    )
+    for score in (score for score in SCORES if score.name in group["metric"].values and score.best == 1.0):
+        at: list[dict[int, np.ndarray]] = []
+        for position in range(len(leads)):
+            power = np.ones(degree.size) if truth is None else truth.sel(system="truth").isel(lead_time=position).values
+            found = {
+                index: np.where(power > np.nanmax(power) * _NOTHING, part.values, np.nan)
+                for index, system in enumerate(subject.systems)
+                if system in array["system"].values and system not in BASELINES
+                for part in [array.sel(system=system, metric=score.name).isel(lead_time=position)]
+            }
+            at.append({index: values for index, values in found.items() if np.isfinite(values).any()})
+        if not at[last]:
+            continue
+        used |= set(at[last])
+        lead = format_lead(leads[last])
+        figure = power_ratio(
+            degree.astype(np.float64), at[last], at[:last], title=f"{field.short}, {lead}", axis=_KINDS["degree"],
+            beside=score.title[0].lower() + score.title[1:],
+        )  # fmt: skip
+        rows: list[list] = []
+        for position, series in enumerate(at):
+            for index, values in series.items():
+                place = {"system": subject.systems[index], "metric": score.name}
+                bounds = np.full((2, degree.size), np.nan)
+                if sure is not None:
+                    bounds = field.of(sure).sel(place).isel(lead_time=position).transpose("bound", "degree").values
+                head = [subject.systems[index], format_lead(leads[position])]
+                rows += [[*head, *each] for each in zip(degree.tolist(), values.tolist(), *bounds.tolist())]
+        name, description = f"{score.name}_{field.slug}", f"{score.title} of {field.label} at {lead} against degree"
+        columns = ["system", "lead time", _KINDS["degree"], score.name, "lower", "upper"]
+        drawn.append(subject.output.figure(figure, name, description, columns, rows))
+        subject.tick()
+    return drawn
+
+
 def _ensembles(subject: Subject, used: set[int]) -> list[str]:
     """Names of the drawn systems that have members: those with rank histograms."""
     group = subject.file.groups.get("rank_histogram")
@@ -105,6 +151,11 @@ def spectra_section(subject: Subject) -> str:
         figure
         for field in subject.drawn_fields(subject.fields, _FIELDS)
         for figure in _field_figures(subject, group, field, used)
+    ]
+    members = [
+        figure
+        for field in subject.drawn_fields(subject.fields, _FIELDS)
+        for figure in _degree_figures(subject, field, used)
     ]
     if not drawn:
         return ""
@@ -130,4 +181,9 @@ def spectra_section(subject: Subject) -> str:
         extra=("truth", "--muted"),
         styles=styles,
     )
-    return page.section("spectra", "Spectra", page.paragraph(text, kind="note"), key, page.panels(drawn))
+    parts = [page.paragraph(text, kind="note"), key, page.panels(drawn)]
+    if members:
+        text = "All members of ensembles, degree by degree: their mean power over the truth's, and their spread over the error of "
+        text += "their mean, allowing for the number of members. Both are 1 where the ensemble is right at that scale."
+        parts += [page.paragraph(text, kind="note after"), page.panels(members)]
+    return page.section("spectra", "Spectra", *parts)

@@ -13,7 +13,9 @@ import xarray as xr
 from eval.scorecard import Field, values
 from eval.scoring import open_scores
 
-OPTIONAL_GROUPS = ("intervals", "differences", "spectra", "maps", "rank_histogram")
+OPTIONAL_GROUPS = (
+    "intervals", "differences", "spectra", "maps", "rank_histogram", "degree_scores", "degree_intervals",
+)  # fmt: skip
 # As large as the scores themselves, and asked for as often.
 _SMALL = {"intervals", "differences"}
 

@@ -31,6 +31,8 @@ _PAGE_PIXELS = (560, 480, 400, 320, 260, 210)
 _PAGE_COLOURS, _PAGE_SHADES = 60, 3
 _COAST_COLOUR = "#10141a"
 _CLIP_UNITS = 1e6
+# Inches of a figure's map and around it.
+_WIDTH, _HEIGHTS, _BELOW, _ABOVE = 4.074, (1.0, 3.6), 0.57, 0.285
 
 
 class WorldMap(NamedTuple):
@@ -70,13 +72,28 @@ class Globe:
 
     @property
     def note(self) -> str:
-        """What a reader should know of the planet under its maps; empty of the Earth."""
+        """What a reader should know of the planet under its maps; empty of the whole Earth."""
+        label = self.projection.label
+        part = f"Shown is {label}, outlined, with what lies around it; colours are for this part." if label else ""
         if not self.idealised:
-            return ""
+            return part
         text = "An idealised planet, not the Earth: its weather has neither sea nor rain."
         if self.land is not None:
             text += " The lines are the edges of its high ground, the only part of the surface that its air feels."
-        return text
+        return f"{text} {part}".strip()
+
+    @functools.cached_property
+    def _visible(self) -> np.ndarray:
+        """Cells whose centres are in the picture, (y, x); all where none is, as of a part smaller than a cell."""
+        longitude, latitude = np.meshgrid((self.longitude + 180) % 360 - 180, self.latitude)
+        left, right, bottom, top = self.projection.extent
+        x, y = self.projection.place(longitude, latitude)
+        inside = (x >= left) & (x <= right) & (y >= bottom) & (y <= top)
+        return inside if inside.any() and self.projection.label else np.ones_like(inside)
+
+    def seen(self, fields: Float[np.ndarray, "*t y x"]) -> Float[np.ndarray, "*t n"]:
+        """The values that are in the picture, by which it is coloured."""
+        return fields[..., self._visible]
 
     @functools.cached_property
     def _rasters(self) -> dict[int, Raster]:
@@ -235,9 +252,12 @@ def world_map(
         isolines: whether to draw lines of equal value, as forecasters read geopotential and pressure.
     """
     left, right, bottom, top = globe.projection.extent
+    # As wide as the card allows, or as high as a map may be; below it the colour bar, above it the title: inches.
+    high = float(np.clip(_WIDTH * (top - bottom) / (right - left), *_HEIGHTS))
+    whole = high + _BELOW + _ABOVE
     with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(4.2, 2.85))
-        axes = figure.add_axes((0.015, 0.2, 0.97, 0.7))
+        figure = Figure(figsize=(4.2, whole))
+        axes = figure.add_axes((0.015, _BELOW / whole, 0.97, high / whole))
         image = axes.imshow(
             shade(globe.raster(_MAP_PIXELS)(field), colours, limits, isolines=isolines, palette=True),
             extent=(left, right, bottom, top), origin="lower", interpolation="none",
@@ -246,12 +266,12 @@ def world_map(
         drawn = matplotlib.cm.ScalarMappable(matplotlib.colors.Normalize(*limits), colours)
         _coasts(axes, globe)
         axes.plot(*globe.projection.outline(), color=MUTED, linewidth=0.9)
-        wide, high = 0.005 * (right - left), 0.01 * (top - bottom)
-        axes.set_xlim(left - wide, right + wide)
-        axes.set_ylim(bottom - high, top + high)
+        beside, above = 0.005 * (right - left), 0.01 * (top - bottom)
+        axes.set_xlim(left - beside, right + beside)
+        axes.set_ylim(bottom - above, top + above)
         axes.set_axis_off()
         axes.set_title(title)
-        _colour_bar(figure, (0.12, 0.155, 0.76, 0.026), drawn, units, ends)
+        _colour_bar(figure, (0.12, 0.44 / whole, 0.76, 0.074 / whole), drawn, units, ends)
     return WorldMap(figure, _page_picture(field, globe, colours, limits, most_bytes, isolines=isolines))
 
 

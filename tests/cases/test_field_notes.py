@@ -14,8 +14,7 @@ import xarray as xr
 from weather_scnn.checks.checking import check_store
 from weather_scnn.errors import UserError
 from weather_scnn.io.accumulations import take_clipped_counts
-from weather_scnn.io.derived_opening import open_derived
-from weather_scnn.io.first_maps import refuse_implausible
+from weather_scnn.io.field_reader import FieldReader
 from weather_scnn.io.opening import longitudes_from, open_dataset
 from weather_scnn.training.windows import window_indices
 
@@ -133,7 +132,7 @@ def test_12_hourly_totals_every_six_hours_are_no_six_hour_totals(tmp_path):
     assert "totals over 1 h every 6 h: 5 h of each step are in none" in problem["where"]
     assert "total_precipitation_6hr" in problem["remedy"]
     with pytest.raises(UserError, match="no time has the 6 totals of 1 h"):
-        open_derived(path, variables="total_precipitation_6hr")
+        FieldReader(path, variables="total_precipitation_6hr")
 
 
 def test_13_negative_totals_are_counted_and_clipped_where_sums_are_made(tmp_path):
@@ -145,7 +144,7 @@ def test_13_negative_totals_are_counted_and_clipped_where_sums_are_made(tmp_path
     problem = found(path)[1]["negative_accumulation"]
     assert problem["where"].startswith("1 values, the least -1e-05") and not problem["fatal"]
     take_clipped_counts()
-    six = open_derived(path, variables="total_precipitation_6hr", step="6h").compute(scheduler="synchronous")
+    six = FieldReader(path, variables="total_precipitation_6hr", step="6h").dataset.compute(scheduler="synchronous")
     np.testing.assert_allclose(six["total_precipitation_6hr"][0, 0, :2], [5e-4, 6e-4], rtol=1e-5)
     assert take_clipped_counts() == {"total_precipitation_6hr": 1}
     steps = rain.expand_dims(step=[0, 6], axis=1).isel(time=[5]).copy(deep=True)
@@ -176,7 +175,7 @@ def test_14_impossible_magnitudes_are_refused_with_what_they_look_like(tmp_path,
     report, problems = found(path)
     assert not report.usable and message in problems["implausible"]["where"]
     with pytest.raises(UserError, match=message):
-        refuse_implausible(open_dataset(path), path)
+        FieldReader(path).judge_first(one_map=True)
 
 
 @pytest.mark.parametrize(

@@ -18,8 +18,7 @@ from pipelines.statistics import compute_statistics
 from weather_scnn.checks.checking import check_store
 from weather_scnn.cli import app
 from weather_scnn.errors import UserError
-from weather_scnn.io.direct import open_maps
-from weather_scnn.io.notes import said_before
+from weather_scnn.io.field_reader import FieldReader
 from weather_scnn.io.opening import open_dataset
 from weather_scnn.sphere.grid import Grid
 
@@ -140,29 +139,6 @@ def test_one_lead_time_of_a_forecast_is_a_state_at_its_valid_time(tmp_path):
         np.testing.assert_array_equal(opened["time"], TIMES + pd.Timedelta("6h"))
 
 
-def test_the_door_hushes_its_own_thread_only(caplog):
-    """Loggers and filters of warnings are one for the process: other threads still speak, and nothing is changed."""
-    logger = logging.getLogger("weather_scnn.io")
-    level, filters = logger.level, list(warnings.filters)
-    inside, spoken = threading.Event(), threading.Event()
-
-    def other():
-        inside.wait(10)
-        logger.warning("spoken beside it")
-        spoken.set()
-
-    thread = threading.Thread(target=other)
-    thread.start()
-    with said_before():
-        logger.warning("hushed")
-        inside.set()
-        assert spoken.wait(10)
-    thread.join()
-    logger.warning("spoken after it")
-    assert [record.message for record in caplog.records] == ["spoken beside it", "spoken after it"]
-    assert (logger.level, list(warnings.filters)) == (level, filters)
-
-
 def test_opening_in_many_threads_leaves_loggers_alone(tmp_path, grib):
     good().to_zarr(tmp_path / "a.zarr", consolidated=False)
     with open(tmp_path / "a.grib2", "wb") as file:
@@ -174,7 +150,7 @@ def test_opening_in_many_threads_leaves_loggers_alone(tmp_path, grib):
     def work():
         try:
             for _ in range(3):
-                assert open_maps(str(tmp_path / "a.zarr")).read("2m_temperature").shape == (4, 7, 12)
+                assert FieldReader(str(tmp_path / "a.zarr")).read("2m_temperature").shape == (4, 7, 12)
                 np.testing.assert_allclose(open_dataset(str(tmp_path / "a.grib2"))["2m_temperature"][1], DATA[1][::-1])
         except Exception as error:  # told by the thread that asserts
             failures.append(error)

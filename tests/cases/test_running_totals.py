@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 from weather_scnn.checks.checking import check_store
 from weather_scnn.cli import app
 from weather_scnn.errors import UserError
-from weather_scnn.io.direct import open_maps
+from weather_scnn.io.field_reader import FieldReader
 from weather_scnn.io.opening import open_dataset
 
 LATITUDE = np.linspace(-90, 90, 13)
@@ -80,7 +80,7 @@ def test_other_intervals_have_the_window_of_their_interval(tmp_path, interval):
     opened = open_dataset(path, variables="tp")
     expected = hourly.reshape(-1, interval, *SHAPE).sum(1)
     np.testing.assert_allclose(opened[f"total_precipitation_{interval}hr"], expected, atol=1e-6)
-    day = open_maps(path, time="2020-01-02").read(f"total_precipitation_{interval}hr")
+    day = FieldReader(path, time="2020-01-02").read(f"total_precipitation_{interval}hr")
     chosen = times.normalize() == pd.Timestamp("2020-01-02")
     np.testing.assert_allclose(day, expected[chosen], atol=1e-6)  # what is to be taken off lies before the period
 

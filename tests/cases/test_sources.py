@@ -14,8 +14,9 @@ from weather_scnn.checks.checking import check_store
 from weather_scnn.cli import app
 from weather_scnn.errors import UserError
 from weather_scnn.io.addresses import set_storage_options, unreachable
-from weather_scnn.io.direct import open_maps
+from weather_scnn.io.field_reader import FieldReader
 from weather_scnn.io.opening import open_dataset
+from weather_scnn.io.stored import StoredArray
 
 LATITUDE = np.linspace(-90, 90, 7)
 LONGITUDE = np.arange(0.0, 360.0, 30.0)
@@ -66,8 +67,9 @@ def test_arco_era5_with_an_axis_longer_than_its_data(tmp_path, make):
     assert opened.sizes["time"] == 72 and opened.time.values[0] == np.datetime64("2020-01-01")
     assert "unfilled_times" in opened.attrs["adjusted"] and "ERA5T after 2020-01-02" in opened.attrs["adjusted"]
     assert opened["land_sea_mask"].dims == ("latitude", "longitude")
-    reader = open_maps(path, variables="t,lsm", levels=[850], time="2020-01-02")
-    assert set(reader.recipes) == {"temperature", "land_sea_mask"}  # read without a graph
+    reader = FieldReader(path, variables="t,lsm", levels=[850], time="2020-01-02")
+    assert set(reader.fields.data_vars) == {"temperature", "land_sea_mask"}
+    assert all(isinstance(array.data, StoredArray) for array in reader.fields.values())  # read without a graph
     np.testing.assert_array_equal(reader.read("temperature", slice(2, 5)), opened["temperature"][26:29, [1]])
     np.testing.assert_array_equal(reader.read("land_sea_mask"), 1)
     kinds = {problem["kind"] for problem in check_store(path, progress=False).problems}

@@ -8,7 +8,7 @@ from typer.testing import CliRunner
 
 from weather_scnn.checks.checking import check_store
 from weather_scnn.cli import app
-from weather_scnn.io.derived_opening import open_derived
+from weather_scnn.io.field_reader import FieldReader
 
 LATITUDE, LONGITUDE = np.linspace(-90, 90, 7), np.arange(0.0, 360.0, 30.0)
 HOURS = pd.date_range("2020-01-01", periods=49, freq="1h")
@@ -39,7 +39,7 @@ def test_totals_are_made_of_the_hourly_ones(folder, tmp_path):
     place, rain = folder
     names = "temperature,2m_temperature,total_precipitation_6hr"
     expected = rain[1:].reshape(8, 6, 7, 12).sum(1)
-    lazy = open_derived(str(place), variables=names, step="6h")
+    lazy = FieldReader(str(place), variables=names, step="6h").dataset
     assert list(lazy.data_vars) == names.split(",") and lazy.sizes["time"] == 8
     np.testing.assert_allclose(lazy["total_precipitation_6hr"], expected, rtol=1e-5)
     command = ["--no-beam", "--input", place, "--variables", names]

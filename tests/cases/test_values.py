@@ -15,10 +15,11 @@ from weather_scnn.catalogue.units import amount_in_window, conversion
 from weather_scnn.checks.checking import check_store
 from weather_scnn.cli import app
 from weather_scnn.errors import UserError
-from weather_scnn.io.direct import open_maps
+from weather_scnn.io.coverage import missing_lines
+from weather_scnn.io.field_reader import FieldReader
 from weather_scnn.io.filters import lacking_filter
-from weather_scnn.io.opening import missing_lines, open_dataset
-from weather_scnn.io.stored_fields import StoredFields
+from weather_scnn.io.opening import open_dataset
+from weather_scnn.io.stored import StoredArray
 from weather_scnn.sphere.grid import Grid
 
 LATITUDE, LONGITUDE = np.linspace(-90, 90, 19), np.arange(0, 360, 10.0)
@@ -118,13 +119,12 @@ def test_a_range_of_packed_data_is_packed_too(tmp_path):
 def test_zarr_stores_by_every_reader(tmp_path):
     path = zarr_store(tmp_path / "a.zarr", [WARM, spoiled(1e10), spoiled(np.float32(9.96921e36))], {"valid_max": 350.0})
     opened = open_dataset(path)
-    assert StoredFields.of(path, opened, ["2m_temperature"]) is None  # its values are not those stored
-    direct = open_maps(path)
-    assert direct.recipes
+    direct = FieldReader(path)
+    assert isinstance(direct.fields["2m_temperature"].data, StoredArray)
     for values in (opened["2m_temperature"].values, direct.read("2m_temperature")):
         np.testing.assert_array_equal(np.isnan(values).sum((1, 2)), [0, 1, 1])
-    unsaid = open_maps(zarr_store(tmp_path / "b.zarr", [WARM, spoiled(np.float32(9.96921e36))]))
-    assert unsaid.recipes and np.isnan(unsaid.read("2m_temperature")[1, 9, 5])
+    unsaid = FieldReader(zarr_store(tmp_path / "b.zarr", [WARM, spoiled(np.float32(9.96921e36))]))
+    assert np.isnan(unsaid.read("2m_temperature")[1, 9, 5])
 
 
 @pytest.mark.parametrize("command", ["regrid --grid 36x19 --poles", "stats", "climatology"])
@@ -145,7 +145,7 @@ def test_units_that_end_within_a_record_are_refused(tmp_path):
     netcdf(tmp_path / "u" / "0.nc", [WARM, WARM])
     netcdf(tmp_path / "u" / "1.nc", [WARM - 273.15] * 2, units=None, times=[12, 18])
     with pytest.raises(UserError, match=r"at 2020-01-01T12:00.*looks like degrees Celsius"):
-        open_maps(str(tmp_path / "u")).read("2m_temperature")
+        FieldReader(str(tmp_path / "u")).read("2m_temperature")
     heights = np.full((2, 19, 36), 5500.0)
     heights[0] *= 9.80665
     dataset = xr.Dataset(
@@ -160,7 +160,7 @@ def test_units_that_end_within_a_record_are_refused(tmp_path):
     )
     dataset.to_netcdf(tmp_path / "z.nc")
     with pytest.raises(UserError, match=r"at 2020-01-02T00:00, 500 hPa.*height in metres"):
-        open_maps(str(tmp_path / "z.nc")).read("geopotential")
+        FieldReader(str(tmp_path / "z.nc")).read("geopotential")
 
 
 @pytest.mark.parametrize(
@@ -329,7 +329,7 @@ def test_compression_that_is_not_installed_is_named(tmp_path):
     report = check_store(str(path), progress=False)
     assert "the HDF5 filter fcidecomp (32018), which is not installed" in report.problems[0]["where"]
     with pytest.raises(UserError, match=r"fcidecomp.*pip install hdf5plugin"):
-        open_maps(str(path)).judge_first()
+        FieldReader(str(path)).judge_first()
 
 
 def test_codecs_and_packings_are_named():

@@ -5,12 +5,12 @@ import pandas as pd
 import pytest
 import xarray as xr
 
-from eval.forecasts import open_forecast
 from pipelines.regrid import regrid
 from pipelines.statistics import compute_statistics
 from weather_scnn.catalogue.level_numbers import level_axis, level_number
 from weather_scnn.checks.checking import check_store
 from weather_scnn.errors import UserError
+from weather_scnn.io.forecasts import open_forecast
 from weather_scnn.io.opening import open_dataset
 from weather_scnn.sphere.grid import Grid
 
@@ -97,7 +97,7 @@ OTHERS = {
 
 @pytest.mark.parametrize("kind", OTHERS)
 def test_other_axes_are_refused_as_what_they_are(tmp_path, kind):
-    """NCAR/era5_to_int#11, Unidata/siphon#34, Unidata/MetPy#3315, ESMValGroup/ESMValCore#840: by check as by the door."""
+    """NCAR/era5_to_int#11, Unidata/siphon#34, Unidata/MetPy#3315, ESMValGroup/ESMValCore#840: by check as by opening."""
     axis, values, attributes, message = OTHERS[kind]
     path = stored(tmp_path, source(axis, values, attributes))
     for options in ({}, {"variables": "temperature"}):

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from eval.ensembles import crps, energy_scores, ensemble_sums, rank_weights
-from eval.metrics import BRIER_QUANTILES, ENSEMBLE_MOMENTS
+from eval.conventions import BRIER_QUANTILES
+from eval.scores.ensembles import ENSEMBLE_SUMS, crps, energy_scores, ensemble_sums, rank_weights
 
 
 def test_crps_by_hand():
@@ -56,14 +56,14 @@ def test_energy_score_of_one_cell_is_the_fair_crps():
     assert found[0, 0] == pytest.approx(crps(members[:, 0, 0], truth[0, 0])[1])
 
 
-def test_brier_score_and_missing_points():
+def test_brier_score_and_missing_points(untyped):
     # Two cells of weight 3 and 1; the second is missing. Three of four members are above, the truth is not.
     members = np.array([1.0, 2.0, 3.0, 0.0])[:, None, None] * np.ones((4, 1, 2))
     members[0, 0, 1] = np.nan
     truth = np.array([[0.2, np.nan]])
     thresholds = np.full((len(BRIER_QUANTILES), 1, 2), 0.5)
     sums = ensemble_sums(members, truth, thresholds, np.array([[3.0], [1.0]]), np.array([[True, False]]))
-    part = dict(zip(ENSEMBLE_MOMENTS, sums[:, 0, 0]))
+    part = dict(zip(ENSEMBLE_SUMS.labels(None), sums[:, 0, 0]))
     assert part["brier_0.1"] == pytest.approx(3 * 0.75**2)
     assert part["variance"] == pytest.approx(3 * np.var([0, 1, 2, 3], ddof=1))
     assert part["crps"] == pytest.approx(3 * crps(members[:, 0, 0], np.array(0.2))[0])

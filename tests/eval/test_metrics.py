@@ -4,24 +4,18 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from eval.metrics import (
-    ANOMALY_MOMENTS,
-    BASE_MOMENTS,
-    combine_scores,
-    combine_sums,
-    scores_by_init_time,
-    scores_from_sums,
-)
-from eval.moments import moment_sums
+from eval.metrics import combine_scores, combine_sums, scores_by_init_time, scores_from_sums
 from eval.regions import region_weights
+from eval.scores.errors import ANOMALIES, ERRORS
+from tests.eval.defined_sums import defined_sums
 from weather_scnn.errors import UserError
 
 
 def sums_of(forecast, truth, climatology, weights, *, valid=None, first="2021-01-01"):
     """Sums of one field `x` over arrays of shape (init, y, x), at one lead time."""
     valid = np.isfinite(truth) if valid is None else valid
-    sums = moment_sums(forecast, truth, climatology, weights, valid, anomalies=climatology is not None)
-    moments = BASE_MOMENTS + (ANOMALY_MOMENTS if climatology is not None else ())
+    sums = defined_sums(forecast, truth, climatology, weights, valid, anomalies=climatology is not None)
+    moments = ERRORS + (ANOMALIES if climatology is not None else ())
     times = np.datetime64(first, "ns") + np.arange(forecast.shape[0]) * np.timedelta64(1, "D")
     array = sums[None, :, :, None, :]
     return xr.Dataset(

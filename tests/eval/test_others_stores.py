@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from eval.forecasts import lead_times
 from eval.scoring import open_scores, score
 from weather_scnn.catalogue.units import GRAVITY
 from weather_scnn.errors import UserError
+from weather_scnn.io.forecasts import lead_times
 from weather_scnn.io.initial_times import initial_times
 
 OPTIONS = {"progress": False, "bootstrap": 0}

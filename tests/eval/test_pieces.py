@@ -1,4 +1,4 @@
-"""Pieces add up: interrupted runs, added init times, Beam, chunks; and what lies in the groups of the file."""
+"""Work items add up: interrupted runs, added init times, Beam, chunks; and what lies in the groups of the file."""
 
 import functools
 
@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 import xarray as xr
 
-import eval.piece_sizes as pieces_module
+import eval.work_items as items_module
+from eval.item_scoring import ItemScorer
 from eval.metrics import combine_scores
-from eval.moments import AreaWeights, Scratch, error_sums, moment_sums, truth_sums
+from eval.scores import ERROR_SUMS
 from eval.scoring import open_scores, score
-from eval.scoring_pieces import PieceScorer
+from tests.eval.defined_sums import LooseChunk, defined_sums
 from weather_scnn.errors import UserError
 from weather_scnn.scoring_on_beam import run_on_beam
 
@@ -39,36 +40,34 @@ def assert_same_file(path, other, rtol=1e-9):
         xr.testing.assert_allclose(a, b.reindex_like(a), rtol=rtol, atol=1e-9)
 
 
-def small_pieces(monkeypatch):
-    """Makes every forecast a block and every fourth init time a piece."""
-    monkeypatch.setattr(pieces_module, "_PIECE_BYTES", 4 * 8 * 4 * 128)
-    monkeypatch.setattr(pieces_module, "_BLOCK_BYTES", 1)
+def small_items(monkeypatch):
+    """Makes every forecast a block and every fourth init time a work item."""
+    monkeypatch.setattr(items_module, "_ITEM_BYTES", 4 * 8 * 4 * 128)
+    monkeypatch.setattr(items_module, "_BLOCK_BYTES", 1)
 
 
-def test_fast_sums_are_those_of_the_definition():
+@pytest.mark.parametrize("pooled", [False, True])
+@pytest.mark.parametrize("missing", [False, True])
+def test_fast_sums_are_those_of_the_definition(pooled, missing):
+    """With and without missing points, in one field or all, by one path."""
     rng = np.random.default_rng(0)
     forecast, truth, normal = 5e4 + 1e3 * rng.normal(size=(3, 6, 2, 40))
     forecast = forecast.astype(np.float32)
     regions = rng.uniform(size=(3, 5, 8)) * (rng.uniform(size=(3, 5, 8)) > 0.3)
-    for pooled in (False, True):
-        weights = AreaWeights(regions, pooled=pooled)
-        sums = truth_sums(truth, truth - normal, weights)
-        found, finite = error_sums(forecast, truth, truth - normal, sums, weights, Scratch(40), anomalies=True)
-        shaped = [each.reshape(6, 2, 5, 8) for each in (forecast, truth, normal)]
-        valid = np.ones((6, 2, 5, 8), bool)
-        expected = moment_sums(*shaped, regions, valid, anomalies=True, pooled=pooled)
-        np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-6)
-        assert finite.all()
-    broken = forecast.copy()
-    broken[2, 1, 3] = np.nan
-    broken[4, 0, 0] = np.inf
-    _, finite = error_sums(broken, truth, truth - normal, sums, weights, Scratch(40), anomalies=True)
-    np.testing.assert_array_equal(np.argwhere(~finite), [[2, 1], [4, 0]])
+    mask = rng.uniform(size=truth.shape) > 0.2 if missing else np.ones(truth.shape, bool)
+    forecast[~mask], truth[~mask & (rng.uniform(size=mask.shape) > 0.5)] = np.nan, np.nan
+    chunk = LooseChunk(
+        {"m": forecast[:, None]}, truth, truth - normal, regions, mask=mask if missing else None, pooled=pooled
+    )
+    found = ERROR_SUMS.of(chunk, "m")
+    shaped = [each.reshape(6, 2, 5, 8) for each in (forecast, truth, normal)]
+    expected = defined_sums(*shaped, regions, mask.reshape(6, 2, 5, 8), anomalies=True, pooled=pooled)
+    np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-6)
 
 
 @pytest.mark.filterwarnings("ignore:invalid value")
-def test_small_pieces_and_blocks_give_the_same(world, whole, tmp_path, monkeypatch):
-    small_pieces(monkeypatch)
+def test_small_items_and_blocks_give_the_same(world, whole, tmp_path, monkeypatch):
+    small_items(monkeypatch)
     path = str(tmp_path / "s.nc")
     score(world["forecast"], world["truth"], path, climatology=world["climatology"], **OPTIONS)
     assert_same_file(path, whole)
@@ -87,26 +86,26 @@ def test_chunks_of_the_stores_change_nothing(world, make, whole, tmp_path, chunk
 
 
 def test_an_interrupted_run_goes_on(world, whole, tmp_path, monkeypatch):
-    small_pieces(monkeypatch)
+    small_items(monkeypatch)
     path, done = str(tmp_path / "s.nc"), []
-    original = PieceScorer.score
+    original = ItemScorer.score
 
-    def counted(self, piece, *arguments):
-        done.append(piece.name)
-        return original(self, piece, *arguments)
+    def counted(self, item, *arguments):
+        done.append(item.name)
+        return original(self, item, *arguments)
 
-    def dying(self, piece, *arguments):
+    def dying(self, item, *arguments):
         if len(done) == 4:
             raise KeyboardInterrupt
-        return counted(self, piece, *arguments)
+        return counted(self, item, *arguments)
 
-    monkeypatch.setattr(PieceScorer, "score", dying)
+    monkeypatch.setattr(ItemScorer, "score", dying)
     with pytest.raises(KeyboardInterrupt):
         score(world["forecast"], world["truth"], path, climatology=world["climatology"], **OPTIONS)
     assert not (tmp_path / "s.nc").exists() and len(list((tmp_path / "s.nc.parts").glob("*/*.npz"))) == 4
     first = set(done)
     done.clear()
-    monkeypatch.setattr(PieceScorer, "score", counted)
+    monkeypatch.setattr(ItemScorer, "score", counted)
     score(world["forecast"], world["truth"], path, climatology=world["climatology"], **OPTIONS)
     assert done and not first & set(done)
     assert_same_file(path, whole)
@@ -137,7 +136,7 @@ def test_parts_of_two_files_combine(world, whole, tmp_path):
 
 
 def test_beam_gives_the_same(world, whole, tmp_path, monkeypatch):
-    small_pieces(monkeypatch)
+    small_items(monkeypatch)
     path = str(tmp_path / "s.nc")
     arguments = (world["forecast"], world["truth"], path)
     score(

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from eval.precipitation import dry_threshold, seeps, usable_points
+from eval.scores.precipitation import dry_threshold, seeps, usable_points
 
 
 def test_every_pair_of_categories_by_hand():

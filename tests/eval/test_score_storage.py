@@ -6,12 +6,14 @@ import pytest
 import xarray as xr
 
 from eval import score_storage, score_writing
-from eval.metrics import MEMBERS
-from eval.score_maps import MAP_MOMENTS, left_open, map_scores, restored_sums
+from eval.conventions import FORMAT_VERSION, MEMBERS
+from eval.map_sums import left_open, map_scores, moments_of, restored_sums
+from eval.reporting.report import write_report
 from eval.score_storage import rounded, stored
 from eval.scoring import open_scores, score
 from weather_scnn.errors import UserError
 
+MAP_MOMENTS = moments_of(wind=False)[1]
 OPTIONS = {
     "baselines": ("persistence", "climatology"),
     "regions": ("global", "tropics"),
@@ -202,3 +204,21 @@ def test_forecasts_that_never_hold_a_value_are_named(world, tmp_path):
     (forecast.drop_encoding() * np.nan).to_zarr(path)
     with pytest.raises(UserError, match=r"stopped\.zarr: nothing could be scored.*values of the forecasts are missing"):
         score(path, world["truth"], str(tmp_path / "s.nc"), allow_missing=True, bootstrap=0, progress=False)
+
+
+def test_the_file_says_its_format_and_a_newer_one_is_refused(world, tmp_path):
+    path = str(tmp_path / "s.nc")
+    score(world["forecast"], world["truth"], path, variables=["2m_temperature"], bootstrap=0, progress=False)
+    assert open_scores(path).attrs["format_version"] == FORMAT_VERSION
+    for version, message in ((FORMAT_VERSION + 1, r"is in version 3 of the format of scores"), (None, None)):
+        with netCDF4.Dataset(path, "a") as file:
+            file.delncattr("format_version")
+            if version is not None:
+                file.format_version = version
+        if message is None:
+            assert "2m_temperature" in open_scores(path)  # of earlier versions, which do not say it
+            continue
+        with pytest.raises(UserError, match=message):
+            open_scores(path)
+        with pytest.raises(UserError, match=message):
+            write_report(path, str(tmp_path / "report"), progress=False)

@@ -8,12 +8,12 @@ import pytest
 import rich.console
 import xarray as xr
 
-from eval.forecasts import lead_times, open_forecast
 from eval.metrics import combine_scores
 from eval.scorecard import format_number, pretty_units, summary_table
 from eval.scoring import open_scores, score
 from weather_scnn.errors import UserError
 from weather_scnn.io import retry
+from weather_scnn.io.forecasts import lead_times, open_forecast
 
 
 @pytest.fixture(scope="module")

@@ -4,33 +4,35 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from eval.moments import AreaWeights, Scratch, moments_of
+from eval.area_sums import AreaWeights, Scratch, length_sums
+from eval.scores import ERROR_SUMS
+from eval.scores.errors import ANOMALIES, ERRORS
 from eval.scoring import open_scores, score
-from eval.wind_vectors import error_lengths, masked_vector_moments
+from tests.eval.defined_sums import LooseChunk
 from weather_scnn.sphere.grid import Grid
 
 WINDS = ["u_component_of_wind", "v_component_of_wind"]
 LEAD = np.timedelta64(24, "h").astype("timedelta64[ns]")
 
 
-def test_a_wind_by_hand():
+def test_a_wind_by_hand(untyped):
     """One error of (3, 4) m/s at a valid point; the other point misses a component."""
-    forecast = np.array([[[3.0, 1.0]], [[4.0, np.nan]]])
-    valid = np.array([[True, False]])
-    found = masked_vector_moments(
-        forecast, np.zeros_like(forecast), np.ones_like(forecast), np.ones((1, 1, 2)), valid, anomalies=True
+    truth, regions, mask = np.zeros((1, 1, 2)), np.ones((1, 1, 2)), np.array([[[True, False]]])
+    parts = tuple(
+        LooseChunk({"m": np.array(each).reshape(1, 1, 1, 2)}, truth, truth - 1, regions)
+        for each in ([3.0, 1.0], [4.0, np.nan])
     )
-    names = moments_of(anomalies=True, pooled=False)
+    found = ERROR_SUMS.of(LooseChunk({}, None, None, regions, mask=mask, winds=parts), "m")[:, 0, 0]
     # f' = (2, 3), o' = (-1, -1)
     expected = {
         "weight": 1, "squared_error": 25, "absolute_error": 5, "error": 5, "forecast_anomaly": 13**0.5,
         "truth_anomaly": 2**0.5, "forecast_anomaly_squared": 13, "truth_anomaly_squared": 2, "anomaly_product": -5,
     }  # fmt: skip
-    np.testing.assert_allclose(found[:, 0], [expected[name] for name in names])
+    np.testing.assert_allclose(found[:, 0], [expected[name] for name in ERRORS + ANOMALIES])
     weights = AreaWeights(np.array([[[1.0, 2.0]]]))
     pair = np.array([[[3.0, 0.0]]]), np.array([[[4.0, 2.0]]])
     zeros = (np.zeros((1, 1, 2)), np.zeros((1, 1, 2)))
-    assert error_lengths(pair, zeros, weights, Scratch(2)).item() == 5.0 + 2 * 2.0
+    assert length_sums(pair, zeros, weights, Scratch(2)).item() == 5.0 + 2 * 2.0
 
 
 @pytest.mark.parametrize("missing", [False, True])

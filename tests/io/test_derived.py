@@ -10,8 +10,8 @@ from pipelines.regrid import regrid
 from weather_scnn.errors import UserError
 from weather_scnn.io.accumulations import take_clipped_counts, total
 from weather_scnn.io.derived import derive
-from weather_scnn.io.derived_maps import open_derived_maps
-from weather_scnn.io.derived_opening import at_step, open_derived
+from weather_scnn.io.derived_opening import at_step
+from weather_scnn.io.field_reader import FieldReader
 from weather_scnn.io.opening import open_dataset
 from weather_scnn.physics import humidity
 from weather_scnn.physics.solar import toa_incident_solar_radiation
@@ -59,7 +59,7 @@ def store(tmp_path_factory):
 
 
 def test_the_vorticity_of_solid_rotation_and_its_lack_of_divergence(store):
-    found = open_derived(store, variables="vo,divergence,wind_speed", levels=[500])
+    found = FieldReader(store, variables="vo,divergence,wind_speed", levels=[500]).dataset
     assert list(found.data_vars) == ["vorticity", "divergence", "wind_speed"]
     assert found["vorticity"].chunks is not None and found["vorticity"].dtype == np.float32
     assert found["vorticity"].dims == ("time", "level", "latitude", "longitude")
@@ -102,27 +102,27 @@ TEMPERATURES = np.array([200.0, 233.0, 250.16, 255.0, 265.0, 273.16, 280.0, 305.
 def test_humidity_is_that_of_an_independent_library():
     """earthkit-meteo is ECMWF's own implementation of the IFS formulas."""
     thermo = pytest.importorskip("earthkit.meteo.thermo.array")
-    pressure, amount = 7e4, 3e-4
+    pressure, amount = np.full(8, 7e4), np.full(8, 3e-4)
     ours = humidity.saturation_pressure(TEMPERATURES)
     np.testing.assert_allclose(ours, thermo.saturation_vapour_pressure(TEMPERATURES), rtol=1e-5)
-    relative = humidity.relative_humidity(TEMPERATURES, np.full(8, amount), np.full(8, pressure))
-    theirs = thermo.relative_humidity_from_specific_humidity(TEMPERATURES, np.full(8, amount), np.full(8, pressure))
+    relative = humidity.relative_humidity(TEMPERATURES, amount, pressure)
+    theirs = thermo.relative_humidity_from_specific_humidity(TEMPERATURES, amount, pressure)
     np.testing.assert_allclose(relative, theirs / 100, rtol=1e-5)
     np.testing.assert_allclose(humidity.specific_humidity(TEMPERATURES, relative, pressure), amount, rtol=1e-12)
-    dewpoint = humidity.specific_humidity_at_2m(TEMPERATURES, 1e5)
+    dewpoint = humidity.specific_humidity_at_2m(TEMPERATURES, np.full(8, 1e5))
     np.testing.assert_allclose(dewpoint, thermo.specific_humidity_from_dewpoint(TEMPERATURES, 1e5), rtol=1e-5)
 
 
 def test_humidity_agrees_with_the_tables_of_the_wmo():
     """Goff's values (WMO No. 8, annex 4.B): 6.1114 hPa at 0.01 °C, 23.388 at 20 °C, over ice 1.0325 at −20 °C."""
-    assert humidity.saturation_pressure_over_water(np.array(293.15)) == pytest.approx(2338.8, rel=2e-3)
-    assert humidity.saturation_pressure(np.array(273.16)) == pytest.approx(611.2, rel=1e-3)
-    assert humidity.saturation_pressure(np.array(250.0)) == pytest.approx(76.0, rel=5e-3)
+    assert humidity.saturation_pressure_over_water(np.array([293.15])) == pytest.approx(2338.8, rel=2e-3)
+    assert humidity.saturation_pressure(np.array([273.16])) == pytest.approx(611.2, rel=1e-3)
+    assert humidity.saturation_pressure(np.array([250.0])) == pytest.approx(76.0, rel=5e-3)
 
 
 def test_humidity_of_a_store(store):
-    found = open_derived(store, variables=["r", "2m_relative_humidity", "2m_specific_humidity"], levels=[500])
-    exact = humidity.relative_humidity(np.array(285.0), np.array(0.004), np.array(5e4))
+    found = FieldReader(store, variables=["r", "2m_relative_humidity", "2m_specific_humidity"], levels=[500]).dataset
+    exact = humidity.relative_humidity(np.array([285.0]), np.array([0.004]), np.array([5e4]))
     np.testing.assert_allclose(found["relative_humidity"], exact, rtol=1e-5)
     np.testing.assert_allclose(found["2m_relative_humidity"], 1227.94 / 2338.9, rtol=1e-3)
     assert 0.007 < float(found["2m_specific_humidity"][0, 0, 0]) < 0.0085  # 7.7 g kg-1 at 10 °C dew point
@@ -137,7 +137,7 @@ def test_humidity_of_a_store(store):
 
 def test_totals_over_the_step_end_at_their_time_and_negative_amounts_are_clipped_and_counted(store):
     take_clipped_counts()
-    found = open_derived(store, variables="total_precipitation_6hr,2m_temperature", step="6h")
+    found = FieldReader(store, variables="total_precipitation_6hr,2m_temperature", step="6h").dataset
     # Values 1 … 6 at the hours 0 … 5 of each six: from 1 to 6 o'clock they are 2 … 6 and 1.
     assert list(found.time.dt.hour[:4].values) == [6, 12, 18, 0] and found.sizes["time"] == 7
     with dask.config.set(scheduler="synchronous"):
@@ -146,7 +146,7 @@ def test_totals_over_the_step_end_at_their_time_and_negative_amounts_are_clipped
     assert float(rain[0, 0, 0]) == pytest.approx(21e-4 - 6e-4, rel=1e-5)
     assert take_clipped_counts() == {"total_precipitation_6hr": 1} and take_clipped_counts() == {}
     assert rain.attrs["accumulation_hours"] == 6 and rain.attrs["units"] == "m"
-    day = open_derived(store, variables=["total_precipitation_24hr"], time="2020-01-02T00")
+    day = FieldReader(store, variables=["total_precipitation_24hr"], time="2020-01-02T00").dataset
     assert day.sizes["time"] == 1  # the period is that of the result, its inputs reach back
     np.testing.assert_allclose(day["total_precipitation_24hr"][0, 1], 84e-4, rtol=1e-5)
 
@@ -167,7 +167,9 @@ def test_a_total_with_a_missing_part_is_left_out_and_windows_must_fit(store, tmp
 
 
 def test_solar_radiation_of_any_step_and_thickness(store):
-    found = open_derived(store, variables="tisr,toa_incident_solar_radiation_6hr,thickness_500_1000", time="2020-01-02")
+    found = FieldReader(
+        store, variables="tisr,toa_incident_solar_radiation_6hr,thickness_500_1000", time="2020-01-02"
+    ).dataset
     assert list(found.data_vars) == [
         "toa_incident_solar_radiation",
         "toa_incident_solar_radiation_6hr",
@@ -180,28 +182,29 @@ def test_solar_radiation_of_any_step_and_thickness(store):
         assert found[name].attrs["accumulation_hours"] == hours
     np.testing.assert_allclose(found["thickness_1000_500"], 5.4e4 / 9.80665, rtol=1e-6)
     assert found["thickness_1000_500"].attrs["units"] == "m"
-    mixed = open_derived(store, variables="temperature,thickness_1000_500", levels=[300])
+    mixed = FieldReader(store, variables="temperature,thickness_1000_500", levels=[300]).dataset
     assert list(mixed.level.values) == [300] and mixed["thickness_1000_500"].dims == ("time", "latitude", "longitude")
 
 
 def test_what_cannot_be_derived_says_what_it_needs(store):
     with pytest.raises(UserError, match=r"10m_wind_speed needs 10m_u_component_of_wind and .* is not there"):
-        open_derived(store, variables="10m_wind_speed")
+        FieldReader(store, variables="10m_wind_speed")
     with pytest.raises(UserError, match=r"no variable temprature.*did you mean temperature"):
-        open_derived(store, variables="temprature,vo")
+        FieldReader(store, variables="temprature,vo")
     with pytest.raises(UserError, match="not one that can be derived"):
         derive(open_dataset(store), ["cape"])
     with pytest.raises(UserError, match="no level 700 hPa"):
-        open_derived(store, variables="thickness_1000_700")
+        FieldReader(store, variables="thickness_1000_700")
     with pytest.raises(UserError, match="no time is a whole multiple of 168h"):
         at_step(open_dataset(store, time="2020-01-01T03:2020-01-01T09"), "168h")
 
 
 def test_plain_names_open_as_ever(store):
     xr.testing.assert_identical(
-        open_derived(store, variables="t,lsm", levels=[500]), open_dataset(store, variables="t,lsm", levels=[500])
+        FieldReader(store, variables="t,lsm", levels=[500]).dataset,
+        open_dataset(store, variables="t,lsm", levels=[500]),
     )
-    assert open_derived(store, step="6h").sizes["time"] == 8
+    assert FieldReader(store, step="6h").dataset.sizes["time"] == 8
 
 
 @pytest.mark.parametrize(
@@ -214,8 +217,8 @@ def test_plain_names_open_as_ever(store):
     ],
 )
 def test_parts_read_without_a_graph_are_those_of_the_lazy_dataset(store, variables, options):
-    lazy = open_derived(store, variables=variables, **options)
-    reader = open_derived_maps(store, variables=variables, **options)
+    lazy = FieldReader(store, variables=variables, **options).dataset
+    reader = FieldReader(store, variables=variables, **options)
     xr.testing.assert_identical(reader.dataset.coords.to_dataset(), lazy.coords.to_dataset())
     for name, array in lazy.data_vars.items():
         near = {"rtol": 2e-6, "atol": 1e-6 * float(abs(array).max())}
@@ -235,7 +238,7 @@ def test_regrid_makes_derived_fields(store, tmp_path, capsys):
     names = ["total_precipitation_6hr", "vorticity", "tisr"]
     regrid(store, output, GRID, variables=names, levels=[500], step="6h", no_beam=True, progress=False)
     assert "total_precipitation_6hr: 1 negative values" in capsys.readouterr().err
-    found, expected = open_dataset(output), open_derived(store, variables=names, levels=[500], step="6h")
+    found, expected = open_dataset(output), FieldReader(store, variables=names, levels=[500], step="6h").dataset
     assert list(found.time.values) == list(expected.time.values)
     for name in found.data_vars:  # the identity keeps every value
         np.testing.assert_allclose(found[name], expected[name], rtol=1e-5, atol=1e-6 * float(abs(expected[name]).max()))

@@ -50,7 +50,7 @@ def test_what_is_no_duration_is_refused_in_one_line(text, words):
     assert "write it as" in str(caught.value) and "\n" not in str(caught.value)
 
 
-def test_every_reader_of_durations_wants_a_unit(small_store):
+def test_every_reader_of_durations_wants_a_unit(small_store, untyped):
     import xarray as xr
 
     scores = xr.Dataset(coords={"lead_time": np.array([6, 24], "timedelta64[h]").astype("timedelta64[ns]")})

@@ -8,7 +8,9 @@ import pytest
 import xarray as xr
 
 from weather_scnn.errors import UserError
-from weather_scnn.io.opening import coverage_fault, open_dataset, parse_period
+from weather_scnn.io.coverage import coverage_fault
+from weather_scnn.io.opening import open_dataset
+from weather_scnn.io.periods import parse_period
 
 REAL = pathlib.Path(__file__).parents[2].parent / "shared" / "data"
 realdata = [

@@ -11,9 +11,17 @@ from flax import nnx
 
 from tests.nn.spectra import assert_close, random_spectrum
 from weather_scnn.errors import UserError
-from weather_scnn.models import Forecaster, Level, ModelConfig, PlanarForecaster, make_forecaster, planar_like
+from weather_scnn.models import (
+    Forecaster,
+    ModelConfig,
+    NoiseConfig,
+    PlanarForecaster,
+    Resolution,
+    make_forecaster,
+    planar_like,
+)
 from weather_scnn.models.planar import PeriodicConvolution, _by_convolution, _by_product
-from weather_scnn.nn import Fields, Harmonics, Width, map_fields
+from weather_scnn.nn import Fields, Harmonics, Width, map_fields, noise_keys
 from weather_scnn.sphere import Grid, rotate_spectrum
 from weather_scnn.sphere.layouts import made_for
 from weather_scnn.sphere.spectrum import Spectrum
@@ -22,7 +30,7 @@ from weather_scnn.training.checkpoints import parameter_count
 SMALL = ModelConfig(scalar_channels=4, vector_channels=3, blocks=2, filter_parameters=4)
 GRID = Grid.equiangular(16, 8)
 STATE = Width(3, 2)
-PYRAMID = (Level(1, 1, 4, 2, 0, 4), Level(2, 2, 6, 3, 1, 3))
+PYRAMID = (Resolution(1, 1, 4, 2, 0, 4), Resolution(2, 2, 6, 3, 1, 3))
 VARIANTS = {
     "flat": {},
     "spin 0": {"vector_channels": 0},
@@ -33,7 +41,7 @@ VARIANTS = {
     "no residual": {"residual": False},
     "paper": {"activate_after_skip": True, "gate": False},
     "pyramid": {"levels": PYRAMID},
-    "narrow top": {"levels": (Level(1, 0, 4, 2), Level(2, 1, 6, 3))},
+    "narrow top": {"levels": (Resolution(1, 0, 4, 2), Resolution(2, 1, 6, 3))},
     "bfloat16": {"activations": "bfloat16", "remat": "block"},
     "planar": {"kind": "planar"},
 }
@@ -115,6 +123,33 @@ def test_a_forecaster_on_a_rotated_planet_gives_the_rotated_forecast(levels):
 
         found, expected = forecast(net, rotate_spectrum(spectra, *angles)), forecast(net, spectra)
         expected = rotate_spectrum(expected, *angles)
+        errors.append(float(jnp.linalg.norm(found - expected) / jnp.linalg.norm(expected)))
+    assert errors[1] < 0.02 and errors[1] < 0.5 * errors[0]
+
+
+def test_turned_noise_gives_the_turned_forecast_of_a_turned_planet():
+    """Both kinds of noise at work; the law of the noise is the turned law, so that of the forecast is the turned one."""
+    angles, degree, errors = (0.7, 1.1, -2.3), 6, []
+    spectra = random_spectrum(0, degree, Width(3 + 2, 2), batch=1)
+    lengths = NoiseConfig(vector=3, fields=1, length_scales=(2000.0, 6000.0), correlation_hours=(12.0, 48.0))
+    for factor in (1, 4):
+        config = dataclasses.replace(SMALL, blocks=1, max_degree=degree, noise=lengths)
+        net = opened(make(config, grid=Grid.equiangular(16 * factor, 8 * factor), inputs=1))
+        harmonics = Harmonics.create(Grid.equiangular(16 * factor, 8 * factor), degree)
+        keys = noise_keys(jax.random.key(0), jnp.arange(1), jnp.arange(1))
+        noise, _ = net.noise.step(keys, 0, net.noise.stationary(keys))
+
+        @nnx.jit
+        def forecast(net, given, noise, harmonics=harmonics):
+            both = harmonics.synthesis(Spectrum.of(given), Width(5, 2)).fields
+            history = Fields(both.scalar[:, None, ..., :3], both.eastward[:, None], both.northward[:, None])
+            return harmonics.analysis(net(history, both.scalar[..., 3:], noise=noise)).array
+
+        turned = noise._replace(fields=rotate_spectrum(noise.fields, *angles))
+        expected = rotate_spectrum(forecast(net, spectra, noise), *angles)
+        silent = forecast(net, spectra, noise._replace(vector=0 * noise.vector, fields=0 * noise.fields))
+        assert float(jnp.linalg.norm(expected - rotate_spectrum(silent, *angles)) / jnp.linalg.norm(expected)) > 0.1
+        found = forecast(net, rotate_spectrum(spectra, *angles), turned)
         errors.append(float(jnp.linalg.norm(found - expected) / jnp.linalg.norm(expected)))
     assert errors[1] < 0.02 and errors[1] < 0.5 * errors[0]
 
@@ -213,17 +248,17 @@ def test_planar_like_matches_the_number_of_parameters():
     assert abs(parameter_count(nnx.state(planar, nnx.Param)) / count - 1) < 0.05
 
 
-def test_what_does_not_fit_is_refused_with_a_remedy():
+def test_what_does_not_fit_is_refused_with_a_remedy(untyped):
     with pytest.raises(UserError, match=r"max_degree is 9 .* resolves 7"):
         make(ModelConfig(max_degree=9))
     with pytest.raises(UserError, match="cannot be coarsened 3 times"):
-        make(ModelConfig(levels=(Level(), Level(3))))
+        make(ModelConfig(levels=(Resolution(), Resolution(3))))
     with pytest.raises(UserError, match="coarsen by 1, 3, 4"):
-        ModelConfig(levels=(Level(1), Level(3), Level(4)))
+        ModelConfig(levels=(Resolution(1), Resolution(3), Resolution(4)))
     with pytest.raises(UserError, match="first of model"):
-        ModelConfig(levels=(Level(2), Level(4)))
+        ModelConfig(levels=(Resolution(2), Resolution(4)))
     with pytest.raises(UserError, match="has no block"):
-        ModelConfig(levels=(Level(1), Level(2, 0)))
+        ModelConfig(levels=(Resolution(1), Resolution(2, 0)))
     with pytest.raises(UserError, match="normalisation is 'batch'"):
         ModelConfig(normalisation="batch")
     with pytest.raises(UserError, match="blocks is 0"):
@@ -233,8 +268,8 @@ def test_what_does_not_fit_is_refused_with_a_remedy():
 
 
 def test_a_level_reads_as_it_is_written():
-    assert Level.parse("2:4:64+32+8:6") == Level(2, 4, 64, 32, 8, 6)
-    assert Level.parse("1:0:16") == Level(1, 0, 16, 0, 0, 8)
+    assert Resolution.parse("2:4:64+32+8:6") == Resolution(2, 4, 64, 32, 8, 6)
+    assert Resolution.parse("1:0:16") == Resolution(1, 0, 16, 0, 0, 8)
 
 
 def test_the_planar_convolution_is_the_same_by_either_way_and_periodic():

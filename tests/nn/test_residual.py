@@ -212,6 +212,6 @@ def test_a_block_of_something_unknown_is_refused_in_the_layer(wrong, message):
         dataclasses.replace(PLAIN, **wrong)
 
 
-def test_unknown_rematerialisation_is_refused_in_the_layer():
+def test_unknown_rematerialisation_is_refused_in_the_layer(untyped):
     with pytest.raises(UserError, match="remat is 'all'; choose none or pointwise or grid or block"):
         run_blocks([], random_spectrum(0, 7, WIDTH, batch=1), training=False, remat="all")

@@ -190,9 +190,9 @@ def test_a_write_that_fails_is_told_and_finished_later(bucket, remote_store, fau
     faults.answers = lambda handler: (
         (handler.command == "POST" and bool(started) and (handler.send_error(403) or True)) or answers(handler)
     )
-    from pipelines import regridding_pieces
+    from pipelines import regridding_items
 
-    write = regridding_pieces._write
+    write = regridding_items._write
     try:
         with pytest.MonkeyPatch.context() as patch:
 
@@ -200,7 +200,7 @@ def test_a_write_that_fails_is_told_and_finished_later(bucket, remote_store, fau
                 started.append(1)
                 write(*arguments)
 
-            patch.setattr(regridding_pieces, "_write", refused)
+            patch.setattr(regridding_items, "_write", refused)
             with pytest.raises(UserError, match="repeat the command"):
                 regrid(remote_store, output, Grid.equiangular(8, 4), **options)
     finally:

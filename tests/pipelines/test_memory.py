@@ -10,7 +10,7 @@ import pytest
 import xarray as xr
 
 from pipelines.climatology import compute_climatology
-from weather_scnn.io.direct import MapReader
+from weather_scnn.io.field_reader import FieldReader
 from weather_scnn.sphere.grid import Grid
 
 GRID = Grid.equiangular(240, 121, poles=True)
@@ -76,13 +76,13 @@ def test_the_climatology_of_a_month_reads_every_value_once(tmp_path, monkeypatch
     dataset = month(levels=[300, 500, 850], grid=Grid.equiangular(24, 12))[["temperature"]]
     path = str(tmp_path / "month.zarr")
     dataset.chunk(chunks).to_zarr(path, zarr_format=2)
-    read, taken = MapReader.read, []
+    read, taken = FieldReader._ask, []
 
-    def counted(self, name, times=None, levels=None):
-        whole = levels in (None, slice(0, 3))
-        taken.extend(np.arange(124)[times].tolist() if whole else [])
-        return read(self, name, times, levels)
+    def counted(self, name, wanted):
+        whole = wanted.get("level") in (None, slice(0, 3))
+        taken.extend(np.arange(124)[wanted["time"]].tolist() if whole else [])
+        return read(self, name, wanted)
 
-    monkeypatch.setattr(MapReader, "read", counted)
+    monkeypatch.setattr(FieldReader, "_ask", counted)
     compute_climatology(path, str(tmp_path / "clim.zarr"), time=None, window=5, no_beam=True, progress=False)
     assert sorted(taken) == [0, *range(124)]  # the first map is looked at before anything is written

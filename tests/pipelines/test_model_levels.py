@@ -158,7 +158,7 @@ def test_surface_fields_of_a_source_on_model_levels_need_no_levels(tmp_path):
 
 def test_parts_of_a_field_on_model_levels_are_those_of_the_whole(tmp_path):
     path = hourly(tmp_path)
-    reader = on_pressure_levels(path, open_raw(find_source(path)), variables="t,wind_speed", levels=LEVELS)
+    reader = on_pressure_levels(path, raw=open_raw(find_source(path)), variables="t,wind_speed", levels=LEVELS)
     for name in ("temperature", "wind_speed"):
         whole = reader.dataset[name].values
         np.testing.assert_array_equal(reader.read(name), whole)

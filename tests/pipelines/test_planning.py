@@ -39,7 +39,7 @@ def test_blocks_are_whole_chunks_that_fit():
     assert blocks.estimate.bytes_read == 2 * 58_440 * 37 * 721 * 1440 * 4
     assert blocks.estimate.bytes_written == 2 * 58_440 * 37 * 64 * 32 * 4
     ten = plan({**ERA5, "time": 10, "level": 1}, output_times=4)
-    assert ten.times_in_block % 10 == 0 and ten.times_in_piece % 20 == 0 and ten.estimate.rereads == 1
+    assert ten.times_in_block % 10 == 0 and ten.times_in_item % 20 == 0 and ten.estimate.rereads == 1
     long = plan({**ERA5, "time": 1}, sizes={**ERA5, "time": 10 * 58_440})
     assert long.estimate.memory == plan({**ERA5, "time": 1}).estimate.memory  # whatever the length
 

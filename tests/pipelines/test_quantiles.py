@@ -56,7 +56,7 @@ def weatherbench2(array, hour, day, statistic):
 def test_the_numbers_of_weatherbench2(source, tmp_path, monkeypatch, budget):
     dataset, path = source
     if budget:
-        monkeypatch.setattr(climatology, "_BYTES_PER_PIECE", budget)
+        monkeypatch.setattr(climatology, "_BYTES_PER_ITEM", budget)
     output = str(tmp_path / "clim.zarr")
     compute_climatology(
         path, output, time=None, window=WINDOW, calendar="day-of-year", quantiles=[0.95, 0.05], progress=False

@@ -5,12 +5,12 @@ import pandas as pd
 import pytest
 import xarray as xr
 
-from pipelines import regridding_pieces
+from pipelines import regridding_items
 from pipelines.regrid import regrid
 from pipelines.statistics import compute_statistics
 from weather_scnn.errors import UserError
 from weather_scnn.io import retry
-from weather_scnn.io.direct import MapReader
+from weather_scnn.io.field_reader import FieldReader
 from weather_scnn.io.opening import open_dataset
 from weather_scnn.sphere.grid import Grid, latitude_weights
 
@@ -72,7 +72,7 @@ def test_beam_and_the_plain_loop_agree_to_the_bit_and_identity_is_exact(tmp_path
 @pytest.mark.parametrize("no_beam", [True, False])
 def test_an_interrupted_run_is_continued_without_repeating_finished_times(tmp_path, source, monkeypatch, no_beam):
     output = str(tmp_path / "out.zarr")
-    write = regridding_pieces._write
+    write = regridding_items._write
     written = []
 
     def dies_at_the_third(job, path, name, piece, values):
@@ -81,7 +81,7 @@ def test_an_interrupted_run_is_continued_without_repeating_finished_times(tmp_pa
         write(job, path, name, piece, values)
         written.append((name, piece.start))
 
-    monkeypatch.setattr(regridding_pieces, "_write", dies_at_the_third)
+    monkeypatch.setattr(regridding_items, "_write", dies_at_the_third)
     with pytest.raises(UserError, match="free some space"):
         regrid(source, output, TARGET, no_beam=True, progress=False)
     # Pieces are the source's chunks of two times.
@@ -90,7 +90,7 @@ def test_an_interrupted_run_is_continued_without_repeating_finished_times(tmp_pa
         open_dataset(output)
     with pytest.raises(UserError, match="other options"):
         regrid(source, output, TARGET, method="nearest", no_beam=True, progress=False)
-    monkeypatch.setattr(regridding_pieces, "_write", write)
+    monkeypatch.setattr(regridding_items, "_write", write)
     chunks = [chunk for chunk in (pathlib.Path(output) / "temperature" / "c").rglob("*") if chunk.is_file()]
     finished = {chunk: chunk.stat().st_mtime_ns for chunk in chunks}
     assert len(finished) == 4
@@ -208,20 +208,20 @@ def test_a_mask_that_is_there_counts_or_stops_the_job_and_one_that_is_not_is_don
 def test_a_worker_that_cannot_read_the_mask_does_not_go_on_without(tmp_path, monkeypatch):
     """The driver opens the source once; a worker elsewhere, which opens it again, must not decide otherwise."""
     path = sea_source(tmp_path, "with.zarr", lambda land: land)
-    request = regridding_pieces.Request(str(path), TARGET, variables=("sea_surface_temperature",))
-    assert regridding_pieces.open_once("driver", request).sea is not None
+    request = regridding_items.RegriddingRequest(str(path), TARGET, variables=("sea_surface_temperature",))
+    assert regridding_items.open_once("driver", request).sea is not None
     monkeypatch.setattr(retry, "_PAUSES_SECONDS", ())
-    read = MapReader.read
+    read = FieldReader._ask
 
     def fails(self, name, *rest):
         if name == "land_sea_mask":
             raise ConnectionResetError("reset by peer")
         return read(self, name, *rest)
 
-    monkeypatch.setattr(MapReader, "read", fails)
+    monkeypatch.setattr(FieldReader, "_ask", fails)
     with pytest.raises(UserError, match=r"land_sea_mask cannot be read.*reset by peer"):
-        regridding_pieces.open_once("worker", request)
-    regridding_pieces.close()
+        regridding_items.open_once("worker", request)
+    regridding_items.close()
 
 
 def test_static_fields_that_cannot_be_read_end_in_one_line(tmp_path, source, monkeypatch):

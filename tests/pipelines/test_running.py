@@ -14,14 +14,14 @@ import pytest
 import xarray as xr
 from typer.testing import CliRunner
 
-from pipelines import regridding_pieces, running, telling
+from pipelines import regridding_items, running, telling
 from pipelines.climatology import compute_climatology
 from pipelines.regrid import regrid
 from pipelines.statistics import compute_statistics
 from weather_scnn.cli import app
 from weather_scnn.errors import UserError
 from weather_scnn.io import retry
-from weather_scnn.io.direct import MapReader
+from weather_scnn.io.field_reader import FieldReader
 from weather_scnn.io.opening import open_dataset
 from weather_scnn.io.writing import begin_record
 from weather_scnn.sphere.grid import Grid
@@ -157,8 +157,8 @@ def test_options_are_checked_before_any_work(source, tmp_path):
 def test_a_killed_job_resumes_and_leaves_finished_chunks_alone(source, whole, tmp_path):
     """kill -9 in the middle of a run of the command; then the command again."""
     output, record = tmp_path / "grid.zarr", tmp_path / "grid.zarr.progress"
-    slow = "import time; from weather_scnn.io import direct; read = direct.MapReader.read\n"
-    slow += "direct.MapReader.read = lambda *a: (time.sleep(0.15), read(*a))[1]\n"
+    slow = "import time; from weather_scnn.io.field_reader import FieldReader as Reader; read = Reader._ask\n"
+    slow += "Reader._ask = lambda *a: (time.sleep(0.15), read(*a))[1]\n"
     slow += "from weather_scnn.cli import main; main()"
     arguments = ["regrid", "--input", source, "--output", str(output), "--grid", "16x8", "--no-beam"]
     process = subprocess.Popen([sys.executable, "-c", slow, *arguments], stderr=subprocess.DEVNULL)
@@ -194,7 +194,7 @@ def test_a_killed_job_resumes_and_leaves_finished_chunks_alone(source, whole, tm
 
 
 def test_statistics_go_on_from_what_was_read(source, whole, tmp_path, monkeypatch):
-    read, count = MapReader.read, []
+    read, count = FieldReader._ask, []
 
     def fails_later(self, *arguments):
         count.append(arguments)
@@ -204,24 +204,24 @@ def test_statistics_go_on_from_what_was_read(source, whole, tmp_path, monkeypatc
 
     monkeypatch.setattr(retry, "_PAUSES_SECONDS", ())
     with monkeypatch.context() as patch:
-        patch.setattr(MapReader, "read", fails_later)
+        patch.setattr(FieldReader, "_ask", fails_later)
         with pytest.raises(UserError, match="cannot be read in 2020"):
             compute_statistics(source, str(tmp_path / "stats.nc"), time=None, no_beam=True, progress=False)
     done = len(list(pathlib.Path(tmp_path, "stats.nc.progress").glob("*-*")))
     assert done > 0 and not (tmp_path / "stats.nc").exists()
     again = []
-    monkeypatch.setattr(MapReader, "read", lambda self, *rest: again.append(rest) or read(self, *rest))
+    monkeypatch.setattr(FieldReader, "_ask", lambda self, *rest: again.append(rest) or read(self, *rest))
     compute_statistics(source, str(tmp_path / "stats.nc"), time=None, no_beam=True, progress=False)
     assert_same([xr.load_dataset(tmp_path / "stats.nc")], whole[1:2])
     assert not (tmp_path / "stats.nc.progress").exists()
     total = []
-    monkeypatch.setattr(MapReader, "read", lambda self, *rest: total.append(rest) or read(self, *rest))
+    monkeypatch.setattr(FieldReader, "_ask", lambda self, *rest: total.append(rest) or read(self, *rest))
     compute_statistics(source, str(tmp_path / "other.nc"), time=None, no_beam=True, progress=False)
     assert len(again) < len(total)
 
 
 def test_a_hiccup_of_the_source_passes_unnoticed(source, whole, tmp_path, monkeypatch):
-    read, failed = MapReader.read, set()
+    read, failed = FieldReader._ask, set()
 
     def fails_once(self, *arguments):
         if str(arguments) not in failed:
@@ -229,7 +229,7 @@ def test_a_hiccup_of_the_source_passes_unnoticed(source, whole, tmp_path, monkey
             raise ConnectionResetError("reset by peer")
         return read(self, *arguments)
 
-    monkeypatch.setattr(MapReader, "read", fails_once)
+    monkeypatch.setattr(FieldReader, "_ask", fails_once)
     monkeypatch.setattr(retry, "_PAUSES_SECONDS", (0.0, 0.0))
     regrid(source, str(tmp_path / "grid.zarr"), TARGET, no_beam=True, progress=False)
     assert failed
@@ -301,7 +301,7 @@ def test_clipped_values_are_counted_once_however_the_work_is_shared(rain, tmp_pa
 
 def test_what_an_interrupted_run_has_clipped_is_counted_by_the_next(rain, tmp_path, capsys, monkeypatch):
     source, output = str(rain / "whole.zarr"), str(tmp_path / "out.zarr")
-    write = regridding_pieces._write
+    write = regridding_items._write
 
     def dies(job, path, name, piece, values):
         if piece.start >= 3:
@@ -309,7 +309,7 @@ def test_what_an_interrupted_run_has_clipped_is_counted_by_the_next(rain, tmp_pa
         write(job, path, name, piece, values)
 
     with monkeypatch.context() as patch:
-        patch.setattr(regridding_pieces, "_write", dies)
+        patch.setattr(regridding_items, "_write", dies)
         patch.setattr(running, "workers", lambda: 1)
         with pytest.raises(UserError, match="free some space"):
             regrid(source, output, TARGET, no_beam=True, **MADE)
@@ -322,7 +322,7 @@ def test_what_other_processes_warn_of_is_told_once(source, tmp_path, caplog):
     """Two pieces as two worker processes leave them: the driver of neither is here."""
     record = begin_record(str(tmp_path / "out.nc"), request={})
     for key in "ab":
-        with running.piece("of another process", record, key) as finish:
+        with running.work_item("of another process", record, key) as finish:
             logging.getLogger("weather_scnn.io").warning("a chunk was never written")
             if key == "b":
                 logging.getLogger("pipelines.regrid").warning("only here")
@@ -330,7 +330,7 @@ def test_what_other_processes_warn_of_is_told_once(source, tmp_path, caplog):
     logging.getLogger("weather_scnn").removeHandler(telling._heard)
     logging.getLogger("pipelines").removeHandler(telling._heard)
     caplog.clear()
-    running.run_pieces(print, {}, record, job=running.new_job(), description="none", no_beam=True, progress=False)
+    running.run_work_items(print, {}, record, job=running.new_job(), description="none", no_beam=True, progress=False)
     assert [each.getMessage() for each in caplog.records] == ["a chunk was never written", "only here"]
 
 

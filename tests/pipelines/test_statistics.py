@@ -61,7 +61,7 @@ def times():
 
 
 def test_against_plain_numpy_with_a_gap_and_missing_values(times, tmp_path, monkeypatch):
-    monkeypatch.setattr(statistics, "_PIECE_BYTES", 4000)
+    monkeypatch.setattr(statistics, "_ITEM_BYTES", 4000)
     monkeypatch.setattr(statistics, "_BLOCK_BYTES", 1000)
     monkeypatch.setattr(statistics, "_STEPS_PER_PIECE", 1)
     dataset = make_dataset(times)
@@ -107,7 +107,7 @@ def test_only_the_period_counts(times, tmp_path):
 
 def test_a_spread_small_beside_the_mean_keeps_its_digits(times, tmp_path, monkeypatch):
     """Geopotential at 50 hPa and increments of metres: sums of squares in float64 would lose seven digits of nine."""
-    monkeypatch.setattr(statistics, "_PIECE_BYTES", 1000)
+    monkeypatch.setattr(statistics, "_ITEM_BYTES", 1000)
     monkeypatch.setattr(statistics, "_BLOCK_BYTES", 500)
     rng = np.random.default_rng(2)
     dataset = make_dataset(times)[["surface_pressure"]]

@@ -12,7 +12,7 @@ from weather_scnn.sphere import Grid, GridKind, HarmonicTransform, SpinTransform
 from weather_scnn.sphere.layouts import DENSE, FOLDED, chosen_layout, made_for
 from weather_scnn.sphere.spectrum import Spectrum
 from weather_scnn.sphere.stored import shapes_only
-from weather_scnn.training.program import size_of
+from weather_scnn.training.hlo_cost import size_of
 
 GRIDS = [
     Grid(GridKind.EQUIANGULAR, 64, 32),

@@ -6,7 +6,6 @@ import os
 import subprocess
 import sys
 
-import jax
 import pytest
 
 SCRIPT = """
@@ -23,23 +22,8 @@ loop.train(Config.from_json(request["config"]), request["workdir"], statistics=r
 """
 
 
-@pytest.fixture(scope="session", autouse=True)
-def compilation_cache(tmp_path_factory):
-    """Runs of one configuration compile once; many tests here start the same run."""
-    folder = str(tmp_path_factory.mktemp("compilation_cache"))
-    settings = {
-        "jax_compilation_cache_dir": folder,
-        "jax_persistent_cache_min_compile_time_secs": 0.1,
-        "jax_persistent_cache_min_entry_size_bytes": 0,
-    }
-    for name, value in settings.items():
-        jax.config.update(name, value)
-    yield {name.upper(): str(value) for name, value in settings.items()}
-    jax.config.update("jax_compilation_cache_dir", None)
-
-
 @pytest.fixture(scope="session")
-def start_run(small_statistics, compilation_cache):
+def start_run(small_statistics):
     """Starts a run in a process of its own; `pause` seconds a step make it possible to kill it at a chosen one."""
 
     def start(config, workdir, *, pause=0.0, devices=1):
@@ -47,7 +31,7 @@ def start_run(small_statistics, compilation_cache):
             "config": config.to_json(), "workdir": str(workdir), "statistics": small_statistics, "pause": pause
         }  # fmt: skip
         flags = f"--xla_force_host_platform_device_count={devices}" if devices > 1 else ""
-        environment = {**os.environ, **compilation_cache, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags}
+        environment = {**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags}
         return subprocess.Popen(
             [sys.executable, "-c", SCRIPT, json.dumps(request)],
             env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,

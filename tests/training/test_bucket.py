@@ -39,11 +39,10 @@ def generations(monkeypatch):
 
 
 @pytest.fixture
-def command(bucket, compilation_cache):  # noqa: F811
+def command(bucket):  # noqa: F811
     """Starts a command of the package that knows the emulator as a cloud's machines know the cloud."""
     environment = {
         **os.environ,
-        **compilation_cache,
         "JAX_PLATFORMS": "cpu",
         "XLA_FLAGS": "",
         "FSSPEC_GS_TOKEN": "anon",

@@ -59,7 +59,7 @@ def test_stages_follow_one_another():
         ("OptimiserConfig(learning_rate=True)", r"optimiser\.learning_rate is True"),
     ],
 )
-def test_a_configuration_file_is_typed_too(tmp_path, line, message):
+def test_a_configuration_file_is_typed_too(tmp_path, line, message, untyped):
     (tmp_path / "c.py").write_text(
         "from weather_scnn.training.configuration import Config, OptimiserConfig\n"
         f"def get_config():\n    return Config(optimiser={line})\n"
@@ -76,3 +76,14 @@ def test_every_configuration_of_the_repository_is_well_typed(path):
 def test_layout_on_devices_may_change_on_resume():
     other = with_overrides(Config(), ["training.mesh.model=2", "data.validation=2001", "training.log_every=3"])
     assert differences(Config(), other) == []
+
+
+def test_push_forward_is_another_name_of_backprop_steps(tmp_path):
+    assert with_overrides(Config(), ["training.push_forward=2"]).training.backprop_steps == 2
+    old = Config().to_json()
+    old["training"]["push_forward"] = old["training"].pop("backprop_steps") + 3
+    found = Config.from_json(old)
+    assert found.training.backprop_steps == 3
+    # What is made of it keeps the number, and takes a new one.
+    assert with_overrides(found, ["training.seed=1"]).training.backprop_steps == 3
+    assert with_overrides(found, ["training.backprop_steps=1"]).training.backprop_steps == 1

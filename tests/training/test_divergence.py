@@ -21,12 +21,12 @@ def test_what_is_not_finite_is_refused_and_not_remembered():
     assert int(watch.skipped) == 3 and float(watch.typical) == 1.0
 
 
-def test_a_leap_is_held_against_recent_losses():
+def test_a_spike_is_held_against_recent_losses():
     assert judged([1.0, 19.0])[0] == [True, True]
     verdicts, watch = judged([1.0, 25.0, 1.0])
     assert verdicts == [True, False, True] and float(watch.typical) == 1.0
     assert judged([1.0, 1e6], factor=0.0)[0] == [True, True]
-    # A fall by a factor of 100 in ten steps, then a return, is a leap; the same from a fresh stage is not.
+    # A fall by a factor of 100 in ten steps, then a return, is a spike; the same from a fresh stage is not.
     fallen, watch = judged([1.0] + [0.01] * 60 + [1.0])
     assert not fallen[-1]
     assert bool(judge(watch.forget(), jnp.float32(1.0), jnp.float32(1.0), 20.0)[0])

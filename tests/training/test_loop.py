@@ -290,7 +290,26 @@ def test_a_checkpoint_says_all_about_its_run(whole_run, small_config, small_grid
     assert about.statics.shape == (*small_grid.shape, 2) and np.std(about.statics) > 0
     assert content["grid"]["name"] == "16x8" and content["created_by"].endswith(__version__)
     np.testing.assert_allclose(content["grid"]["latitude"], small_grid.latitude)
-    assert content["random"] == {"seed": 0, "step": 10}
+    assert content["random"] == {"seed": 0, "step": 10} and content["format"] == 1
+
+
+@pytest.mark.parametrize("found", [None, 1, 2])
+def test_a_checkpoint_of_a_newer_format_is_refused_and_an_older_one_read(whole_run, small_config, tmp_path, found):
+    """One before formats were counted carries none."""
+    shutil.copytree(whole_run[0] / "checkpoints", tmp_path / "checkpoints")
+    about = tmp_path / "checkpoints" / "10" / "about" / "metadata"
+    content = json.loads(about.read_text())
+    content["created_by"] = "weather-scnn 9.1"
+    content.pop("format") if found is None else content.update(format=found)
+    about.write_text(json.dumps(content))
+    with Checkpoints(tmp_path) as checkpoints:
+        if found == 2:
+            with pytest.raises(
+                UserError, match=r"checkpoint 10 has format 2, written by weather-scnn 9\.1.*reads up to 1"
+            ):
+                checkpoints.about()
+        else:
+            assert checkpoints.about().config.model == small_config.model
 
 
 def broken_target(monkeypatch, at):
@@ -335,7 +354,7 @@ def test_a_loss_that_explodes_stops_the_run(small_config, small_statistics, tmp_
         optimiser=dataclasses.replace(small_config.optimiser, learning_rate=1e30, clip_norm=1e30),
         training=dataclasses.replace(small_config.training, stages=(Stage(40, 1),)),
     )
-    with pytest.raises(UserError, match=r"(not finite|leapt to \S+) at step \d+.*there is no checkpoint yet"):
+    with pytest.raises(UserError, match=r"(not finite|spiked to \S+) at step \d+.*there is no checkpoint yet"):
         train(wild, tmp_path, statistics=small_statistics, progress=False)
 
 
@@ -366,9 +385,7 @@ def test_a_validation_that_cannot_be_is_refused_before_training(
 
 
 @pytest.mark.slow
-def test_of_two_processes_one_is_preempted_and_both_save_the_same_step(
-    whole_run, training, small_statistics, compilation_cache, tmp_path
-):
+def test_of_two_processes_one_is_preempted_and_both_save_the_same_step(whole_run, training, small_statistics, tmp_path):
     """As on the hosts of a slice: SIGTERM reaches one, all stop after the same step, and the run goes on as one."""
     script = (
         "import jax, json, sys, time\n"
@@ -390,7 +407,7 @@ def test_of_two_processes_one_is_preempted_and_both_save_the_same_step(
     config = dataclasses.replace(config, data=dataclasses.replace(config.data, validation="2001-01-01"))
     request = json.dumps({"config": config.to_json(), "workdir": str(tmp_path), "statistics": small_statistics})
     flags = "--xla_force_host_platform_device_count=2"
-    environment = {**os.environ, **compilation_cache, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags}
+    environment = {**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags}
     processes = [
         subprocess.Popen(
             [sys.executable, "-c", script, str(number), request], env=environment, stderr=subprocess.PIPE, text=True

@@ -13,8 +13,8 @@ from tests.sphere.test_products import precisions
 from weather_scnn.errors import UserError
 from weather_scnn.sphere import products
 from weather_scnn.training.configuration import MeshConfig, Stage, with_overrides
+from weather_scnn.training.hlo_cost import communication, floating_point_operations, size_of
 from weather_scnn.training.plan import Plan, plan, step_tracer
-from weather_scnn.training.program import communication, floating_point_operations, size_of
 from weather_scnn.training.rollout import segment_length
 
 PROGRAM = """HloModule jit_step
@@ -112,7 +112,7 @@ def test_a_plan_traces_the_path_of_the_platform_it_is_asked_for(small_config):
 def test_a_plan_needs_no_data_and_counts_what_is_computed(small_config):
     config = dataclasses.replace(small_config, data=dataclasses.replace(small_config.data, path=""))
     found = plan(config)
-    assert set(found.parameters) >= {"encoder", "decoder"} and found.mesh == (1, 1)
+    assert set(found.parameters) >= {"encoder", "decoder"} and found.mesh == (1, 1, 1)
     one, two = found.stages
     assert (one.rollout_steps, two.rollout_steps) == (1, 2) and one.communicated == {}
     # Forward and backward are 3 units a step at most, and with the step computed again 4.
@@ -139,13 +139,28 @@ def test_segments_are_about_the_root_of_the_rollout():
 def test_devices_along_data_send_their_gradients_once_whatever_the_rollout(small_config):
     config = with_overrides(small_config, ["training.stages=1x1,1x3", "training.batch_size=8"])
     found = plan(config, devices=8)
-    assert found.mesh == (8, 1)
+    assert found.mesh == (8, 1, 1)
     for stage in found.stages:
         assert sum(stage.communicated.values()) < 1.3 * found.ideal_bytes + 20_000  # moments of the batch norms
     mixed = plan(
         dataclasses.replace(config, training=dataclasses.replace(config.training, mesh=MeshConfig(2))), devices=8
     )
-    assert mixed.mesh == (4, 2) and mixed.stages[0].state_bytes < found.stages[0].state_bytes
+    assert mixed.mesh == (4, 1, 2) and mixed.stages[0].state_bytes < found.stages[0].state_bytes
+
+
+@pytest.mark.slow
+def test_members_on_devices_pass_by_in_a_ring_and_take_less_memory_each(small_config):
+    """A device holds its own members; others come one after the other, and nothing is sent back for the gradient."""
+    noisy = ["model.noise.vector=4", "loss.kind=crps", "training.members=4", "training.stages=1x1"]
+    config = with_overrides(small_config, noisy)
+    alone, ring = plan(config), plan(with_overrides(config, ["training.mesh.ensemble=2"]), devices=2)
+    assert ring.mesh == (1, 2, 1) and ring.members == 4
+    (one,), (two,) = alone.stages, ring.stages
+    y, x = 8, 16
+    fields = config.training.batch_size * 2 * y * x * 7 * 4  # two members of three scalars and two winds
+    sent = two.communicated["collective-permute"]
+    assert one.communicated == {} and fields <= sent < 4 * fields  # and their spectra
+    assert two.temporary_bytes < 0.7 * one.temporary_bytes
 
 
 @pytest.mark.slow

@@ -136,14 +136,14 @@ def test_a_mesh_that_does_not_divide_names_what_would(model, batch, accumulation
         ([[0, 1], [2, 3]], 3, (1, 2)),
     ],
 )
-def test_each_host_reads_the_samples_of_its_devices(rows, process, share, monkeypatch):
+def test_each_host_reads_the_samples_of_its_devices(rows, process, share, monkeypatch, untyped):
     devices = np.array([[types.SimpleNamespace(process_index=host) for host in row] for row in rows])
     mesh = types.SimpleNamespace(devices=devices, shape={"data": len(rows), "model": len(rows[0])})
     monkeypatch.setattr(jax, "process_index", lambda: process)
     assert sharding.host_share(mesh) == share
 
 
-def test_hosts_with_scattered_samples_are_refused(monkeypatch):
+def test_hosts_with_scattered_samples_are_refused(monkeypatch, untyped):
     devices = np.array([[types.SimpleNamespace(process_index=host)] for host in (0, 1, 0, 1)])
     monkeypatch.setattr(jax, "process_index", lambda: 0)
     with pytest.raises(UserError, match="no even part"):

@@ -29,13 +29,13 @@ from weather_scnn.training.configuration import (
 )
 from weather_scnn.training.loss import (
     Scales,
-    SpectralLoss,
     channel_weights,
     checked_area,
     step_errors,
     step_weights,
     weighted_loss,
 )
+from weather_scnn.training.losses import make_loss
 from weather_scnn.training.optimiser import decays, initial_state, learning_rate_schedule, make_optimiser
 from weather_scnn.training.rollout import advance, build, rollout_errors, take_apart
 from weather_scnn.training.step import accumulated_gradient, make_train_step, with_noise
@@ -70,7 +70,7 @@ def constants(loss: LossConfig | None = None, missing: bool = False) -> Scales:
         jnp.asarray(GRID.area_weights, jnp.float32),
         jnp.asarray(channel_weights(CHANNELS, loss or LossConfig()), jnp.float32),
         jnp.array([False, False, True, False, False]) if missing else None,
-        SpectralLoss.create(GRID, loss) if loss and loss.kind != "grid" else None,
+        make_loss(GRID, loss or LossConfig()),
     )
 
 
@@ -140,12 +140,12 @@ def test_weights_are_pressure_times_variable_with_mean_one_over_components():
         (lambda: Channels.from_config(dataclasses.replace(DATA, masked_variables=("sst",))), "sst"),
     ],
 )
-def test_settings_that_cannot_be_name_their_cause(make, message):
+def test_settings_that_cannot_be_name_their_cause(make, message, untyped):
     with pytest.raises(UserError, match=message):
         make()
 
 
-def test_a_grid_with_latitudes_that_give_negative_areas_is_named():
+def test_a_grid_with_latitudes_that_give_negative_areas_is_named(untyped):
     class Unsorted:
         name, latitude = "2x3", np.array([-60.0, 80.0, 70.0])
         area_weights = np.array([1.5, 2.0, -0.5])
@@ -154,9 +154,9 @@ def test_a_grid_with_latitudes_that_give_negative_areas_is_named():
         checked_area(Unsorted())
 
 
-def test_step_weights_have_mean_one_and_push_forward_leaves_early_steps_out():
+def test_step_weights_have_mean_one_and_backprop_steps_leaves_early_steps_out():
     np.testing.assert_allclose(step_weights(LossConfig(step_weights=(1.0, 3.0)), 4), [0.4, 1.2, 1.2, 1.2])
-    np.testing.assert_allclose(step_weights(LossConfig(), 3, push_forward=1), [0, 0, 3])
+    np.testing.assert_allclose(step_weights(LossConfig(), 3, backprop_steps=1), [0, 0, 3])
 
 
 # Losses
@@ -189,7 +189,7 @@ def test_the_spectral_loss_is_the_area_integral_of_the_squared_error():
 
 
 def test_degree_weights_favour_small_scales():
-    rough = constants(LossConfig(kind="spectral", degree_exponent=1.0)).spectral.degree_weights
+    rough = constants(LossConfig(kind="spectral", degree_exponent=1.0)).loss.degree_weights
     assert rough.mean() == pytest.approx(1) and rough[-1] / rough[0] == pytest.approx(len(rough))
 
 
@@ -213,7 +213,7 @@ def test_the_adjusted_loss_is_its_formula():
     truth, forecast = band_limited(0), band_limited(1)
     scales = constants(LossConfig(kind="adjusted"))
     found = np.asarray(step_errors(forecast, truth, scales))[0]
-    transform = scales.spectral.transform
+    transform = scales.loss.transform
     a, b = (np.asarray(transform.analysis(fields.scalar), np.float64)[..., 0] / 0.3 for fields in (forecast, truth))
     double = np.where(np.arange(a.shape[2]) > 0, 2.0, 1.0)
     powers = [np.einsum("blmr,m->bl", x * y, double) for x, y in ((a, a), (b, b), (a, b))]
@@ -283,13 +283,13 @@ def test_rematerialisation_changes_no_loss_and_no_gradient(parts, remat, steps):
         np.testing.assert_allclose(one, other, rtol=2e-4, atol=1e-4)
 
 
-def test_push_forward_is_the_gradient_of_the_last_steps_from_the_state_the_first_lead_to(parts):
+def test_backprop_steps_is_the_gradient_of_the_last_steps_from_the_state_the_first_lead_to(parts):
     window, forcings = random_batch(3)
 
     def loss(parameters, window, forcings, push):
         errors, _ = rollout_errors(
             parts._replace(parameters=parameters), window, forcings, constants(), inputs=1, training=False,
-            push_forward=push,
+            backprop_steps=push,
         )  # fmt: skip
         return weighted_loss(errors, constants(), 2, step_weights(LossConfig(), errors.shape[0], push))
 
@@ -381,8 +381,8 @@ def test_decay_draws_matrices_and_spares_biases_and_norms():
     for path, decay in chosen.items():
         assert decay == ("kernel" in path), path
     optimiser = make_optimiser(OptimiserConfig(warmup_steps=0, weight_decay=1.0), (Stage(10),))
-    ones = {"kernel": np.ones((2, 2), np.float32), "bias": np.ones(2, np.float32), "scale": np.ones((1, 2), np.float32)}
-    still = {name: np.zeros_like(array) for name, array in ones.items()}
+    ones = {"kernel": jnp.ones((2, 2)), "bias": jnp.ones(2), "scale": jnp.ones((1, 2))}
+    still = {name: jnp.zeros_like(array) for name, array in ones.items()}
     updates, _ = optimiser.update(still, optimiser.init(ones), ones)
     assert np.all(updates["kernel"] < 0) and not np.any(updates["bias"]) and not np.any(updates["scale"])
 

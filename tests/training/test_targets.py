@@ -86,7 +86,7 @@ def test_a_step_moves_what_makes_the_targets_and_nothing_else():
 
 
 @pytest.mark.slow
-def test_a_direct_forecast_of_three_days_from_training_to_store(small_store, tmp_path, compilation_cache):
+def test_a_direct_forecast_of_three_days_from_training_to_store(small_store, tmp_path):
     """configs/weatherbench1_direct.py with the fields of the small store: one step is 72 hours."""
     run, made = tmp_path / "run", tmp_path / "forecast.zarr"
     settings = [

@@ -284,7 +284,7 @@ def _extremes(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     low, high = flat.min(axis=-1), flat.max(axis=-1)
     if np.isnan(low).any():
         low, high = np.fmin.reduce(flat, axis=-1), np.fmax.reduce(flat, axis=-1)
-    return low, high
+    return np.asarray(low), np.asarray(high)
 
 
 def _sampled_means(values: np.ndarray, latitude: np.ndarray) -> np.ndarray:

@@ -20,10 +20,14 @@ from weather_scnn.checks.layout import chunk_problems, missing_chunks, stamp, st
 from weather_scnn.checks.report import REMEDIES, CheckReport
 from weather_scnn.checks.tally import Tally
 from weather_scnn.errors import NothingThere, UserError
+from weather_scnn.io.blocks import in_blocks
+from weather_scnn.io.coverage import coverage_fault, missing_lines, missing_poles
 from weather_scnn.io.filters import lacking_filter
+from weather_scnn.io.joining import ABSENT
 from weather_scnn.io.notes import Adjustment
-from weather_scnn.io.opening import coverage_fault, missing_lines, missing_poles, open_with_notes, refuse_forecasts
-from weather_scnn.io.sources import UnfinishedStore, find_source, open_raw
+from weather_scnn.io.opening import CanonicalSource, listed, refuse_forecasts
+from weather_scnn.io.sources import find_source
+from weather_scnn.io.zarr_stores import UnfinishedStore
 from weather_scnn.progress import progress_bar
 from weather_scnn.sphere.grid import latitude_weights
 
@@ -131,8 +135,8 @@ def _value_problems(name: str, array: xr.DataArray, tally: Tally, report: CheckR
             remedy="none needed: artefacts of packing are clipped where totals are made",
         )
     levels = tuple(map(float, array["level"].values)) if "level" in array.dims else ()
-    found = Extremes(tally.low, tally.high, levels, tuple(tally.means) if levels else ())
-    if fault := implausible(name, found):
+    result = Extremes(tally.low, tally.high, levels, tuple(tally.means) if levels else ())
+    if fault := implausible(name, result):
         report.add(
             "implausible", variable=name, where=fault, remedy="correct the units attribute, or the values", fatal=True
         )
@@ -200,13 +204,14 @@ def check_store(
     report = CheckReport(str(path))
     try:
         source = find_source(path)
-        raw = open_raw(source)
-        selection: dict[str, Any] = {"levels": levels, "time": time, "member": member, "raw": raw}
-        dataset, notes = open_with_notes(path, variables=variables, **selection)
+        names = listed(variables)
+        opened = CanonicalSource(str(path), names, member=member)
+        selection: dict[str, Any] = {"levels": levels, "time": time}
+        dataset, notes = _selected(opened, names, selection)
         refuse_forecasts(dataset, str(path))
         datasets = [dataset]
         if any(each.kind == "unshared_times" for each in notes):
-            datasets, notes = _by_times(path, dataset, notes, selection)
+            datasets, notes = _by_times(opened, dataset, notes, selection)
     except UserError as error:
         selected = variables is not None or levels is not None or time is not None or member is not None
         if isinstance(error, NothingThere) or (selected and _opens(path)):
@@ -239,6 +244,10 @@ def check_store(
             window_problems(each, step, report)
             chunk_problems(each, report)
             for key, array in each.data_vars.items():
+                if absent := array.encoding.get(ABSENT):
+                    encoding = array.encoding
+                    array = array.isel(level=~np.isin(array["level"].values, absent))
+                    array.encoding = encoding
                 name, tally = str(key), Tally.of(array)
                 bar.update(task, description=f"check {name}")
                 for batch in _batches(array):
@@ -253,20 +262,28 @@ def check_store(
 def _opens(path: str) -> bool:
     """Whether a source can be opened as a whole, so that an error is one of the selection."""
     try:
-        open_with_notes(path)
+        CanonicalSource(path).fields()
     except UserError:
         return False
     return True
 
 
+def _selected(
+    source: CanonicalSource, names: Sequence[str] | None, selection: dict[str, Any]
+) -> tuple[xr.Dataset, list[Adjustment]]:
+    """Fields of a source in dask blocks, and what was changed on the way."""
+    result = source.fields(names, **selection)
+    return in_blocks(result.dataset), result.adjustments
+
+
 def _by_times(
-    path: str, dataset: xr.Dataset, notes: list[Adjustment], selection: dict[str, Any]
+    source: CanonicalSource, dataset: xr.Dataset, notes: list[Adjustment], selection: dict[str, Any]
 ) -> tuple[list[xr.Dataset], list[Adjustment]]:
     """Fields that share their times together, where hourly ones lie beside six-hourly ones for example."""
     groups: dict[bytes, list[xr.Dataset]] = {}
     for name in map(str, dataset.data_vars):
-        single, found = open_with_notes(path, variables=[name], **selection)
-        notes = notes + [each for each in found if each not in notes]
+        single, result = _selected(source, [name], selection)
+        notes = notes + [each for each in result if each not in notes]
         groups.setdefault(single["time"].values.tobytes() if "time" in single.dims else b"", []).append(single)
     datasets = [xr.merge(each, combine_attrs="override", compat="override", join="outer") for each in groups.values()]
     for each, parts in zip(datasets, groups.values()):

@@ -8,7 +8,7 @@ from typing import Any
 import rich.console
 import rich.table
 
-# What the door does by itself, and what remains for the user to know or do.
+# What reading brings right by itself, and what remains for the user to know or do.
 REMEDIES = {
     "axis_order": "none needed: transposed on reading",
     "descending_latitude": "none needed: flipped on reading",
@@ -28,6 +28,7 @@ REMEDIES = {
     "preliminary": "fetch the period again once ERA5 is final, if the difference matters",
     "converted_units": "none needed: converted on reading",
     "no_units": "set the units attribute",
+    "own_levels": "none needed: put on one level axis, where what is absent counts as missing",
     "own_steps": "none needed: jobs take the times that fields share, totals are made from all of their own",
     "empty_file": "fetch or write it again",
     "rounded_times": "none needed: rounded on reading",

@@ -15,9 +15,16 @@ import xarray as xr
 from weather_scnn.errors import UserError
 from weather_scnn.forecasting.batches import batches
 from weather_scnn.forecasting.initial_states import InitialStates, Perturber, history_rows
-from weather_scnn.forecasting.propagation import forcings_at, gap_channels, propagate, states_as_they_are, usable_states
+from weather_scnn.forecasting.propagation import (
+    Chance,
+    forcings_at,
+    gap_channels,
+    propagate,
+    states_as_they_are,
+    usable_states,
+)
 from weather_scnn.forecasting.trained_run import TrainedRun
-from weather_scnn.io.opening import parse_period
+from weather_scnn.io.periods import parse_period
 from weather_scnn.nn import map_fields
 from weather_scnn.training.loss import channel_weights
 from weather_scnn.training.states import StateReader
@@ -170,9 +177,10 @@ class Fit:
                 times = starts[inits][:, None] + self.step * np.arange(self._steps + 1)
                 history = initial.histories(batch.run, inits, numbers)
                 forcing = jnp.asarray(forcings_at(reader, times))
-                _, states = propagate(
-                    self.runs[batch.run].parts, history, self.perturber.scales[batch.run], forcing, leads=self._steps
-                )
+                run = self.runs[batch.run].parts
+                chance = Chance.begin(run, self.perturber.random.seed, starts[inits], numbers)
+                scales = self.perturber.scales[batch.run]
+                _, _, states = propagate(run, history, scales, forcing, chance, leads=self._steps)
                 for index, array in enumerate(map_fields(lambda array: np.asarray(array[-1]), states)):
                     shape = (len(batch.inits), len(batch.members), *array.shape[1:])
                     wrong = array[batch.places].reshape(shape) - truth[index][:, None]

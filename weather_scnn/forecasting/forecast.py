@@ -23,13 +23,13 @@ from weather_scnn.forecasting.initial_states import InitialStates, Perturber, wh
 from weather_scnn.forecasting.members import Members, refuse_numbers
 from weather_scnn.forecasting.perturbations import IncrementPerturbations
 from weather_scnn.forecasting.plausible_states import Outcome, Stop, blanked, faults
-from weather_scnn.forecasting.propagation import forcings_at, minute, propagate
+from weather_scnn.forecasting.propagation import Chance, forcings_at, minute, propagate
 from weather_scnn.forecasting.trained_run import TrainedRun, load_runs
 from weather_scnn.io.durations import parse_duration
 from weather_scnn.io.initial_times import initial_times, split_init
 from weather_scnn.io.marks import Kind
-from weather_scnn.io.opening import parse_period
 from weather_scnn.io.outputs import check_output, refuse_sources
+from weather_scnn.io.periods import parse_period
 from weather_scnn.io.writing import StoreInProgress, attributes_of_unfinished, begin_store
 from weather_scnn.nn import Fields, map_fields
 from weather_scnn.progress import progress_bar
@@ -53,6 +53,7 @@ class _Job:
     block: int
     ensemble: bool
     allow_implausible: bool
+    seed: int
 
     def run(self, batch: Batch) -> None:
         """Rolls one batch out and writes it, a block of leads at a time.
@@ -68,12 +69,13 @@ class _Job:
             self.judge(batch, -1, self.physical(batch, last), outcome)
         starts, step = self.initial.starts[inits], self.leads[0]
         parts, scales, states = self.runs[batch.run].parts, self.scales[batch.run], None
+        chance = Chance.begin(parts, self.seed, starts, members)
         waiting: tuple[int, Fields] | None = None
         for begin in range(0, len(self.leads), self.block):
             if not self.all_stopped(batch, outcome):
                 times = starts[:, None] + step * np.arange(begin, begin + self.block + 1)
                 forcing = jnp.asarray(forcings_at(self.initial.reader, times))
-                history, states = propagate(parts, history, scales, forcing, leads=self.block)
+                history, chance, states = propagate(parts, history, scales, forcing, chance, leads=self.block)
             if states is None:  # nothing to start from
                 states = map_fields(
                     lambda array: np.broadcast_to(array[:, -1], (self.block, *array[:, -1].shape)), history
@@ -193,7 +195,8 @@ def forecast(
     """Forecasts from every initial time, writing each as it comes.
 
     An ensemble has the dimension `realization`. Member 0 is the control: the newest checkpoint from the unperturbed
-    state, the same as the single forecast. With several checkpoints members are dealt to them in turn, and the first
+    state, the same as the single forecast. A network trained with noise makes its members by that, from unperturbed states;
+    member k is the same whatever their number, and member 0 is the single forecast. With several checkpoints members are dealt to them in turn, and the first
     of each is not perturbed.
 
     A forecast that leaves what the catalogue calls plausible stops: it is NaN from that lead on, and the store's
@@ -211,7 +214,7 @@ def forecast(
         lead: longest lead, such as 10d; leads are multiples of the forecaster's step.
         members: size of the ensemble; by default one a checkpoint.
         perturbation: of the initial states: `increments`, `bred` or `none`; by default increments where members
-            outnumber checkpoints. See `weather_scnn.forecasting.perturbations`.
+            outnumber checkpoints and the network has no noise of its own. See `weather_scnn.forecasting.perturbations`.
         amplitude: of the perturbations, in standard deviations of the increments over one step; `auto` fits the spread
             to the error of the mean at a day, see `weather_scnn.forecasting.amplitude`.
         seed: of the random numbers, with the member and the initial time.
@@ -235,7 +238,8 @@ def forecast(
     data = runs[0].config.data
     step, input_step = parse_duration(data.step), parse_duration(data.input_step or data.step)
     direct = data.input_steps > 1 and input_step != step
-    chosen = Members.settle(members, len(runs), perturbation, amplitude, direct=direct)
+    noise = any(run.config.model.noise.present for run in runs)
+    chosen = Members.settle(members, len(runs), perturbation, amplitude, direct=direct, noise=noise)
     longest = parse_duration(lead, "the lead", likely=("d", "h"))
     steps = int(longest // step)
     if steps < 1 or longest % step != np.timedelta64(0, "ns"):
@@ -259,6 +263,8 @@ def forecast(
     block, leads = -(-steps // -(-steps // _LEADS_PER_BLOCK)), step * np.arange(1, steps + 1)
     names = [run.name for run in runs]
     choices = {"members": chosen.count, "perturbation": chosen.kind, "seed": seed} if ensemble else {}
+    if noise:
+        choices |= {"noise": "of the network", "seed": seed}
     if chosen.perturbed:
         choices["amplitude"] = chosen.amplitude
     request = {"init": init, "lead": lead, "input": input, "checkpoints": names, "batch_size": batch_size, **choices}
@@ -296,7 +302,7 @@ def forecast(
     )
     _tell_absent(reader.times, starts, init, input)
     store = begin_store(output, template, request=request, overwrite=overwrite, encoding=encoding)
-    job = _Job(store, initial, runs, scales, leads, block, ensemble, allow_implausible)
+    job = _Job(store, initial, runs, scales, leads, block, ensemble, allow_implausible, seed)
     parts = list(batches(len(starts), chosen.count, len(runs), batch_size))
     with progress_bar(rich.progress.MofNCompleteColumn(), "forecasts", enabled=progress) as bar:
         task = bar.add_task("forecast", total=len(starts) * chosen.count)

@@ -13,7 +13,7 @@ from weather_scnn.forecasting.forecast import forecast as run_forecast
 from weather_scnn.forecasting.forecast import open_states
 from weather_scnn.forecasting.forecast_store import to_dataset
 from weather_scnn.forecasting.initial_states import whole_histories
-from weather_scnn.forecasting.propagation import forcings_at, propagate, read_states
+from weather_scnn.forecasting.propagation import Chance, forcings_at, propagate, read_states
 from weather_scnn.forecasting.trained_run import TrainedRun, load_runs
 from weather_scnn.io.durations import parse_duration
 from weather_scnn.io.in_memory import address_of, taken_from_store
@@ -107,7 +107,7 @@ class Forecaster:
             return taken_from_store(output)
 
     def step(self, state: str | pathlib.Path | xr.Dataset) -> xr.Dataset:
-        """The state one step after the last time of `state`, by the first of the forecasters.
+        """The state one step after the last time of `state`, by the first of the forecasters and its member 0.
 
         Args:
             state: the latest states, as many as the forecaster takes, on its grid; earlier times do not count.
@@ -129,7 +129,8 @@ class Forecaster:
             rows = whole_histories(reader, last, parse_duration(data.input_step or data.step), data.input_steps)
             forcings = jnp.asarray(forcings_at(reader, last[:, None] + self.timestep * np.arange(2)))
             scales = make_scales(run.channels, run.normalisation, statics, run.grid)
-            _, states = propagate(run.parts, read_states(reader, rows), scales, forcings, leads=1)
+            chance = Chance.begin(run.parts, 0, last, np.zeros(1, int))
+            _, _, states = propagate(run.parts, read_states(reader, rows), scales, forcings, chance, leads=1)
             found = to_dataset(map_fields(np.asarray, states), reader, members=1, ensemble=False).squeeze(
                 "prediction_timedelta"
             )

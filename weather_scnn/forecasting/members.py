@@ -52,30 +52,40 @@ class Members:
         count: how many.
         kind: of the perturbations.
         amplitude: of these; None where it is fitted.
+        noise: whether the network's own noise makes members differ.
     """
 
     count: int
     kind: str
     amplitude: float | None
+    noise: bool = False
 
     @classmethod
     def settle(
-        cls, members: int | None, runs: int, perturbation: str | None, amplitude: float | str, *, direct: bool
+        cls,
+        members: int | None,
+        runs: int,
+        perturbation: str | None,
+        amplitude: float | str,
+        *,
+        direct: bool,
+        noise: bool = False,
     ) -> "Members":
         """From what was asked for.
 
         Args:
             members: how many; None for one a checkpoint.
             runs: number of checkpoints.
-            perturbation: kind; None for increments where members outnumber checkpoints.
+            perturbation: kind; None for increments where members outnumber checkpoints and the network has no noise.
             amplitude: as asked for.
             direct: whether the forecaster cannot go on from its own states.
+            noise: whether the networks have noise of their own.
 
         Raises:
             UserError: members would be the same, or an option does not go with the others.
         """
         count = runs if members is None else members
-        kind = perturbation or ("increments" if count > runs else "none")
+        kind = perturbation or ("increments" if count > runs and not noise else "none")
         if kind not in KINDS:
             raise UserError(f"the perturbation {kind!r} is not known", remedy="choose from " + ", ".join(KINDS))
         if count < runs:
@@ -83,7 +93,7 @@ class Members:
                 f"{count} members cannot come from {runs} checkpoints",
                 remedy="give at least as many members as checkpoints",
             )
-        if kind == "none" and count > runs:
+        if kind == "none" and count > runs and not noise:
             raise UserError(
                 f"{count} members of {runs} checkpoint{'s' * (runs > 1)} would be the same without a perturbation",
                 remedy="choose --perturbation increments or bred, or give as many --checkpoints as members",
@@ -98,7 +108,7 @@ class Members:
                 "bred vectors need a forecaster that goes on from its own states",
                 remedy="choose --perturbation increments",
             )
-        return cls(count, kind, parse_amplitude(amplitude))
+        return cls(count, kind, parse_amplitude(amplitude), noise)
 
     @property
     def perturbed(self) -> bool:

@@ -16,7 +16,7 @@ from jaxtyping import Array, Float
 
 from weather_scnn.catalogue.naming import lookup
 from weather_scnn.errors import UserError
-from weather_scnn.forecasting.propagation import forcings_at, propagate, read_states, usable_states
+from weather_scnn.forecasting.propagation import Chance, forcings_at, propagate, read_states, usable_states
 from weather_scnn.nn import Fields, map_fields
 from weather_scnn.sphere import HarmonicTransform
 from weather_scnn.sphere.products import EXACT
@@ -217,8 +217,9 @@ class BredPerturbations:
             control = map_fields(lambda array: jnp.asarray(array[:, window]), states)  # noqa: B023
             pair = (times[:, cycle + self.inputs - 1, None] + self.step * np.arange(2)).astype("datetime64[ns]")
             forcing = jnp.asarray(forcings_at(self.reader, pair))
+            chance = Chance.begin(self.parts, self.first.seed, pair[:, 0], members)
             both = [
-                propagate(self.parts, history, self.scales, forcing, leads=1)[1]
+                propagate(self.parts, history, self.scales, forcing, chance, leads=1)[2]  # one noise for both
                 for history in (control, map_fields(jnp.add, control, perturbation))
             ]
             grown = map_fields(lambda one, other: other[0] - one[0], *both)

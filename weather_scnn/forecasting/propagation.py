@@ -1,26 +1,64 @@
 """Steps of the forecaster from given states, and reading these states."""
 
 import functools
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, Int
 
 from weather_scnn.errors import UserError
 from weather_scnn.forecasting.forecast_store import to_dataset
 from weather_scnn.forecasting.plausible_states import Fault, faults
-from weather_scnn.nn import Fields
+from weather_scnn.nn import Fields, noise_keys
 from weather_scnn.training.loss import Scales
 from weather_scnn.training.rollout import Parts, advance
 from weather_scnn.training.states import StateArrays, StateReader
 
 
+class Chance(NamedTuple):
+    """The noise of forecasts on their way, for networks that have some.
+
+    It depends on the seed, the member, the initial time and the step alone: a forecast is the same whatever else runs
+    beside it, and member k whatever the number of members.
+
+    Attributes:
+        keys: of each forecast, (b,).
+        step: number of the next step.
+        fields: random fields of that step, see `weather_scnn.nn.noise`.
+    """
+
+    keys: Array
+    step: Int[Array, ""]
+    fields: Any
+
+    @classmethod
+    def begin(cls, parts: Parts, seed: int, starts: np.ndarray, members: np.ndarray) -> "Chance | None":
+        """For initial times and numbers of members, each (b,); None for a network without noise."""
+        if getattr(nnx.merge(*parts), "noise", None) is None:
+            return None
+        minutes = starts.astype("datetime64[m]").astype(np.int64) % 2**32
+        return _begin(parts, jax.random.key(seed), jnp.asarray(minutes, jnp.uint32), jnp.asarray(members, jnp.uint32))
+
+
+@jax.jit
+def _begin(parts: Parts, key: Array, minutes: Array, members: Array) -> Chance:
+    keys = jax.vmap(lambda minute, member: noise_keys(key, minute[None], member[None])[0])(minutes, members)
+    return Chance(keys, jnp.zeros((), jnp.int32), nnx.merge(*parts).noise.stationary(keys))
+
+
 @functools.partial(jax.jit, static_argnames=("leads",))
 def propagate(
-    parts: Parts, history: Fields, scales: Scales, forcings: Float[Array, "b k+1 y x f"], *, leads: int
-) -> tuple[Fields, Fields]:
+    parts: Parts,
+    history: Fields,
+    scales: Scales,
+    forcings: Float[Array, "b t y x f"],
+    chance: Chance | None = None,
+    *,
+    leads: int,
+) -> tuple[Fields, Chance | None, Fields]:
     """Runs `leads` steps.
 
     Args:
@@ -28,18 +66,26 @@ def propagate(
         history: standardised states at the input times, oldest first, (b, t, y, x, c).
         scales: constants of the channels.
         forcings: at the last input time and the k steps after it.
+        chance: the noise; None for a network without.
         leads: k.
 
     Returns:
-        The last history, and the states (k, b, y, x, c).
+        The last history and noise, and the states (k, b, y, x, c).
     """
     model = nnx.merge(*parts)
 
-    def one(past: Fields, index: Array) -> tuple[Fields, Fields]:
+    def one(carry: tuple[Fields, Chance | None], index: Array) -> tuple[tuple[Fields, Chance | None], Fields]:
+        past, chance = carry
         pair = jax.lax.dynamic_slice_in_dim(forcings, index, 2, axis=1)
-        return advance(model, past, scales, pair, training=False)
+        if chance is None:
+            past, new = advance(model, past, scales, pair, training=False)
+            return (past, None), new
+        noise, fields = model.noise.step(chance.keys, chance.step, chance.fields)
+        past, new = advance(model, past, scales, pair, training=False, noise=noise)
+        return (past, Chance(chance.keys, chance.step + 1, fields)), new
 
-    return jax.lax.scan(one, history, jnp.arange(leads))
+    (history, chance), states = jax.lax.scan(one, (history, chance), jnp.arange(leads))
+    return history, chance, states
 
 
 def forcings_at(reader: StateReader, times: np.ndarray) -> Float[np.ndarray, "b k y x f"]:
@@ -119,7 +165,7 @@ def minute(time: np.datetime64) -> str:
     return str(time.astype("datetime64[m]"))
 
 
-def gap_channels(reader: StateReader) -> Bool[np.ndarray, " c+d"]:
+def gap_channels(reader: StateReader) -> Bool[np.ndarray, " channel"]:
     """Which channels may be missing over part of the globe, scalars before winds."""
     channels = reader.channels
     named = [{name} for name, _ in channels.scalars] + [{one, other} for one, other, _ in channels.winds]

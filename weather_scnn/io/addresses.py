@@ -10,7 +10,7 @@ import json
 import os
 import pathlib
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import fsspec
@@ -136,12 +136,13 @@ def _full_names(filesystem: Any, names: Sequence[str]) -> list[str]:
     return sorted(filesystem.unstrip_protocol(name) for name in names)
 
 
-def list_remote(path: str, endings: tuple[str, ...]) -> tuple[str, list[str]]:
-    """What an fsspec address names: ("zarr", stores) or ("files", addresses of files).
+def list_remote(path: str, endings: tuple[str, ...], folders: Mapping[str, tuple[str, ...]]) -> tuple[str, list[str]]:
+    """What an fsspec address names: (format, stores) or ("files", addresses of files).
 
     Args:
         path: address of a store, a file or a folder of files, or a glob of stores or files.
         endings: lower-case endings of the files that count in a folder.
+        folders: names in a folder that tell its format, by format.
 
     Raises:
         UserError: nothing is there, or it cannot be reached.
@@ -154,8 +155,9 @@ def list_remote(path: str, endings: tuple[str, ...]) -> tuple[str, list[str]]:
         filesystem, root = fsspec.core.url_to_fs(path)
         root = root.rstrip("/")
 
-        def is_zarr(name: str) -> bool:
-            return any(filesystem.exists(f"{name}/{mark}") for mark in ZARR_MARKS)
+        def format_of(name: str) -> str | None:
+            result = (kind for kind, marks in folders.items() if any(filesystem.exists(f"{name}/{m}") for m in marks))
+            return next(result, None)
 
         if pattern:
             names = filesystem.glob(root)
@@ -166,16 +168,17 @@ def list_remote(path: str, endings: tuple[str, ...]) -> tuple[str, list[str]]:
             files = [name for name in names if str(name).lower().endswith(endings)]
             if files:
                 return "files", _full_names(filesystem, files)
-            stores = [name for name in names if is_zarr(name)]
-            if stores:
-                return "zarr", _full_names(filesystem, stores)
+            kinds = {name: kind for name in names if (kind := format_of(name)) is not None}
+            if kinds:
+                first = next(iter(kinds.values()))
+                return first, _full_names(filesystem, [name for name, kind in kinds.items() if kind == first])
             raise UserError("no Zarr, netCDF or GRIB matches", where=path, remedy="check the pattern")
         if root.lower().endswith(endings):
             if not filesystem.exists(root):
                 raise NothingThere("there is nothing at this address", where=path, remedy="check its spelling")
             return "files", [path]
-        if is_zarr(root):
-            return "zarr", [path.rstrip("/")]
+        if (kind := format_of(root)) is not None:
+            return kind, [path.rstrip("/")]
         if filesystem.isdir(root):
             files = [name for name in filesystem.find(root) if str(name).lower().endswith(endings)]
             if files:

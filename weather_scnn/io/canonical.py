@@ -4,7 +4,7 @@ Names decide, never positions (makani's converter: some WeatherBench 2 stores ar
 here moves indices only; no field is read.
 """
 
-from collections.abc import Hashable, Iterable, Mapping
+from collections.abc import Hashable, Iterable, Sequence
 from typing import cast
 
 import numpy as np
@@ -13,187 +13,20 @@ import xarray as xr
 from weather_scnn.catalogue.level_numbers import level_axis
 from weather_scnn.catalogue.naming import identify
 from weather_scnn.errors import UserError
-from weather_scnn.io.blocks import in_blocks, stored_chunks
+from weather_scnn.io.axis_names import KIND_MARK, REGULAR_FIRST, name_axes
+from weather_scnn.io.blocks import stored_chunks
 from weather_scnn.io.notes import ORDER, Notes, logger, note
 from weather_scnn.io.time_axis import split_steps, trimmed_to_declared
 from weather_scnn.io.versions import PRELIMINARY, along_time, final_first, merged_versions
 from weather_scnn.io.vertical_axis import (
     GRIB_LEVEL_TYPES,
-    UNCLEAR_NAMES,
     Kind,
-    kind_of_axis,
     not_pressures,
     pressures,
-    says_pressure,
 )
-
-_ROLES = {
-    "latitude": {"latitude", "lat", "nav_lat", "ylat", "g0_lat_1"},
-    "longitude": {"longitude", "lon", "long", "nav_lon", "xlon", "g0_lon_2"},
-    "valid_time": {"valid_time"},
-    "time": {"time", "time_index", "date", "datetime", "forecast_reference_time", "init_time"},
-    "step": {"step", "forecast_period"},
-    "prediction_timedelta": {"prediction_timedelta", "lead_time"},
-    "number": {"number", "member", "realization", "ensemble"},
-}
-_BY_LOWER = {name: role for role, names in _ROLES.items() for name in names}
-_STANDARD = {"latitude": "latitude", "longitude": "longitude", "realization": "number"}
-_UNITS = {
-    "degrees_north": "latitude",
-    "degree_north": "latitude",
-    "degrees_east": "longitude",
-    "degree_east": "longitude",
-}
 
 # Maps of the coordinates themselves, as in WeatherBench's file of constants.
 _COORDINATE_MAPS = {"lat2d", "lon2d", "latitude2d", "longitude2d", "xlat", "xlong"}
-
-# Grids of GRIB that are no rows and columns of latitude and longitude.
-_GRID_TYPES = {
-    "reduced_gg": "a reduced Gaussian grid",
-    "reduced_ll": "a reduced latitude x longitude grid",
-    "rotated_ll": "a rotated latitude x longitude grid",
-    "rotated_gg": "a rotated Gaussian grid",
-    "lambert": "a Lambert projection",
-    "lambert_azimuthal_equal_area": "a Lambert projection",
-    "polar_stereographic": "a polar stereographic projection",
-    "mercator": "a Mercator projection",
-    "healpix": "a HEALPix grid",
-    "unstructured_grid": "an unstructured grid",
-}
-_REGULAR_FIRST = (
-    "bring the file to a latitude x longitude grid first, for example with `cdo setgridtype,regular` or by asking the "
-    "archive for a regular grid"
-)
-# Vertical axes that are no pressures carry their kind in their name.
-_KIND_MARK = "|"
-
-
-def _role(name: str, variable: xr.Variable) -> str | None:
-    role = _BY_LOWER.get(name.lower()) or _STANDARD.get(str(variable.attrs.get("standard_name", "")).lower())
-    role = role or _UNITS.get(str(variable.attrs.get("units", "")).lower())
-    if role is not None or (name.lower() == "lev" and variable.ndim == 0):
-        return role  # a single lev is cdo's generic level of surface fields
-    kind = kind_of_axis(name, variable)
-    return "level" if kind == "pressure" else f"{kind}{_KIND_MARK}{name}" if kind is not None else None
-
-
-def _pressures_as_axis(dataset: xr.Dataset) -> xr.Dataset:
-    """Pressures that a file gives beside an axis called `level`, of which it says nothing, as the values of that axis."""
-    for name, variable in dataset.variables.items():
-        dim = str(variable.dims[0]) if variable.ndim == 1 else ""
-        if dim.lower() not in UNCLEAR_NAMES or dim == name or kind_of_axis(str(name), variable) != "pressure":
-            continue
-        if not {"units", "standard_name", "long_name"} & set(dataset[dim].attrs):
-            dataset = dataset.drop_vars(dim, errors="ignore").swap_dims({dim: name}).rename({name: dim})
-            dataset[dim].attrs.setdefault("standard_name", "air_pressure")
-            return dataset
-    return dataset
-
-
-def _numbered_axes(dataset: xr.Dataset, rename: dict[str, str]) -> None:
-    """Adds axes that bear a number, as THREDDS servers call them (time1, isobaric3), where none is named plainly."""
-    for dim in map(str, dataset.dims):
-        plain = dim.lower().rstrip("0123456789")
-        if dim in rename or plain == dim.lower() or dim not in dataset.variables:
-            continue
-        variable = dataset[dim].variable
-        role = _BY_LOWER.get(plain) or ("level" if kind_of_axis(plain, variable) == "pressure" else None)
-        if role is not None and role not in rename.values():
-            rename[dim] = role
-
-
-def name_axes(dataset: xr.Dataset, where: str) -> xr.Dataset:
-    """Renames coordinates and dimensions to the canonical names, and drops other coordinates.
-
-    Raises:
-        UserError: latitudes and longitudes are two-dimensional, or two axes claim one name.
-    """
-    rename: dict[str, str] = {}
-    dataset = _pressures_as_axis(dataset)
-    for name, variable in dataset.variables.items():
-        name = str(name)
-        role = _role(name, variable)
-        if role is not None and (role == "level" or _KIND_MARK in role) and variable.dims not in ((), (name,)):
-            continue  # says more of another axis
-        if name not in dataset.coords and name not in dataset.dims and not (role == "level" and variable.ndim == 0):
-            if name.lower() not in _BY_LOWER or variable.ndim == 0:
-                continue
-        if role in ("latitude", "longitude") and variable.ndim == 2:
-            if {"latitude", "longitude"} <= {_BY_LOWER.get(str(dim).lower()) for dim in variable.dims}:
-                continue  # a map of coordinates that the axes have as well
-            raise UserError(
-                f"{name} is two-dimensional: the grid is curvilinear",
-                where=where,
-                remedy="bring the file to a latitude x longitude grid first, for example with `cdo remapcon`",
-            )
-        if role in ("latitude", "longitude") and variable.ndim == 1 and variable.dims[0] != name:
-            along = str(variable.dims[0])
-            others = {str(dim) for each, other in dataset.variables.items() for dim in other.dims if each != name
-                      and _role(str(each), other) in ("latitude", "longitude")}  # fmt: skip
-            if along in others:
-                types = {str(each.attrs.get("GRIB_gridType")) for each in dataset.values()} & set(_GRID_TYPES)
-                grid = " and ".join(_GRID_TYPES[each] for each in sorted(types))
-                raise UserError(
-                    f"{name} runs along {along} with the other coordinate: "
-                    f"{grid or 'a reduced Gaussian or unstructured grid'}",
-                    where=where,
-                    remedy=_REGULAR_FIRST,
-                )
-        if (role is not None and variable.ndim <= 1) or role == "valid_time":
-            rename[name] = str(role)
-    for dim in dataset.dims:
-        if dim not in dataset.variables:
-            kind = kind_of_axis(str(dim), None)
-            role = _BY_LOWER.get(str(dim).lower()) or ("level" if kind == "pressure" else None)
-            if role is not None:
-                rename.setdefault(str(dim), role)
-            elif kind is not None or str(dim).lower() in UNCLEAR_NAMES:
-                rename.setdefault(str(dim), f"{kind or 'unknown'}{_KIND_MARK}{dim}")
-    _numbered_axes(dataset, rename)
-    for role in set(rename.values()):
-        claimants = [name for name, each in rename.items() if each == role]
-        if len(claimants) > 1:
-            axes = [name for name in claimants if name in dataset.dims]
-            if role == "level" and len(axes) > 1:
-                axes = [name for name in axes if says_pressure(name, dataset[name].attrs)] or axes
-            if len(axes) > 1:
-                raise UserError(
-                    f"{' and '.join(axes)} are both a {role} axis", where=where, remedy="keep one of them in the file"
-                )
-            for name in claimants:
-                if name not in (axes or claimants[:1]):
-                    del rename[name]
-    dataset = dataset.drop_vars([name for name in dataset.coords if name not in rename and name != PRELIMINARY])
-    dataset = dataset.rename({name: role for name, role in rename.items() if name != role})
-    if "level" in dataset.variables:
-        # What the axis was called may have told that it is a pressure; its new name does not.
-        dataset["level"].attrs.setdefault("standard_name", "air_pressure")
-    if "valid_time" in dataset.dims:
-        # A CDS file of today: valid_time is the axis, and time, if there, something else.
-        dataset = dataset.drop_vars("time", errors="ignore").rename({"valid_time": "time"})
-    elif "valid_time" in dataset.variables and "time" not in dataset.variables:
-        dataset = dataset.rename({"valid_time": "time"})
-    for axis in ("latitude", "longitude"):
-        if axis in dataset.dims and axis not in dataset.variables:
-            raise UserError(f"the {axis} axis has no coordinate values", where=where, remedy="add them to the file")
-        if axis not in dataset.dims and axis in dataset.variables and dataset[axis].ndim == 0:
-            dataset = dataset.expand_dims(axis)
-        if axis not in dataset.dims and "sh" in {each.attrs.get("GRIB_gridType") for each in dataset.values()}:
-            raise UserError(
-                "holds spherical-harmonic coefficients, not values on a grid",
-                where=where,
-                remedy="ask the archive for a regular grid, or transform with `cdo sp2gpl` first",
-            )
-        if axis not in dataset.dims:
-            raise UserError(
-                f"there is no {axis} axis among ({', '.join(map(str, dataset.dims))})",
-                where=where,
-                remedy="give data on a latitude x longitude grid, with axes named latitude and longitude",
-            )
-    known = ("latitude", "longitude", "level", "time", "step", "prediction_timedelta", "number")
-    coordinates = [name for name in known if name in dataset]
-    return dataset.set_coords(coordinates)
 
 
 def _one_member(dataset: xr.Dataset, where: str, notes: Notes, member: int | None) -> xr.Dataset:
@@ -202,14 +35,14 @@ def _one_member(dataset: xr.Dataset, where: str, notes: Notes, member: int | Non
     numbers = dataset["number"].values if "number" in dataset.variables else np.arange(dataset.sizes["number"])
     chosen = 0
     if member is not None and len(numbers) > 1:
-        found = np.flatnonzero(numbers == member)
-        if len(found) == 0:
+        result = np.flatnonzero(numbers == member)
+        if len(result) == 0:
             raise UserError(
                 f"has no ensemble member {member}",
                 where=where,
                 remedy=f"choose from {', '.join(map(str, numbers[:12]))}{' …' if len(numbers) > 12 else ''}",
             )
-        chosen = int(found[0])
+        chosen = int(result[0])
     elif len(numbers) > 1:
         logger.warning("%s holds %d ensemble members; number %s alone is read", where, len(numbers), numbers[0])
         note(notes, "ensemble_member", "", f"number {numbers[0]} of {len(numbers)} members")
@@ -305,14 +138,6 @@ def _ordered_map(dataset: xr.Dataset, where: str, notes: Notes) -> xr.Dataset:
     )
 
 
-def _narrowed(dataset: xr.Dataset, period: slice | None) -> xr.Dataset:
-    """The times of a period, where they are in order and some lie in it; the rest is for the reader to select."""
-    if period is None or "time" not in dataset.dims or not dataset["time"].to_index().is_monotonic_increasing:
-        return dataset
-    chosen = dataset["time"].to_index().slice_indexer(period.start, period.stop)
-    return dataset.isel(time=chosen) if chosen.stop > chosen.start else dataset
-
-
 def _no_fields(dataset: xr.Dataset, where: str) -> UserError:
     points = {dataset.sizes[axis] for axis in ("latitude", "longitude")}
     for array in dataset.data_vars.values():
@@ -321,7 +146,7 @@ def _no_fields(dataset: xr.Dataset, where: str) -> UserError:
                 return UserError(
                     f"latitude and longitude are as long as {dim}, {size} points: an unstructured grid",
                     where=where,
-                    remedy=_REGULAR_FIRST,
+                    remedy=REGULAR_FIRST,
                 )
     return UserError("holds no field on latitude and longitude", where=where, remedy="check what the file holds")
 
@@ -331,8 +156,8 @@ def _on_other_axes(dataset: xr.Dataset, fields: Iterable[Hashable], where: str) 
     errors = {}
     for name in fields:
         for dim in map(str, dataset[name].dims):
-            if _KIND_MARK in dim and dataset.sizes[dim] > 1:
-                kind, _, axis = dim.partition(_KIND_MARK)
+            if KIND_MARK in dim and dataset.sizes[dim] > 1:
+                kind, _, axis = dim.partition(KIND_MARK)
                 values = dataset[dim].variable if dim in dataset.variables else None
                 errors[str(name)] = not_pressures(cast(Kind, kind), axis, values, where)
     return errors
@@ -341,19 +166,15 @@ def _on_other_axes(dataset: xr.Dataset, fields: Iterable[Hashable], where: str) 
 def _marked_by_kind_of_level(part: xr.Dataset) -> xr.Dataset:
     """GRIB's name of the kind of level for fields on a single one that is no pressure, where GRIB did not tell."""
     axes = [
-        name for name in map(str, [*part.sizes, *part.coords]) if _KIND_MARK in name and part.sizes.get(name, 1) == 1
+        name for name in map(str, [*part.sizes, *part.coords]) if KIND_MARK in name and part.sizes.get(name, 1) == 1
     ]
     for array in part.data_vars.values():
         for axis in axes:
-            kind = cast(Kind, axis.partition(_KIND_MARK)[0])
+            kind = cast(Kind, axis.partition(KIND_MARK)[0])
             # A single height is that of a field near the ground, whose name says so.
             if kind != "height" and (axis in array.dims or axis in array.coords):
                 array.attrs.setdefault("GRIB_typeOfLevel", GRIB_LEVEL_TYPES[kind])
     return part
-
-
-def _blocked(part: xr.Dataset, chunks: Mapping[Hashable, Mapping[str, int]]) -> xr.Dataset:
-    return part.assign({name: in_blocks(array.variable, chunks[name]) for name, array in part.data_vars.items()})
 
 
 def canonical_axes(
@@ -363,8 +184,8 @@ def canonical_axes(
     *,
     wanted: Iterable[str] = (),
     member: int | None = None,
-    period: slice | None = None,
     left_out: dict[str, UserError] | None = None,
+    further: Sequence[str] = (),
 ) -> list[xr.Dataset]:
     """Datasets of lazy fields on canonical axes; several where one file holds several forecast steps.
 
@@ -374,8 +195,8 @@ def canonical_axes(
         notes: what was changed is added here.
         wanted: names of fields that may not be left out for an odd dimension.
         member: number of the ensemble member to read; default the first, with a note.
-        period: of the times that will be kept, so that blocks are made of those alone.
         left_out: fields on a vertical axis that is no pressure are added here, with what is to be said of them.
+        further: axes that fields may have beside those of states; then times stay as they are.
 
     Raises:
         UserError: axes that cannot be understood.
@@ -406,20 +227,20 @@ def canonical_axes(
         axes = [str(dim) for dim in dataset[field].dims if dim in ORDER]
         if axes != [dim for dim in ORDER if dim in axes]:
             note(notes, "axis_order", "", f"({', '.join(axes)}), transposed")
-    dataset = _one_member(dataset, where, notes, member)
+    order = (*ORDER[:2], *(axis for axis in further if axis not in ORDER), *ORDER[2:])
+    parts = [dataset]
+    if not further:
+        parts = split_steps(_one_member(dataset, where, notes, member), where, notes)
     canonical = []
-    for part in split_steps(dataset, where, notes):
-        part = _narrowed(trimmed_to_declared(part, where, notes), period)
-        if "level" in part.coords and "level" not in part.dims:
-            part = _blocked(part, chunks)  # an axis added to what is lazy otherwise would load it
+    for part in parts:
+        part = part if further else trimmed_to_declared(part, where, notes)
         part = _ordered_map(levels_in_hpa(part, where, notes), where, notes)
-        part = _blocked(part, chunks)
         part = along_time(merged_versions(part, notes))
         part = _marked_by_kind_of_level(part)
-        single = [dim for dim in part.dims if dim not in ORDER and part.sizes[dim] == 1]
+        single = [dim for dim in part.dims if dim not in order and part.sizes[dim] == 1]
         part = part.squeeze(single, drop=True)
         for name, array in list(part.data_vars.items()):
-            odd = [str(dim) for dim in array.dims if dim not in ORDER]
+            odd = [str(dim) for dim in array.dims if dim not in order]
             if odd:
                 if str(name) in wanted:
                     raise UserError(
@@ -430,11 +251,11 @@ def canonical_axes(
                 note(notes, "skipped", str(name), f"dimension {odd[0]} is not understood")
                 part = part.drop_vars([name])
         number = part.coords.get("number")
-        keep = [*ORDER, "step", PRELIMINARY]
+        keep = [*order, "step", PRELIMINARY]
         part = part.drop_vars([name for name in part.coords if name not in keep])
         if number is not None and number.ndim == 0:
             part.attrs["number"] = int(number)
-        dims = [dim for dim in ORDER if dim in part.dims]
+        dims = [dim for dim in order if dim in part.dims]
         part = part.transpose(*dims)
         for name, array in part.data_vars.items():
             array.encoding["preferred_chunks"] = {

@@ -9,12 +9,18 @@ import numpy as np
 import xarray as xr
 
 from weather_scnn.errors import UserError
-from weather_scnn.io.groups import open_store
-from weather_scnn.io.writing import INCOMPLETE, STATUS
+from weather_scnn.io.canonical import canonical_axes
+from weather_scnn.io.field_reader import FieldReader
+from weather_scnn.io.fields import catalogue_names
+from weather_scnn.io.joining import on_one_level_axis
+from weather_scnn.io.level_names import gathered_levels
+from weather_scnn.io.sources import open_one
 
 MONTH_DAY, DAY_OF_YEAR = "month-day", "day-of-year"
 CALENDARS = (MONTH_DAY, DAY_OF_YEAR)
 DAYS = 366
+#: Endings of what goes with a mean.
+OF_A_MEAN = ("_std", "_quantile", "_seeps_threshold", "_seeps_dry_fraction")
 
 
 def day_numbers(times: np.ndarray, calendar: str) -> np.ndarray:
@@ -34,58 +40,49 @@ def day_numbers(times: np.ndarray, calendar: str) -> np.ndarray:
 
 
 def open_climatology(path: str) -> xr.Dataset:
-    """Opens a climatology store lazily and checks its layout.
+    """A climatology of any layout on canonical axes, lazily and without dask.
+
+    Its means, and what goes with them such as `_std`, are under the catalogue's names, in the units of the store.
 
     Raises:
-        UserError: no such store, unfinished, or without `hour` and `dayofyear`.
+        UserError: nothing there, unfinished, or it is none by `hour` and `dayofyear`.
     """
-    try:
-        dataset = open_store(path, chunks={}, decode_timedelta=True)
-    except (OSError, ValueError, KeyError) as error:
-        raise UserError(
-            f"cannot be read as a Zarr store ({type(error).__name__})",
-            where=str(path),
-            remedy="make it with `weather-scnn climatology`",
-        ) from None
-    if dataset.attrs.get(STATUS) == INCOMPLETE:
-        raise UserError("is unfinished", where=str(path), remedy="repeat the command that wrote it")
+    dataset, further = open_one(path), ("hour", "quantile", "dayofyear")
     if not {"hour", "dayofyear"} <= set(dataset.dims):
         raise UserError(
-            f"is no climatology: it has dimensions {', '.join(map(str, dataset.dims))}",
+            "is no climatology by hour and day of the year",
             where=str(path),
             remedy="make one with `weather-scnn climatology`",
         )
-    return dataset
+    along = {name: each.variable for name, each in dataset.coords.items() if each.dims in [(axis,) for axis in further]}
+    (result,) = canonical_axes(dataset, str(path), [], further=further)
+    named = _in_catalogue_names(result.assign_coords(along))
+    return FieldReader.of(named.assign_attrs(dataset.attrs), str(path)).lazy
 
 
-def climatology_at(clim: xr.Dataset, valid_times: np.ndarray) -> xr.Dataset:
-    """The climatology for each time, lazily.
+def _in_catalogue_names(climatology: xr.Dataset) -> xr.Dataset:
+    """A climatology with its means, and what goes with them such as `_std`, under the catalogue's names.
 
-    Args:
-        clim: as `open_climatology` gives it.
-        valid_times: datetime64, shape (time,).
-
-    Returns:
-        The same variables with dimensions (time[, level], latitude, longitude).
-
-    Raises:
-        UserError: a time's hour of the day, or its day, is not in the climatology.
+    Fields named for a level, such as z500 and z500_std, are stacked, a kind at a time.
     """
-    times = np.atleast_1d(np.asarray(valid_times)).astype("datetime64[ns]")
-    since_midnight = times - times.astype("datetime64[D]")
-    hours = since_midnight / np.timedelta64(1, "h")
-    days = day_numbers(times, clim.attrs.get("calendar", DAY_OF_YEAR))
-    positions = {}
-    for name, wanted in (("hour", hours), ("dayofyear", days)):
-        present = np.asarray(clim[name].values, np.float64)
-        match = present[None, :] == wanted[:, None]
-        absent = ~match.any(axis=1)
-        if absent.any():
-            listed = f" (it has {', '.join(f'{value:g}' for value in present)})" if name == "hour" else ""
-            raise UserError(
-                f"the climatology has no {name} {wanted[absent][0]:g}{listed}, needed for {times[absent][0]}",
-                remedy="make a climatology of data that has these times",
-            )
-        positions[name] = xr.DataArray(match.argmax(axis=1), dims="time")
-    chosen = clim.isel(positions).drop_vars(("hour", "dayofyear", "month", "day"), errors="ignore")
-    return chosen.assign_coords(time=("time", times)).transpose("time", ...)
+    kinds, stacked = [], False
+    for ending in ("", *OF_A_MEAN):
+        named = [str(name) for name in climatology.data_vars]
+        named = [name for name in named if name.endswith(ending) and (ending or not name.endswith(OF_A_MEAN))]
+        part = climatology[named].rename({name: name.removesuffix(ending) for name in named})
+        fields = {str(name): array for piece in gathered_levels(part, []) for name, array in piece.data_vars.items()}
+        stacked |= set(fields) != set(map(str, part.data_vars))
+        whole = xr.Dataset(on_one_level_axis(fields, []))
+        kinds.append(whole.rename({name: f"{name}{ending}" for name in whole.data_vars}))
+    if stacked:
+        climatology = xr.merge(kinds, join="outer", compat="override", combine_attrs="override")
+    means = [str(name) for name in climatology.data_vars if not str(name).endswith(OF_A_MEAN)]
+    renamed = catalogue_names(climatology, means)
+    new = {old: name for old, name in zip(map(str, climatology.data_vars), map(str, renamed.data_vars)) if old in means}
+    rename = {
+        f"{old}{ending}": f"{name}{ending}"
+        for old, name in new.items()
+        for ending in OF_A_MEAN
+        if old != name and f"{old}{ending}" in renamed
+    }
+    return renamed.rename(rename)

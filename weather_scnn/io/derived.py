@@ -21,6 +21,7 @@ from weather_scnn.catalogue.naming import lookup
 from weather_scnn.catalogue.units import GRAVITY
 from weather_scnn.errors import UserError
 from weather_scnn.io.accumulations import summable, total
+from weather_scnn.io.blocks import in_blocks
 from weather_scnn.io.canonical import take
 from weather_scnn.job_platform import job_device
 from weather_scnn.physics import humidity
@@ -220,6 +221,12 @@ _FIXED: dict[str, Recipe] = {
 MADE = {*_FIXED, _SOLAR}
 
 
+def may_be_made(name: str) -> bool:
+    """Whether a field of this name may have to be made from others, or is one that the catalogue does not hold."""
+    variable = lookup(name)
+    return variable is None or variable.name in MADE or variable.window_hours is not None
+
+
 def canonical_name(name: str) -> str:
     """The name under which a derived field is stored."""
     match = re.fullmatch(r"thickness_(\d+)_(\d+)", name.strip().lower())
@@ -279,6 +286,7 @@ def derive(dataset: xr.Dataset, names: Sequence[str]) -> xr.Dataset:
         UserError: a field is neither there nor can be made, for want of inputs or of a global grid.
     """
     fields: dict[str, xr.DataArray] = {}
+    lazy = in_blocks(dataset)
     for asked in names:
         name = asked if asked in dataset.data_vars else canonical_name(asked)
         if name in dataset.data_vars:
@@ -291,7 +299,7 @@ def derive(dataset: xr.Dataset, names: Sequence[str]) -> xr.Dataset:
                 remedy=f"derived are {', '.join([*_FIXED, _SOLAR, 'totals such as total_precipitation_6hr'])}"
                 " and thickness_1000_500",
             )
-        array = found.make(dataset)
+        array = found.make(lazy)
         variable = lookup(name)
         array.attrs = {**(variable.attributes if variable is not None else {}), **found.attributes}
         array.attrs["formula"] = found.formula

@@ -1,7 +1,7 @@
 """Fields under their canonical names, in SI units and float32."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import xarray as xr
@@ -10,8 +10,9 @@ from weather_scnn.catalogue.naming import Variable, identify, lookup, window_nam
 from weather_scnn.catalogue.units import amount_in_window, conversion, parse_unit
 from weather_scnn.errors import UserError
 from weather_scnn.io.grib import RUNNING, WINDOW
-from weather_scnn.io.missing_values import declared_range, within, without_range
+from weather_scnn.io.missing_values import declared_range, without_range
 from weather_scnn.io.notes import Notes, logger, note
+from weather_scnn.io.stored import limited, scaled
 
 # Where a GRIB file has one variable on several kinds of level or step, the first of these is it.
 _LEVEL_TYPES: tuple[str, ...] = (
@@ -84,7 +85,7 @@ def _converted(array: xr.DataArray, source_name: str, variable: Variable, where:
     if (scale, offset) == (1.0, 0.0):
         return array
     note(notes, "converted_units", variable.name, f"{units} to {variable.unit}")
-    return array * np.float32(scale) + np.float32(offset) if offset else array * np.float32(scale)
+    return scaled(array, scale, offset)
 
 
 def _require_totals(array: xr.DataArray, source_name: str, units: str, hours: float, where: str) -> None:
@@ -123,8 +124,21 @@ def _declared(array: xr.DataArray, source_name: str, variable: Variable, where: 
     return known
 
 
-def named_fields(piece: xr.Dataset, where: str, notes: Notes, wanted: Sequence[str] | None) -> dict[str, xr.DataArray]:
-    """Fields under their canonical names, in SI units and float32."""
+def named_fields(
+    piece: xr.Dataset, where: str, notes: Notes, wanted: Sequence[str] | None, *, lenient: bool = False
+) -> dict[str, xr.DataArray]:
+    """Fields under their canonical names, in SI units and float32.
+
+    Args:
+        piece: on canonical axes.
+        where: its file, for messages.
+        notes: what was changed is added here.
+        wanted: canonical names; None for all.
+        lenient: whether a field whose unit cannot be brought to SI stays as it is, and doubles stay doubles.
+
+    Raises:
+        UserError: a unit is not understood, or of another quantity.
+    """
     fields: dict[str, xr.DataArray] = {}
     # A file that spells the WeatherBench 2 name means it, whatever else maps to it.
     names = sorted(map(str, piece.data_vars), key=lambda name: lookup(name) is None or lookup(name).name != name)  # type: ignore[union-attr]
@@ -153,7 +167,7 @@ def named_fields(piece: xr.Dataset, where: str, notes: Notes, wanted: Sequence[s
             continue
         if array.dtype == np.float16:
             note(notes, "half_precision", name, "stored as float16")
-        if array.dtype != np.float32:
+        if array.dtype != np.float32 and not (lenient and array.dtype == np.float64):
             array = array.astype(np.float32, keep_attrs=True)
         window = array.attrs.get(WINDOW)
         # A label of GRIB may be wrong; what other files say of themselves is taken.
@@ -162,27 +176,24 @@ def named_fields(piece: xr.Dataset, where: str, notes: Notes, wanted: Sequence[s
         limits = declared_range(array)
         if limits is not None:
             note(notes, "valid_range", name, "values outside the declared valid range are missing")
-            array = xr.apply_ufunc(
-                within,
-                array,
-                kwargs={"limits": limits},
-                dask="parallelized",
-                output_dtypes=[np.float32],
-                keep_attrs=True,
-            )
+            array = limited(array, limits)
         attributes = {key: value for key, value in array.attrs.items() if not str(key).startswith("GRIB_")}
         attributes = without_range(attributes)
         attributes.pop("accumulation_windows", None)
         # GRIB has pressures below 1 hPa in pascals: the same axis.
         variant = (level_type.replace("isobaricInPa", "isobaricInhPa"), str(array.attrs.get("GRIB_stepType", "")))
         if variable is not None:
-            array = _converted(array, source_name, variable, where, notes)
-            attributes.update(variable.attributes)
+            try:
+                array = _converted(array, source_name, variable, where, notes)
+                attributes.update(variable.attributes)
+            except UserError:
+                if not lenient:
+                    raise
             if variable.kind == "static" and "level" in array.dims and array.sizes["level"] == 1:
                 array = array.squeeze("level", drop=True)
         array = array.drop_vars(["step"], errors="ignore") if "time" not in array.dims else array
         array.attrs = attributes
-        array.encoding = {"preferred_chunks": stored, "variant": variant, "masked": limits is not None, TOTAL: total}
+        array.encoding = {"preferred_chunks": stored, "variant": variant, TOTAL: total}
         array.encoding[UNIT] = units
         if name == "geopotential_at_surface" and level_type != "surface" and lookup(source_name) is not variable:
             array.encoding[UNSAID] = source_name
@@ -190,6 +201,30 @@ def named_fields(piece: xr.Dataset, where: str, notes: Notes, wanted: Sequence[s
             note(notes, "no_level", name, "has no level")
         fields[name] = array
     return fields
+
+
+def catalogue_names(dataset: xr.Dataset, names: Iterable[str]) -> xr.Dataset:
+    """The dataset with these fields under their catalogue's names.
+
+    A name that means another quantity, such as gh, a height, gives a field without units those of that quantity.
+    """
+    rename = {}
+    for name in names:
+        array = dataset[name]
+        variable = identify(name, array.attrs, on_levels="level" in array.dims)
+        if variable is None:
+            continue
+        assumed = variable.assumed_units.get(name.lower())
+        if assumed is not None and not str(array.attrs.get("units", "")).strip():
+            dataset = dataset.assign({name: array.assign_attrs(units=assumed)})
+        if variable.name != name and variable.name not in dataset:
+            rename[name] = variable.name
+    return dataset.rename(rename)
+
+
+def declared_unit(array: xr.DataArray) -> str:
+    """The unit in which a file says that a field is; its attribute tells that of the values here."""
+    return str(array.encoding.get(UNIT, array.attrs.get("units", ""))).strip()
 
 
 def require_units_throughout(name: str, parts: list[tuple[str, xr.DataArray]]) -> None:
@@ -237,16 +272,16 @@ def one_variant(name: str, parts: list[tuple[str, xr.DataArray]], notes: Notes) 
     if len(by_variant) < 2:
         return parts
     kept, *others = sorted(by_variant, key=rank)
-    found = by_variant[kept]
+    result = by_variant[kept]
     for other in others:
-        added = _times_lacking(found, by_variant[other]) if _same_thing(name, kept, other) else []
+        added = _times_lacking(result, by_variant[other]) if _same_thing(name, kept, other) else []
         words = " ".join(other).strip() or "no kind of level"
         if added:
             note(notes, "kinds_of_level", name, f"{' '.join(kept).strip()} and {words}, joined along time")
-            found = found + added
+            result = result + added
         if sum(map(_count_times, added)) < sum(map(_count_times, by_variant[other])):
             note(notes, "second_field", name, f"also on {words}, left out")
-    return found
+    return result
 
 
 def _same_thing(name: str, kept: tuple[str, str], other: tuple[str, str]) -> bool:

@@ -6,7 +6,10 @@ from typing import TYPE_CHECKING, Any
 import xarray as xr
 
 from weather_scnn.errors import UserError
+from weather_scnn.io.addresses import GRIB_ENDINGS
 from weather_scnn.io.filters import lacking_filter
+from weather_scnn.io.plain_zarr import ChunkCache
+from weather_scnn.io.stored import stored_fields
 
 if TYPE_CHECKING:
     from weather_scnn.io.grib_messages import MessageGrid
@@ -32,7 +35,12 @@ def _bad_grib(path: str, error: Exception) -> UserError:
     )
 
 
-def open_grib(path: str) -> list[xr.Dataset]:
+def recognised(path: str, start: bytes) -> bool:
+    """By the first bytes, else by the ending."""
+    return start.startswith(b"GRIB") or path.lower().endswith(GRIB_ENDINGS)
+
+
+def opened(path: str, *, decode_timedelta: bool, cache: ChunkCache) -> list[xr.Dataset]:
     """Lazy datasets of a file, one a hypercube of its messages; totals have their window in `accumulation_hours`.
 
     Raises:
@@ -53,7 +61,7 @@ def open_grib(path: str) -> list[xr.Dataset]:
                 _declare_windows(path, datasets)
     except trouble as error:
         raise _bad_grib(path, error) from error
-    return datasets
+    return [stored_fields(dataset) for dataset in datasets]
 
 
 def _hypercubes(path: str) -> Iterator[xr.Dataset]:
@@ -94,12 +102,12 @@ def _hypercube(index: Any) -> xr.Dataset:
 
     from weather_scnn.io.grib_messages import as_dataset, message_grid
 
-    found = open_from_index(index, errors="raise", squeeze=False, encode_cf=("parameter", "time", "vertical"))
-    attributes = next(each.attributes for each in found.variables.values() if "GRIB_gridType" in each.attributes)
+    result = open_from_index(index, errors="raise", squeeze=False, encode_cf=("parameter", "time", "vertical"))
+    attributes = next(each.attributes for each in result.variables.values() if "GRIB_gridType" in each.attributes)
     section = index["md5GridSection"][0]
     if section not in _grids or section == "undef":
-        _grids[section] = message_grid(found.variables, attributes, index["alternativeRowScanning"][0] == 1)
-    dataset = as_dataset(found.variables, found.attributes, _grids[section])
+        _grids[section] = message_grid(result.variables, attributes, index["alternativeRowScanning"][0] == 1)
+    dataset = as_dataset(result.variables, result.attributes, _grids[section])
     version = str(index[VERSION][0])
     return dataset if version == "undef" else dataset.assign_attrs({VERSION: version})
 
@@ -135,11 +143,11 @@ def _declare_windows(path: str, datasets: list[xr.Dataset]) -> None:
     for dataset in datasets:
         for array in dataset.values():
             if array.attrs.get("GRIB_stepType") in _TOTALS and "GRIB_paramId" in array.attrs:
-                found = lengths.get(int(array.attrs["GRIB_paramId"]), set())
-                if len(found) == 1:
-                    array.attrs[WINDOW] = next(iter(found))
-                elif begins.get(int(array.attrs["GRIB_paramId"])) == {0.0} and _is_series(found):
+                result = lengths.get(int(array.attrs["GRIB_paramId"]), set())
+                if len(result) == 1:
+                    array.attrs[WINDOW] = next(iter(result))
+                elif begins.get(int(array.attrs["GRIB_paramId"])) == {0.0} and _is_series(result):
                     array.attrs[WINDOW] = RUNNING
-                elif found:
+                elif result:
                     array.attrs[WINDOW] = "mixed"
-                    array.attrs["accumulation_windows"] = ", ".join(f"{each:g}" for each in sorted(found))
+                    array.attrs["accumulation_windows"] = ", ".join(f"{each:g}" for each in sorted(result))

@@ -95,7 +95,7 @@ class Messages(BackendArray):
         ]
         sizes = [len(each) for each in wanted]
         points = key[headers:]
-        found: np.ndarray | None = None
+        result: np.ndarray | None = None
         for place in itertools.product(*(range(size) for size in sizes)):
             at = tuple(each[position] for each, position in zip(wanted, place))
             messages = self.array.field_id_index.get(at)
@@ -106,14 +106,14 @@ class Messages(BackendArray):
             # Missing points have the largest float32 in the float64 of ecCodes.
             values = np.asarray(values, self.dtype)
             values = (values if self.grid is None else self.grid.arranged(values))[points]
-            if found is None:
-                found = np.full((*sizes, *np.shape(values)), np.nan, self.dtype)
-            found[place] = values
-        if found is None:
-            found = np.full((*sizes, *np.empty(self.shape[headers:], bool)[points].shape), np.nan, self.dtype)
-        found[found == self.array.missing_value] = np.nan
+            if result is None:
+                result = np.full((*sizes, *np.shape(values)), np.nan, self.dtype)
+            result[place] = values
+        if result is None:
+            result = np.full((*sizes, *np.empty(self.shape[headers:], bool)[points].shape), np.nan, self.dtype)
+        result[result == self.array.missing_value] = np.nan
         dropped = tuple(0 if isinstance(each, int | np.integer) else slice(None) for each in key[:headers])
-        return found[dropped]
+        return result[dropped]
 
 
 def message_grid(

@@ -34,21 +34,22 @@ def open_group(path: str, group: str | None, **options: Any) -> xr.Dataset:
     return dataset.assign_coords({name: array.variable for name, array in shared.items()})
 
 
-def open_store(path: str, **options: Any) -> xr.Dataset:
+def open_store(path: str, group: zarr.Group | None = None, **options: Any) -> xr.Dataset:
     """A Zarr store by its consolidated metadata, where it has any.
 
     xarray warns where there are none, and a warning cannot be hushed in one thread alone (Python 3.11).
 
     Args:
-        path: local or an fsspec address.
+        path: local or an fsspec address; empty where the store lies in no groups.
+        group: the store, where it is open.
         options: of `xarray.open_dataset`.
     """
-    group = zarr.open_group(str(path), mode="r")
+    group = zarr.open_group(str(path), mode="r") if group is None else group
     # Format 2 marks what is missing by the fill value alone.
     store = ZarrStore(group, mode="r", use_zarr_fill_value_as_mask=group.metadata.zarr_format == 2)
     dataset = xr.open_dataset(store, **options)
     lacking = {str(dim) for dim in dataset.dims} - set(map(str, dataset.variables))
-    return _with_coordinates_above(dataset, str(path), lacking, options) if lacking else dataset
+    return _with_coordinates_above(dataset, str(path), lacking, options) if lacking and path else dataset
 
 
 def _with_coordinates_above(dataset: xr.Dataset, path: str, lacking: set[str], options: dict[str, Any]) -> xr.Dataset:
@@ -62,10 +63,10 @@ def _with_coordinates_above(dataset: xr.Dataset, path: str, lacking: set[str], o
         outer = xr.open_dataset(store, **{**options, "drop_variables": others})
     except (OSError, ValueError, KeyError, TypeError, ImportError):  # it lies in no group
         return dataset
-    found = {name: outer[name].variable for name in lacking & set(map(str, outer.variables))}
-    found = {name: each for name, each in found.items() if each.shape == (dataset.sizes[name],)}
-    dataset = dataset.assign_coords(found)
-    lacking = lacking - found.keys()
+    result = {name: outer[name].variable for name in lacking & set(map(str, outer.variables))}
+    result = {name: each for name, each in result.items() if each.shape == (dataset.sizes[name],)}
+    dataset = dataset.assign_coords(result)
+    lacking = lacking - result.keys()
     return _with_coordinates_above(dataset, above, lacking, options) if lacking and above else dataset
 
 
@@ -76,20 +77,20 @@ def _netcdf_groups(path: str) -> list[str]:
     except (OSError, ValueError, TypeError):
         return []
     with tree:
-        found = [
+        result = [
             node.path.strip("/") for node in tree.subtree if any(each.ndim > 1 for each in node.variables.values())
         ]
-    return [each for each in found if each]
+    return [each for each in result if each]
 
 
 def _zarr_groups(group: zarr.Group, depth: int = 4) -> list[str]:
-    found = []
+    result = []
     for name, child in sorted(group.groups()):
         if any(array.ndim > 1 for _, array in child.arrays()):
-            found.append(name)
+            result.append(name)
         if depth:
-            found += [f"{name}/{each}" for each in _zarr_groups(child, depth - 1)]
-    return found
+            result += [f"{name}/{each}" for each in _zarr_groups(child, depth - 1)]
+    return result
 
 
 def _choose(path: str, groups: list[str]) -> str:

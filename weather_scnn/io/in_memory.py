@@ -9,6 +9,8 @@ import xarray as xr
 from weather_scnn.errors import UserError
 from weather_scnn.io.addresses import IN_MEMORY, is_in_memory
 from weather_scnn.io.marks import REQUEST, STATUS
+from weather_scnn.io.plain_zarr import ChunkCache
+from weather_scnn.io.stored import stored_fields
 
 _numbers = itertools.count(1)
 _held: dict[str, xr.Dataset] = {}
@@ -50,6 +52,18 @@ def held(address: str) -> xr.Dataset | None:
     return _held[address]
 
 
+def claimed(path: str) -> bool:
+    """Whether a path is such an address."""
+    return held(path) is not None
+
+
+def opened(path: str, *, decode_timedelta: bool, cache: ChunkCache) -> list[xr.Dataset]:
+    """The dataset that has this address."""
+    dataset = held(path)
+    assert dataset is not None
+    return [stored_fields(dataset)]
+
+
 def taken_from_store(path: str) -> xr.Dataset:
     """A store that a job has written, in memory, without what belongs to a store.
 
@@ -61,6 +75,6 @@ def taken_from_store(path: str) -> xr.Dataset:
 
 def without_store(dataset: xr.Dataset) -> xr.Dataset:
     """A dataset that was read from a store or file, as if it had been made in memory."""
-    found = dataset.drop_encoding()
-    found.attrs = {key: value for key, value in found.attrs.items() if key not in (STATUS, REQUEST)}
-    return found
+    result = dataset.drop_encoding()
+    result.attrs = {key: value for key, value in result.attrs.items() if key not in (STATUS, REQUEST)}
+    return result

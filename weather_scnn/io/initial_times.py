@@ -8,7 +8,7 @@ import xarray as xr
 
 from weather_scnn.errors import UserError
 from weather_scnn.io.durations import parse_duration
-from weather_scnn.io.opening import parse_period
+from weather_scnn.io.periods import parse_period
 
 # Of FIRST:LAST the last time alone has minutes, which may as well be a step without its unit.
 _MINUTES_OR_STEP = re.compile(r"\s*\d{4}-\d\d-\d\d([T ]\d\d)?\s*:\s*\d{4}-\d\d-\d\d[T ]\d\d:(?P<number>\d\d)\s*")

@@ -6,11 +6,16 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
+from weather_scnn.catalogue.level_numbers import level_axis
 from weather_scnn.catalogue.naming import lookup
 from weather_scnn.errors import UserError
 from weather_scnn.io.canonical import take
 from weather_scnn.io.notes import Notes, logger, note
+from weather_scnn.io.stored import on_axis
 from weather_scnn.io.versions import PRELIMINARY
+
+#: Key of a field's encoding: levels of the axis that it has not got, where fields are on levels of their own.
+ABSENT = "absent_levels"
 
 
 def _other_axis(array: xr.DataArray, first: xr.DataArray) -> str:
@@ -134,6 +139,27 @@ def common_times(indexes: Sequence[pd.Index], what: str, notes: Notes) -> pd.Ind
     return common
 
 
+def on_one_level_axis(fields: dict[str, xr.DataArray], notes: Notes) -> dict[str, xr.DataArray]:
+    """Fields on levels of their own, such as Z500 and T850, on the levels of all; what is absent is NaN."""
+    levels = {name: tuple(map(float, array["level"].values)) for name, array in fields.items() if "level" in array.dims}
+    if len(set(levels.values())) < 2:
+        return fields
+    every = level_axis(np.array(sorted(set().union(*levels.values()))))
+    told: dict[tuple[float, ...], list[str]] = {}
+    for name, own in levels.items():
+        told.setdefault(own, []).append(name)
+        absent = [level for level in every.tolist() if not np.isclose(own, level).any()]
+        encoding = fields[name].encoding | ({ABSENT: absent} if absent else {})
+        fields[name] = on_axis(fields[name], "level", every)
+        fields[name].encoding = encoding
+    words = "; ".join(
+        f"{', '.join(names[:3])}{' …' * (len(names) > 3)} at {', '.join(f'{level:g}' for level in own)} hPa"
+        for own, names in told.items()
+    )
+    note(notes, "own_levels", "", f"{words}; absent elsewhere")
+    return fields
+
+
 def assembled(fields: dict[str, xr.DataArray], where: str, notes: Notes) -> xr.Dataset:
     """One dataset of fields that share grid, levels and times.
 
@@ -155,16 +181,7 @@ def assembled(fields: dict[str, xr.DataArray], where: str, notes: Notes) -> xr.D
         for name, array in fields.items():
             if "time" in array.dims and array.sizes["time"] != len(common):
                 fields[name] = array.sel(time=common)
-    levelled = {name: array["level"].values for name, array in fields.items() if "level" in array.dims}
-    sets = {tuple(map(float, values)) for values in levelled.values()}
-    if len(sets) > 1:
-        shared = sorted(set.intersection(*map(set, sets)))
-        remedy = f"ask for shared ones with --levels {','.join(f'{level:g}' for level in shared)}"
-        raise UserError(
-            f"the fields {', '.join(levelled)} are on different levels",
-            where=where,
-            remedy=remedy if shared else "open them one at a time with --variables",
-        )
+    fields = on_one_level_axis(fields, notes)
     first = next(iter(fields.values()))
     arrays: dict[Hashable, xr.DataArray] = {}
     for name, array in fields.items():

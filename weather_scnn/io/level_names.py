@@ -38,16 +38,16 @@ def gathered_levels(dataset: xr.Dataset, notes: Notes) -> list[xr.Dataset]:
     for name in map(str, dataset.data_vars):
         if "level" in dataset[name].dims:
             continue
-        found = _split(name)
-        if found is not None:
-            (doubtful if lookup(name) is not None else split)[name] = found
+        result = _split(name)
+        if result is not None:
+            (doubtful if lookup(name) is not None else split)[name] = result
         elif lookup(name) is None and (match := re.fullmatch(r"(.+)_(2|10|100)", name)):
             known = lookup(match[1])
             # anemoi-datasets#87: 2t_2 is 2t at its height of 2 m.
             if known is not None and known.name.startswith(f"{match[2]}m_") and match[1] not in dataset:
                 rename[name] = match[1]
     levels = {level for _, level in split.values()}
-    split.update({name: found for name, found in doubtful.items() if found[1] in levels})
+    split.update({name: result for name, result in doubtful.items() if result[1] in levels})
     if rename:
         dataset = dataset.rename(rename)
     if not split:
@@ -86,9 +86,9 @@ def level_of_attributes(dataset: xr.Dataset, notes: Notes) -> xr.Dataset:
         known = identify(str(name), array.attrs, on_levels=True)
         if known is None or not known.on_levels or "level" in array.dims:
             continue
-        found = _told(array.attrs) or _told(dataset.attrs)
-        if found is not None:
-            key, level = found
+        result = _told(array.attrs) or _told(dataset.attrs)
+        if result is not None:
+            key, level = result
             note(notes, "level_in_attributes", known.name, f"{level:g} hPa from the attribute {key}")
             dataset = _with_level(dataset, str(name), level)
     return dataset

@@ -72,10 +72,10 @@ def store_attributes(path: str) -> dict[str, Any] | None:
     filesystem, root = located(path)
     for name in ("zarr.json", ".zattrs"):
         try:
-            found = json.loads(filesystem.cat_file(f"{root.rstrip('/')}/{name}"))
+            result = json.loads(filesystem.cat_file(f"{root.rstrip('/')}/{name}"))
         except (OSError, ValueError):
             continue
-        attributes = found.get("attributes") if name == "zarr.json" else found
+        attributes = result.get("attributes") if name == "zarr.json" else result
         return attributes if isinstance(attributes, dict) else {}
     return None
 

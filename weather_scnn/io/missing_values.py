@@ -59,13 +59,27 @@ def decoded(raw: xr.Dataset, *, netcdf: bool, **options: Any) -> xr.Dataset:
             default = _DEFAULTS.get(variable.dtype.str[1:])
             if default is not None:
                 attributes["_FillValue"] = default
-        found = _valid_range(variable)
+        result = _valid_range(variable)
         for key in RANGES:
             attributes.pop(key, None)
-        if found is not None:
-            attributes["valid_min"], attributes["valid_max"] = found
+        if result is not None:
+            attributes["valid_min"], attributes["valid_max"] = result
     # In microseconds years before 1678 are read without a warning, for the time axis to refuse.
     return xr.decode_cf(raw, **{"decode_times": xr.coders.CFDatetimeCoder(time_unit="us"), **options})
+
+
+def zero_is_a_value(dataset: xr.Dataset) -> xr.Dataset:
+    """Format 2 of Zarr gives arrays a fill value of 0 by default, which xarray would turn into NaN or NaT.
+
+    No rain is not no data, and hour 0 is a time. In packed integers 0 may well mark what is missing. A store that is
+    copied to netCDF or to format 3 takes the fill value along.
+    """
+    for variable in dataset.variables.values():
+        fill: Any = variable.attrs.get("_FillValue")
+        packed = variable.dtype.kind in "iu" and {"scale_factor", "add_offset"} & set(variable.attrs)
+        if variable.dtype.kind in "fiu" and not packed and np.ndim(fill) == 0 and fill is not None and fill == 0:
+            del variable.attrs["_FillValue"]
+    return dataset
 
 
 def _valid_range(variable: xr.Variable) -> tuple[float, float] | None:

@@ -123,7 +123,7 @@ def _relation_to_glob(output: str, pattern: str) -> str:
     import glob
 
     return next(
-        (found for file in glob.glob(pattern, recursive=True) if (found := _relation(output, glob.escape(file)))), ""
+        (result for file in glob.glob(pattern, recursive=True) if (result := _relation(output, glob.escape(file)))), ""
     )
 
 
@@ -141,10 +141,10 @@ def _lineage(path: str) -> list[set[Any]]:
 
 def _inode(path: pathlib.Path) -> Iterator[tuple[int, int]]:
     try:
-        found = path.stat()
+        result = path.stat()
     except OSError:
         return
-    yield found.st_dev, found.st_ino
+    yield result.st_dev, result.st_ino
 
 
 def _remote_lineage(protocol: str, rest: str) -> list[set[Any]]:

@@ -41,28 +41,6 @@ def read_again(read: Callable[[], Any], *, what: Callable[[], str], where: str) 
     raise AssertionError
 
 
-def read_part(
-    reader: Any, name: str, times: slice | np.ndarray | None = None, levels: Any = None, *, where: str
-) -> np.ndarray:
-    """Part of a field by a `MapReader`, tried again and then named.
-
-    Args:
-        reader: the reader.
-        name, times, levels: as `MapReader.read` takes them.
-        where: the source.
-
-    Raises:
-        UserError: it cannot be read.
-    """
-
-    def what() -> str:
-        if times is None or "time" not in reader.dataset[name].dims:
-            return f"{name} cannot be read"
-        return f"{name} cannot be read in {period(reader.dataset['time'].values[times])}"
-
-    return read_again(lambda: reader.read(name, times, levels), what=what, where=where)
-
-
 def reason(error: BaseException) -> str:
     """The line of an error's text that says most."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]

@@ -137,9 +137,9 @@ def told_by_pattern(name: str, array: xr.DataArray, where: str) -> RunningTotal 
     if count < min(a_day, 4) + 1:
         return None
     for first in dict.fromkeys((0, (times.size - count) // 2, times.size - count)):
-        plain, found = _look(array, first, count, interval, signed=not variable.never_negative, named=(name, where))
-        if plain or found is not None:
-            return found
+        plain, result = _look(array, first, count, interval, signed=not variable.never_negative, named=(name, where))
+        if plain or result is not None:
+            return result
     return None
 
 

@@ -2,57 +2,70 @@
 
 import dataclasses
 import glob
+import importlib
 import os
 import pathlib
-from typing import Any, Literal
+from types import ModuleType
 
-import numpy as np
 import rich.progress
 import xarray as xr
 
 from weather_scnn.errors import NothingThere, UserError
-from weather_scnn.io import in_memory
 from weather_scnn.io.addresses import (
     GRIB_ENDINGS,
     NETCDF_ENDINGS,
-    ZARR_MARKS,
     fetched,
     file_and_group,
     is_glob,
     is_remote,
     list_remote,
     require_there,
-    unreachable,
 )
-from weather_scnn.io.filters import lacking_filter
-from weather_scnn.io.groups import explain_zarr, open_group, open_store, require_fields
-from weather_scnn.io.marks import INCOMPLETE, STATUS
-from weather_scnn.io.missing_values import decoded
+from weather_scnn.io.plain_zarr import ChunkCache
 from weather_scnn.progress import progress_bar
 
+#: Formats, and the module of each, asked in this order whether a path is of it: by `claimed(path)` from the path
+#: alone, by `recognised(path, start)` from the first bytes of a file, or by `MARKS`, names in a folder. `opened(path,
+#: decode_timedelta=…, cache=…)` gives its datasets. A new format is such a module, and a line here.
+FORMATS = {
+    "memory": "weather_scnn.io.in_memory",
+    "references": "weather_scnn.io.reference_files",
+    "grib": "weather_scnn.io.grib",
+    "netcdf": "weather_scnn.io.netcdf_files",
+    "zarr": "weather_scnn.io.zarr_stores",
+    "icechunk": "weather_scnn.io.icechunk_stores",
+}
 # Opening a netCDF file takes some 5 ms; a bar shows where there are enough to be waited for.
 _FILES_WORTH_A_BAR = 300
-
-Format = Literal["zarr", "netcdf", "grib", "memory"]
-
-
-class UnfinishedStore(UserError):
-    """A store whose writing was interrupted."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Source:
     """Files or stores of one format, in the order of their names."""
 
-    format: Format
+    format: str
     paths: tuple[str, ...]
 
 
-def _is_zarr(path: pathlib.Path) -> bool:
-    return path.is_dir() and any((path / mark).exists() for mark in ZARR_MARKS)
+def adapter(name: str) -> ModuleType:
+    """The module that reads a format."""
+    return importlib.import_module(FORMATS[name])
 
 
-def _file_format(path: str) -> Format | None:
+def _folder_marks() -> dict[str, tuple[str, ...]]:
+    return {name: adapter(name).MARKS for name in FORMATS if hasattr(adapter(name), "MARKS")}
+
+
+def _folder_format(path: pathlib.Path) -> str | None:
+    result = (name for name, marks in _folder_marks().items() if any((path / mark).exists() for mark in marks))
+    return next(result, None) if path.is_dir() else None
+
+
+def _claimed(path: str) -> str | None:
+    return next((name for name in FORMATS if getattr(adapter(name), "claimed", lambda path: False)(path)), None)
+
+
+def _file_format(path: str) -> str | None:
     """By the first bytes, else by the ending.
 
     Raises:
@@ -63,10 +76,6 @@ def _file_format(path: str) -> Format | None:
             start = file.read(64)
     except OSError as error:
         raise NothingThere(f"cannot be read ({error.strerror})", where=path, remedy="check its permissions") from error
-    if start.startswith(b"GRIB"):
-        return "grib"
-    if start.startswith((b"CDF", b"\x89HDF")):
-        return "netcdf"
     ending = path.lower().endswith(NETCDF_ENDINGS + GRIB_ENDINGS)
     if start.startswith(b"PK"):
         # What the CDS delivers where a request mixes instantaneous and accumulated fields, whatever its ending.
@@ -77,14 +86,17 @@ def _file_format(path: str) -> Format | None:
         raise UserError("is empty", where=path, remedy="the download failed: fetch it again")
     if ending and start.lstrip()[:1] in (b"<", b"{"):
         raise UserError("holds text, not data", where=path, remedy="the download failed: read it for the reason")
-    if path.lower().endswith(GRIB_ENDINGS):
-        return "grib"
-    return "netcdf" if path.lower().endswith(NETCDF_ENDINGS) else None
+    for name in FORMATS:
+        if getattr(adapter(name), "recognised", lambda path, start: False)(path, start):
+            return name
+    return None
 
 
-def _format_of(path: str) -> Format | None:
+def _format_of(path: str) -> str | None:
+    if (name := _claimed(path)) is not None:
+        return name
     if os.path.isdir(path):
-        return "zarr" if _is_zarr(pathlib.Path(path)) else None
+        return _folder_format(pathlib.Path(path))
     return _file_format(file_and_group(path)[0])
 
 
@@ -97,13 +109,13 @@ def _local_names(path: str) -> list[str]:
         return names
     require_there(path)
     folder = pathlib.Path(path)
-    if folder.is_dir() and not _is_zarr(folder):
+    if folder.is_dir() and _folder_format(folder) is None:
         endings = NETCDF_ENDINGS + GRIB_ENDINGS
         names = sorted(
             str(each) for each in folder.rglob("*") if each.is_file() and each.name.lower().endswith(endings)
         )
         if not names:
-            stores = [str(each) for each in sorted(folder.iterdir()) if _is_zarr(each)]
+            stores = [str(each) for each in sorted(folder.iterdir()) if _folder_format(each)]
             remedy = f"name the store inside it, such as {stores[0]}" if stores else "name a store or a folder of files"
             raise UserError("is neither a Zarr store nor a folder of netCDF or GRIB files", where=path, remedy=remedy)
         return names
@@ -117,21 +129,21 @@ def find_source(path: str) -> Source:
         UserError: nothing is there, or nothing that can be read.
     """
     path = str(path)
-    if in_memory.held(path) is not None:
-        return Source("memory", (path,))
+    if (claimed := _claimed(path)) is not None:
+        return Source(claimed, (path.rstrip("/"),))
     if is_remote(path):
         file, group = file_and_group(path)
-        kind, addresses = list_remote(file, NETCDF_ENDINGS + GRIB_ENDINGS)
-        if kind == "zarr":
-            return Source("zarr", tuple(addresses))
+        kind, addresses = list_remote(file, NETCDF_ENDINGS + GRIB_ENDINGS, _folder_marks())
+        if kind != "files":
+            return Source(kind, tuple(addresses))
         names = [f"{name}/{group}" if group else name for name in fetched(addresses)]
     else:
         names = _local_names(path)
-    formats: dict[Format, list[str]] = {}
+    formats: dict[str, list[str]] = {}
     for name in names:
-        found = _format_of(name)
-        if found is not None:
-            formats.setdefault(found, []).append(name)
+        result = _format_of(name)
+        if result is not None:
+            formats.setdefault(result, []).append(name)
         elif len(names) == 1:
             raise UserError("is neither Zarr nor netCDF nor GRIB", where=name, remedy="convert it to one of them")
     if not formats:
@@ -143,106 +155,39 @@ def find_source(path: str) -> Source:
     return Source(only, tuple(names))
 
 
-def open_zarr(path: str, *, decode_timedelta: bool = True) -> xr.Dataset:
-    """A Zarr store as it is, lazily and without dask; a fill value of 0 is a value, see `_zero_is_a_value`.
-
-    Args:
-        path: of the store.
-        decode_timedelta: whether what is in units of time becomes durations; else it is left as numbers.
+def open_one(path: str) -> xr.Dataset:
+    """A store or file as it is, lazily; durations are left as numbers.
 
     Raises:
-        UserError: it cannot be opened, or is unfinished.
+        UserError: nothing there, several files, not readable, or the unfinished output of an interrupted command.
     """
-    try:
-        # Without dask: blocks of many chunks are made where the axes are known.
-        dataset = open_store(path, chunks=None, decode_cf=False)
-        dataset = decoded(_zero_is_a_value(dataset), netcdf=False, decode_timedelta=decode_timedelta)
-    except Exception as error:
-        if (lacking := lacking_filter(error, path)) is not None:
-            raise lacking from error
-        if "dimension" in str(error).lower() and (explained := explain_zarr(path)) is not None:
-            raise explained from error
-        if is_remote(path):
-            raise unreachable(path, error) from error
-        if not isinstance(error, OSError | KeyError | ValueError | TypeError | ImportError):
-            raise
-        raise UserError(
-            f"cannot be opened as Zarr ({type(error).__name__}: {error})", where=path, remedy="check the store"
-        ) from error
-    if dataset.attrs.get(STATUS) == INCOMPLETE:
-        raise UnfinishedStore(
-            "is unfinished: the command that writes it was interrupted",
-            where=path,
-            remedy="repeat that command to finish it, or delete the store",
-        )
-    return require_fields(dataset, path, "zarr")
+    raw = open_raw(find_source(str(path)), decode_timedelta=False)
+    if len(raw) > 1:
+        raise UserError(f"is {len(raw)} files or messages", where=str(path), remedy="give one store or file")
+    return raw[0][1]
 
 
-def _zero_is_a_value(dataset: xr.Dataset) -> xr.Dataset:
-    """Format 2 of Zarr gives arrays a fill value of 0 by default, which xarray would turn into NaN or NaT.
-
-    No rain is not no data, and hour 0 is a time. In packed integers 0 may well mark what is missing. A store that is
-    copied to netCDF or to format 3 takes the fill value along.
-    """
-    for variable in dataset.variables.values():
-        fill: Any = variable.attrs.get("_FillValue")
-        packed = variable.dtype.kind in "iu" and {"scale_factor", "add_offset"} & set(variable.attrs)
-        if variable.dtype.kind in "fiu" and not packed and np.ndim(fill) == 0 and fill is not None and fill == 0:
-            del variable.attrs["_FillValue"]
-    return dataset
-
-
-def _open_netcdf(path: str, *, decode_timedelta: bool = True) -> xr.Dataset:
-    file, group = file_and_group(path)
-    try:
-        raw = _zero_is_a_value(open_group(file, group, chunks=None, cache=False, decode_cf=False))
-        try:
-            return decoded(raw, netcdf=True, decode_timedelta=decode_timedelta)
-        except ValueError as error:
-            if "unable to decode time" not in str(error):
-                raise
-            # Left as numbers, so that the axis is refused or understood where axes are named.
-            return decoded(raw, netcdf=True, decode_times=False)
-    except ValueError as error:
-        raise UserError(f"cannot be read as netCDF ({error})", where=path, remedy="check the file") from error
-    except RuntimeError as error:  # of the netCDF library, reading axes
-        if (lacking := lacking_filter(error, path)) is not None:
-            raise lacking from error
-        raise UserError(
-            f"cannot be read as netCDF ({error})", where=path, remedy="the file may be damaged: fetch it again"
-        ) from error
-    except OSError as error:
-        raise UserError(
-            f"cannot be read as netCDF ({error.strerror or error})",
-            where=path,
-            remedy="the file may be cut short: fetch it again",
-        ) from error
-
-
-def open_raw(source: Source, *, decode_timedelta: bool = True) -> list[tuple[str, xr.Dataset]]:
+def open_raw(
+    source: Source, *, decode_timedelta: bool = True, cache: ChunkCache | None = None
+) -> list[tuple[str, xr.Dataset]]:
     """Lazy datasets of every file, with the file's path; a GRIB file may give several.
+
+    Their fields are `stored.StoredArray`s, or dask arrays of a dataset in memory.
 
     Args:
         source: what to open.
         decode_timedelta: whether what is in units of time becomes durations, except in GRIB, where it always does.
+        cache: memory for decoded chunks, where TensorStore reads them; none by default.
 
     Raises:
         UserError: a file cannot be read, or a store is unfinished.
     """
-    pieces: list[tuple[str, xr.Dataset]] = []
+    opened = adapter(source.format).opened
     many = len(source.paths) >= _FILES_WORTH_A_BAR
+    cache = ChunkCache() if cache is None else cache
     with progress_bar(rich.progress.MofNCompleteColumn(), enabled=many) as bar:
-        for path in bar.track(source.paths, description="open"):
-            if source.format == "zarr":
-                pieces.append((path, open_zarr(path, decode_timedelta=decode_timedelta)))
-            elif (dataset := in_memory.held(path)) is not None:
-                pieces.append((path, dataset))
-            elif source.format == "netcdf":
-                pieces.append(
-                    (path, require_fields(_open_netcdf(path, decode_timedelta=decode_timedelta), path, "netcdf"))
-                )
-            else:
-                from weather_scnn.io.grib import open_grib
-
-                pieces.extend((path, dataset) for dataset in open_grib(path))
-    return pieces
+        return [
+            (path, dataset)
+            for path in bar.track(source.paths, description="open")
+            for dataset in opened(path, decode_timedelta=decode_timedelta, cache=cache)
+        ]

@@ -7,6 +7,7 @@ becomes a coordinate along time that tells which values are not final, until tim
 import numpy as np
 import xarray as xr
 
+from weather_scnn.io.blocks import in_blocks
 from weather_scnn.io.notes import Notes, note
 
 #: Coordinate along time: 0 where values are final, 1 where they are preliminary.
@@ -23,7 +24,7 @@ def _text(values: np.ndarray) -> np.ndarray:
 
 def _not_final(values: np.ndarray) -> np.ndarray:
     # A version that is not told, as in padding, is taken to be final.
-    return (~np.isin(_text(values).astype(str), [_FINAL, "", "nan", "None"])).astype(np.int8)
+    return np.asarray(~np.isin(_text(values).astype(str), [_FINAL, "", "nan", "None"]), np.int8)
 
 
 def final_first(raw: xr.Dataset, notes: Notes) -> xr.Dataset:
@@ -64,6 +65,7 @@ def merged_versions(dataset: xr.Dataset, notes: Notes) -> xr.Dataset:
     for dim in [dim for dim in dataset.dims if str(dim).lower() == "expver"]:
         if dataset.sizes[dim] > 1:
             note(notes, "expver", "", "ERA5 where given, else ERA5T")
+            dataset = in_blocks(dataset)  # which version counts is told by the values
         merged = dataset.isel({dim: 0})
         for position in range(1, dataset.sizes[dim]):
             other = dataset.isel({dim: position})

@@ -147,12 +147,12 @@ def _numbers(variable: xr.Variable) -> tuple[np.ndarray | None, str]:
     matches = [_TEXT.fullmatch(text.strip()) for text in texts]
     if any(match is None or match["prefix"].strip(" _").lower() not in _PRESSURE_PREFIXES for match in matches):
         return None, units
-    found = {match["units"] for match in matches if match is not None}
+    result = {match["units"] for match in matches if match is not None}
     named = any(match["prefix"] for match in matches if match is not None)
-    if len(found) > 1 or (found != {""} and as_pressure(next(iter(found))) is None):
+    if len(result) > 1 or (result != {""} and as_pressure(next(iter(result))) is None):
         return None, units
     numbers = np.array([float(match["number"]) for match in matches if match is not None])
-    return numbers, next(iter(found)) or units or ("hPa" if named else "")
+    return numbers, next(iter(result)) or units or ("hPa" if named else "")
 
 
 def says_pressure(name: str, attributes: Mapping[str, Any]) -> bool:

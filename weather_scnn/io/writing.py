@@ -1,7 +1,7 @@
 """Writing derived files so that nothing half-written looks whole and the same command finishes what it began.
 
 A store is begun from a template, filled in pieces, each recorded once it is on disk, and finished. Until it is
-finished its root attribute `status` says "incomplete", which the door for data refuses to read.
+finished its root attribute `status` says "incomplete", which readers of data refuse.
 """
 
 import contextlib
@@ -240,13 +240,13 @@ def begin_store(
     recover(path)
     beside = place_beside(path)
     refuse_to_overwrite(path, Kind.STORE, overwrite=overwrite)
-    for found in (StoreInProgress(beside, replaces=path), StoreInProgress(path)):
-        attributes = store_attributes(found.path) or {}
-        unfinished = bool(found.replaces) or attributes.get(STATUS) == INCOMPLETE
+    for result in (StoreInProgress(beside, replaces=path), StoreInProgress(path)):
+        attributes = store_attributes(result.path) or {}
+        unfinished = bool(result.replaces) or attributes.get(STATUS) == INCOMPLETE
         if unfinished and attributes.get(REQUEST) == wanted:
-            if found.has_template:
-                return dataclasses.replace(found, done=found.finished())
-            _remove(found.path)
+            if result.has_template:
+                return dataclasses.replace(result, done=result.finished())
+            _remove(result.path)
     held = _exists(path)
     if held and not overwrite:
         raise UserError(
@@ -279,9 +279,9 @@ def attributes_of_unfinished(path: str, request: Mapping[str, Any]) -> dict[str,
     wanted = json.dumps(dict(request), sort_keys=True, default=str)
     path = settled_path(path)
     for place in (place_beside(path), path):
-        found = store_attributes(place) or {}
-        if found.get(STATUS) == INCOMPLETE and found.get(REQUEST) == wanted:
-            return dict(found)
+        result = store_attributes(place) or {}
+        if result.get(STATUS) == INCOMPLETE and result.get(REQUEST) == wanted:
+            return dict(result)
     return {}
 
 

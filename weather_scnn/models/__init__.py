@@ -6,7 +6,7 @@ Configurations need no JAX; the networks are imported when they are first used.
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from weather_scnn.models.configuration import Level, ModelConfig
+from weather_scnn.models.configuration import ModelConfig, NoiseConfig, Resolution
 
 if TYPE_CHECKING:
     from weather_scnn.models.forecaster import Forecaster
@@ -20,7 +20,15 @@ _HOMES = {
     "planar_like": "planar",
 }
 
-__all__ = ["Forecaster", "Level", "ModelConfig", "PlanarForecaster", "make_forecaster", "planar_like"]
+__all__ = [
+    "Forecaster",
+    "ModelConfig",
+    "NoiseConfig",
+    "PlanarForecaster",
+    "Resolution",
+    "make_forecaster",
+    "planar_like",
+]
 
 
 def __getattr__(name: str) -> Any:

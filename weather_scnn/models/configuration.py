@@ -25,7 +25,7 @@ _CHOICES = {
 
 
 @dataclasses.dataclass(frozen=True)
-class Level:
+class Resolution:
     """One grid of the pyramid. Written COARSENING:BLOCKS:SCALARS+VECTORS+TENSORS:P in a `--set`, as in 2:4:64+32:8.
 
     Attributes:
@@ -55,7 +55,7 @@ class Level:
             raise UserError(f"a level's remat is {self.remat!r}", remedy=f"choose {' or '.join(get_args(Remat))}")
 
     @classmethod
-    def parse(cls, text: str) -> "Level":
+    def parse(cls, text: str) -> "Resolution":
         """Reads COARSENING:BLOCKS:SCALARS[+VECTORS[+TENSORS]][:P].
 
         Raises:
@@ -70,6 +70,37 @@ class Level:
     def width(self) -> Width:
         """Channels of the features."""
         return Width(self.scalar_channels, self.vector_channels, self.tensor_channels)
+
+
+@dataclasses.dataclass(frozen=True)
+class NoiseConfig:
+    """Chance inside the network, from which the members of an ensemble differ; see `weather_scnn.nn.noise`.
+
+    Attributes:
+        vector: normal numbers, new at each step, that scale and shift the channels within every block; 0 for none.
+        fields: random scalars, and as many random winds, of each length scale, that join the input; 0 for none.
+        length_scales: of the random fields, km.
+        correlation_hours: of the random fields, one for each length scale.
+    """
+
+    vector: int = 0
+    fields: int = 0
+    length_scales: tuple[float, ...] = (50.0, 100.0, 200.0, 400.0, 800.0, 1600.0, 3200.0, 6400.0)
+    correlation_hours: tuple[float, ...] = (0.6, 1.2, 2.4, 4.8, 9.5, 19.0, 38.0, 76.0)
+
+    def __post_init__(self) -> None:
+        at_least("model.noise", self, {"vector": 0, "fields": 0})
+        scales, hours = self.length_scales, self.correlation_hours
+        if len(scales) != len(hours) or not scales or not all(value > 0 for value in (*scales, *hours)):
+            raise UserError(
+                f"model.noise has {len(scales)} length_scales and {len(hours)} correlation_hours",
+                remedy="give as many of each, all above 0",
+            )
+
+    @property
+    def present(self) -> bool:
+        """Whether there is any."""
+        return self.vector > 0 or self.fields > 0
 
 
 _COUNTS = ("vector_channels", "tensor_channels", "filter_parameters", "max_degree")
@@ -108,6 +139,7 @@ class ModelConfig:
             exact in any case.
         activations: float32 or bfloat16; tables, sums, the residual stream and parameters are float32 in any case.
         kernel_size: of the planar network's filters.
+        noise: chance inside the network.
     """
 
     kind: Kind = "spherical"
@@ -117,7 +149,7 @@ class ModelConfig:
     blocks: int = 4
     filter_parameters: int = 8
     max_degree: int = 0
-    levels: tuple[Level, ...] = ()
+    levels: tuple[Resolution, ...] = ()
     gate: bool = True
     mirror_symmetric: bool = False
     nonlinearity: Nonlinearity = "phase_collapse"
@@ -131,6 +163,7 @@ class ModelConfig:
     precision: Precision = "high"
     activations: Activations = "float32"
     kernel_size: int = 3
+    noise: NoiseConfig = NoiseConfig()
 
     def __post_init__(self) -> None:
         at_least("model", self, {"scalar_channels": 1, "blocks": 1, "kernel_size": 1})
@@ -141,6 +174,13 @@ class ModelConfig:
                 raise UserError(f"model.{name} is {getattr(self, name)!r}", remedy=f"choose {choices}")
         if self.kernel_size % 2 == 0:
             raise UserError(f"model.kernel_size is {self.kernel_size}", remedy="give an odd number")
+        if self.noise.present and self.kind == "planar":
+            raise UserError("model.noise is for spheres, and model.kind is planar", remedy="leave model.noise out")
+        if self.noise.vector and self.normalisation == "spatial":
+            raise UserError(
+                "model.noise.vector acts on spectra, and model.normalisation is spatial",
+                remedy="set model.normalisation=spectral or none",
+            )
         steps = [level.coarsening for level in self.levels]
         if any(coarse <= fine or coarse % fine for fine, coarse in itertools.pairwise(steps)):
             raise UserError(
@@ -155,10 +195,10 @@ class ModelConfig:
             raise UserError("a coarser level of model.levels has no block", remedy="only the first may have none")
 
     @property
-    def pyramid(self) -> tuple[Level, ...]:
+    def pyramid(self) -> tuple[Resolution, ...]:
         """The levels, one for a flat network."""
         return self.levels or (
-            Level(
+            Resolution(
                 1,
                 self.blocks,
                 self.scalar_channels,

@@ -10,11 +10,13 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from weather_scnn.errors import UserError
-from weather_scnn.models.configuration import Level, ModelConfig
+from weather_scnn.models.configuration import ModelConfig, Resolution
 from weather_scnn.nn import (
     BlockOptions,
     Fields,
     Harmonics,
+    Noise,
+    NoiseSource,
     PointwiseHead,
     ResidualBlock,
     SpectralConvolution,
@@ -77,6 +79,7 @@ class Forecaster(nnx.Module):
         inputs: number of input times.
         extras: number of static and forcing channels together, all spin 0.
         held: spin-0 channels whose global mean does not change.
+        step_hours: of a forecast step, for the noise.
         rngs: source of the initial values.
     """
 
@@ -89,6 +92,7 @@ class Forecaster(nnx.Module):
         inputs: int,
         extras: int,
         held: Sequence[int] = (),
+        step_hours: float = 6.0,
         rngs: nnx.Rngs,
     ):
         self.state, self.config, self.extras, self.held = state, config, extras, tuple(held)
@@ -103,7 +107,14 @@ class Forecaster(nnx.Module):
         harmonics = [self._harmonics(grid, level) for level in levels]
         self.harmonics = harmonics[0]
 
-        def convolution(source: Width, target: Width, degree: int, level: Level, scale: float = 1.0):
+        def convolution(
+            source: Width,
+            target: Width,
+            degree: int,
+            level: Resolution,
+            scale: float = 1.0,
+            rngs: nnx.Rngs = rngs,
+        ):
             return SpectralConvolution(
                 source,
                 target,
@@ -141,7 +152,28 @@ class Forecaster(nnx.Module):
         self.pointwise = PointwiseHead(seen, wanted, more, precision=config.precision, rngs=rngs) if more else None
         self.area = Table(jnp.asarray(grid.quadrature_weights / (2.0 * grid.longitudes), jnp.float32)) if more else None
 
-    def _harmonics(self, grid: Grid, level: Level) -> Harmonics:
+        noise, degree = config.noise, min(self.harmonics.max_degree, self.harmonics.max_order)
+        self.noise = (
+            NoiseSource(
+                vector=noise.vector,
+                fields=noise.fields,
+                lengths=tuple(1e3 * length for length in noise.length_scales),
+                times=tuple(3600.0 * hours for hours in noise.correlation_hours),
+                step=3600.0 * step_hours,
+                max_degree=degree,
+                winds=self.spins,
+            )
+            if noise.present
+            else None
+        )
+        # Starts as nothing, and takes no random numbers that the others would have.
+        self.noise_encoder = (
+            convolution(self.noise.width, first, self.harmonics.max_degree, levels[0], 0.0, nnx.Rngs(0))
+            if self.noise is not None and noise.fields
+            else None
+        )
+
+    def _harmonics(self, grid: Grid, level: Resolution) -> Harmonics:
         grid = coarsened(grid, level.coarsening)
         if level.max_degree > grid.maximum_degree:
             raise UserError(
@@ -160,6 +192,7 @@ class Forecaster(nnx.Module):
         *,
         training: bool = False,
         mask: Float[Array, " b"] | None = None,
+        noise: Noise | None = None,
     ) -> Fields:
         """Predicts the standardised increment.
 
@@ -168,6 +201,7 @@ class Forecaster(nnx.Module):
             extras: static fields and forcings, standardised, (b, y, x, e).
             training: whether batch statistics are used and updated.
             mask: weight of every sample in the batch statistics; default 1.
+            noise: of this step, from the network's `noise`; None leaves it out.
 
         Returns:
             Increments in units of their standard deviation, (b, y, x, c).
@@ -178,6 +212,10 @@ class Forecaster(nnx.Module):
         levels = self.config.pyramid
         spectrum = self.encoder(self.harmonics.analysis(fields))
         options: dict[str, Any] = {"training": training, "mask": mask}
+        if noise is not None and self.noise is not None:
+            options["noise"] = noise.vector
+            if self.noise_encoder is not None and noise.fields is not None:
+                spectrum = spectrum + self.noise_encoder(self.noise.spectrum(noise.fields, spectrum))
         finer = []
         for level, blocks in zip(levels, self.down):
             spectrum = run_blocks(blocks, spectrum, remat=level.remat or self.config.remat, **options)
@@ -216,7 +254,7 @@ class Forecaster(nnx.Module):
         return map_fields(jnp.add, result._replace(scalar=scalar), found)
 
 
-def _options(config: ModelConfig, level: Level) -> BlockOptions:
+def _options(config: ModelConfig, level: Resolution) -> BlockOptions:
     return BlockOptions(
         filter_parameters=level.filter_parameters or None,
         gate=config.gate,
@@ -226,6 +264,7 @@ def _options(config: ModelConfig, level: Level) -> BlockOptions:
         residual=config.residual,
         activate_after_skip=config.activate_after_skip,
         branch_scale=config.branch_scale,
+        noise=config.noise.vector,
         precision=config.precision,
         dtype=config.activations,
     )

@@ -19,8 +19,12 @@ def make_forecaster(
     inputs: int,
     extras: int,
     held: Sequence[int] = (),
+    step_hours: float = 6.0,
     rngs: nnx.Rngs,
 ) -> Forecaster | PlanarForecaster:
     """The network of a configuration, freshly initialised; see `Forecaster` for the arguments."""
-    kind = PlanarForecaster if config.kind == "planar" else Forecaster
-    return kind(config, grid, state=state, inputs=inputs, extras=extras, held=held, rngs=rngs)
+    if config.kind == "planar":
+        return PlanarForecaster(config, grid, state=state, inputs=inputs, extras=extras, held=held, rngs=rngs)
+    return Forecaster(
+        config, grid, state=state, inputs=inputs, extras=extras, held=held, step_hours=step_hours, rngs=rngs
+    )

@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 from weather_scnn.models.configuration import ModelConfig
 from weather_scnn.models.forecaster import as_scalars, from_scalars, pack
@@ -86,7 +86,7 @@ class PlanarBlock(nnx.Module):
         self.second_norm = nnx.BatchNorm(width, momentum=0.98, scale_init=nnx.initializers.zeros, rngs=rngs)
 
     def __call__(
-        self, field: Float[Array, "b y x c"], *, training: bool, mask: Float[Array, "b 1 1 1"] | None
+        self, field: Float[Array, "b y x c"], *, training: bool, mask: Bool[Array, "b 1 1 1"] | None
     ) -> Float[Array, "b y x c"]:
         options: dict[str, Any] = {"use_running_average": not training, "mask": mask}
         branch = jax.nn.relu(self.first_norm(self.first(field), **options))

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from weather_scnn.nn.activation import MagnitudeActivation, PhaseCollapse
     from weather_scnn.nn.convolution import SpectralConvolution
     from weather_scnn.nn.features import Features, Fields, Harmonics, Pair, Table, concatenate, map_fields
+    from weather_scnn.nn.noise import Noise, NoiseModulation, NoiseSource, noise_keys
     from weather_scnn.nn.normalisation import LayerScale, SpatialBatchNorm, SpectralBatchNorm
     from weather_scnn.nn.pointwise import PointwiseHead
     from weather_scnn.nn.residual import BlockOptions, ResidualBlock
@@ -24,6 +25,9 @@ _HOMES = {
     "Harmonics": "features",
     "LayerScale": "normalisation",
     "MagnitudeActivation": "activation",
+    "Noise": "noise",
+    "NoiseModulation": "noise",
+    "NoiseSource": "noise",
     "Pair": "features",
     "PhaseCollapse": "activation",
     "PointwiseHead": "pointwise",
@@ -34,6 +38,7 @@ _HOMES = {
     "Table": "features",
     "concatenate": "features",
     "map_fields": "features",
+    "noise_keys": "noise",
     "run_blocks": "stack",
 }
 
@@ -44,6 +49,9 @@ __all__ = [
     "Harmonics",
     "LayerScale",
     "MagnitudeActivation",
+    "Noise",
+    "NoiseModulation",
+    "NoiseSource",
     "Pair",
     "PhaseCollapse",
     "PointwiseHead",
@@ -55,6 +63,7 @@ __all__ = [
     "Width",
     "concatenate",
     "map_fields",
+    "noise_keys",
     "run_blocks",
 ]
 

@@ -12,6 +12,7 @@ from weather_scnn.errors import UserError
 from weather_scnn.nn.activation import MagnitudeActivation, PhaseCollapse
 from weather_scnn.nn.convolution import SpectralConvolution
 from weather_scnn.nn.features import Harmonics, Width
+from weather_scnn.nn.noise import NoiseModulation
 from weather_scnn.nn.normalisation import LayerScale, SpatialBatchNorm, SpectralBatchNorm
 from weather_scnn.sphere.spectrum import Spectrum
 
@@ -38,6 +39,7 @@ class BlockOptions:
             variance by 1 + s² a block.
         momentum: see `SpectralBatchNorm`.
         axis_name: see `SpectralBatchNorm`.
+        noise: numbers of the vector of noise that scales and shifts the channels after the first norm; 0 for none.
         precision: of products in float32, see `weather_scnn.sphere.products`.
         dtype: of the activations; tables and sums stay float32, as does what skips the branch.
     """
@@ -52,6 +54,7 @@ class BlockOptions:
     branch_scale: float = 0.0
     momentum: float = 0.98
     axis_name: str | None = None
+    noise: int = 0
     precision: str = "high"
     dtype: str = "float32"
 
@@ -112,19 +115,29 @@ class ResidualBlock(nnx.Module):
         scale = options.branch_scale if options.residual else 1.0
         plain = options.normalisation == "none"
         self.first, self.first_norm = convolution(inputs), None if plain else norm(1.0)
+        self.noise = NoiseModulation(outputs, options.noise) if options.noise else None
         self.activation = activation()
         self.second = convolution(outputs)
         self.second_norm = LayerScale(outputs, scale) if plain else norm(scale)
         self.projection = convolution(inputs) if options.residual and inputs != outputs else None
         self.last_activation = activation() if options.activate_after_skip else None
 
-    def __call__(self, spectrum: Spectrum, *, training: bool, mask: Float[Array, " b"] | None = None) -> Spectrum:
+    def __call__(
+        self,
+        spectrum: Spectrum,
+        *,
+        training: bool,
+        mask: Float[Array, " b"] | None = None,
+        noise: Float[Array, "b n"] | None = None,
+    ) -> Spectrum:
         """Spectrum to spectrum; see `SpectralBatchNorm` for the mask."""
         options: dict[str, Any] = {"training": training, "mask": mask}
         given = spectrum.resampled(self.harmonics.max_degree, self.harmonics.max_order)
         branch = checkpoint_name(self.first(given.astype(jnp.dtype(self.options.dtype))), SPECTRUM)
 
-        branch = checkpoint_name(self.second(checkpoint_name(self._on_grid(branch, options), SPECTRUM)), SPECTRUM)
+        branch = checkpoint_name(
+            self.second(checkpoint_name(self._on_grid(branch, options, noise), SPECTRUM)), SPECTRUM
+        )
         if isinstance(self.second_norm, LayerScale):
             branch = self.second_norm(branch)
         elif isinstance(self.second_norm, SpectralBatchNorm):
@@ -142,10 +155,12 @@ class ResidualBlock(nnx.Module):
             result = self.harmonics.analysis(self.last_activation(features), inner=True).astype(spectrum.dtype)
         return result
 
-    def _on_grid(self, branch: Spectrum, options: dict[str, Any]) -> Spectrum:
+    def _on_grid(self, branch: Spectrum, options: dict[str, Any], noise: Float[Array, "b n"] | None) -> Spectrum:
         """Norm, synthesis, non-linearity and analysis, in the precision of `branch`."""
         if isinstance(self.first_norm, SpectralBatchNorm):
             branch = self.first_norm(branch, **options)
+        if self.noise is not None and noise is not None:
+            branch = self.noise(branch, noise)
         # Only means over the sphere ask which axis is which.
         spatial = isinstance(self.first_norm, SpatialBatchNorm)
         features = self.harmonics.synthesis(branch, self.width, inner=not spatial).astype(branch.dtype)

@@ -23,6 +23,7 @@ def run_blocks(
     *,
     training: bool,
     mask: Float[Array, " b"] | None = None,
+    noise: Float[Array, "b n"] | None = None,
     remat: str = "none",
 ) -> Spectrum:
     """The spectrum after all blocks.
@@ -35,6 +36,7 @@ def run_blocks(
         spectrum: what the first takes.
         training: whether batch statistics are used and updated.
         mask: weight of every sample in the batch statistics.
+        noise: the vector of noise of every sample.
         remat: what the backward pass computes again: none; pointwise, the non-linearity; grid, all that is on the grid;
             block, all within a block.
     """
@@ -52,7 +54,7 @@ def run_blocks(
             statistics, parameters = given
             # Mapped over, the statistics become variables of this trace, which the batch norms may then update.
             inner = nnx.merge(graph, jax.tree.map(lambda array: array, statistics), tables, parameters)
-            result = inner(spectrum, training=training, mask=mask)
+            result = inner(spectrum, training=training, mask=mask, noise=noise)
             return result, nnx.state(inner, nnx.BatchStat)
 
         if remat != "none":

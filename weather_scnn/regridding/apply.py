@@ -18,6 +18,7 @@ _DENSE_POINTS = 2**14
 
 
 @runtime_checkable
+@runtime_checkable
 class Regridder(Protocol):
     """What carries fields from one grid to another; the last two axes are latitude and longitude."""
 

@@ -110,8 +110,8 @@ class Spectrum:
     def __add__(self, other: "Spectrum") -> "Spectrum":
         return jax.tree.map(jnp.add, self, other)
 
-    def scaled(self, factors: Float[Array, " C"], offsets: Float[Array, " C"] | None = None) -> "Spectrum":
-        """Every channel times its factor; an offset is added to the coefficient of l = m = 0."""
+    def scaled(self, factors: Float[Array, "*_b C"], offsets: Float[Array, "*_b C"] | None = None) -> "Spectrum":
+        """Every channel, or that of every sample, times its factor; an offset is added to the coefficient of l = m = 0."""
         first, *others = (block * factors for block in self.blocks)
         if offsets is not None:
             # A product with a mask is a part of the same loop; an update in place was a copy of the block.

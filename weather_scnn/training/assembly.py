@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from etils import epath
 from flax import nnx
@@ -13,12 +14,14 @@ from jax.sharding import Mesh
 from jaxtyping import Float
 
 from weather_scnn.io.durations import parse_duration
-from weather_scnn.sphere import Grid
+from weather_scnn.nn import Fields, map_fields
+from weather_scnn.sphere import Grid, HarmonicTransform
 from weather_scnn.sphere.layouts import made_for
 from weather_scnn.training.channels import Channels
 from weather_scnn.training.configuration import Config
 from weather_scnn.training.loader import WindowLoader
 from weather_scnn.training.loss import Scales, channel_weights, make_scales
+from weather_scnn.training.losses import product_by_degree, spectra
 from weather_scnn.training.normalisation import Normalisation
 from weather_scnn.training.optimiser import TrainState, initial_state, make_optimiser
 from weather_scnn.training.rollout import Parts, build, take_apart
@@ -128,8 +131,9 @@ def assemble(
     if config.data.validation:
         left = cache_bytes - loader.nbytes if loader.in_memory else _WATCHED * cache_bytes
         validation = Validation(config, channels, normalisation, mesh, cache_bytes=left, gather=_gather)
+    amplitudes = increment_amplitudes(loader, normalisation) if config.loss.whitening else None
     with made_for(split=split):
-        scales = make_scales(channels, normalisation, statics, grid, loss=config.loss)
+        scales = make_scales(channels, normalisation, statics, grid, loss=config.loss, amplitudes=amplitudes)
     tables, scales = put_constants((parts.tables, scales), mesh)
     step = make_train_step(parts.graph, config, vectors=len(channels.winds), mesh=mesh)
     return Experiment(
@@ -148,6 +152,21 @@ def assemble(
         new_parameters,
         step,
     )
+
+
+def increment_amplitudes(loader: WindowLoader, normalisation: Normalisation) -> Float[np.ndarray, "l channel"]:
+    """Root mean square per degree of up to 64 increments spread evenly over the period, in units of their deviation."""
+    windows, grid = loader.windows(1), loader.reader.grid
+    chosen = np.unique(np.linspace(0, len(windows) - 1, min(len(windows), 64)).round().astype(int))
+    transform = HarmonicTransform.create(grid, min(grid.maximum_degree, grid.maximum_order))
+    ratio = Fields(normalisation.scalar_ratio, normalisation.wind_ratio, normalisation.wind_ratio)  # type: ignore[arg-type]
+    powers = []
+    for part in np.array_split(chosen, -(-chosen.size // 8)):
+        states = Fields(*loader.batch(windows, part)[:3])  # type: ignore[arg-type]
+        change = map_fields(lambda array, each: jnp.nan_to_num((array[:, -1] - array[:, -2]) / each), states, ratio)
+        found = spectra(transform, map_fields(lambda array: jnp.asarray(array, jnp.float32), change))
+        powers.append(np.asarray(product_by_degree(found, found), np.float64).sum(axis=0))
+    return np.sqrt(np.sum(powers, axis=0) / chosen.size)
 
 
 def _gather(flags: np.ndarray) -> np.ndarray:

@@ -16,7 +16,7 @@ from weather_scnn.training.states import StateArrays, StateReader
 _logger = logging.getLogger(__name__)
 
 
-def usable_channels(states: StateArrays, reader: StateReader) -> Bool[np.ndarray, "t c+d"]:
+def usable_channels(states: StateArrays, reader: StateReader) -> Bool[np.ndarray, "t channel"]:
     """Whether each channel may be used at each time.
 
     A masked variable is missing over part of the globe by nature; it fails only where all of it is missing.
@@ -77,7 +77,7 @@ def _read(reader: StateReader, ranges: list[tuple[int, int]], progress: bool) ->
             yield start, stop, reader.read(start, stop)
 
 
-def tell(flags: Bool[np.ndarray, "t c+d"], usable: Bool[np.ndarray, " t"], reader: StateReader) -> None:
+def tell(flags: Bool[np.ndarray, "t channel"], usable: Bool[np.ndarray, " t"], reader: StateReader) -> None:
     """Logs how many times are left out, and for which variables."""
     if usable.all():
         return

@@ -23,6 +23,9 @@ from weather_scnn.version import __version__
 
 _STATE, _ABOUT, _STATICS = "state", "about", "statics"
 _MOMENTS = ".average_statistics"  # how the names of their arrays begin
+#: Of the layout below. Whoever changes what older versions can read raises it; checkpoints before 0.2.0 carry none, and are
+#: read until 0.3.0.
+FORMAT = 1
 _logger = logging.getLogger(__name__)
 
 
@@ -121,6 +124,7 @@ class Checkpoints:
     ) -> None:
         """Copies the state and writes it in the background; a later save or `wait` waits for it."""
         about = {
+            "format": FORMAT,
             "config": config.to_json(),
             "normalisation": normalisation.to_json(),
             "grid": {
@@ -156,12 +160,19 @@ class Checkpoints:
         """What a checkpoint was made with.
 
         Raises:
-            UserError: there is no checkpoint, or it cannot be read.
+            UserError: there is no checkpoint, or it cannot be read, perhaps because a newer version wrote it.
         """
         step = self.latest if step is None else step
         if step is None:
             raise UserError("holds no finished checkpoint", where=str(self.folder), remedy="train further")
         found = self._manager.restore(step, args=ocp.args.Composite(**{_ABOUT: ocp.args.JsonRestore()}))[_ABOUT]
+        if found.get("format", FORMAT) > FORMAT:
+            raise UserError(
+                f"checkpoint {step} has format {found['format']}, written by {found.get('created_by', 'a newer version')}; "
+                f"weather-scnn {__version__} reads up to {FORMAT}",
+                where=str(self.folder),
+                remedy="install that version or a newer one",
+            )
         try:
             config = Config.from_json(found["config"])
             normalisation = Normalisation.from_json(found["normalisation"])

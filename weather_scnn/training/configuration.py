@@ -28,11 +28,15 @@ class Stage:
         rollout_steps: forecast steps of each rollout.
         learning_rate: constant rate of this stage; None gives it its part of the cosine, which spans the stages
             without a rate of their own.
+        members: of the ensemble in training; None takes `training.members`.
+        alpha: of the score of ensembles; None takes `loss.alpha`.
     """
 
     steps: int
     rollout_steps: int = 1
     learning_rate: float | None = None
+    members: int | None = None
+    alpha: float | None = None
 
     def __post_init__(self) -> None:
         if self.learning_rate is not None and not self.learning_rate > 0:
@@ -40,14 +44,35 @@ class Stage:
                 f"a stage with learning rate {self.learning_rate:g}",
                 remedy="give a positive rate, or none to follow the cosine",
             )
+        if self.members is not None and self.members < 2:
+            raise UserError(f"a stage with {self.members} members", remedy="give 2 or more, or none")
+        if self.alpha is not None and not 0 <= self.alpha <= 1:
+            raise UserError(f"a stage with an alpha of {self.alpha:g}", remedy="give one from 0 to 1")
         if self.steps < 1 or self.rollout_steps < 1:
             raise UserError(
                 f"a stage of {self.steps} steps with rollouts of {self.rollout_steps}", remedy="give at least 1 of each"
             )
 
     def __str__(self) -> str:
+        members = "" if self.members is None else f"x{self.members}"
         rate = "" if self.learning_rate is None else f"@{self.learning_rate:g}"
-        return f"{self.steps}x{self.rollout_steps}{rate}"
+        alpha = "" if self.alpha is None else f":{self.alpha:g}"
+        return f"{self.steps}x{self.rollout_steps}{members}{rate}{alpha}"
+
+    @classmethod
+    def parse(cls, text: str) -> "Stage":
+        """Reads STEPS[xROLLOUT[xMEMBERS]][@RATE][:ALPHA].
+
+        Raises:
+            ValueError: the text reads otherwise.
+        """
+        text, _, alpha = text.partition(":")
+        text, _, rate = text.partition("@")
+        steps, *rest = map(int, text.split("x"))
+        if len(rest) > 2:
+            raise ValueError(text)
+        rollout, members = rest[0] if rest else 1, rest[1] if rest[1:] else None
+        return cls(steps, rollout, float(rate) if rate else None, members, float(alpha) if alpha else None)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,29 +92,44 @@ class VariableWeight:
 
 @dataclasses.dataclass(frozen=True)
 class LossConfig:
-    """Squared errors of standardised increments, so each channel is weighted by its increments' inverse variance.
+    """Errors of standardised increments, so each channel is weighted by its increments' inverse variance or deviation.
 
     Attributes:
         kind: `grid` takes area means on the grid; `spectral` sums over degrees of the harmonics, which is the same
             but for `degree_exponent`; `adjusted` also charges lost amplitude at each degree, against blurred
-            forecasts.
+            forecasts; `crps` scores an ensemble of `training.members`, see docs/ensembles.md.
         degree_exponent: a degree l weighs in proportion to (l + 1)^exponent; needs a kind per degree.
         pressure_weights: weight levels in proportion to pressure, as air mass does.
         variable_weights: relative weights, written geopotential:2,2m_temperature:0.5; others have 1.
         targets: fields that count, written geopotential@500/850,2m_temperature, either component for a wind; the others
             are inputs and outputs without a say in the loss. Empty takes all.
         step_weights: relative weights of the steps of a rollout; the last holds for all further steps; empty is 1.
+        last_step_only: only the last step of a rollout counts.
+        alpha: share of the fair score in the almost fair one, of `crps`; 1 is fair, 0 the plain score.
+        spectral_weight: of the energy score of coefficients, degree by degree, beside that of values, of `crps`.
+        whitening: exponent γ of 1/amplitude of the increments, by which degrees weigh in it; 0 weighs all alike.
+        winds: of `crps`: `vector` scores the length of a wind's error; `components` scores u and v by themselves, which
+            depends on the axes.
     """
 
-    kind: Literal["grid", "spectral", "adjusted"] = "grid"
+    kind: Literal["grid", "spectral", "adjusted", "crps"] = "grid"
     degree_exponent: float = 0.0
     pressure_weights: bool = True
     variable_weights: tuple[VariableWeight, ...] = ()
     targets: tuple[str, ...] = ()
     step_weights: tuple[float, ...] = ()
+    last_step_only: bool = False
+    alpha: float = 0.95
+    spectral_weight: float = 0.1
+    whitening: float = 0.0
+    winds: Literal["vector", "components"] = "vector"
 
     def __post_init__(self) -> None:
         _check_choice(self, "loss", "kind")
+        _check_choice(self, "loss", "winds")
+        at_least("loss", self, {"alpha": 0, "spectral_weight": 0, "whitening": 0})
+        if isinstance(self.alpha, int | float) and self.alpha > 1:
+            raise UserError(f"loss.alpha is {self.alpha}", remedy="give one from 0 to 1")
         if self.degree_exponent and self.kind == "grid":
             raise UserError(
                 "loss.degree_exponent weights degrees, but loss.kind is grid", remedy="set loss.kind=spectral"
@@ -105,13 +145,14 @@ class MeshConfig:
     Attributes:
         model: devices that share one sample: each holds a part of the orders m of spectra and transform tables, of the
             channels on the grid, and of the parameters.
+        ensemble: devices that share the members of an ensemble.
     """
 
     model: int = 1
+    ensemble: int = 1
 
     def __post_init__(self) -> None:
-        if self.model < 1:
-            raise UserError(f"training.mesh.model is {self.model}", remedy="set it to at least 1")
+        at_least("training.mesh", self, {"model": 1, "ensemble": 1})
 
 
 def _check_choice(config: Any, section: str, name: str) -> None:
@@ -150,7 +191,7 @@ class OptimiserConfig:
 
 
 _LEAST = {
-    "batch_size": 1, "seed": 0, "accumulation": 1, "push_forward": 0, "input_noise": 0, "log_every": 1, "checkpoint_every": 1,
+    "batch_size": 1, "seed": 0, "members": 1, "accumulation": 1, "backprop_steps": 0, "input_noise": 0, "log_every": 1, "checkpoint_every": 1,
     "keep_checkpoints": 1, "validate_every": 0, "validation_windows": 1, "explosion_factor": 0,
 }  # fmt: skip
 
@@ -162,14 +203,20 @@ class TrainingConfig:
     Attributes:
         batch_size: windows a step, over all devices.
         seed: of the initial parameters and the shuffling.
-        stages: curriculum of rollouts, one after the other, written 800x1,200x2@1e-4.
+        stages: curriculum of rollouts, one after the other, written 800x1,200x2@1e-4; with members and alpha of
+            ensembles 800x1x2,200x4x4@1e-4:0.9.
+        members: forecasts of each window that `loss.kind=crps` scores together; 1 for no ensemble.
+        random_lengths: lengths of rollouts one of which is drawn for each step, up to that of its stage; those named
+            more often are drawn more often, as in 1,1,1,2,4. Empty takes the stage's.
         start_from: workdir of another run, or WORKDIR@STEP, whose weights and moments a new run begins with; a run that
             goes on needs it no more.
         start_with: of that run, the moving average of the weights or the raw ones of its last step.
+        trained: all parameters; or those of the noise alone, which make an ensemble of a forecaster that stays as it is.
         accumulation: parts the batch is divided into, worked on one after the other, when it does not fit into memory;
             the gradient is that of the whole batch, but batch statistics are those of each part.
-        push_forward: the gradient runs through so many last steps of a rollout only, the earlier ones merely carry
-            the forecast there and count nothing in the loss; 0 takes all steps.
+        backprop_steps: truncated backpropagation: the gradient runs through so many last steps of a rollout only, the
+            earlier ones merely carry the forecast there and count nothing in the loss; 0 takes all steps. Once called
+            push_forward, which still works.
         augment: what is done to windows at random: rotation turns them about the axis by any angle, mirror takes the image
             at the equator every other time; terrain, land, sun and clock go with them. Spherical networks commute with
             rotations, and learn next to nothing from them.
@@ -184,17 +231,20 @@ class TrainingConfig:
         validate_every: steps between validation rollouts; 0 makes one with every checkpoint.
         validation_windows: initial times of a validation, spread evenly over `data.validation`.
         validation_days: leads at which its RMSE is told.
-        on_divergence: what a loss that is not finite or leaps does: stop the run, or skip that step and count it.
-        explosion_factor: a loss above this many times the recent one counts as a leap; 0 for none.
+        on_divergence: what a loss that is not finite or spikes does: stop the run, or skip that step and count it.
+        explosion_factor: a loss above this many times the recent one counts as a spike; 0 for none.
     """
 
     batch_size: int = 16
     seed: int = 0
     stages: tuple[Stage, ...] = (Stage(1000),)
+    members: int = 1
+    random_lengths: tuple[int, ...] = ()
     start_from: str = ""
     start_with: Literal["average", "raw"] = "average"
+    trained: Literal["all", "noise"] = "all"
     accumulation: int = 1
-    push_forward: int = 0
+    backprop_steps: int = 0
     augment: tuple[str, ...] = ()
     input_noise: float = 0.0
     remat: Literal["auto", "none", "step", "nested"] = "auto"
@@ -207,9 +257,12 @@ class TrainingConfig:
     validation_days: tuple[float, ...] = (1.0, 3.0, 5.0)
     on_divergence: Literal["stop", "skip"] = "stop"
     explosion_factor: float = 20.0
+    push_forward: dataclasses.InitVar[int | None] = None  # what backprop_steps was called until version 0.2
 
-    def __post_init__(self) -> None:
-        for name in ("remat", "on_divergence", "start_with"):
+    def __post_init__(self, push_forward: int | None) -> None:
+        if push_forward:
+            object.__setattr__(self, "backprop_steps", push_forward)
+        for name in ("remat", "on_divergence", "start_with", "trained"):
             _check_choice(self, "training", name)
         at_least("training", self, _LEAST)
         for kind in self.augment:
@@ -220,6 +273,8 @@ class TrainingConfig:
                 f"a batch of {self.batch_size} does not divide into {self.accumulation} parts",
                 remedy="set training.accumulation to a divisor of training.batch_size",
             )
+        if any(length < 1 for length in self.random_lengths):
+            raise UserError(f"training.random_lengths are {self.random_lengths}", remedy="give lengths of 1 or more")
         if not self.stages:
             raise UserError("training.stages is empty", remedy="give stages such as 800x1,200x2")
 
@@ -227,6 +282,16 @@ class TrainingConfig:
     def total_steps(self) -> int:
         """Optimiser steps of all stages."""
         return sum(stage.steps for stage in self.stages)
+
+    def members_of(self, stage: Stage) -> int:
+        """Members of the ensemble in a stage."""
+        return stage.members or self.members
+
+    @property
+    def lengths(self) -> dict[int, tuple[int, ...]]:
+        """Lengths of rollouts that are drawn from in the stages of each length."""
+        wholes = {stage.rollout_steps for stage in self.stages}
+        return {whole: tuple(min(one, whole) for one in self.random_lengths) or (whole,) for whole in wholes}
 
     def stage_at(self, step: int) -> tuple[int, Stage]:
         """First step of the stage that `step` belongs to, and the stage."""
@@ -249,6 +314,7 @@ class Config:
     training: TrainingConfig = TrainingConfig()
 
     def __post_init__(self) -> None:
+        self._check_ensemble()
         if "rotation" in self.training.augment and self.data.masked_variables:
             raise UserError(
                 "training.augment turns fields, and those of data.masked_variables have gaps that do not turn",
@@ -259,6 +325,35 @@ class Config:
             raise UserError(
                 f"rollouts of several steps of {self.data.step} from input times {self.data.input_step} apart",
                 remedy="set training.stages to rollouts of one step, or leave data.input_step out",
+            )
+
+    def _check_ensemble(self) -> None:
+        """Members, their score and their noise belong together."""
+        training, scored = self.training, self.loss.kind == "crps"
+        counts = [stage.members or training.members for stage in training.stages]
+        if scored and min(counts) < 2:
+            raise UserError(
+                "loss.kind=crps scores ensembles, and training.members is 1", remedy="set training.members=2 or more"
+            )
+        if scored != self.model.noise.present:
+            what, remedy = (
+                ("loss.kind=crps scores ensembles, and nothing makes their members differ", "set model.noise.vector=16")
+                if scored
+                else (
+                    f"model.noise makes ensembles, and loss.kind={self.loss.kind} does not score them",
+                    "set loss.kind=crps",
+                )
+            )
+            raise UserError(what, remedy=remedy)
+        if not scored and max(counts) > 1:
+            raise UserError(f"{max(counts)} training.members without loss.kind=crps", remedy="set loss.kind=crps")
+        if not scored and training.trained == "noise":
+            raise UserError("training.trained=noise, and there is no model.noise", remedy="set it to all")
+        uneven = [count for count in counts if count % training.mesh.ensemble]
+        if uneven:
+            raise UserError(
+                f"{uneven[0]} members do not divide over training.mesh.ensemble={training.mesh.ensemble} devices",
+                remedy="give a multiple of members, or fewer devices",
             )
 
     def to_json(self) -> dict[str, Any]:
@@ -274,6 +369,7 @@ class Config:
 # These may change when a run is resumed: they do not touch what is computed.
 HARMLESS = (
     "training.mesh.model",
+    "training.mesh.ensemble",
     "training.remat",
     "data.path",
     "data.statistics",
@@ -288,6 +384,9 @@ HARMLESS = (
     "data.prefetch",
     "data.readers",
 )
+
+
+_ALIASES = {"training.push_forward": "training.backprop_steps"}
 
 
 def _build(kind: Any, value: Any) -> Any:
@@ -373,10 +472,6 @@ def _parse(kind: Any, text: str, key: str) -> Any:
             )
         if hasattr(kind, "parse"):
             return kind.parse(text)
-        if kind is Stage:
-            text, _, rate = text.partition("@")
-            steps, _, rollout = text.partition("x")
-            return Stage(int(steps), int(rollout or 1), float(rate) if rate else None)
         if kind is VariableWeight:
             name, _, weight = text.partition(":")
             return VariableWeight(name.strip(), float(weight))
@@ -384,8 +479,8 @@ def _parse(kind: Any, text: str, key: str) -> Any:
         pass
     expected = getattr(kind, "__name__", str(kind))
     if "Stage" in str(kind):
-        expected = "stages such as 800x1,200x2, or 200x2@1e-4 with a learning rate"
-    if "Level" in str(kind):
+        expected = "stages such as 800x1,200x2, or 200x2@1e-4 with a learning rate, 200x2x4:0.9 with members and alpha"
+    if "Resolution" in str(kind):
         expected = "levels such as 1:1:32+16:8,2:4:64+32:6"
     if "VariableWeight" in str(kind):
         expected = "weights such as geopotential:2,2m_temperature:0.5"
@@ -411,6 +506,7 @@ def with_overrides(config: Config, assignments: Sequence[str]) -> Config:
         key, equals, text = assignment.partition("=")
         if not equals:
             raise UserError(f"{assignment!r} is not of the form a.b=value", remedy="write --set data.path=S.zarr")
+        key = _ALIASES.get(key, key)
         if key not in known:
             nearest = difflib.get_close_matches(key, known, n=1, cutoff=0.0)
             raise UserError(f"there is no setting {key}", remedy=f"did you mean {nearest[0]}?")

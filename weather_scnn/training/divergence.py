@@ -1,4 +1,4 @@
-"""Losses that are not finite or leap: judged on the device, so that no such step ever reaches the parameters."""
+"""Losses that are not finite or spike: judged on the device, so that no such step ever reaches the parameters."""
 
 from typing import Any, NamedTuple
 
@@ -74,7 +74,7 @@ def divergence_error(
         what = f"the gradient is not finite at step {step} (the loss is {loss:.4g})"
     elif not bad.any():
         worst = int(np.argmax(errors))
-        what = f"the loss leapt to {loss:.4g} at step {step}, most for {names[worst]} ({errors[worst]:.4g})"
+        what = f"the loss spiked to {loss:.4g} at step {step}, most for {names[worst]} ({errors[worst]:.4g})"
     else:
         at_fault = [name for name, one in zip(names, bad) if one]
         others = f" and {len(at_fault) - 1} others" if len(at_fault) > 1 else ""

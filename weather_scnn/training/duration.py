@@ -21,7 +21,7 @@ def step_units(training: TrainingConfig, rollout: int) -> float:
     """Cost of a training step in forward passes of the network: 3 a forecast step, and more with rematerialisation."""
     again = {"none": 0, "step": 1, "nested": 2}
     auto = "none" if rollout == 1 else "step" if rollout <= 16 else "nested"
-    full = min(training.push_forward or rollout, rollout)
+    full = min(training.backprop_steps or rollout, rollout)
     return (rollout - full) + full * (3 + again[auto if training.remat == "auto" else training.remat])
 
 
@@ -30,7 +30,9 @@ def units(training: TrainingConfig, begin: int, end: int) -> float:
     total, first = 0.0, 0
     for stage in training.stages:
         count = max(0, min(end, first + stage.steps) - max(begin, first))
-        total += count * step_units(training, stage.rollout_steps)
+        lengths = training.lengths[stage.rollout_steps]
+        each = sum(step_units(training, length) for length in lengths) / len(lengths)
+        total += count * each * training.members_of(stage)
         first += stage.steps
     return total
 
@@ -47,7 +49,8 @@ def planned_seconds(training: TrainingConfig, flops: Mapping[int, float], speed:
     for stage in training.stages:
         nearest = min(flops, key=lambda length: abs(length - stage.rollout_steps))
         ratio = step_units(training, stage.rollout_steps) / step_units(training, nearest)
-        total += stage.steps * flops[nearest] * ratio
+        most = max(training.members_of(each) for each in training.stages if each.rollout_steps == nearest)
+        total += stage.steps * flops[nearest] * ratio * training.members_of(stage) / most
     return total / speed
 
 

@@ -54,9 +54,9 @@ class FixedWindows:
         usable = np.ones(reader.times.size, bool)
         options: dict[str, Any] = {"inputs": input_steps, "input_step": input_step}
         while True:
-            found = some_windows(reader.times, step=step, length=length, usable=usable, **options)
-            chosen = np.unique(np.linspace(0, len(found) - 1, count).round().astype(int))
-            self.windows = found[np.resize(chosen, count)]
+            result = some_windows(reader.times, step=step, length=length, usable=usable, **options)
+            chosen = np.unique(np.linspace(0, len(result) - 1, count).round().astype(int))
+            self.windows = result[np.resize(chosen, count)]
             self._held: list[Batch] = []
             flags = np.ones((usable.size, len(reader.channels.describe())), bool)
             for number in range(self.batches):

@@ -9,7 +9,7 @@ from jaxtyping import Array
 from weather_scnn.nn import Fields
 from weather_scnn.training.loss import Scales
 from weather_scnn.training.optimiser import TrainState
-from weather_scnn.training.step import StepReport
+from weather_scnn.training.step import Ensemble, StepReport
 
 
 class LeafStep:
@@ -30,18 +30,18 @@ class LeafStep:
         structure = self._structure
 
         def on_leaves(
-            leaves: list[Array], constants: list[Array], window: Fields, forcings: Array
+            leaves: list[Array], constants: list[Array], window: Fields, forcings: Array, ensemble: Ensemble | None
         ) -> tuple[list[Array], StepReport]:
             given = jax.tree.unflatten(structure, leaves)
             tables, scales = jax.tree.unflatten(constants_structure, constants)
-            after, report = step(given, tables, window, forcings, scales)
+            after, report = step(given, tables, window, forcings, scales, ensemble)
             return jax.tree.leaves(after), report
 
         self._compiled = jax.jit(on_leaves, donate_argnums=0)
 
-    def __call__(self, window: Fields, forcings: Array) -> StepReport:
+    def __call__(self, window: Fields, forcings: Array, ensemble: Ensemble | None = None) -> StepReport:
         """One step, as `make_train_step` has it."""
-        self._leaves, report = self._compiled(self._leaves, self._constants, window, forcings)
+        self._leaves, report = self._compiled(self._leaves, self._constants, window, forcings, ensemble)
         return report
 
     @property

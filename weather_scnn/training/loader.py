@@ -31,7 +31,7 @@ class Batch(NamedTuple):
     scalar: Float[np.ndarray, "b t y x c"]
     eastward: Float[np.ndarray, "b t y x d"]
     northward: Float[np.ndarray, "b t y x d"]
-    forcings: Float[np.ndarray, "b k+1 y x f"]
+    forcings: Float[np.ndarray, "b t y x f"]
 
     @property
     def nbytes(self) -> int:

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import os
 import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -35,8 +36,8 @@ class Table:
         resumed_step: step of the checkpoint the run goes on from; 0 for a new run.
     """
 
-    def __init__(self, path: epath.Path, columns: Sequence[str], resumed_step: int):
-        self.path, self.columns = path, columns
+    def __init__(self, path: os.PathLike, columns: Sequence[str], resumed_step: int):
+        self.path, self.columns = epath.Path(path), columns
         kept = [row for row in read_table(path) if int(row["step"]) <= resumed_step]
         self._text = ",".join(columns) + "\r\n" + self._lines(kept)
         write_whole(path, self._text)
@@ -57,12 +58,12 @@ class Table:
         return text.getvalue()
 
 
-def read_table(path: epath.Path) -> list[dict[str, str]]:
+def read_table(path: os.PathLike) -> list[dict[str, str]]:
     """Lines of a table; a last line cut short by a kill is left out."""
-    path = epath.Path(path)
-    if not path.exists():
+    file = epath.Path(path)
+    if not file.exists():
         return []
-    text = path.read_text()
+    text = file.read_text()
     # Only lines that were ended are whole.
     rows = list(csv.DictReader(io.StringIO(text[: text.rfind("\n") + 1])))
     return [row for row in rows if None not in row.values() and (row.get("step") or "").isdigit()]

@@ -33,6 +33,7 @@ from weather_scnn.training.preemption import StopRequests
 from weather_scnn.training.preparation import check_statistics, check_store, left_as_found
 from weather_scnn.training.run_folder import finished_steps, run_folder
 from weather_scnn.training.sharding import device_mesh, host_share
+from weather_scnn.training.step import Ensemble
 from weather_scnn.training.weights import Origin
 
 _MOST_SKIPPED = 50  # steps in a row; then skipping has not helped
@@ -65,7 +66,7 @@ def train(
 
     Raises:
         UserError: the store or the statistics do not fit the configuration, the run was begun with another
-            configuration or on other data, or the loss is not finite or leaps. A new run that is refused before its
+            configuration or on other data, or the loss is not finite or spikes. A new run that is refused before its
             first step leaves nothing behind.
         Stopped: SIGTERM or Ctrl-C; the state is saved.
     """
@@ -269,15 +270,23 @@ class _Loop:
                 ahead=experiment.config.data.prefetch,
                 readers=experiment.config.data.readers,
             )
+            ensemble = Ensemble.of(experiment.config, stage, experiment.mesh)
             with contextlib.closing(batches):
                 for batch in batches:
-                    window, forcings = place(batch, experiment.mesh)
-                    report = step(window, forcings)
+                    window, forcings = place(batch, experiment.mesh, self.length(mark, stage))
+                    report = step(window, forcings, ensemble)
                     mark += 1
                     self.pending.append((mark, report))
                     self.after(mark, first, stage, step)
         self.checkpoints.wait()
         return step.state
+
+    def length(self, mark: int, stage: Stage) -> int:
+        """Of the rollout of step `mark`, by the seed and the step alone."""
+        lengths = self.training.lengths[stage.rollout_steps]
+        if len(lengths) == 1:
+            return lengths[0]
+        return int(np.random.default_rng([self.training.seed, 1, mark]).choice(lengths))
 
     def after(self, mark: int, first: int, stage: Stage, step: LeafStep) -> None:
         """What is due after step `mark`: judge, tell, validate, save, stop."""
@@ -294,7 +303,10 @@ class _Loop:
             row = self.row(mark, stage, step.state, report)
             if watching and self.experiment.validation is not None:
                 card = self.experiment.validation(
-                    self.experiment.averaged(step.state), self.experiment.scales, stage.rollout_steps
+                    self.experiment.averaged(step.state),
+                    self.experiment.scales,
+                    stage.rollout_steps,
+                    Ensemble.of(self.experiment.config, stage, self.experiment.mesh),
                 )
                 row["validation_loss"] = card.loss
                 self.display.say(*scorecard_lines(mark, card))
@@ -342,7 +354,7 @@ class _Loop:
                 continue
             self.skipped_in_a_row += 1
             errors = np.asarray(report.channel_errors, np.float64)
-            # A field without a say in the loss is not what made it leap.
+            # A field without a say in the loss is not what made it spike.
             errors[(np.asarray(self.experiment.scales.channel) == 0) & np.isfinite(errors)] = 0.0
             loss, norm = float(report.loss), float(report.gradient_norm)
             error = divergence_error(step, loss, norm, errors, self.experiment.channels, self.checkpoints.latest)
@@ -361,7 +373,7 @@ class _Loop:
             "loss": float(report.loss),
             "grad_norm": float(report.gradient_norm),
             "learning_rate": float(self.rate(mark - 1)),
-            "rollout_steps": stage.rollout_steps,
+            "rollout_steps": self.length(mark - 1, stage),
             "skipped_steps": int(state.watch.skipped),
             "steps_per_second": round(speed, 3),
             "samples_per_second": round(speed * self.training.batch_size, 3),

@@ -1,13 +1,12 @@
-"""The loss: area × level × variable weights on errors in units of the increments, on the grid or per degree.
+"""What the loss weighs: area × level × variable weights on errors in units of the increments, see `losses`.
 
 The three weights are positive and of mean 1 over the globe and over the components of the state, or of those fields that
 `loss.targets` names, so that a loss of 1 is a forecast as wrong as persistence over one step. A wind is one vector: its two components share a weight, and
 neither the loss nor its gradient depends on which way the axes point.
 """
 
-import dataclasses
 import difflib
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -16,78 +15,12 @@ from jaxtyping import Array, Bool, Float
 
 from weather_scnn.errors import UserError
 from weather_scnn.nn import Fields, map_fields
-from weather_scnn.sphere import Grid, HarmonicTransform
+from weather_scnn.sphere import Grid
 from weather_scnn.sphere.products import EXACT
 from weather_scnn.training.channels import Channels, split_levels
 from weather_scnn.training.configuration import LossConfig
+from weather_scnn.training.losses import Loss, SquaredError, by_channel, make_loss
 from weather_scnn.training.normalisation import Normalisation
-
-# Power below which a degree counts as empty in the adjusted loss, where variances of increments are 1.
-_FLOOR = 1e-6
-
-
-@jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
-class SpectralLoss:
-    """Squared errors per degree of the harmonics.
-
-    Attributes:
-        transform: to the largest degree that the state's grid resolves.
-        degree_weights: of mean 1, (l,).
-        adjusted: the adjusted squared error in place of the squared error (Subich et al. 2025, Fixing the double
-            penalty in data-driven weather forecasting through a modified spherical harmonic loss function).
-    """
-
-    transform: HarmonicTransform
-    degree_weights: Float[Array, " l"]
-    adjusted: bool = dataclasses.field(metadata={"static": True})
-
-    @classmethod
-    def create(cls, grid: Grid, loss: LossConfig) -> "SpectralLoss":
-        """Degree weights (l + 1)^exponent, scaled to mean 1."""
-        degree = min(grid.maximum_degree, grid.maximum_order)
-        weights = (np.arange(degree + 1) + 1.0) ** loss.degree_exponent
-        transform = HarmonicTransform.create(grid, degree)
-        return cls(transform, jnp.asarray(weights / weights.mean(), jnp.float32), loss.kind == "adjusted")
-
-    def __call__(self, error: Fields, predicted: Fields) -> Float[Array, " c+d"]:
-        """Σ_l w_l e_l / 4π, a mean over batch and sphere, per channel; `error` is forecast minus truth.
-
-        The squared error has e_l = D_l, the power of the error. The adjusted one has, with A and B the powers of
-        forecast and truth and coh their coherence, e_l = (√A − √B)² + 2 max(A, B) (1 − coh): what a forecast gains
-        in the squared error by being too smooth, it loses there. It is computed from D and A − B, which do not
-        cancel: e = g + √(max/min) (D − g), g = (√A − √B)².
-        """
-        wrong = self._spectra(error)
-        power = self._product(wrong, wrong)
-        if self.adjusted:
-            forecast = self._spectra(predicted)
-            truth = jax.tree.map(jnp.subtract, forecast, wrong)
-            one, other = self._product(forecast, forecast) + _FLOOR, self._product(truth, truth) + _FLOOR
-            difference = self._product(wrong, jax.tree.map(jnp.add, forecast, truth))
-            roots = jnp.square(difference / (jnp.sqrt(one) + jnp.sqrt(other)))
-            ratio = jnp.sqrt(jnp.maximum(one, other) / jnp.minimum(one, other))
-            power = roots + ratio * jnp.maximum(power - roots, 0.0)
-        return jnp.einsum("blc,l->c", power, self.degree_weights, precision=EXACT) / (4.0 * np.pi * power.shape[0])
-
-    def _spectra(self, fields: Fields) -> list[list[Array]]:
-        """Spectra of the scalars, then the two of the winds."""
-        found = []
-        if fields.scalar.shape[-1]:
-            found.append([self.transform.analysis(fields.scalar)])
-        if fields.eastward.shape[-1]:
-            found.append(list(self.transform.analysis_vector(fields.eastward, fields.northward)))
-        return found
-
-    def _product(self, one: list[list[Array]], other: list[list[Array]]) -> Float[Array, "b l c+d"]:
-        """Products per degree, summed over m, m > 0 twice; a wind's is half that of its spectra, as for components."""
-
-        def product(left: Array, right: Array) -> Array:
-            doubled = jnp.where(jnp.arange(left.shape[-3]) > 0, 2.0, 1.0)
-            return jnp.einsum("blmrc,m->blc", left * right, doubled, precision=EXACT)
-
-        parts = [sum(product(*pair) for pair in zip(*kinds)) / len(kinds[0]) for kinds in zip(one, other)]
-        return jnp.concatenate(parts, axis=-1)
 
 
 class Scales(NamedTuple):
@@ -100,16 +33,16 @@ class Scales(NamedTuple):
         channel: loss weights of scalars then winds, of mean 1 over those in the loss where a wind counts twice, and 0
             for the others, (c + d,).
         missing: which channels may be missing (NaN) over part of the globe; None where none may, (c + d,).
-        spectral: the loss per degree; None for the loss on the grid.
+        loss: how forecasts are held against the truth.
     """
 
     scalar_ratio: Float[Array, " c"]
     wind_ratio: Float[Array, " d"]
     statics: Float[Array, "y x s"]
     area: Float[Array, " y"]
-    channel: Float[Array, " c+d"]
-    missing: Bool[Array, " c+d"] | None = None
-    spectral: SpectralLoss | None = None
+    channel: Float[Array, " channel"]
+    missing: Bool[Array, " channel"] | None = None
+    loss: Loss = SquaredError()
 
     @property
     def ratio(self) -> Fields:
@@ -129,7 +62,7 @@ def filled(fields: Fields, gaps: Fields | None) -> Fields:
     return fields if gaps is None else map_fields(lambda gap, array: jnp.where(gap, 0.0, array), gaps, fields)
 
 
-def channel_weights(channels: Channels, loss: LossConfig) -> Float[np.ndarray, " c+d"]:
+def channel_weights(channels: Channels, loss: LossConfig) -> Float[np.ndarray, " channel"]:
     """Weights of scalars, then winds: pressure of the level × that of the variable, 0 for what is no target.
 
     They are of mean 1 over the components of the targets.
@@ -173,7 +106,7 @@ def channel_weights(channels: Channels, loss: LossConfig) -> Float[np.ndarray, "
     return weights * components[targets].sum() / (weights * components).sum()
 
 
-def _targets(channels: Channels, loss: LossConfig) -> Bool[np.ndarray, " c+d"]:
+def _targets(channels: Channels, loss: LossConfig) -> Bool[np.ndarray, " channel"]:
     """Which channels count."""
     fields = [({name}, level) for name, level in channels.scalars]
     fields += [({one, other}, level) for one, other, level in channels.winds]
@@ -226,9 +159,17 @@ def checked_area(grid: Grid) -> Float[np.ndarray, " y"]:
 
 
 def make_scales(
-    channels: Channels, normalisation: Normalisation, statics: np.ndarray, grid: Grid, *, loss: LossConfig | None = None
+    channels: Channels,
+    normalisation: Normalisation,
+    statics: np.ndarray,
+    grid: Grid,
+    *,
+    loss: LossConfig | None = None,
+    amplitudes: Float[np.ndarray, "l channel"] | None = None,
 ) -> Scales:
     """Constants of the rollout, with the loss weights checked; `loss` None leaves out what only training needs.
+
+    `amplitudes` are those of the increments per degree, which `loss.whitening` asks for.
 
     Raises:
         UserError: a weight is not positive; its cause is named.
@@ -249,59 +190,62 @@ def make_scales(
         single(checked_area(grid)),
         single(weights),
         missing,
-        SpectralLoss.create(grid, loss) if loss is not None and loss.kind != "grid" else None,
+        SquaredError() if loss is None else make_loss(grid, loss, amplitudes),
     )
 
 
-def step_errors(predicted: Fields, target: Fields, scales: Scales, *, axis: str | None = None) -> Float[Array, " c+d"]:
-    """Mean squared error a channel in units of the increments' variance; a wind's components are averaged.
+def step_errors(
+    predicted: Fields, target: Fields, scales: Scales, *, axis: str | tuple[str, ...] | None = None
+) -> Float[Array, " channel"]:
+    """Mean error per channel in units of the increments, see `losses`; squared errors in those of their variance.
 
     Missing values of the target count neither in the error nor in the mean; they are replaced before any arithmetic,
-    since a NaN that is multiplied by 0 later still makes the gradient NaN.
+    since a NaN that is multiplied by 0 later still makes the gradient NaN. In all members they are replaced alike, so
+    that these do not differ there.
 
     Args:
-        predicted, target: standardised states, (b, y, x, c).
+        predicted: standardised states, (b, y, x, c), or with members (b, m, y, x, c).
+        target: the truth, (b, y, x, c).
         scales: constants of the channels.
-        axis: inside `shard_map`, the axis that divides the batch; the mean is over the whole of it.
+        axis: inside `shard_map`, the axes that divide batch and members; the mean is over the whole of them.
     """
     gaps, lost = scales.gaps(target), scales.gaps(predicted)
+    members = predicted.scalar.ndim == 5
     if gaps is not None and lost is not None:
         # What was missing at the start stays so in the forecast, even where the target has it.
-        gaps = map_fields(jnp.logical_or, gaps, lost)
-        target, predicted = filled(target, gaps), filled(predicted, gaps)
-    error = map_fields(lambda one, other, ratio: (one - other) / ratio, predicted, target, scales.ratio)
-    if scales.spectral is not None:
-        mean = scales.spectral(error, map_fields(jnp.divide, predicted, scales.ratio))
-    else:
-        squared = _by_channel(map_fields(jnp.square, error))
-        mean = jnp.einsum("byxc,y->c", squared, scales.area, precision=EXACT) / np.prod(squared.shape[:3])
+        gaps = map_fields(jnp.logical_or, gaps, map_fields(lambda gap: gap[:, 0], lost) if members else lost)
+        everywhere = map_fields(lambda gap: gap[:, None], gaps) if members else gaps
+        target, predicted = filled(target, gaps), filled(predicted, everywhere)
+    mean = scales.loss(predicted, target, scales)
     if axis is not None:
         mean = jax.lax.pmean(mean, axis)
     if gaps is None:
         return mean
-    present = _by_channel(map_fields(lambda gap: 1.0 - gap, gaps))
+    present = by_channel(map_fields(lambda gap: 1.0 - gap, gaps))
     share = jnp.einsum("byxc,y->c", present, scales.area, precision=EXACT) / np.prod(present.shape[:3])
     if axis is not None:
         share = jax.lax.pmean(share, axis)
     return mean / jnp.maximum(share, 1e-6)
 
 
-def component_counts(scalars: int, vectors: int) -> Float[np.ndarray, " c+d"]:
+def component_counts(scalars: int, vectors: int) -> Float[np.ndarray, " channel"]:
     """1 for a scalar, 2 for a wind."""
     return np.array([1.0] * scalars + [2.0] * vectors)
 
 
-def step_weights(loss: LossConfig, steps: int, push_forward: int = 0) -> Float[np.ndarray, " k"]:
-    """Weights of mean 1 of the steps of a rollout; zero for those that `push_forward` keeps out of the gradient."""
+def step_weights(loss: LossConfig, steps: int, backprop_steps: int = 0) -> Float[np.ndarray, " k"]:
+    """Weights of mean 1 of the steps of a rollout; zero for those that `backprop_steps` keeps out of the gradient."""
     given = list(loss.step_weights or (1.0,))
     weights = np.array((given + [given[-1]] * steps)[:steps])
-    if push_forward:
-        weights[: max(steps - push_forward, 0)] = 0.0
+    if loss.last_step_only:
+        weights[:-1] = 0.0
+    if backprop_steps:
+        weights[: max(steps - backprop_steps, 0)] = 0.0
     return weights * steps / weights.sum()
 
 
 def weighted_loss(
-    errors: Float[Array, "k c+d"], scales: Scales, vectors: int, weights: Float[np.ndarray, " k"] | None = None
+    errors: Float[Array, "k channel"], scales: Scales, vectors: int, weights: Float[np.ndarray, " k"] | None = None
 ) -> Float[Array, ""]:
     """Mean over steps and components of the weighted errors.
 
@@ -315,8 +259,3 @@ def weighted_loss(
     shares = scales.channel * count
     by_step = jnp.matmul(errors, shares / shares.sum(), precision=EXACT)
     return jnp.mean(by_step if weights is None else by_step * jnp.asarray(weights, by_step.dtype))
-
-
-def _by_channel(fields: Fields) -> Any:
-    """Scalars, then the mean of the winds' components."""
-    return jnp.concatenate([fields.scalar, 0.5 * (fields.eastward + fields.northward)], axis=-1)

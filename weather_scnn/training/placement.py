@@ -8,8 +8,17 @@ from weather_scnn.training.loader import Batch
 from weather_scnn.training.sharding import DATA
 
 
-def place(batch: Batch, mesh: Mesh) -> tuple[Fields, jax.Array]:
-    """Puts a host's part of a batch on its devices: one array over all hosts, divided along its first axis."""
+def place(batch: Batch, mesh: Mesh, steps: int | None = None) -> tuple[Fields, jax.Array]:
+    """Puts a host's part of a batch on its devices: one array over all hosts, divided along its first axis.
+
+    Args:
+        batch: windows.
+        mesh: the devices.
+        steps: forecast steps of the windows that are wanted; default all.
+    """
+    left_out = 0 if steps is None else batch.forcings.shape[1] - 1 - steps
+    if left_out:
+        batch = Batch(*(array[:, :-left_out] for array in batch))
     divided = NamedSharding(mesh, PartitionSpec(DATA))
     scalar, eastward, northward, forcings = (jax.make_array_from_process_local_data(divided, array) for array in batch)
     return Fields(scalar, eastward, northward), forcings

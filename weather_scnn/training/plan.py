@@ -35,13 +35,14 @@ from weather_scnn.training.channels import Channels
 from weather_scnn.training.checkpoints import parameter_count
 from weather_scnn.training.configuration import Config, Stage
 from weather_scnn.training.duration import chip_speed, device_speed, planned_seconds, spell
-from weather_scnn.training.loss import Scales, SpectralLoss, channel_weights
+from weather_scnn.training.hlo_cost import communication, floating_point_operations, size_of
+from weather_scnn.training.loss import Scales, channel_weights
+from weather_scnn.training.losses import make_loss
 from weather_scnn.training.optimiser import initial_state, make_optimiser
-from weather_scnn.training.program import communication, floating_point_operations, size_of
 from weather_scnn.training.rollout import Parts, build, take_apart
-from weather_scnn.training.sharding import DATA, MODEL, device_mesh, mesh_shape, put_constants, shardings
+from weather_scnn.training.sharding import DATA, ENSEMBLE, MODEL, device_mesh, mesh_shape, put_constants, shardings
 from weather_scnn.training.states import expected_grid
-from weather_scnn.training.step import make_train_step
+from weather_scnn.training.step import Ensemble, make_train_step
 
 #: Whose layouts can be planned for.
 PLATFORMS = ("cpu", "gpu", "tpu")
@@ -64,7 +65,7 @@ class StageCost:
         state_bytes: parameters, their average, optimiser state, tables, batch.
         temporary_bytes: activations and work space at their peak.
         communicated: bytes sent, by kind of collective.
-        equations: of the traced step, see `program.size_of`.
+        equations: of the traced step, see `hlo_cost.size_of`.
         movements: how many of them join or reverse arrays.
     """
 
@@ -85,26 +86,28 @@ class Plan:
         parameters: number of trained values by part of the network.
         table_bytes: memory of the transforms' tables, all together.
         batch_size: windows a step, over all devices.
-        mesh: devices along (data, model).
+        mesh: devices along (data, ensemble, model).
         device: what the program was compiled for.
         platform: whose layout of the transforms it has: cpu, gpu or tpu.
         stages: cost of a step by rollout length, ascending.
         seconds: that all steps of the configuration take, roughly; None for devices that are not there.
+        members: of the ensembles, the most of any stage.
     """
 
     parameters: dict[str, int]
     table_bytes: int
     batch_size: int
-    mesh: tuple[int, int]
+    mesh: tuple[int, int, int]
     device: str
     platform: str
     stages: tuple[StageCost, ...]
     seconds: float | None = None
+    members: int = 1
 
     @property
     def ideal_bytes(self) -> int:
         """What data parallelism has to send: each gradient once in and once out, 2 · parameters · 4 bytes."""
-        return 8 * sum(self.parameters.values()) if self.mesh[0] > 1 else 0
+        return 8 * sum(self.parameters.values()) if self.mesh[0] * self.mesh[1] > 1 else 0
 
     def render(self) -> list[rich.table.Table]:
         """Two tables for a terminal."""
@@ -112,19 +115,22 @@ class Plan:
         for name, count in self.parameters.items():
             parts.add_row(name, f"{count:,}")
         parts.add_row("[bold]all", f"[bold]{sum(self.parameters.values()):,}")
-        data, model = self.mesh
+        data, _, _ = self.mesh
+        devices = math.prod(self.mesh)
         numbers = ("GFLOP", "state", "activations", "in all", "sent", "equations", "joins, reversals")
-        share = f"batch {self.batch_size}, {self.batch_size // data} each"
+        share = f"batch {self.batch_size}, {self.batch_size // data} each" + (
+            f"; {self.members} members" if self.members > 1 else ""
+        )
         costs = rich.table.Table(
             *(rich.table.Column(name, justify="right") for name in ("rollout", *numbers)),
-            title=f"A training step on {data} × {model} (data × model) devices, {share}; MiB a device",
+            title=f"A training step on {' × '.join(map(str, self.mesh))} (data × ensemble × model) devices, {share}; MiB a device",
             caption=self._caption(),
         )
         for stage in self.stages:
             sent = sum(stage.communicated.values())
             costs.add_row(
                 str(stage.rollout_steps),
-                f"{stage.flops / data / model / 1e9:,.2f}",
+                f"{stage.flops / devices / 1e9:,.2f}",
                 *(
                     f"{size / 2**20:,.1f}"
                     for size in (
@@ -141,7 +147,7 @@ class Plan:
 
     def _caption(self) -> str:
         text = f"Compiled for {self.device}, in the layout for {self.platform.upper()}s. Transform tables: {self.table_bytes / 2**20:,.1f} MiB on all devices."
-        if self.mesh[0] > 1:
+        if self.ideal_bytes:
             text += f" Gradients alone would send {self.ideal_bytes / 2**20:,.1f} MiB."
         kind = self.device.split(":")[0]
         if kind in _CHIPS:
@@ -235,11 +241,12 @@ def compiled_plan(
         counts,
         table_bytes,
         config.training.batch_size,
-        (mesh.shape["data"], mesh.shape["model"]),
+        (mesh.shape[DATA], mesh.shape[ENSEMBLE], mesh.shape[MODEL]),
         name,
         platform,
         costs,
         None if speed is None else planned_seconds(config.training, operations, speed),
+        max(map(config.training.members_of, config.training.stages)),
     )
 
 
@@ -261,8 +268,7 @@ def step_tracer(config: Config, devices: list[Any], platform: str) -> tuple[Part
         statics = (*grid.shape, channels.static_count)
         scalar, wind, static, area, channel = (jnp.zeros(shape) for shape in (c, d, statics, grid.shape[0], c + d))
         missing = jnp.zeros(c + d, bool) if channels.masked else None
-        spectral = SpectralLoss.create(grid, config.loss) if config.loss.kind != "grid" else None
-        return parts, Scales(scalar, wind, static, area, channel, missing, spectral)
+        return parts, Scales(scalar, wind, static, area, channel, missing, make_loss(grid, config.loss))
 
     with shapes_only(), made_for(platform, split=mesh.shape[MODEL] > 1):
         parts, scales = nnx.eval_shape(constants)
@@ -277,11 +283,22 @@ def step_tracer(config: Config, devices: list[Any], platform: str) -> tuple[Part
         return jax.ShapeDtypeStruct((config.training.batch_size, *shape), np.float32, sharding=samples)
 
     def traced(rollout: int) -> Any:
-        staged = dataclasses.replace(config, training=dataclasses.replace(config.training, stages=(Stage(1, rollout),)))
+        # Of the stages of this length that with most members.
+        most = max(
+            config.training.members_of(stage) for stage in config.training.stages if stage.rollout_steps == rollout
+        )
+        stage = Stage(1, rollout, members=most if most > 1 else None)
+        staged = dataclasses.replace(config, training=dataclasses.replace(config.training, stages=(stage,)))
         step = make_train_step(parts.graph, staged, vectors=d, mesh=mesh if mesh.size > 1 else None)
         window = Fields(*(batch(config.data.input_steps + rollout, *grid.shape, size) for size in (c, d, d)))
         forcings = batch(rollout + 1, *grid.shape, channels.forcing_count)
-        return step.trace(state, tables, window, forcings, scales)
+        ensemble = None
+        if most > 1:
+            ensemble = Ensemble(
+                jax.ShapeDtypeStruct((most,), np.int32, sharding=jax.NamedSharding(mesh, jax.P(ENSEMBLE))),  # type: ignore[arg-type]
+                jax.ShapeDtypeStruct((), np.float32, sharding=jax.NamedSharding(mesh, jax.P())),  # type: ignore[arg-type]
+            )
+        return step.trace(state, tables, window, forcings, scales, ensemble)
 
     return parts, mesh, traced
 

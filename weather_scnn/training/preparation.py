@@ -13,7 +13,7 @@ from etils import epath
 
 from weather_scnn.errors import UserError
 from weather_scnn.io.durations import parse_duration
-from weather_scnn.io.opening import parse_period
+from weather_scnn.io.periods import parse_period
 from weather_scnn.training.channels import Channels
 from weather_scnn.training.configuration import Config
 from weather_scnn.training.states import expected_grid, open_states
@@ -59,7 +59,7 @@ def check_store(config: Config) -> np.ndarray:
         UserError: it lacks something.
     """
     data = config.data
-    dataset = open_states(data.path, Channels.from_config(data), expected_grid(data))
+    dataset = open_states(data.path, Channels.from_config(data), expected_grid(data)).fields
     times = dataset["time"].values.astype("datetime64[ns]")
     chosen = _within(times, data.train, "data.train", data.path)
     length = data.input_steps + max(stage.rollout_steps for stage in config.training.stages)

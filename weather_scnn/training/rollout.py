@@ -6,12 +6,14 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float
 
 from weather_scnn.errors import UserError
+from weather_scnn.io.durations import parse_duration
 from weather_scnn.models import Forecaster, ModelConfig, PlanarForecaster, make_forecaster
-from weather_scnn.nn import Fields, Table, Width, map_fields
+from weather_scnn.nn import Fields, Noise, Table, Width, map_fields
 from weather_scnn.sphere import Grid
 from weather_scnn.training.channels import Channels, DataConfig
 from weather_scnn.training.loss import Scales, filled, step_errors
@@ -51,11 +53,12 @@ def build(
         inputs=data.input_steps,
         extras=channels.extra_count,
         held=[index for index, name in enumerate(names) if name in config.hold_mean],
+        step_hours=float(parse_duration(data.step) / np.timedelta64(1, "h")),
         rngs=nnx.Rngs(seed),
     )
 
 
-def take_apart(model: Forecaster | PlanarForecaster) -> Parts:
+def take_apart(model: nnx.Module) -> Parts:
     """Splits into graph, parameters, batch statistics and tables."""
     pieces: tuple[Any, ...] = nnx.split(model, nnx.Param, nnx.BatchStat, Table)
     return Parts(*pieces)
@@ -78,12 +81,13 @@ def _given_forcings(extras: int, statics: int, forcings: Float[Array, "b 2 y x f
 
 
 def advance(
-    model: Forecaster | PlanarForecaster,
+    model: Any,
     history: Fields,
     scales: Scales,
     forcings: Float[Array, "b 2 y x f"],
     *,
     training: bool,
+    noise: Noise | None = None,
 ) -> tuple[Fields, Fields]:
     """One forecast step.
 
@@ -95,6 +99,7 @@ def advance(
         scales: constants of the channels.
         forcings: at the last input time and one step later.
         training: whether batch statistics are used and updated.
+        noise: of this step; None for a network without.
 
     Returns:
         The history one step later, and the new state (b, y, x, c).
@@ -104,7 +109,8 @@ def advance(
     extras = jnp.concatenate([statics, *_given_forcings(model.extras, statics.shape[-1], forcings)], axis=-1)
     gaps = scales.gaps(history)
     known = filled(history, gaps)
-    increment = model(known, extras, training=training)
+    options: dict[str, Any] = {} if noise is None else {"noise": noise}
+    increment = model(known, extras, training=training, **options)
     new = map_fields(lambda old, change, ratio: old[:, -1] + change * ratio, known, increment, scales.ratio)
     if gaps is not None:
         new = map_fields(lambda gap, array: jnp.where(gap[:, -1], jnp.nan, array), gaps, new)
@@ -114,15 +120,16 @@ def advance(
 def rollout_errors(
     parts: Parts,
     window: Fields,
-    forcings: Float[Array, "b k+1 y x f"],
+    forcings: Float[Array, "b t y x f"],
     scales: Scales,
     *,
     inputs: int,
     training: bool,
     remat: str = "auto",
-    push_forward: int = 0,
-    axis: str | None = None,
-) -> tuple[Float[Array, "k c+d"], nnx.State]:
+    backprop_steps: int = 0,
+    axis: str | tuple[str, ...] | None = None,
+    keys: Array | None = None,
+) -> tuple[Float[Array, "k channel"], nnx.State]:
     """Errors of every step of a rollout, and the batch statistics after it.
 
     Args:
@@ -133,32 +140,47 @@ def rollout_errors(
         inputs: number of input times.
         training: whether batch statistics are used and updated.
         remat: what the backward pass computes again, see `TrainingConfig.remat`.
-        push_forward: the gradient runs through so many last steps only; 0 takes all.
-        axis: inside `shard_map`, the axis that divides the batch; batch statistics and errors are of the whole of it.
+        backprop_steps: the gradient runs through so many last steps only; 0 takes all.
+        axis: inside `shard_map`, the axes that divide the batch and the members; batch statistics and errors are of the
+            whole of them.
+        keys: of the noise of every sample and member, (b · m,), those of a sample side by side; None without noise.
     """
     steps = forcings.shape[1] - 1
     history = map_fields(lambda array: array[:, :inputs], window)
     targets = map_fields(lambda array: jnp.moveaxis(array[:, inputs:], 1, 0), window)
     pairs = jnp.moveaxis(jnp.stack([forcings[:, :-1], forcings[:, 1:]], axis=2), 1, 0)
 
+    batch, chance = forcings.shape[0], None
+    numbers = None if keys is None else jnp.arange(steps)
+    if keys is not None:
+        members = keys.shape[0] // batch
+        history = map_fields(lambda array: jnp.repeat(array, members, axis=0), history)
+        chance = nnx.merge(*parts).noise.stationary(keys)
+
     def step(parameters):
         def one(carry, given):
-            past, statistics = carry
-            target, forcing = given
+            past, statistics, chance = carry
+            target, forcing, number = given
             # Mapped over, the statistics become variables of this trace, which the batch norms may then update.
             statistics = jax.tree.map(lambda array: array, statistics)
             model = nnx.merge(parts.graph, parameters, statistics, parts.tables)
             for _, module in nnx.iter_modules(model):
                 if hasattr(module, "axis_name"):  # a batch norm
                     module.axis_name = axis
-            past, new = advance(model, past, scales, forcing, training=training)
+            noise = None
+            if keys is not None:
+                noise, chance = model.noise.step(keys, number, chance)
+                forcing = jnp.repeat(forcing, members, axis=0)
+            past, new = advance(model, past, scales, forcing, training=training, noise=noise)
+            if keys is not None:
+                new = map_fields(lambda array: array.reshape(batch, members, *array.shape[1:]), new)
             statistics = nnx.state(model, nnx.BatchStat)
-            return (past, statistics), step_errors(new, target, scales, axis=axis)
+            return (past, statistics, chance), step_errors(new, target, scales, axis=axis)
 
         return one
 
-    carry, given = (history, parts.statistics), (targets, pairs)
-    led = max(steps - push_forward, 0) if push_forward else 0
+    carry, given = (history, parts.statistics, chance), (targets, pairs, numbers)
+    led = max(steps - backprop_steps, 0) if backprop_steps else 0
     found = []
     if led:
         # No gradient enters here, so nothing of these steps is kept for one.
@@ -168,7 +190,7 @@ def rollout_errors(
         carry = jax.lax.stop_gradient(carry)
         given = jax.tree.map(lambda array: array[led:], given)
         found.append(errors)
-    (_, statistics), errors = scan_rematerialised(step(parts.parameters), carry, given, steps - led, remat)
+    (_, statistics, _), errors = scan_rematerialised(step(parts.parameters), carry, given, steps - led, remat)
     return jnp.concatenate([*found, errors]), statistics
 
 

@@ -30,8 +30,8 @@ class Scorecard(NamedTuple):
     loss: float
     names: tuple[str, ...]
     days: tuple[float, ...]
-    rmse: Float[np.ndarray, "lead c+d"]
-    persistence: Float[np.ndarray, "lead c+d"]
+    rmse: Float[np.ndarray, "lead channel"]
+    persistence: Float[np.ndarray, "lead channel"]
 
 
 def headline_order(names: tuple[str, ...]) -> list[int]:

@@ -7,7 +7,7 @@ import types
 import typing
 from typing import Any, Literal
 
-from weather_scnn.models import Level
+from weather_scnn.models import Resolution
 from weather_scnn.training.configuration import Config, Stage, VariableWeight
 
 _HEAD = """# Settings
@@ -19,7 +19,11 @@ weather-scnn settings
 ```
 """
 # How values that are no plain ones are written.
-_WRITTEN = {Stage: "STEPSxROLLOUT@RATE", VariableWeight: "NAME:WEIGHT", Level: "COARSENING:BLOCKS:SCALARS+VECTORS:P"}
+_WRITTEN = {
+    Stage: "STEPSxROLLOUTxMEMBERS@RATE:ALPHA",
+    VariableWeight: "NAME:WEIGHT",
+    Resolution: "COARSENING:BLOCKS:SCALARS+VECTORS:P",
+}
 
 
 def settings_page() -> str:

@@ -1,4 +1,6 @@
-"""Where arrays live: a mesh of devices with the axes `data`, over which the batch is divided, and `model`.
+"""Where arrays live: a mesh of devices with the axes `data`, over which the batch is divided, `ensemble` and `model`.
+
+Devices along `ensemble` share the members of an ensemble: each holds the same windows, and members of its own.
 
 Devices along `model` share samples. Each holds a part of the orders m of the transforms' tables and of the spectra, of
 the channels of fields on the grid, and of the parameters with their optimiser state; the compiler adds the
@@ -19,28 +21,30 @@ from weather_scnn.sphere import HarmonicTransform, SpinTransform
 from weather_scnn.sphere.layouts import check_layout
 from weather_scnn.training.configuration import TrainingConfig
 
-DATA, MODEL = "data", "model"
+DATA, ENSEMBLE, MODEL = "data", "ensemble", "model"
 _TRANSFORMS = (HarmonicTransform, SpinTransform)
 
 
-def mesh_shape(training: TrainingConfig, count: int) -> tuple[int, int]:
-    """(data, model) for so many devices.
+def mesh_shape(training: TrainingConfig, count: int) -> tuple[int, int, int]:
+    """(data, ensemble, model) for so many devices.
 
     Args:
-        training: `mesh.model`, and the batch that the axis `data` has to divide.
+        training: `mesh.model` and `mesh.ensemble`, and the batch that the axis `data` has to divide.
         count: how many devices.
 
     Raises:
-        UserError: the devices do not divide by `mesh.model`, or the batch by the rest.
+        UserError: the devices do not divide by `mesh.model` and `mesh.ensemble`, or the batch by the rest.
     """
-    model = training.mesh.model
-    if count % model:
-        fitting = ", ".join(str(size) for size in range(1, count + 1) if count % size == 0)
-        raise UserError(
-            f"training.mesh.model is {model}, which does not divide {count} devices",
-            remedy=f"set it to one of {fitting}",
-        )
-    data = count // model
+    data = count
+    for name in ("model", "ensemble"):
+        wanted = getattr(training.mesh, name)
+        if data % wanted:
+            fitting = ", ".join(str(size) for size in range(1, data + 1) if data % size == 0)
+            raise UserError(
+                f"training.mesh.{name} is {wanted}, which does not divide {data} devices",
+                remedy=f"set it to one of {fitting}",
+            )
+        data //= wanted
     parts = data * training.accumulation
     if training.batch_size % parts:
         below, above = training.batch_size // parts * parts, -(-training.batch_size // parts) * parts
@@ -50,11 +54,11 @@ def mesh_shape(training: TrainingConfig, count: int) -> tuple[int, int]:
             remedy=f"set training.batch_size to {f'{below} or ' if below else ''}{above}, or training.mesh.model so "
             "that fewer devices divide the batch",
         )
-    return data, model
+    return data, training.mesh.ensemble, training.mesh.model
 
 
 def device_mesh(training: TrainingConfig, devices: list[Any] | None = None) -> Mesh:
-    """Devices as (data, model), neighbours along `model` on one host where they fit.
+    """Devices as (data, ensemble, model), neighbours along `ensemble` and `model` on one host where they fit.
 
     Args:
         training: see `mesh_shape`.
@@ -65,34 +69,35 @@ def device_mesh(training: TrainingConfig, devices: list[Any] | None = None) -> M
     """
     devices = jax.devices() if devices is None else devices
     count = len(devices)
-    data, model = mesh_shape(training, count)
+    data, *together = mesh_shape(training, count)
+    each = together[0] * together[1]
     hosts = len({device.process_index for device in devices})
-    if hosts > 1 and count // hosts % model == 0:
-        shape = (count // hosts // model, model)
-        laid = mesh_utils.create_hybrid_device_mesh(shape, (hosts, 1), devices, process_is_granule=True)
+    if hosts > 1 and count // hosts % each == 0:
+        shape = (count // hosts // each, *together)
+        laid = mesh_utils.create_hybrid_device_mesh(shape, (hosts, 1, 1), devices, process_is_granule=True)
     elif hosts > 1:
         # Whole hosts share samples, so that each reads a part of the batch that lies together.
-        laid = np.array(sorted(devices, key=lambda device: (device.process_index, device.id))).reshape(data, model)
+        laid = np.array(sorted(devices, key=lambda device: (device.process_index, device.id))).reshape(data, *together)
     else:
-        laid = mesh_utils.create_device_mesh((data, model), devices, allow_split_physical_axes=True)
-    return Mesh(laid, (DATA, MODEL))
+        laid = mesh_utils.create_device_mesh((data, *together), devices, allow_split_physical_axes=True)
+    return Mesh(laid, (DATA, ENSEMBLE, MODEL))
 
 
 def host_share(mesh: Mesh) -> tuple[int, int]:
     """(part, parts) of a batch's contiguous parts that this process reads: those rows that its devices hold.
 
-    Hosts that hold the same samples, split along `model`, read the same part.
+    Hosts that hold the same samples, split along `model` or `ensemble`, read the same part.
 
     Raises:
         UserError: the process's devices do not lie together along the axis `data`.
     """
     own = jax.process_index()
-    rows = [index for index, row in enumerate(mesh.devices) if any(device.process_index == own for device in row)]
+    rows = [index for index, row in enumerate(mesh.devices) if any(device.process_index == own for device in row.flat)]
     first, count, data = rows[0], len(rows), mesh.shape[DATA]
     if rows != list(range(first, first + count)) or data % count or first % count:
         raise UserError(
             f"process {own} holds rows {rows} of {data} of the device mesh, which are no even part of the batch",
-            remedy="set training.mesh.model to a divisor or a multiple of the devices of one host",
+            remedy="set training.mesh.model times training.mesh.ensemble to a divisor or a multiple of the devices of a host",
         )
     return first // count, data // count
 

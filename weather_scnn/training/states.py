@@ -1,9 +1,8 @@
 """States in the network's terms: standardised arrays of scalars and winds, and the forcings that are known ahead."""
 
 import dataclasses
-import functools
 import itertools
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,11 +10,9 @@ import xarray as xr
 from jaxtyping import Float
 
 from weather_scnn.catalogue.level_numbers import Level, level_number
-from weather_scnn.catalogue.plausibility import Judge
 from weather_scnn.errors import UserError
-from weather_scnn.io.opening import open_dataset, refuse_forecasts
-from weather_scnn.io.retry import period, read_again
-from weather_scnn.io.stored_fields import StoredFields
+from weather_scnn.io.field_reader import FieldReader
+from weather_scnn.io.joining import ABSENT
 from weather_scnn.physics.solar import clock_features, toa_incident_solar_radiation
 from weather_scnn.sphere import Grid
 from weather_scnn.training.channels import Channels, DataConfig
@@ -51,26 +48,30 @@ class StateArrays(NamedTuple):
         return whole, some
 
 
-def open_states(path: str, channels: Channels, grid: Grid, *, time: str | None = None) -> xr.Dataset:
-    """The canonical dataset of a store, lazy, held against what a network needs of it.
+def open_states(
+    path: str, channels: Channels, grid: Grid, *, time: str | None = None, cache_bytes: int = 0
+) -> FieldReader:
+    """A reader of the fields of a store, held against what a network needs of them; only coordinates are read.
 
     Args:
-        path: any source the door takes.
+        path: any source.
         channels, grid: what the network is made for.
         time: period A:B; all by default.
+        cache_bytes: see `FieldReader`.
 
     Raises:
         UserError: variables, levels or times are missing, a field has levels or time where it should not or lacks them
             where it should have them, or the grid is another.
     """
     wanted = [*channels.variables, *channels.statics]
+    options: dict[str, Any] = {"variables": wanted, "time": time or None, "cache_bytes": cache_bytes}
     try:
-        dataset = open_dataset(path, variables=wanted, levels=list(channels.levels) or None, time=time or None)
+        reader = FieldReader(path, levels=list(channels.levels) or None, **options)
     except UserError:
         # A field without levels where some are expected has a remedy of its own.
-        _check_fields(open_dataset(path, variables=wanted, time=time or None), channels, path)
+        _check_fields(FieldReader(path, **options).fields, channels, path)
         raise
-    refuse_forecasts(dataset, path)
+    dataset = reader.fields
     found = Grid.from_coordinates(dataset["longitude"].values, dataset["latitude"].values)
     if found.shape != grid.shape or found.kind != grid.kind or found.first_longitude != grid.first_longitude:
         raise UserError(
@@ -81,7 +82,7 @@ def open_states(path: str, channels: Channels, grid: Grid, *, time: str | None =
     if "time" not in dataset.dims:
         raise UserError("has no time axis", where=path, remedy="give a store of states over time")
     _check_fields(dataset, channels, path)
-    return dataset
+    return reader
 
 
 def _check_fields(dataset: xr.Dataset, channels: Channels, path: str) -> None:
@@ -97,6 +98,13 @@ def _check_fields(dataset: xr.Dataset, channels: Channels, path: str) -> None:
                 where=path,
                 remedy=f"name it in data.level_variables with its levels, as in {name}@{dataset['level'].values[0]:g}",
             )
+        if level in (absent := dataset[name].encoding.get(ABSENT, ())):
+            held = [each for each in dataset["level"].values if each not in absent]
+            raise UserError(
+                f"{name} has no level {level:g} hPa",
+                where=path,
+                remedy=f"choose from {', '.join(f'{each:g}' for each in held)}",
+            )
         if (name, level) in state and "time" not in dims:
             raise UserError(f"{name} does not change with time", where=path, remedy="name it in data.static_variables")
 
@@ -106,20 +114,16 @@ class StateReader:
     """Reads the states of one store.
 
     Attributes:
-        dataset: the canonical dataset, lazy.
+        reader: of its fields.
         channels: layout of the state.
         normalisation: moments of the channels.
         grid: the store's grid.
-        direct: the stored arrays, where they can be read without xarray.
-        path: of the store, for messages.
     """
 
-    dataset: xr.Dataset
+    reader: FieldReader
     channels: Channels
     normalisation: Normalisation
     grid: Grid
-    direct: StoredFields | None = None
-    path: str = ""
 
     @classmethod
     def open(
@@ -135,7 +139,7 @@ class StateReader:
         """Opens a store and holds it against what the network was made for.
 
         Args:
-            path: any source the door takes; Zarr is read fastest.
+            path: any source; Zarr is read fastest.
             channels, normalisation, grid: what the network was made for.
             time: period A:B; all by default.
             chunk_cache_bytes: memory for decoded chunks of stores whose chunks hold several times.
@@ -143,9 +147,18 @@ class StateReader:
         Raises:
             UserError: variables, levels or times are missing, or the grid is another.
         """
-        dataset = open_states(path, channels, grid, time=time)
-        direct = StoredFields.of(path, dataset, channels.variables, cache_bytes=int(chunk_cache_bytes))
-        return cls(dataset, channels, normalisation, grid, direct, str(path))
+        reader = open_states(path, channels, grid, time=time, cache_bytes=int(chunk_cache_bytes))
+        return cls(reader, channels, normalisation, grid)
+
+    @property
+    def path(self) -> str:
+        """Of the store, for messages."""
+        return self.reader.path
+
+    @property
+    def dataset(self) -> xr.Dataset:
+        """Its canonical fields, lazy."""
+        return self.reader.fields
 
     @property
     def times(self) -> np.ndarray:
@@ -161,10 +174,7 @@ class StateReader:
     @property
     def times_per_chunk(self) -> int:
         """Times that are decoded together."""
-        if self.direct is not None:
-            return self.direct.times_per_chunk
-        chunks = self.dataset[list(self.channels.variables)].chunksizes.get("time", (1,))
-        return max(chunks)
+        return max(self.reader.chunks(name)["time"] for name in self.channels.variables)
 
     def read(self, start: int, stop: int) -> StateArrays:
         """Standardised states start … stop − 1 of the time axis."""
@@ -185,55 +195,30 @@ class StateReader:
         needed = np.unique(positions)
         runs = np.split(needed, np.flatnonzero(np.diff(needed) > 1) + 1)
         ranges = [(int(run[0]), int(run[-1]) + 1) for run in runs if run.size]
-        blocks = self._blocks(ranges)
+        # All are asked for before the first is waited for.
+        waiting = [
+            {name: self.reader.ask(name, slice(*each), judged=not judged) for name in self.channels.variables}
+            for each in ranges
+        ]
         flat = np.ravel(positions)
         order = np.argsort(flat, kind="stable")
         bounds = np.searchsorted(flat[order], [needed, needed + 1])
         kinds = self._kinds()
         y, x = self.grid.shape
-        found = [np.empty((flat.size, y, x, kind.mean.size), np.float32) for kind in kinds]
+        result = [np.empty((flat.size, y, x, kind.mean.size), np.float32) for kind in kinds]
         # One time after the other: a plane stays in the cache until the channels have become its last axis.
         planes = [np.empty((kind.mean.size, y, x), np.float32) for kind in kinds]
         at = 0
-        for block, (start, stop) in zip(blocks, ranges):
-            if not judged:
-                block = {name: self._judged(name, values, start, stop) for name, values in block.items()}
+        for pending, (start, stop) in zip(waiting, ranges):
+            block = {name: one() for name, one in pending.items()}
             for time in range(stop - start):
                 places = order[bounds[0, at] : bounds[1, at]]
-                for kind, plane, target in zip(kinds, planes, found):
+                for kind, plane, target in zip(kinds, planes, result):
                     kind.standardise(block, time, plane)
                     for place in places.tolist():
                         target[place] = np.moveaxis(plane, 0, -1)
                 at += 1
-        return StateArrays(*(array.reshape(*np.shape(positions), *array.shape[1:]) for array in found))
-
-    @functools.cached_property
-    def _judge(self) -> Judge:
-        return Judge.of(self.dataset, self.path)
-
-    def _judged(self, name: str, values: np.ndarray, start: int, stop: int) -> np.ndarray:
-        levels = self.dataset["level"].values if "level" in self.dataset[name].dims else None
-        return self._judge(name, values, self.times[start:stop], levels)
-
-    def _blocks(self, ranges: list[tuple[int, int]]) -> Iterable[Mapping[str, np.ndarray]]:
-        """Fields by variable of each range of times, (time[, level], latitude, longitude)."""
-        direct = self.direct
-
-        def named(read: Callable[[], Any], start: int, stop: int) -> Any:
-            def what() -> str:
-                return f"states cannot be read in {period(self.times[start:stop])}"
-
-            return read_again(read, what=what, where=self.path)
-
-        if direct is not None and ranges:
-            return named(lambda: direct.read(ranges), ranges[0][0], ranges[-1][1])
-        whole = self.dataset[list(self.channels.variables)].transpose("time", ..., "latitude", "longitude")
-
-        def through_the_door(start: int, stop: int) -> dict[str, np.ndarray]:
-            part = whole.isel(time=slice(start, stop)).load()
-            return {str(name): array.values for name, array in part.data_vars.items()}
-
-        return (named(functools.partial(through_the_door, *each), *each) for each in ranges)
+        return StateArrays(*(array.reshape(*np.shape(positions), *array.shape[1:]) for array in result))
 
     def _kinds(self) -> list["_Standardised"]:
         """Scalars and the two components of winds, as they lie in the store."""
@@ -256,14 +241,7 @@ class StateReader:
         out = np.empty((y, x, self.channels.static_count), np.float32)
         moments = self.normalisation
         for index, name in enumerate(self.channels.statics):
-            array = self.dataset[name]
-            if "time" in array.dims:
-                array = array.isel(time=0)
-            values = read_again(
-                lambda array=array: array.transpose("latitude", "longitude").values,  # type: ignore[misc]
-                what=lambda name=name: f"{name} cannot be read",  # type: ignore[misc]
-                where=self.path,
-            )
+            values = self.reader.read(name, 0, judged=False).reshape(y, x)
             if not np.isfinite(values).all():
                 raise UserError(f"the static field {name} has NaNs", remedy="fill them, or leave the field out")
             out[..., index] = (values - moments.static_mean[index]) / moments.static_std[index]

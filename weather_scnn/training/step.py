@@ -5,19 +5,53 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from flax import nnx
 from jax.sharding import Mesh
 from jaxtyping import Array, Float, Int
 
-from weather_scnn.nn import Fields, map_fields
+from weather_scnn.nn import Fields, map_fields, noise_keys
 from weather_scnn.training.augmentation import Window, augmented
-from weather_scnn.training.configuration import Config
+from weather_scnn.training.configuration import Config, Stage
 from weather_scnn.training.divergence import judge, keep_if
 from weather_scnn.training.loss import Scales, step_weights, weighted_loss
+from weather_scnn.training.losses import of_ensemble
 from weather_scnn.training.optimiser import TrainState, at_step, global_norm, make_optimiser, moved_average
 from weather_scnn.training.rollout import Parts, rollout_errors
-from weather_scnn.training.sharding import DATA, MODEL, divided, shardings
+from weather_scnn.training.sharding import DATA, ENSEMBLE, MODEL, divided, shardings
+
+# Sets the noise of members apart from what else is drawn from the seed and the step.
+_MEMBERS = 0x6E6F6973
+
+
+class Ensemble(NamedTuple):
+    """The ensemble of a training step.
+
+    Attributes:
+        members: numbers of the members, (M,).
+        alpha: of the score, see `losses.EnsembleScore`.
+    """
+
+    members: Int[Array, " M"]
+    alpha: Float[Array, ""]
+
+    @classmethod
+    def of(cls, config: Config, stage: Stage, mesh: Mesh | None = None) -> "Ensemble | None":
+        """Of a stage, divided over the axis `ensemble`; None where there is none."""
+        count = config.training.members_of(stage)
+        if count < 2:
+            return None
+        alpha = config.loss.alpha if stage.alpha is None else stage.alpha
+        found = cls(np.arange(count, dtype=np.int32), np.float32(alpha))  # type: ignore[arg-type]
+        if mesh is None:
+            return jax.tree.map(jnp.asarray, found)
+        places = cls(jax.NamedSharding(mesh, jax.P(ENSEMBLE)), jax.NamedSharding(mesh, jax.P()))  # type: ignore[arg-type]
+        return jax.tree.map(
+            lambda array, place: jax.make_array_from_callback(array.shape, place, lambda index: array[index]),
+            found,
+            places,
+        )
 
 
 class StepReport(NamedTuple):
@@ -27,11 +61,11 @@ class StepReport(NamedTuple):
         loss: weighted mean over steps and components.
         channel_errors: error a channel, mean over the steps, (c + d,).
         gradient_norm: global norm before clipping.
-        good: whether the step was taken; one that is not finite or leaps is not.
+        good: whether the step was taken; one that is not finite or spikes is not.
     """
 
     loss: Float[Array, ""]
-    channel_errors: Float[Array, " c+d"]
+    channel_errors: Float[Array, " channel"]
     gradient_norm: Float[Array, ""]
     good: Array
 
@@ -40,7 +74,7 @@ def make_train_step(graph: nnx.GraphDef, config: Config, *, vectors: int, mesh: 
     """The compiled training step; its old state is donated.
 
     Moments of batch norms and means of the loss are over the whole batch, wherever its samples live, so the result
-    does not depend on the mesh. A step whose loss or gradient is not finite, or whose loss leaps by more than
+    does not depend on the mesh. A step whose loss or gradient is not finite, or whose loss spikes by more than
     `explosion_factor`, counts but changes nothing; its report says so.
 
     Args:
@@ -50,12 +84,17 @@ def make_train_step(graph: nnx.GraphDef, config: Config, *, vectors: int, mesh: 
         mesh: from `sharding.device_mesh`; None runs on one device.
 
     Returns:
-        A function (state, tables, window, forcings, scales) → (state, report).
+        A function (state, tables, window, forcings, scales[, ensemble]) → (state, report).
     """
     training, optimiser = config.training, make_optimiser(config.optimiser, config.training.stages)
 
     def train_step(
-        state: TrainState, tables: nnx.State, window: Fields, forcings: Array, scales: Scales
+        state: TrainState,
+        tables: nnx.State,
+        window: Fields,
+        forcings: Array,
+        scales: Scales,
+        ensemble: Ensemble | None = None,
     ) -> tuple[TrainState, StepReport]:
         if training.augment:
             whole = Window(window, forcings, scales.statics)
@@ -64,16 +103,23 @@ def make_train_step(graph: nnx.GraphDef, config: Config, *, vectors: int, mesh: 
         window, forcings = divided((window, forcings), mesh)
         if training.input_noise:
             window = with_noise(window, config.data.input_steps, training.input_noise, training.seed, state.step)
-        weights = step_weights(config.loss, forcings.shape[1] - 1, training.push_forward)
+        weights = step_weights(config.loss, forcings.shape[1] - 1, training.backprop_steps)
 
         momentum = running_momentum(Parts(graph, state.parameters, state.statistics, tables))
 
         def gradient_of(
-            parameters: nnx.State, statistics: nnx.State, constants: Any, batch: Any, axis: str | None = None
+            parameters: nnx.State,
+            statistics: nnx.State,
+            constants: Any,
+            batch: Any,
+            members: Array | None,
+            axis: str | tuple[str, ...] | None = None,
         ):
-            tables, scales = constants
+            tables, scales, key = constants
 
-            def loss_function(parameters: nnx.State, statistics: nnx.State, window: Fields, forcings: Array):
+            def loss_function(
+                parameters: nnx.State, statistics: nnx.State, window: Fields, forcings: Array, places: Array | None
+            ):
                 errors, statistics = rollout_errors(
                     Parts(graph, parameters, statistics, tables),
                     window,
@@ -82,23 +128,34 @@ def make_train_step(graph: nnx.GraphDef, config: Config, *, vectors: int, mesh: 
                     inputs=config.data.input_steps,
                     training=True,
                     remat=training.remat,
-                    push_forward=training.push_forward,
+                    backprop_steps=training.backprop_steps,
                     axis=axis,
+                    keys=None if places is None or members is None else noise_keys(key, places, members),
                 )
                 return weighted_loss(errors, scales, vectors, weights), (errors.mean(axis=0), statistics)
 
             split = mesh if axis is None else None
             return accumulated_gradient(loss_function, parameters, statistics, batch, training.accumulation, split)
 
-        given = state.parameters, state.statistics, (tables, scales), (window, forcings)
+        places = key = members = None
+        if ensemble is not None:
+            # The place in the batch and the step say which window it is, and which time it is taken.
+            members, places = ensemble.members, jnp.arange(forcings.shape[0])
+            key = jax.random.fold_in(jax.random.fold_in(jax.random.key(training.seed), _MEMBERS), state.step)
+            scales = scales._replace(loss=of_ensemble(scales.loss, alpha=ensemble.alpha))
+        given = state.parameters, state.statistics, (tables, scales, key), (window, forcings, places), members
         if mesh is not None and mesh.size > 1 and mesh.shape[MODEL] == 1:
-            loss, errors, statistics, gradient = over_samples(gradient_of, mesh)(*given)
+            loss, errors, statistics, gradient = over_samples(gradient_of, mesh, ensemble is not None)(*given)
         else:
             loss, errors, statistics, gradient = gradient_of(*given)
+        if training.trained == "noise":
+            gradient = of_noise(gradient)
         norm = global_norm(gradient)
         updates, optimiser_state = optimiser.update(
             gradient, at_step(state.optimiser, state.step), state.parameters, norm=norm
         )
+        if training.trained == "noise":
+            updates = of_noise(updates)
         parameters = optax.apply_updates(state.parameters, updates)
         average, average_statistics = moved_average(
             (state.average, state.average_statistics),
@@ -124,7 +181,7 @@ def running_momentum(parts: Parts) -> float:
     return found.pop() if len(found) == 1 else 0.0
 
 
-def own_moments(after: nnx.State, before: nnx.State, kept: float) -> nnx.State:
+def own_moments(after: Any, before: Any, kept: float) -> Any:
     """A step's own moments, from the running ones after and before it, of which a share is kept.
 
     The averaged network is that of some hundred steps before. Averages of the running moments, which themselves lag
@@ -133,30 +190,47 @@ def own_moments(after: nnx.State, before: nnx.State, kept: float) -> nnx.State:
     return jax.tree.map(lambda new, old: (new - kept * old) / (1.0 - kept), after, before)
 
 
-def over_samples(gradient_of: Any, mesh: Mesh) -> Any:
-    """Each device differentiates its own samples; their gradients meet in one sum at the end.
+def over_samples(gradient_of: Any, mesh: Mesh, members: bool = False) -> Any:
+    """Each device differentiates its own samples and members; their gradients meet in one sum at the end.
 
     Left to the compiler, gradients meet where they first arise: for filters once per degree instead of once per free
     value, and once for every step of a rollout and every part of a batch.
 
     Args:
-        gradient_of: (parameters, statistics, constants, batch, axis) → (loss, errors, statistics, gradient).
-        mesh: with all devices along `data`.
+        gradient_of: (parameters, statistics, constants, batch, members, axis) → (loss, errors, statistics, gradient).
+        mesh: with all devices along `data` and `ensemble`.
+        members: whether there are any.
     """
+    axes: Any = (DATA, ENSEMBLE) if members else DATA
 
     @functools.partial(
         jax.shard_map,
         mesh=mesh,
-        in_specs=(jax.P(), jax.P(), jax.P(), jax.P(DATA)),
+        in_specs=(jax.P(), jax.P(), jax.P(), jax.P(DATA), jax.P(ENSEMBLE)),
         out_specs=jax.P(),
     )
-    def mapped(parameters: nnx.State, statistics: nnx.State, constants: Any, batch: Any):
+    def mapped(parameters: nnx.State, statistics: nnx.State, constants: Any, batch: Any, numbers: Array | None):
         # Copies of its own for each device, or differentiation would sum over devices wherever they are used.
-        own = jax.lax.pcast(parameters, DATA, to="varying")
-        loss, errors, statistics, gradient = gradient_of(own, statistics, constants, batch, DATA)
-        return loss, errors, statistics, jax.lax.psum(gradient, DATA)
+        own = jax.lax.pcast(parameters, axes, to="varying")
+        if members:
+            batch = jax.lax.pcast(batch, ENSEMBLE, to="varying")
+            tables, scales, key = constants
+            scales = scales._replace(loss=of_ensemble(scales.loss, axis=ENSEMBLE))
+            constants = tables, scales, key
+        loss, errors, statistics, gradient = gradient_of(own, statistics, constants, batch, numbers, axes)
+        return loss, errors, statistics, jax.lax.psum(gradient, axes)
 
     return mapped
+
+
+def of_noise(tree: Any) -> Any:
+    """Zeros for all parameters but those of the noise."""
+
+    def kept(path: tuple[Any, ...], array: Array) -> Array:
+        names = [str(getattr(entry, "key", getattr(entry, "name", ""))) for entry in path]
+        return array if any(name.startswith("noise") for name in names) else jnp.zeros_like(array)
+
+    return jax.tree_util.tree_map_with_path(kept, tree)
 
 
 def with_noise(window: Fields, inputs: int, deviation: float, seed: int, step: Int[Array, ""]) -> Fields:

@@ -13,17 +13,19 @@ from jaxtyping import Array, Float
 
 from weather_scnn.errors import UserError
 from weather_scnn.io.durations import parse_duration
-from weather_scnn.nn import Fields, map_fields
+from weather_scnn.nn import Fields, map_fields, noise_keys
 from weather_scnn.training.channels import Channels
 from weather_scnn.training.configuration import Config
 from weather_scnn.training.fixed_windows import FixedWindows
 from weather_scnn.training.loss import Scales, step_errors, weighted_loss
+from weather_scnn.training.losses import SquaredError, of_ensemble
 from weather_scnn.training.normalisation import Normalisation
 from weather_scnn.training.placement import place
 from weather_scnn.training.rollout import Parts, advance
 from weather_scnn.training.scorecard import Scorecard
 from weather_scnn.training.sharding import host_share
 from weather_scnn.training.states import StateReader, expected_grid
+from weather_scnn.training.step import Ensemble
 from weather_scnn.training.windows import NoWindows
 
 
@@ -111,35 +113,56 @@ class Validation:
         self._errors = jax.jit(self._rollout)
 
     def _rollout(
-        self, parts: Parts, window: Fields, forcings: Array, scales: Scales
-    ) -> tuple[Float[Array, "k c+d"], Float[Array, "k c+d"], Float[Array, "k c+d"]]:
-        """Errors of the loss, squared errors on the grid, and those of persistence; units of increments' variance."""
-        inputs, grid_scales = self.config.data.input_steps, scales._replace(spectral=None)
+        self, parts: Parts, window: Fields, forcings: Array, scales: Scales, number: Array, members: Array | None
+    ) -> tuple[Float[Array, "k channel"], Float[Array, "k channel"], Float[Array, "k channel"]]:
+        """Errors of the loss, squared errors on the grid, and those of persistence; units of increments' variance.
+
+        Of an ensemble, the squared errors are those of its mean.
+        """
+        inputs, grid_scales = self.config.data.input_steps, scales._replace(loss=SquaredError())
         model = nnx.merge(*parts)
         history = map_fields(lambda array: array[:, :inputs], window)
         initial = map_fields(lambda array: array[:, inputs - 1], window)
         targets = map_fields(lambda array: jnp.moveaxis(array[:, inputs:], 1, 0), window)
         pairs = jnp.moveaxis(jnp.stack([forcings[:, :-1], forcings[:, 1:]], axis=2), 1, 0)
+        keys = chance = None
+        batch, count = forcings.shape[0], 1 if members is None else members.size
+        if members is not None:
+            key = jax.random.fold_in(jax.random.key(self.config.training.seed), number)
+            keys = noise_keys(key, jnp.arange(batch), members)
+            history = map_fields(lambda array: jnp.repeat(array, count, axis=0), history)
+            chance = model.noise.stationary(keys)
 
-        def one(past: Fields, given):
-            target, pair = given
-            past, new = advance(model, past, scales, pair, training=False)
+        def one(carry, given):
+            (past, chance), (target, pair, step), noise = carry, given, None
+            if keys is not None:
+                noise, chance = model.noise.step(keys, step, chance)
+                pair = jnp.repeat(pair, count, axis=0)
+            past, new = advance(model, past, scales, pair, training=False, noise=noise)
+            mean = new
+            if keys is not None:
+                new = map_fields(lambda array: array.reshape(batch, count, *array.shape[1:]), new)
+                mean = map_fields(lambda array: array.mean(axis=1), new)
             loss = step_errors(new, target, scales)
-            squared = loss if scales.spectral is None else step_errors(new, target, grid_scales)
-            return past, (loss, squared, step_errors(initial, target, grid_scales))
+            squared = loss if isinstance(scales.loss, SquaredError) else step_errors(mean, target, grid_scales)
+            return (past, chance), (loss, squared, step_errors(initial, target, grid_scales))
 
-        return jax.lax.scan(one, history, (targets, pairs))[1]
+        return jax.lax.scan(one, (history, chance), (targets, pairs, jnp.arange(forcings.shape[1] - 1)))[1]
 
-    def __call__(self, parts: Parts, scales: Scales, rollout_steps: int) -> Scorecard:
+    def __call__(self, parts: Parts, scales: Scales, rollout_steps: int, ensemble: Ensemble | None = None) -> Scorecard:
         """Scores the forecaster.
 
         Args:
             parts: the averaged forecaster.
             scales: constants of the rollout.
             rollout_steps: of the current stage, for the loss.
+            ensemble: of the current stage.
         """
+        members = None if ensemble is None else ensemble.members
+        if ensemble is not None:
+            scales = scales._replace(loss=of_ensemble(scales.loss, alpha=ensemble.alpha))
         batches = [
-            self._errors(parts, *place(self.windows.batch(number), self.mesh), scales)
+            self._errors(parts, *place(self.windows.batch(number), self.mesh), scales, jnp.uint32(number), members)
             for number in range(self.windows.batches)
         ]
         loss, squared, persistence = (np.mean([np.asarray(one) for one in kind], axis=0) for kind in zip(*batches))

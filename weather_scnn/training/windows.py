@@ -56,11 +56,11 @@ def some_windows(times: np.ndarray, *, step: np.timedelta64, length: int, **opti
     Raises:
         NoWindows: there is none.
     """
-    found = window_indices(times, step=step, length=length, **options)
-    if not len(found):
+    result = window_indices(times, step=step, length=length, **options)
+    if not len(result):
         hours = step / np.timedelta64(1, "h")
         raise NoWindows(
             f"no {length} consecutive states {hours:g} h apart without a gap or NaN among {times.size} times",
             remedy="give a longer period, another data.step or fewer rollout steps",
         )
-    return found
+    return result

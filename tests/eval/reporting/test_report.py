@@ -201,11 +201,38 @@ def test_coasts_of_a_region_lie_within_it():
     assert (points.max(axis=0) <= (right + 2e-6, top + 2e-6)).all()
 
 
+def test_a_map_of_a_region_fills_its_card_and_has_the_colours_of_what_it_shows():
+    latitude, longitude = np.linspace(-87, 87, 30), np.arange(0, 360, 6.0)
+    field = np.broadcast_to(latitude[:, None], (30, 60)).copy()
+    field[:, 20:40] = 500.0  # the other side of the globe
+    whole, europe = (
+        Globe(latitude, longitude, earth=True, land=None, projection=projection_of(region))
+        for region in (None, REGIONS["europe"])
+    )
+    assert whole.seen(field).size == field.size
+    seen = europe.seen(np.stack([field, -field]))
+    # The box, 35 to 75 degrees north, and the corners of the picture around it.
+    assert 25 < seen[0].min() < 40 and 70 < seen[0].max() < 88 and np.all(seen[1] == -seen[0])
+    shares = []
+    for globe in (whole, europe):
+        figure = world_map(
+            field, globe, title="", units="", colours="gray", limits=(0.0, 90.0), most_bytes=10**6
+        ).figure
+        left, right, bottom, top = globe.projection.extent
+        axes, (width, height) = figure.axes[0], figure.get_size_inches()
+        box = axes.get_position()
+        shape = (right - left) / (top - bottom)
+        shares.append(min(box.width * width, shape * box.height * height) / width)
+    assert shares[0] > 0.9 and shares[1] > 0.85
+    assert whole.note == "" and europe.note.startswith("Shown is Europe (35–75° N, 12.5° W – 42.5° E), outlined")
+
+
 def test_the_page_draws_what_is_asked(scores_path, world, tmp_path):
     index = write_report(
         scores_path, str(tmp_path / "asked"), forecast=world["forecast"], truth=world["truth"],
         fields=["T2M", "geopotential@850"], maps=["12h"], zoom="europe", progress=False,
     )  # fmt: skip
+    assert index.read_text().count("Shown is Europe (35–75° N") == 2
     names = {path.stem for path in (index.parent / "figures").glob("*.png")}
     maps = {name for name in names if name.startswith("map_")}
     assert maps == {f"map_{field}_12h_{kind}" for field in ("geopotential_850", "2m_temperature")

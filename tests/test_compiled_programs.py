@@ -1,0 +1,60 @@
+"""Compiled programs are kept between processes, where they are said to be."""
+
+import os
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+from weather_scnn import compiled_programs
+
+_PROGRAM = """
+import jax, jax.numpy as jnp
+from weather_scnn.compiled_programs import keep_compiled_programs
+keep_compiled_programs()
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+print(float(jax.jit(lambda x: jnp.sum(jnp.sin(x) ** 2))(jnp.arange(100.0))).hex())
+"""
+
+
+def _run(**environment: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-c", _PROGRAM], env={**os.environ, **environment}, capture_output=True, text=True, check=True
+    )
+    assert not done.stderr
+    return done.stdout
+
+
+def _files(folder: pathlib.Path) -> dict[str, int]:
+    return {str(path): path.stat().st_mtime_ns for path in folder.rglob("*-cache")}
+
+
+def test_a_second_process_takes_what_the_first_compiled(tmp_path):
+    first = _run(WEATHER_SCNN_COMPILED=str(tmp_path))
+    kept = _files(tmp_path)
+    assert kept
+    assert _run(WEATHER_SCNN_COMPILED=str(tmp_path)) == first
+    assert _files(tmp_path) == kept
+
+
+def test_what_jax_was_told_goes_before_ours(tmp_path):
+    _run(WEATHER_SCNN_COMPILED=str(tmp_path / "ours"), JAX_COMPILATION_CACHE_DIR=str(tmp_path / "theirs"))
+    assert _files(tmp_path / "theirs") and not (tmp_path / "ours").exists()
+
+
+def test_a_folder_that_cannot_be_made_costs_nothing_but_time(tmp_path):
+    (tmp_path / "file").touch()
+    _run(WEATHER_SCNN_COMPILED=str(tmp_path / "file"))
+
+
+@pytest.mark.parametrize("chosen", ["off", ""])
+def test_it_can_be_turned_off(chosen, monkeypatch):
+    monkeypatch.setenv(compiled_programs.VARIABLE, chosen)
+    assert compiled_programs.directory() is None
+
+
+def test_by_default_it_lies_in_the_user_s_cache(monkeypatch, tmp_path):
+    monkeypatch.delenv(compiled_programs.VARIABLE, raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert compiled_programs.directory().parent == tmp_path / "weather-scnn" / "compiled"
