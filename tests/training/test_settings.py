@@ -24,7 +24,9 @@ def test_every_setting_stands_there_once_with_its_default():
     page = settings_page()
     for key in flatten(Config()):
         assert page.count(f"| `{key}` |") == 1, key
-    assert "| `training.stages` | `1000x1` | list of `STEPSxROLLOUTxMEMBERS@RATE:ALPHA` | Curriculum of rollouts" in page
+    assert (
+        "| `training.stages` | `1000x1` | list of `STEPSxROLLOUTxMEMBERS@RATE:ALPHA` | Curriculum of rollouts" in page
+    )
     assert "| `optimiser.learning_rate` | `0.002` | number | Highest learning rate. |" in page
     assert "| `training.remat` | `auto` | `auto` or `none` or `step` or `nested` | What the backward pass" in page
 
