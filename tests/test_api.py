@@ -142,7 +142,7 @@ def test_datasets_are_opened_as_files_are(store, sources, tmp_path):
     np.testing.assert_allclose(ws.open_dataset(odd)["2m_temperature"], found["2m_temperature"], atol=1e-4)
 
 
-def test_errors_teach(store):
+def test_errors_teach(untyped, store):
     with pytest.raises(ws.UserError, match="no latitude axis among"):
         ws.open_dataset(xr.Dataset({"a": ("x", [1.0])}))
     with pytest.raises(ws.UserError, match="to_dataset"):
@@ -197,7 +197,7 @@ def test_names_may_be_one_text_as_on_the_command_line(store, forecasts):
     assert list(found["region"].values) == ["global", "tropics"] and "maps" in found.scores.groups
 
 
-def test_a_wind_whose_components_are_in_another_order_is_put_together(store):
+def test_a_wind_whose_components_are_in_another_order_is_put_together(untyped, store):
     fields = ws.open_dataset(store)
     u, v = (fields[f"{c}_component_of_wind"].isel(time=0) for c in "uv")
     xr.testing.assert_equal(ws.xr.vorticity(u, v.isel(latitude=slice(None, None, -1))), ws.xr.vorticity(u, v))

@@ -20,9 +20,6 @@ from jaxtyping import Array, Float, Int
 from weather_scnn.nn import Fields, map_fields
 from weather_scnn.training.channels import DataConfig
 
-#: What `training.augment` may name.
-KINDS = ("rotation", "mirror")
-
 
 class Window(NamedTuple):
     """What a step of the training is given.
@@ -91,7 +88,7 @@ def augmented(window: Window, kinds: tuple[str, ...], data: DataConfig, seed: in
 
     Args:
         window: as loaded.
-        kinds: of `KINDS`.
+        kinds: of `configuration.AUGMENTATIONS`.
         data: which forcings and coordinates there are.
         seed: of the run.
         step: of the run.

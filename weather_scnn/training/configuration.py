@@ -14,9 +14,11 @@ from weather_scnn.catalogue.level_numbers import Level, level_number
 from weather_scnn.errors import UserError
 from weather_scnn.models import ModelConfig
 from weather_scnn.setting_limits import at_least
-from weather_scnn.training.augmentation import KINDS
 from weather_scnn.training.channels import DataConfig
 from weather_scnn.training.setting_types import ill_typed
+
+#: What `training.augment` may name.
+AUGMENTATIONS = ("rotation", "mirror")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -266,8 +268,10 @@ class TrainingConfig:
             _check_choice(self, "training", name)
         at_least("training", self, _LEAST)
         for kind in self.augment:
-            if kind not in KINDS:
-                raise UserError(f"training.augment names {kind!r}", remedy=f"give {' or '.join(KINDS)}, or both")
+            if kind not in AUGMENTATIONS:
+                raise UserError(
+                    f"training.augment names {kind!r}", remedy=f"give {' or '.join(AUGMENTATIONS)}, or both"
+                )
         if self.batch_size % self.accumulation:
             raise UserError(
                 f"a batch of {self.batch_size} does not divide into {self.accumulation} parts",
