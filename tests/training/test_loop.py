@@ -316,13 +316,13 @@ def broken_target(monkeypatch, at):
     """The loop's batches get a missing value in the last time of the second channel at these steps."""
     calls, original = {"step": 0}, loop.place
 
-    def place(batch, mesh):
+    def place(batch, mesh, length=None):
         calls["step"] += 1
         if calls["step"] in at:
             scalar = batch.scalar.copy()
             scalar[0, -1, 0, 0, 1] = np.nan
             batch = batch._replace(scalar=scalar)
-        return original(batch, mesh)
+        return original(batch, mesh, length)
 
     monkeypatch.setattr(loop, "place", place)
 

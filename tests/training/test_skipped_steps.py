@@ -25,13 +25,13 @@ def run(training, small_statistics, tmp_path_factory):
     """(configuration, workdir) of a run with broken targets that was interrupted between two of them."""
     workdir, step, original = tmp_path_factory.mktemp("skipping"), {"now": 0, "stop": True}, loop.place
 
-    def place(batch, mesh):
+    def place(batch, mesh, length=None):
         if step["now"] == LAST_BEFORE_STOP and step["stop"]:
             raise KeyboardInterrupt
         step["now"] += 1
         if step["now"] in SKIPPED:
             batch = batch._replace(scalar=np.full_like(batch.scalar, np.nan))
-        return original(batch, mesh)
+        return original(batch, mesh, length)
 
     config = training(on_divergence="skip", stages=STAGES, log_every=1, checkpoint_every=1, keep_checkpoints=20)
     config = dataclasses.replace(config, optimiser=dataclasses.replace(config.optimiser, weight_decay=0.0))

@@ -283,7 +283,8 @@ class StoredPart(StoredArray):
             values = within(values, self.limits)
         if self.scale != 1.0:
             values = values * np.float32(self.scale)
-        return values + np.float32(self.offset) if self.offset else values
+        # Arithmetic makes a scalar of an array without axes.
+        return np.asarray(values + np.float32(self.offset) if self.offset else values)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
