@@ -16,7 +16,7 @@ MEMBERS = 4
 
 
 @dataclasses.dataclass(frozen=True)
-class Stage:
+class Command:
     """A command, its arguments, and whether an earlier run has finished it."""
 
     command: str
@@ -28,7 +28,7 @@ def _days(first: pd.Timestamp, last: pd.Timestamp) -> str:
     return f"{first:%Y-%m-%d}:{last:%Y-%m-%d}"
 
 
-def stages(workdir: pathlib.Path) -> list[Stage]:
+def stages(workdir: pathlib.Path) -> list[Command]:
     """The chain from a nature run to a report, in order; each stage's output lies in the workdir."""
     nature, truth, month, forecasts, perturbed, trained = (
         str(workdir / f"{name}.zarr")
@@ -46,13 +46,13 @@ def stages(workdir: pathlib.Path) -> list[Stage]:
     settings = {"data.path": nature, "data.statistics": statistics, "data.train": training}
     validation = {"data.validation": _days(end, test - day)}
 
-    def stage(command: str, output: str, **arguments: Any) -> Stage:
-        return Stage(command, {"output": output, **arguments}, done=is_whole(output))
+    def stage(command: str, output: str, **arguments: Any) -> Command:
+        return Command(command, {"output": output, **arguments}, done=is_whole(output))
 
-    def run_of(name: str, folder: str, settings: dict[str, str]) -> Stage:
+    def run_of(name: str, folder: str, settings: dict[str, str]) -> Command:
         config = pathlib.Path(configs.__file__).parent / f"{name}.py"
         assignments = [f"{setting}={value}" for setting, value in settings.items()]
-        return Stage("train", {"config": config, "workdir": folder, "set_": assignments})
+        return Command("train", {"config": config, "workdir": folder, "set_": assignments})
 
     return [
         stage("simulate", nature, days=(last - START).days, grid="64x32", start=f"{START:%Y-%m-%d}"),
@@ -71,7 +71,7 @@ def stages(workdir: pathlib.Path) -> list[Stage]:
             baselines="persistence,climatology", regions="global,tropics,northern-hemisphere,southern-hemisphere",
             maps="24h,120h", spectra="24h,120h",
         ),
-        Stage(
+        Command(
             "report",
             {
                 "scores": scores, "output": str(workdir / "report"), "forecast": forecasts, "truth": truth,
