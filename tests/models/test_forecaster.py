@@ -285,7 +285,9 @@ def test_the_planar_convolution_is_the_same_by_either_way_and_periodic():
         np.testing.assert_allclose(way(jnp.asarray(padded), layer.kernel[...]), expected, atol=1e-5)
 
 
-@pytest.mark.parametrize("variant", ["spins 0, 1, 2", "spatial norm", "paper", "pyramid"])
+@pytest.mark.parametrize(
+    "variant", ["spins 0, 1, 2", "spatial norm", "paper", pytest.param("pyramid", marks=pytest.mark.slow)]
+)
 def test_the_layout_for_accelerators_gives_the_same_forecast_and_gradient(variant):
     config = dataclasses.replace(SMALL, **{"hold_mean": ("a",), **VARIANTS[variant]})
     given, extras = fields(0, (2, 2, *GRID.shape), STATE), fields(1, (2, *GRID.shape), Width(2, 0)).scalar

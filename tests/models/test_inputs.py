@@ -81,6 +81,7 @@ def test_extras_that_the_network_was_not_made_for_are_refused(keisler_like, smal
             advance(model, history, given, jnp.zeros((1, 2, *grid.shape, forcings)), training=False)
 
 
+@pytest.mark.slow
 def test_a_checkpoint_of_a_pyramid_gives_the_same_network_back(small_config, small_statistics, tmp_path):
     model = ModelConfig(levels=(Resolution(1, 0, 4, 2), Resolution(2, 1, 6, 3, 1, 3)), hold_mean=("2m_temperature",))
     config = dataclasses.replace(small_config, model=model)

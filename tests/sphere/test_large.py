@@ -65,6 +65,7 @@ def check_exact(random_spectrum, grid, dtype, tolerance):
     assert relative(found_e, e) < tolerance and relative(found_b, b) < tolerance
 
 
+@pytest.mark.slow
 def test_orders_split_over_eight_devices():
     code = """
         import jax, jax.numpy as jnp, numpy as np

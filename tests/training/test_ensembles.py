@@ -133,6 +133,7 @@ def test_a_resumed_run_is_the_uninterrupted_one_to_the_bit(small_config, small_s
     assert {row["rollout_steps"] for row in read_metrics(whole / "metrics.csv")} == {"1", "2"}
 
 
+@pytest.mark.slow
 def test_four_by_two_devices_learn_as_one(small_config, small_statistics, tmp_path):
     """Windows over four, members over two; in rollouts of two, with two parts a batch.
 

@@ -84,6 +84,7 @@ def losses(folder) -> np.ndarray:
     return np.array([float(row["loss"]) for row in read_metrics(folder / "metrics.csv")])
 
 
+@pytest.mark.slow
 def test_a_mesh_of_eight_learns_as_one_device_and_one_device_goes_on_from_its_checkpoint(
     small_config, small_statistics, tmp_path
 ):
