@@ -216,7 +216,7 @@ class Speedy:
         """Positions in the daily climatology, which has no 29 February: the day before stands for it."""
         index = pd.DatetimeIndex(times)
         common = [
-            pd.Timestamp(2001, month, min(day, 28 if month == 2 else day)).dayofyear - 1
+            pd.Timestamp(2001, month, min(day, 28 if month == 2 else day)).day_of_year - 1
             for month, day in zip(index.month, index.day)
         ]
         return np.asarray(common)
@@ -239,7 +239,7 @@ class Speedy:
             "sea_ice_cover": self._mean(daily["sice_am"][chosen], np),
         }
 
-    def _start(self, seed: int) -> SpeedyState:
+    def _start(self, seed: int | jax.Array) -> SpeedyState:
         core = self.core
         dynamics = core.dycore.with_sim_time(core.model.initial_state(random_seed=seed), jnp.float32(0.0))
         nodal = core.coordinates.horizontal.nodal_shape

@@ -19,6 +19,8 @@ from weather_scnn.errors import UserError
 from weather_scnn.sphere.grid import Grid
 
 pytest.importorskip("jcm", reason="the extra earth (jcm) is not installed")
+# What jcm asks of pandas will change.
+pytestmark = pytest.mark.filterwarnings("ignore:A future version of pandas")
 
 GRID = Grid.equiangular(32, 16)
 ARGUMENTS = {"days": 2, "grid": GRID, "seed": 3, "spinup_days": 1, "model": "speedy", "progress": False}
