@@ -9,6 +9,7 @@ chunks, where dask would walk the graph of the whole record for 136 ms.
 Chunks of plain Zarr are read by TensorStore, many at once and outside the interpreter's lock; all else by xarray.
 """
 
+import abc
 import dataclasses
 import functools
 import logging
@@ -59,7 +60,7 @@ def compact(positions: Positions) -> tuple[Any, Any]:
     return unique, inverse
 
 
-class StoredArray(np.lib.mixins.NDArrayOperatorsMixin):
+class StoredArray(np.lib.mixins.NDArrayOperatorsMixin, abc.ABC):
     """A lazy array; see `StoredPart` and `JoinedParts`.
 
     Attributes:
@@ -81,32 +82,33 @@ class StoredArray(np.lib.mixins.NDArrayOperatorsMixin):
     def nbytes(self) -> int:
         return self.size * self.dtype.itemsize
 
+    @abc.abstractmethod
     def ask(self) -> Pending:
         """Asks the store for the values; what is given back waits for them."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def at(self, axis: int, key: Any) -> "StoredArray":
         """Entries of an axis at a slice or at an array of positions."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def without(self, axis: int) -> "StoredArray":
         """Without an axis of length one."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def with_axis(self, axis: int) -> "StoredArray":
         """With another axis of length one."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def transpose(self, *axes: Any) -> "StoredArray":
-        raise NotImplementedError
+        """With its axes in another order."""
 
+    @abc.abstractmethod
     def changed(self, change: Callable[["StoredPart"], "StoredPart"]) -> "StoredArray":
         """With a change of how its parts' values are made."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def parts(self) -> "list[StoredPart]":
         """All that it is read from."""
-        raise NotImplementedError
 
     def scaled(self, scale: float, offset: float) -> "StoredArray":
         """Times a factor plus an offset, in float32 or wider."""
