@@ -142,8 +142,8 @@ def ridge_forecast(store: str, period: str, init: np.ndarray) -> xr.Dataset:
     Anomalies from the mean of the training are divided by each field's standard deviation and weighted by area. The
     penalty is chosen on the last fifth of the training's times; what the EOFs do not hold persists.
     """
-    dataset = ws.open_dataset(store).sel(time=slice(*period.split(":")))
     whole = ws.open_dataset(store)
+    dataset = whole.sel(time=slice(*period.split(":")))
     root = np.sqrt(GRID.area_weights / GRID.area_weights.mean())[:, None]
     means, scales = [], []
 
@@ -276,7 +276,7 @@ def main() -> None:
     config = gfs_z500_t850.get_config()
     if arguments.quick:
         config = dataclasses.replace(config, training=dataclasses.replace(config.training, stages=(Stage(2, 1),)))
-    before = tuple(Stage(*map(int, part.split("x"))) for part in arguments.nature_stages.split(","))
+    before = tuple(map(Stage.parse, arguments.nature_stages.split(",")))
     before = (Stage(2, 1),) if arguments.quick else before
     store = prepare(arguments.analyses, arguments.relief, arguments.workdir)
     last, test = (CHOOSING_LAST, CHOOSING_TEST) if arguments.choose else (LAST, TEST)

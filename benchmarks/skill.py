@@ -444,7 +444,7 @@ def main() -> None:
         return
     days = (10, 2, 10) if arguments.quick else (TRAIN_DAYS, GAP_DAYS, TEST_DAYS)
     text = "4x1" if arguments.quick else arguments.stages
-    stages = tuple(Stage(*map(int, part.split("x"))) for part in text.split(","))
+    stages = tuple(map(Stage.parse, text.split(",")))
     folder = arguments.workdir / "quick" if arguments.quick else arguments.workdir
     if nature.model != "held-suarez":
         folder = folder / nature.model

@@ -101,10 +101,8 @@ class _Core:
         self.dycore, self.specs = self.model.dycore, self.model.dycore.physics_specs
         self.near_surface_wind = float(self._surface_parameters().fwind0)
         horizontal = self.coordinates.horizontal
-        weights = np.asarray(horizontal.quadrature_weights)
-        self.area = np.broadcast_to(weights, horizontal.nodal_shape) / np.sum(
-            np.broadcast_to(weights, horizontal.nodal_shape)
-        )
+        weights = np.broadcast_to(np.asarray(horizontal.quadrature_weights), horizontal.nodal_shape)
+        self.area = weights / np.sum(weights)
 
     def _surface_parameters(self) -> Any:
         from jcm.physics.speedy.params import SurfaceFluxParameters

@@ -6,9 +6,10 @@ share a home. JAX's own setting, `jax_compilation_cache_dir` or the variable of 
 """
 
 import hashlib
-import os
 import pathlib
 import platform
+
+from weather_scnn.cache_folder import cache_folder
 
 #: Environment variable with the folder of compiled programs; `off` keeps none.
 VARIABLE = "WEATHER_SCNN_COMPILED"
@@ -16,12 +17,8 @@ VARIABLE = "WEATHER_SCNN_COMPILED"
 
 def directory() -> pathlib.Path | None:
     """Where programs are kept: $WEATHER_SCNN_COMPILED, else the user's cache directory; None if turned off."""
-    chosen = os.environ.get(VARIABLE)
-    if chosen is not None and chosen.lower() in ("", "off"):
-        return None
-    base = os.environ.get("XDG_CACHE_HOME") or pathlib.Path("~/.cache").expanduser()
-    root = pathlib.Path(chosen).expanduser() if chosen else pathlib.Path(base) / "weather-scnn" / "compiled"
-    return root / _processor()
+    root = cache_folder(VARIABLE, "compiled")
+    return None if root is None else root / _processor()
 
 
 def keep_compiled_programs() -> None:

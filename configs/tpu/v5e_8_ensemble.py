@@ -5,19 +5,19 @@ weather-scnn train --config tpu/v5e_8_ensemble --workdir ENSEMBLE --set training
 
 import dataclasses
 
+from configs import era5_ensemble
 from configs.tpu import v5e_8
-from weather_scnn.models import NoiseConfig
-from weather_scnn.training.configuration import Config, LossConfig, MeshConfig, OptimiserConfig, Stage
+from weather_scnn.training.configuration import Config, MeshConfig, Stage
 
 
 def get_config() -> Config:
-    """A member a chip; rollouts up to 4 steps of 6 hours."""
-    base = v5e_8.get_config()
+    """Noise, score and optimiser of `era5_ensemble`; a member a chip; rollouts up to 4 steps of 6 hours."""
+    base, ensemble = v5e_8.get_config(), era5_ensemble.get_config()
     return dataclasses.replace(
         base,
-        model=dataclasses.replace(base.model, noise=NoiseConfig(vector=32, fields=1)),
-        loss=LossConfig(kind="crps"),
-        optimiser=OptimiserConfig(learning_rate=3e-4, warmup_steps=500, weight_decay=0.05, average_decay=0.999),
+        model=dataclasses.replace(base.model, noise=ensemble.model.noise),
+        loss=ensemble.loss,
+        optimiser=ensemble.optimiser,
         training=dataclasses.replace(
             base.training,
             batch_size=4,

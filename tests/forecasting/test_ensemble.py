@@ -6,7 +6,6 @@ import pytest
 import xarray as xr
 
 from weather_scnn.errors import UserError
-from weather_scnn.forecasting import forecast as module
 from weather_scnn.forecasting.forecast import forecast
 from weather_scnn.forecasting.perturbations import IncrementPerturbations, perturb
 from weather_scnn.forecasting.propagation import read_states
@@ -74,16 +73,9 @@ def test_members_do_not_depend_on_how_they_are_batched(run, small_store, ensembl
     assert float(difference.isel(realization=0).max()) < 1e-3 < float(difference.isel(realization=1).min())
 
 
-def test_a_killed_ensemble_is_finished_by_the_same_command(run, small_store, ensemble, tmp_path, monkeypatch):
-    path, calls, original = str(tmp_path / "f.zarr"), [], module._Job.run
-
-    def dies(*arguments):
-        calls.append(1)
-        if len(calls) == 2:
-            raise KeyboardInterrupt
-        original(*arguments)
-
-    monkeypatch.setattr(module._Job, "run", dies)
+def test_a_killed_ensemble_is_finished_by_the_same_command(run, small_store, ensemble, tmp_path, interrupted_at):
+    path = str(tmp_path / "f.zarr")
+    interrupted_at(2)
     options = {"init": INIT, "lead": "24h", "members": 5, "amplitude": 0.3, "seed": 7, "batch_size": 4}
     with pytest.raises(KeyboardInterrupt):
         forecast(run, small_store, path, **options, progress=False)

@@ -3,7 +3,6 @@ import pytest
 import xarray as xr
 
 from weather_scnn.errors import UserError
-from weather_scnn.forecasting import forecast as module
 from weather_scnn.forecasting.forecast import forecast
 from weather_scnn.io.initial_times import initial_times, split_init
 
@@ -27,19 +26,11 @@ def test_the_store_has_the_layout_that_weatherbench_2_reads(run, small_store, tm
         forecast(run, small_store, path, init="2001-01-03:2001-01-04:12h", lead="54h", progress=False)
 
 
-def test_a_killed_forecast_is_finished_by_the_same_command(run, small_store, tmp_path, monkeypatch):
+def test_a_killed_forecast_is_finished_by_the_same_command(run, small_store, tmp_path, interrupted_at):
     options = {"init": "2001-01-03:2001-01-04:12h", "lead": "12h", "batch_size": 2, "progress": False}
     whole, broken = str(tmp_path / "whole.zarr"), str(tmp_path / "broken.zarr")
     forecast(run, small_store, whole, **options)
-    original, calls = module._Job.run, []
-
-    def dies(*arguments):
-        calls.append(1)
-        if len(calls) == 2:
-            raise KeyboardInterrupt
-        original(*arguments)
-
-    monkeypatch.setattr(module._Job, "run", dies)
+    calls = interrupted_at(2)
     with pytest.raises(KeyboardInterrupt):
         forecast(run, small_store, broken, **options)
     assert xr.open_zarr(broken, consolidated=False).attrs["status"] == "incomplete"

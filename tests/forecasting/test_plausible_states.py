@@ -135,21 +135,15 @@ def test_a_forecast_stops_where_it_leaves_the_plausible_and_the_others_go_on(run
         forecast(run, small_store, str(broken), **OPTIONS)
 
 
-def test_a_killed_forecast_that_stops_ends_as_an_uninterrupted_one(run, small_store, tmp_path, monkeypatch):
+def test_a_killed_forecast_that_stops_ends_as_an_uninterrupted_one(
+    run, small_store, tmp_path, monkeypatch, interrupted_at
+):
     monkeypatch.setattr(module, "propagate", running_away(0, 2))
     options = {**OPTIONS, "batch_size": 1, "init": "2001-01-04:2001-01-04", "lead": "12h"}
     whole, broken = str(tmp_path / "whole.zarr"), str(tmp_path / "broken.zarr")
     with pytest.raises(UserError, match="3 more forecasts stopped") as first:
         forecast(run, small_store, whole, **options)
-    original, calls = module._Job.run, []
-
-    def dies(*arguments):
-        calls.append(1)
-        if len(calls) == 3:
-            raise KeyboardInterrupt
-        original(*arguments)
-
-    monkeypatch.setattr(module._Job, "run", dies)
+    interrupted_at(3)
     with pytest.raises(KeyboardInterrupt):
         forecast(run, small_store, broken, **options)
     with pytest.raises(UserError) as second:

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from weather_scnn.forecasting import forecast as module
 from weather_scnn.forecasting.forecast import forecast
 from weather_scnn.forecasting.forecaster import Forecaster
 from weather_scnn.models import NoiseConfig
@@ -63,16 +62,10 @@ def test_a_member_is_the_same_whatever_runs_beside_it(noisy, small_store, ensemb
     assert not np.allclose(other["2m_temperature"], single["2m_temperature"], rtol=1e-5)
 
 
-def test_an_interrupted_ensemble_is_finished_by_the_same_command(noisy, small_store, ensemble, tmp_path, monkeypatch):
-    calls, original = [], module._Job.run
-
-    def dies(*arguments):
-        calls.append(1)
-        if len(calls) == 2:
-            raise KeyboardInterrupt
-        original(*arguments)
-
-    monkeypatch.setattr(module._Job, "run", dies)
+def test_an_interrupted_ensemble_is_finished_by_the_same_command(
+    noisy, small_store, ensemble, tmp_path, interrupted_at
+):
+    calls = interrupted_at(2)
     options = {"members": 3, "seed": 5, "batch_size": 3}
     with pytest.raises(KeyboardInterrupt):
         forecast(noisy, small_store, str(tmp_path / "f.zarr"), **OPTIONS, **options)

@@ -133,6 +133,17 @@ def test_a_resumed_run_is_the_uninterrupted_one_to_the_bit(small_config, small_s
     assert {row["rollout_steps"] for row in read_metrics(whole / "metrics.csv")} == {"1", "2"}
 
 
+def assert_learns_as_one(config, devices, statistics, folder):
+    """Eight devices, laid out so, have the losses of one; gives the workdir of the one."""
+    alone, mesh = folder / "alone", folder / "mesh"
+    divided = dataclasses.replace(config, training=dataclasses.replace(config.training, mesh=devices))
+    running = start(divided, mesh, statistics, 8)
+    loop.train(config, alone, statistics=statistics, progress=False)
+    finish(running)
+    np.testing.assert_allclose(losses(mesh), losses(alone), rtol=1e-5)
+    return alone
+
+
 @pytest.mark.slow
 def test_four_by_two_devices_learn_as_one(small_config, small_statistics, tmp_path):
     """Windows over four, members over two; in rollouts of two, with two parts a batch.
@@ -140,21 +151,11 @@ def test_four_by_two_devices_learn_as_one(small_config, small_statistics, tmp_pa
     The rate is small: Adam takes parameters that start from zero by the sign of their gradient, rounding errors or not.
     """
     config = trained_as_ensemble(small_config, Stage(3, 2, 1e-3), batch_size=8, members=4, accumulation=2)
-    alone, mesh = tmp_path / "alone", tmp_path / "mesh"
-    divided = dataclasses.replace(config, training=dataclasses.replace(config.training, mesh=MeshConfig(1, 2)))
-    running = start(divided, mesh, small_statistics, 8)
-    loop.train(config, alone, statistics=small_statistics, progress=False)
-    finish(running)
-    np.testing.assert_allclose(losses(mesh), losses(alone), rtol=1e-5)
+    alone = assert_learns_as_one(config, MeshConfig(1, 2), small_statistics, tmp_path)
     assert len(losses(alone)) == 3
 
 
 @pytest.mark.slow
 def test_members_and_orders_over_devices_learn_as_one(small_config, small_statistics, tmp_path):
     config = trained_as_ensemble(small_config, Stage(3, 1, 1e-3), batch_size=4)
-    alone, mesh = tmp_path / "alone", tmp_path / "mesh"
-    divided = dataclasses.replace(config, training=dataclasses.replace(config.training, mesh=MeshConfig(2, 2)))
-    running = start(divided, mesh, small_statistics, 8)
-    loop.train(config, alone, statistics=small_statistics, progress=False)
-    finish(running)
-    np.testing.assert_allclose(losses(mesh), losses(alone), rtol=1e-5)
+    assert_learns_as_one(config, MeshConfig(2, 2), small_statistics, tmp_path)

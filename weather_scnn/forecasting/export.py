@@ -7,7 +7,7 @@ import xarray as xr
 
 from weather_scnn.errors import UserError
 from weather_scnn.forecasting.model_card import last_name, model_card
-from weather_scnn.forecasting.package import described, write_package
+from weather_scnn.forecasting.package import described, packed, write_package
 from weather_scnn.forecasting.trained_run import load_run
 from weather_scnn.io.addresses import expanded, located
 from weather_scnn.io.outputs import refuse_unwritable
@@ -51,9 +51,9 @@ def export(
             where=run.name,
             remedy="train one step further with this version",
         )
+    weights = packed(run.parts, run.statics)
     description = described(
-        run.parts,
-        run.statics,
+        weights,
         _without_paths(run.config),
         run.normalisation,
         name=output.rpartition("/")[2],
@@ -61,7 +61,7 @@ def export(
         about=about,
     )
     card = model_card(run, description, scores)
-    write_package(output, run.parts, run.statics, description, card)
+    write_package(output, weights, description, card)
     return card
 
 

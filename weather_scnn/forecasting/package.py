@@ -75,15 +75,22 @@ class Package(NamedTuple):
             ) from error
 
 
+def packed(parts: Parts, statics: Float[np.ndarray, "y x s"]) -> bytes:
+    """Parameters, batch statistics and standardised static fields, as a package holds them."""
+    buffer = io.BytesIO()
+    arrays: dict[str, Any] = {**_named(_PARAMETERS, parts.parameters), **_named(_MOMENTS, parts.statistics)}
+    arrays[_STATICS] = np.asarray(statics, np.float32)
+    np.savez(buffer, **arrays)
+    return buffer.getvalue()
+
+
 def write_package(
     output: str,
-    parts: Parts,
-    statics: Float[np.ndarray, "y x s"],
+    weights: bytes,
     description: Mapping[str, Any],
     card: str,
 ) -> None:
-    """Writes a package; `described` makes the description."""
-    weights = _weights(parts, statics)
+    """Writes a package; `packed` makes the weights, and `described` the description of them."""
     if not is_remote(output):
         os.makedirs(output, exist_ok=True)
     files = ((_WEIGHTS, weights), (_CARD, card), (PACKAGE, json.dumps(description, indent=1) + "\n"))
@@ -91,19 +98,15 @@ def write_package(
         write_whole(f"{output}/{name}", content)
 
 
-def described(
-    parts: Parts, statics: Float[np.ndarray, "y x s"], config: Config, normalisation: Normalisation, **more: str
-) -> dict[str, Any]:
+def described(weights: bytes, config: Config, normalisation: Normalisation, **more: str) -> dict[str, Any]:
     """The description of a package, with the checksum of its weights.
 
     Args:
-        parts: the forecaster.
-        statics: standardised static fields.
+        weights: as `packed` gives them.
         config: the experiment.
         normalisation: moments of the channels.
         more: name, licence and the like.
     """
-    weights = _weights(parts, statics)
     return {
         "format": _FORMAT,
         "format_version": _VERSION,
@@ -134,14 +137,6 @@ def read_package(folder: str | os.PathLike) -> Package:
         arrays = dict(stored)
     config, normalisation = Config.from_json(contents["config"]), Normalisation.from_json(contents["normalisation"])
     return Package(config, normalisation, arrays, folder, contents["created_by"])
-
-
-def _weights(parts: Parts, statics: Float[np.ndarray, "y x s"]) -> bytes:
-    buffer = io.BytesIO()
-    arrays: dict[str, Any] = {**_named(_PARAMETERS, parts.parameters), **_named(_MOMENTS, parts.statistics)}
-    arrays[_STATICS] = np.asarray(statics, np.float32)
-    np.savez(buffer, **arrays)
-    return buffer.getvalue()
 
 
 def _read(address: str) -> bytes:

@@ -20,13 +20,12 @@ from weather_scnn.nn import (
     PointwiseHead,
     ResidualBlock,
     SpectralConvolution,
-    Table,
     Width,
     map_fields,
     run_blocks,
 )
+from weather_scnn.nn.area_means import area_table, without_means
 from weather_scnn.sphere import Grid
-from weather_scnn.sphere.products import EXACT
 
 
 def coarsened(grid: Grid, factor: int) -> Grid:
@@ -150,7 +149,7 @@ class Forecaster(nnx.Module):
         self.decoder = convolution(first, self.decoded, harmonics[0].max_degree, levels[0], 0.01)
         seen = given._replace(scalars=given.scalars + more)
         self.pointwise = PointwiseHead(seen, wanted, more, precision=config.precision, rngs=rngs) if more else None
-        self.area = Table(jnp.asarray(grid.quadrature_weights / (2.0 * grid.longitudes), jnp.float32)) if more else None
+        self.area = area_table(grid) if more else None
 
         noise, degree = config.noise, min(self.harmonics.max_degree, self.harmonics.max_order)
         self.noise = (
@@ -248,9 +247,7 @@ class Forecaster(nnx.Module):
         assert self.pointwise is not None
         found = self.pointwise(seen)
         if self.held and self.area is not None:
-            chosen = jnp.array(self.held)
-            mean = jnp.einsum("byxc,y->bc", found.scalar[..., chosen], self.area.get_value(), precision=EXACT)
-            found = found._replace(scalar=found.scalar.at[..., chosen].add(-mean[:, None, None]))
+            found = found._replace(scalar=without_means(found.scalar, self.held, self.area))
         return map_fields(jnp.add, result._replace(scalar=scalar), found)
 
 

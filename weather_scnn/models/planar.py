@@ -12,7 +12,8 @@ from jaxtyping import Array, Bool, Float
 
 from weather_scnn.models.configuration import ModelConfig
 from weather_scnn.models.forecaster import as_scalars, from_scalars, pack
-from weather_scnn.nn import Fields, Table, Width
+from weather_scnn.nn import Fields, Width
+from weather_scnn.nn.area_means import area_table, without_means
 from weather_scnn.sphere import Grid
 from weather_scnn.sphere.products import EXACT, check_precision
 
@@ -120,7 +121,7 @@ class PlanarForecaster(nnx.Module):
         self.state, self.config, self.extras, self.held = state, config, extras, tuple(held)
         given, wanted = (state.scalars + 2 * state.vectors) * inputs + extras, state.scalars + 2 * state.vectors
         width, size = config.scalar_channels, config.kernel_size
-        self.area = Table(jnp.asarray(grid.quadrature_weights / (2.0 * grid.longitudes), jnp.float32))
+        self.area = area_table(grid)
         common: dict[str, Any] = {"precision": config.precision, "rngs": rngs}
         self.encoder = PeriodicConvolution(given, width, size, **common)
         self.blocks = nnx.List([PlanarBlock(width, size, **common) for _ in range(config.blocks)])
@@ -141,9 +142,7 @@ class PlanarForecaster(nnx.Module):
             field = block(field, training=training, mask=chosen)
         increment = self.decoder(field)
         if self.held:
-            chosen_channels = jnp.array(self.held)
-            mean = jnp.einsum("byxc,y->bc", increment[..., chosen_channels], self.area.get_value(), precision=EXACT)
-            increment = increment.at[..., chosen_channels].add(-mean[:, None, None])
+            increment = without_means(increment, self.held, self.area)
         return from_scalars(increment, self.state)
 
 

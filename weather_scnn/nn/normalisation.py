@@ -12,7 +12,8 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float
 
-from weather_scnn.nn.features import Features, Pair, Table, Width
+from weather_scnn.nn.area_means import area_table
+from weather_scnn.nn.features import Features, Pair, Width
 from weather_scnn.sphere import Grid
 from weather_scnn.sphere.products import EXACT
 from weather_scnn.sphere.spectrum import Spectrum
@@ -120,7 +121,7 @@ class SpatialBatchNorm(_BatchNorm):
 
     def __init__(self, width: Width, grid: Grid, **options):
         super().__init__(width, **options)
-        self.area = Table(jnp.asarray(grid.quadrature_weights / (2.0 * grid.longitudes), jnp.float32))
+        self.area = area_table(grid)
 
     def __call__(self, features: Features, *, training: bool, mask: Float[Array, " b"] | None = None) -> Features:
         """See `SpectralBatchNorm.__call__`; takes and gives fields (b, y, x, …)."""

@@ -16,6 +16,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from weather_scnn.cache_folder import cache_folder
 from weather_scnn.sphere import grid as grid_module
 from weather_scnn.sphere import tables
 from weather_scnn.sphere.grid import Grid
@@ -29,13 +30,7 @@ _SMALLEST_DEGREE = 100
 
 def directory() -> pathlib.Path | None:
     """Where tables are kept: $WEATHER_SCNN_TABLES, else the user's cache directory; None if turned off."""
-    chosen = os.environ.get(VARIABLE)
-    if chosen is not None and chosen.lower() in ("", "off"):
-        return None
-    if chosen:
-        return pathlib.Path(chosen).expanduser()
-    base = os.environ.get("XDG_CACHE_HOME") or pathlib.Path("~/.cache").expanduser()
-    return pathlib.Path(base) / "weather-scnn" / "tables"
+    return cache_folder(VARIABLE, "tables")
 
 
 @functools.cache

@@ -334,7 +334,7 @@ class Config:
     def _check_ensemble(self) -> None:
         """Members, their score and their noise belong together."""
         training, scored = self.training, self.loss.kind == "crps"
-        counts = [stage.members or training.members for stage in training.stages]
+        counts = [training.members_of(stage) for stage in training.stages]
         if scored and min(counts) < 2:
             raise UserError(
                 "loss.kind=crps scores ensembles, and training.members is 1", remedy="set training.members=2 or more"
