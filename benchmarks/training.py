@@ -33,6 +33,7 @@ from pipelines.statistics import compute_statistics
 from weather_scnn.training.channels import Channels
 from weather_scnn.training.checkpoints import parameter_count
 from weather_scnn.training.configuration import Config, MeshConfig, Stage, TrainingConfig
+from weather_scnn.training.forcings import PHASES
 from weather_scnn.training.hlo_cost import communication, floating_point_operations
 from weather_scnn.training.loader import Batch
 from weather_scnn.training.log import read_metrics
@@ -68,7 +69,7 @@ def random_batch(config: Config, rollout: int) -> Batch:
     channels, grid = Channels.from_config(config.data), expected_grid(config.data)
     rng, size, times = np.random.default_rng(0), config.training.batch_size, config.data.input_steps + rollout
     shapes = [(size, times, *grid.shape, n) for n in (len(channels.scalars), *[len(channels.winds)] * 2)]
-    shapes.append((size, rollout + 1, *grid.shape, channels.forcing_count))
+    shapes.append((size, rollout + 1, PHASES))
     return Batch(*(rng.standard_normal(shape).astype(np.float32) for shape in shapes))
 
 

@@ -15,10 +15,11 @@ from weather_scnn.forecasting import forecast as module
 from weather_scnn.forecasting.forecast import forecast
 from weather_scnn.forecasting.forecast_store import to_dataset
 from weather_scnn.forecasting.plausible_states import Clipped
-from weather_scnn.forecasting.propagation import forcings_at, propagate, read_states
+from weather_scnn.forecasting.propagation import propagate, read_states
 from weather_scnn.forecasting.trained_run import TrainedRun
 from weather_scnn.nn import map_fields
 from weather_scnn.training.channels import Channels
+from weather_scnn.training.forcings import phases
 from weather_scnn.training.loss import make_scales
 from weather_scnn.training.normalisation import Normalisation
 from weather_scnn.training.rollout import build, take_apart
@@ -207,9 +208,7 @@ def test_nothing_negative_is_written_that_the_catalogue_calls_never_negative(hum
     rows = np.flatnonzero(np.isin(reader.times, found["time"].values))[:, None]
     times = reader.times[rows] + np.timedelta64(6, "h") * np.arange(5)
     scales = make_scales(run.channels, run.normalisation, run.statics, run.grid)
-    *_, states = propagate(
-        run.parts, read_states(reader, rows), scales, jnp.asarray(forcings_at(reader, times)), leads=4
-    )
+    *_, states = propagate(run.parts, read_states(reader, rows), scales, jnp.asarray(phases(times)), leads=4)
     raw = to_dataset(map_fields(np.asarray, states), reader, members=1, ensemble=False)
     told = json.loads(found.attrs["clipped"])
     assert set(told) == {"specific_humidity", "total_precipitation_6hr"}

@@ -14,6 +14,7 @@ from weather_scnn.models import ModelConfig, Resolution
 from weather_scnn.nn import Fields
 from weather_scnn.training.channels import Channels
 from weather_scnn.training.checkpoints import Checkpoints, Cursor
+from weather_scnn.training.forcings import PHASES
 from weather_scnn.training.loss import make_scales
 from weather_scnn.training.normalisation import Normalisation
 from weather_scnn.training.optimiser import initial_state, make_optimiser
@@ -49,9 +50,7 @@ def test_coordinates_are_what_they_are_called(keisler_like, small_statistics):
 def test_forcings_of_one_time_are_those_at_the_start_of_the_step(keisler_like, small_statistics):
     channels, grid, normalisation, reader = opened(keisler_like, small_statistics)
     scales = make_scales(channels, normalisation, reader.statics(), grid)
-    forcings = jnp.asarray(
-        np.random.default_rng(0).normal(size=(1, 2, *grid.shape, channels.forcing_count)), jnp.float32
-    )
+    forcings = jnp.asarray(np.random.default_rng(0).normal(size=(1, 2, PHASES)), jnp.float32)
     c, d = len(channels.scalars), len(channels.winds)
     history = Fields(*(jnp.ones((1, 1, *grid.shape, size)) for size in (c, d, d)))
     for times, matters in ((1, False), (2, True)):
@@ -73,12 +72,13 @@ def test_extras_that_the_network_was_not_made_for_are_refused(keisler_like, smal
     model = build(keisler_like.model, keisler_like.data, channels, grid, 0)
     c, d = len(channels.scalars), len(channels.winds)
     history = Fields(*(jnp.ones((1, 1, *grid.shape, size)) for size in (c, d, d)))
-    for forcings, statics in ((3, 4), (7, 4), (5, 5), (5, 3)):
-        given = scales._replace(statics=jnp.zeros((*grid.shape, statics)))
+    for forcings, statics in ((1, 4), (4, 4), (5, 5), (5, 3)):
+        made = dataclasses.replace(scales.forcings, solar=forcings != 4, clock=forcings > 1)
+        given = scales._replace(statics=jnp.zeros((*grid.shape, statics)), forcings=made)
         with pytest.raises(
             UserError, match=f"takes 9 static fields and forcings, and is given {statics} and {forcings}"
         ):
-            advance(model, history, given, jnp.zeros((1, 2, *grid.shape, forcings)), training=False)
+            advance(model, history, given, jnp.zeros((1, 2, PHASES)), training=False)
 
 
 @pytest.mark.slow

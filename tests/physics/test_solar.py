@@ -7,7 +7,6 @@ import pytest
 from weather_scnn.errors import UserError
 from weather_scnn.physics.solar import (
     SOLAR_CONSTANT,
-    clock_features,
     solar_position,
     toa_incident_solar_radiation,
 )
@@ -100,13 +99,6 @@ def test_radiation_is_the_integral_of_an_independent_almanac(hours):
             ours = toa_incident_solar_radiation(times, np.array([latitude]), np.array([longitude]), hours)
             # 0.07 % of the hour's largest, and twice that of what is there
             assert ours[0, 0, 0] == pytest.approx(expected, rel=1.5e-3, abs=3500 * hours)
-
-
-def test_clock_of_local_day():
-    features = clock_features(np.array([np.datetime64("2001-01-01T06")]), np.array([0.0, 90.0, 180.0]))
-    assert features.shape == (1, 3, 4)
-    np.testing.assert_allclose(features[0, :, 2:], [[1, 0], [0, -1], [-1, 0]], atol=1e-12)
-    np.testing.assert_allclose(features[0, 0, :2], [np.sin(2 * np.pi * 0.25 / 365), np.cos(2 * np.pi * 0.25 / 365)])
 
 
 def test_accumulation_must_be_positive():

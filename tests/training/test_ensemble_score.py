@@ -12,6 +12,7 @@ from tests.training.test_step import CHANNELS, GRID, constants
 from weather_scnn.nn import Fields, Width, map_fields
 from weather_scnn.sphere import Grid, HarmonicTransform, rotate_spectrum
 from weather_scnn.training.configuration import LossConfig
+from weather_scnn.training.forcings import Forcings
 from weather_scnn.training.loss import Scales, channel_weights, step_errors
 from weather_scnn.training.losses import make_loss
 
@@ -130,7 +131,14 @@ def scales_on(grid: Grid, loss: LossConfig) -> Scales:
     weights = jnp.asarray(channel_weights(CHANNELS, loss), jnp.float32)
     area = jnp.asarray(grid.quadrature_weights * grid.latitudes / 2, jnp.float32)
     return Scales(
-        jnp.full(3, 0.3), jnp.full(2, 0.5), jnp.zeros((*grid.shape, 1)), area, weights, None, make_loss(grid, loss)
+        jnp.full(3, 0.3),
+        jnp.full(2, 0.5),
+        jnp.zeros((*grid.shape, 1)),
+        area,
+        weights,
+        Forcings.on(grid, CHANNELS),
+        None,
+        make_loss(grid, loss),
     )
 
 

@@ -11,11 +11,12 @@ import pytest
 from tests.training.test_loop import assert_same_bits
 from tests.training.test_sharding import finish, losses, start
 from weather_scnn.errors import UserError
-from weather_scnn.forecasting.propagation import Chance, forcings_at, propagate, read_states
+from weather_scnn.forecasting.propagation import Chance, propagate, read_states
 from weather_scnn.forecasting.trained_run import load_run
 from weather_scnn.models import NoiseConfig
 from weather_scnn.training import loop
 from weather_scnn.training.configuration import Config, LossConfig, MeshConfig, Stage, with_overrides
+from weather_scnn.training.forcings import phases
 from weather_scnn.training.log import read_metrics
 from weather_scnn.training.loss import make_scales
 from weather_scnn.training.step import of_noise
@@ -92,7 +93,7 @@ def test_before_the_first_step_forecasts_are_those_of_the_run_it_begins_with(fin
     old = load_run(whole_run[0])
     reader, starts = experiment.loader.reader, np.array(["2001-01-04T00", "2001-01-05T06"], "datetime64[ns]")
     rows = np.searchsorted(reader.times, starts)[:, None]
-    forcings = jnp.asarray(forcings_at(reader, starts[:, None] + np.arange(4) * np.timedelta64(6, "h")))
+    forcings = jnp.asarray(phases(starts[:, None] + np.arange(4) * np.timedelta64(6, "h")))
     scales = make_scales(old.channels, old.normalisation, experiment.statics, old.grid)
     found = []
     for parts in (old.parts, experiment.averaged(before)):

@@ -27,6 +27,7 @@ from weather_scnn.training.configuration import (
     VariableWeight,
     with_overrides,
 )
+from weather_scnn.training.forcings import PHASES, Forcings
 from weather_scnn.training.loss import (
     Scales,
     channel_weights,
@@ -59,7 +60,7 @@ def random_batch(steps: int, batch: int = 4, seed: int = 0):
         return rng.standard_normal(shape).astype(np.float32)
 
     window = Fields(*(jnp.asarray(normal(batch, 1 + steps, *GRID.shape, size)) for size in (3, 2, 2)))
-    return window, jnp.asarray(normal(batch, steps + 1, *GRID.shape, CHANNELS.forcing_count))
+    return window, jnp.asarray(normal(batch, steps + 1, PHASES))
 
 
 def constants(loss: LossConfig | None = None, missing: bool = False) -> Scales:
@@ -69,6 +70,7 @@ def constants(loss: LossConfig | None = None, missing: bool = False) -> Scales:
         jnp.zeros((*GRID.shape, 1)),
         jnp.asarray(GRID.area_weights, jnp.float32),
         jnp.asarray(channel_weights(CHANNELS, loss or LossConfig()), jnp.float32),
+        Forcings.on(GRID, CHANNELS),
         jnp.array([False, False, True, False, False]) if missing else None,
         make_loss(GRID, loss or LossConfig()),
     )

@@ -17,7 +17,6 @@ from weather_scnn.forecasting.batches import batches
 from weather_scnn.forecasting.initial_states import InitialStates, Perturber, history_rows
 from weather_scnn.forecasting.propagation import (
     Chance,
-    forcings_at,
     gap_channels,
     propagate,
     states_as_they_are,
@@ -26,6 +25,7 @@ from weather_scnn.forecasting.propagation import (
 from weather_scnn.forecasting.trained_run import TrainedRun
 from weather_scnn.io.periods import parse_period
 from weather_scnn.nn import map_fields
+from weather_scnn.training.forcings import phases
 from weather_scnn.training.loss import channel_weights
 from weather_scnn.training.states import StateReader
 
@@ -176,7 +176,7 @@ class Fit:
                 inits, numbers = batch.filled
                 times = starts[inits][:, None] + self.step * np.arange(self._steps + 1)
                 history = initial.histories(batch.run, inits, numbers)
-                forcing = jnp.asarray(forcings_at(reader, times))
+                forcing = jnp.asarray(phases(times))
                 run = self.runs[batch.run].parts
                 chance = Chance.begin(run, self.perturber.random.seed, starts[inits], numbers)
                 scales = self.perturber.scales[batch.run]

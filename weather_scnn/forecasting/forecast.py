@@ -23,7 +23,7 @@ from weather_scnn.forecasting.initial_states import InitialStates, Perturber, wh
 from weather_scnn.forecasting.members import Members, refuse_numbers
 from weather_scnn.forecasting.perturbations import IncrementPerturbations
 from weather_scnn.forecasting.plausible_states import Outcome, Stop, blanked, faults
-from weather_scnn.forecasting.propagation import Chance, forcings_at, minute, propagate
+from weather_scnn.forecasting.propagation import Chance, minute, propagate
 from weather_scnn.forecasting.trained_run import TrainedRun, load_runs
 from weather_scnn.io.durations import parse_duration
 from weather_scnn.io.initial_times import initial_times, split_init
@@ -34,6 +34,7 @@ from weather_scnn.io.writing import StoreInProgress, attributes_of_unfinished, b
 from weather_scnn.nn import Fields, map_fields
 from weather_scnn.progress import progress_bar
 from weather_scnn.training.channels import Channels
+from weather_scnn.training.forcings import phases
 from weather_scnn.training.loss import Scales, make_scales
 from weather_scnn.training.states import StateReader
 
@@ -74,7 +75,7 @@ class _Job:
         for begin in range(0, len(self.leads), self.block):
             if not self.all_stopped(batch, outcome):
                 times = starts[:, None] + step * np.arange(begin, begin + self.block + 1)
-                forcing = jnp.asarray(forcings_at(self.initial.reader, times))
+                forcing = jnp.asarray(phases(times))
                 history, chance, states = propagate(parts, history, scales, forcing, chance, leads=self.block)
             if states is None:  # nothing to start from
                 states = map_fields(

@@ -13,12 +13,13 @@ from weather_scnn.forecasting.forecast import forecast as run_forecast
 from weather_scnn.forecasting.forecast import open_states
 from weather_scnn.forecasting.forecast_store import to_dataset
 from weather_scnn.forecasting.initial_states import whole_histories
-from weather_scnn.forecasting.propagation import Chance, forcings_at, propagate, read_states
+from weather_scnn.forecasting.propagation import Chance, propagate, read_states
 from weather_scnn.forecasting.trained_run import TrainedRun, load_runs
 from weather_scnn.io.durations import parse_duration
 from weather_scnn.io.in_memory import address_of, taken_from_store
 from weather_scnn.nn import map_fields
 from weather_scnn.sphere import Grid
+from weather_scnn.training.forcings import phases
 from weather_scnn.training.loss import make_scales
 
 
@@ -127,7 +128,7 @@ class Forecaster:
             statics = reader.statics() if run.statics is None else run.statics
             last = reader.times[-1:]
             rows = whole_histories(reader, last, parse_duration(data.input_step or data.step), data.input_steps)
-            forcings = jnp.asarray(forcings_at(reader, last[:, None] + self.timestep * np.arange(2)))
+            forcings = jnp.asarray(phases(last[:, None] + self.timestep * np.arange(2)))
             scales = make_scales(run.channels, run.normalisation, statics, run.grid)
             chance = Chance.begin(run.parts, 0, last, np.zeros(1, int))
             _, _, states = propagate(run.parts, read_states(reader, rows), scales, forcings, chance, leads=1)

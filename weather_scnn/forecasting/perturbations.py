@@ -16,10 +16,11 @@ from jaxtyping import Array, Float
 
 from weather_scnn.catalogue.naming import lookup
 from weather_scnn.errors import UserError
-from weather_scnn.forecasting.propagation import Chance, forcings_at, propagate, read_states, usable_states
+from weather_scnn.forecasting.propagation import Chance, propagate, read_states, usable_states
 from weather_scnn.nn import Fields, map_fields
 from weather_scnn.sphere import HarmonicTransform
 from weather_scnn.sphere.products import EXACT
+from weather_scnn.training.forcings import phases
 from weather_scnn.training.loss import Scales
 from weather_scnn.training.rollout import Parts
 from weather_scnn.training.states import StateReader
@@ -215,8 +216,8 @@ class BredPerturbations:
         for cycle in range(self.cycles):
             window = slice(cycle, cycle + self.inputs)
             control = map_fields(lambda array: jnp.asarray(array[:, window]), states)  # noqa: B023
-            pair = (times[:, cycle + self.inputs - 1, None] + self.step * np.arange(2)).astype("datetime64[ns]")
-            forcing = jnp.asarray(forcings_at(self.reader, pair))
+            pair = times[:, cycle + self.inputs - 1, None] + self.step * np.arange(2)
+            forcing = jnp.asarray(phases(pair))
             chance = Chance.begin(self.parts, self.first.seed, pair[:, 0], members)
             both = [
                 propagate(self.parts, history, self.scales, forcing, chance, leads=1)[2]  # one noise for both

@@ -54,7 +54,7 @@ def propagate(
     parts: Parts,
     history: Fields,
     scales: Scales,
-    forcings: Float[Array, "b t y x f"],
+    forcings: Float[Array, "b t 7"],
     chance: Chance | None = None,
     *,
     leads: int,
@@ -65,7 +65,7 @@ def propagate(
         parts: the forecaster.
         history: standardised states at the input times, oldest first, (b, t, y, x, c).
         scales: constants of the channels.
-        forcings: at the last input time and the k steps after it.
+        forcings: `forcings.phases` of the last input time and the k steps after it.
         chance: the noise; None for a network without.
         leads: k.
 
@@ -86,13 +86,6 @@ def propagate(
 
     (history, chance), states = jax.lax.scan(one, (history, chance), jnp.arange(leads))
     return history, chance, states
-
-
-def forcings_at(reader: StateReader, times: np.ndarray) -> Float[np.ndarray, "b k y x f"]:
-    """Forcings at times (b, k); those of members that start together are computed once."""
-    known, inverse = np.unique(times.ravel(), return_inverse=True)
-    values = reader.forcings(known)
-    return values[inverse.ravel()].reshape(*times.shape, *values.shape[1:])
 
 
 def states_as_they_are(reader: StateReader, rows: np.ndarray) -> StateArrays:

@@ -1,7 +1,10 @@
 """The sun: incident radiation at the top of the atmosphere, and the phases of the year and of the day.
 
-Both are known for any time, so a forecaster is given them for the step to come. Everything is NumPy float64.
+Both are known for any time, so a forecaster is given them for the step to come (`training.forcings`). Everything is
+NumPy float64 but `lit_integral`, which other arrays may pass through.
 """
+
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
@@ -11,12 +14,15 @@ from weather_scnn.errors import UserError
 # Nominal total solar irradiance at one astronomical unit, W m⁻² (IAU 2015 Resolution B3). ERA5's own follows the solar
 # cycle within 0.07 % of it.
 SOLAR_CONSTANT = 1361.0
-_SECONDS_PER_RADIAN = 86400.0 / (2.0 * np.pi)
+#: Of the mean sun's turn.
+SECONDS_PER_RADIAN = 86400.0 / (2.0 * np.pi)
+#: The sun's turn in half an hour, radians.
+HALF_HOUR_ANGLE = np.pi / 24.0
 _J2000 = np.datetime64("2000-01-01T12:00:00", "ns")
 _JULIAN_YEAR_NS = 365.25 * 86400e9
 
 
-def _year_and_day_fraction(times: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def year_and_day_fraction(times: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Fractions in [0, 1) of the calendar year and of the UTC day that have passed, shape (time,)."""
     times = np.atleast_1d(np.asarray(times)).astype("datetime64[ns]")
     year = times.astype("datetime64[Y]")
@@ -66,17 +72,30 @@ def solar_position(
         - 4.8 * np.sin(2 * mean_anomaly)
     )
     distance = 1.0001 - 0.0163 * np.sin(anomaly) + 0.0037 * np.cos(anomaly)
-    return declination, equation_seconds / _SECONDS_PER_RADIAN, distance**-2.0
+    return declination, equation_seconds / SECONDS_PER_RADIAN, distance**-2.0
 
 
-def _cosine_integral(hour_angle: np.ndarray, sine_part: np.ndarray, cosine_part: np.ndarray) -> np.ndarray:
-    """∫₀^h max(0, A + B cos h′) dh′ for any h, with A the sine part and B ≥ 0 the cosine part."""
-    ratio = -sine_part / np.maximum(cosine_part, 1e-300)
-    sunset = np.arccos(np.clip(ratio, -1.0, 1.0))
-    turns = np.floor((hour_angle + np.pi) / (2.0 * np.pi))
-    lit = np.clip(hour_angle - 2.0 * np.pi * turns, -sunset, sunset)
-    whole_day = 2.0 * (sine_part * sunset + cosine_part * np.sin(sunset))
-    return turns * whole_day + sine_part * lit + cosine_part * np.sin(lit)
+def lit_integral(hour_angle: Any, half_width: float, sine_part: Any, cosine_part: Any, xp: Any = np) -> Any:
+    """∫ max(0, A + B cos h′) dh′ over hour angles from h − w to h + w, in closed form.
+
+    Args:
+        hour_angle: h in radians, any number of turns.
+        half_width: w, at most half a turn.
+        sine_part: A = sin φ sin δ.
+        cosine_part: B = cos φ cos δ, not negative.
+        xp: the arrays' module, `numpy` or `jax.numpy`; in float32 the error is about 1e-6.
+    """
+    ratio = -sine_part / xp.maximum(cosine_part, 1e-30)
+    sunset = xp.arccos(xp.clip(ratio, -1.0, 1.0))
+    whole_day = 2.0 * (sine_part * sunset + cosine_part * xp.sin(sunset))
+    noon = hour_angle - 2.0 * np.pi * xp.round(hour_angle / (2.0 * np.pi))
+
+    def from_noon(angle: Any) -> Any:
+        turns = xp.floor((angle + np.pi) / (2.0 * np.pi))
+        lit = xp.clip(angle - 2.0 * np.pi * turns, -sunset, sunset)
+        return turns * whole_day + sine_part * lit + cosine_part * xp.sin(lit)
+
+    return xp.maximum(from_noon(noon + half_width) - from_noon(noon - half_width), 0.0)
 
 
 def toa_incident_solar_radiation(
@@ -116,30 +135,11 @@ def toa_incident_solar_radiation(
     for part in range(parts):
         middle = times - np.timedelta64(round((part + 0.5) * hours * 3.6e12), "ns")
         declination, equation_of_time, factor = solar_position(middle)
-        day_fraction = _year_and_day_fraction(middle)[1]
+        day_fraction = year_and_day_fraction(middle)[1]
         noon_angle = 2.0 * np.pi * day_fraction - np.pi + equation_of_time
         hour_angle = noon_angle[:, None, None] + lambda_
         delta = declination[:, None, None]
         sine_part, cosine_part = np.sin(phi) * np.sin(delta), np.maximum(np.cos(phi), 0.0) * np.cos(delta)
-        integral = _cosine_integral(hour_angle + half_width, sine_part, cosine_part) - _cosine_integral(
-            hour_angle - half_width, sine_part, cosine_part
-        )
-        total += SOLAR_CONSTANT * _SECONDS_PER_RADIAN * factor[:, None, None] * np.maximum(integral, 0.0)
+        integral = lit_integral(hour_angle, half_width, sine_part, cosine_part)
+        total += SOLAR_CONSTANT * SECONDS_PER_RADIAN * factor[:, None, None] * integral
     return total
-
-
-def clock_features(times: np.ndarray, longitude: Float[np.ndarray, " x"]) -> Float[np.ndarray, "t x 4"]:
-    """Phases of the year and of the local mean solar day, as the sine and cosine of 2π times the part passed.
-
-    Args:
-        times: datetime64, UTC.
-        longitude: degrees east.
-
-    Returns:
-        Shape (time, longitude, 4): sine and cosine of the year's phase, sine and cosine of the day's.
-    """
-    year_fraction, day_fraction = _year_and_day_fraction(times)
-    longitude = np.asarray(longitude, np.float64)
-    year = np.broadcast_to(2.0 * np.pi * year_fraction[:, None], (year_fraction.size, longitude.size))
-    day = 2.0 * np.pi * (day_fraction[:, None] + longitude / 360.0)
-    return np.stack([np.sin(year), np.cos(year), np.sin(day), np.cos(day)], axis=-1)

@@ -19,6 +19,7 @@ from jaxtyping import Array, Float, Int
 
 from weather_scnn.nn import Fields, map_fields
 from weather_scnn.training.channels import DataConfig
+from weather_scnn.training.forcings import Phases
 
 
 class Window(NamedTuple):
@@ -26,12 +27,12 @@ class Window(NamedTuple):
 
     Attributes:
         states: standardised, (b, t, y, x, c).
-        forcings: (b, k, y, x, f).
+        forcings: `forcings.phases` of its times, (b, k, 7).
         statics: fields, then coordinates, (y, x, s).
     """
 
     states: Fields
-    forcings: Float[Array, "b k y x f"]
+    forcings: Float[Array, "b k 7"]
     statics: Float[Array, "y x s"]
 
 
@@ -54,31 +55,26 @@ def turned(field: Float[Array, "*b y x c"], angle: Float[Array, ""] | float) -> 
 
 def rotated(window: Window, angle: Float[Array, ""] | float, coordinates: int) -> Window:
     """All that belongs to the planet turned eastward; the last `coordinates` of the static inputs stay."""
-    return _moved(window, lambda field: turned(field, angle), coordinates)
+    image = _moved(window, lambda field: turned(field, angle), coordinates)
+    return image._replace(forcings=Phases.of(window.forcings).turned(angle).packed())
 
 
-def mirrored(window: Window, coordinates: int, *, solar: bool, clock: bool) -> Window:
-    """The mirror image at the equator: rows change places, northward winds their sign, the clock's season its half-year.
+def mirrored(window: Window, coordinates: int) -> Window:
+    """The mirror image at the equator: rows change places, northward winds their sign, the season its half-year.
 
     Args:
         window: on a grid that is symmetric to the equator.
         coordinates: how many of the static inputs stay.
-        solar: whether the first forcing is the sun's.
-        clock: whether the next ones are sine and cosine of the year's phase, then of the day's.
     """
     image = _moved(window, lambda field: field[..., ::-1, :, :], coordinates)
     states = image.states._replace(northward=-image.states.northward)
-    forcings = image.forcings
-    if clock:
-        first = int(solar)
-        forcings = forcings.at[..., first : first + 2].multiply(-1.0)
-    return image._replace(states=states, forcings=forcings)
+    return image._replace(states=states, forcings=Phases.of(window.forcings).mirrored().packed())
 
 
 def _moved(window: Window, move, coordinates: int) -> Window:
     kept = window.statics.shape[-1] - coordinates
     statics = jnp.concatenate([move(window.statics[..., :kept]), window.statics[..., kept:]], axis=-1)
-    return Window(map_fields(move, window.states), move(window.forcings), statics)
+    return window._replace(states=map_fields(move, window.states), statics=statics)
 
 
 def augmented(window: Window, kinds: tuple[str, ...], data: DataConfig, seed: int, step: Int[Array, ""]) -> Window:
@@ -89,7 +85,7 @@ def augmented(window: Window, kinds: tuple[str, ...], data: DataConfig, seed: in
     Args:
         window: as loaded.
         kinds: of `configuration.AUGMENTATIONS`.
-        data: which forcings and coordinates there are.
+        data: which coordinates there are.
         seed: of the run.
         step: of the run.
     """
@@ -99,7 +95,7 @@ def augmented(window: Window, kinds: tuple[str, ...], data: DataConfig, seed: in
     if "rotation" in kinds:
         window = rotated(window, jax.random.uniform(turn, maxval=2 * math.pi), coordinates)
     if "mirror" in kinds:
-        image = mirrored(window, coordinates, solar=data.solar, clock=data.clock)
+        image = mirrored(window, coordinates)
         chosen = jax.random.bernoulli(flip)
         window = jax.tree.map(lambda one, other: jnp.where(chosen, one, other), image, window)
     return window

@@ -48,9 +48,7 @@ class FixedWindows:
         self.reader, self.input_steps, self.batch_size = reader, input_steps, batch_size
         host, hosts = share
         self._mine = slice(host * batch_size // hosts, (host + 1) * batch_size // hosts)
-        y, x = reader.grid.shape
-        window_bytes = length * (reader.bytes_per_time + 4 * y * x * reader.channels.forcing_count)
-        self.in_memory = window_bytes * count / hosts <= cache_bytes
+        self.in_memory = length * reader.bytes_per_time * count / hosts <= cache_bytes
         usable = np.ones(reader.times.size, bool)
         options: dict[str, Any] = {"inputs": input_steps, "input_step": input_step}
         while True:

@@ -13,6 +13,7 @@ import numpy as np
 from jaxtyping import Float
 
 from weather_scnn.training.audit import audit, blocks, tell, usable_channels
+from weather_scnn.training.forcings import phases
 from weather_scnn.training.states import StateArrays, StateReader
 from weather_scnn.training.windows import some_windows
 
@@ -21,17 +22,17 @@ _logger = logging.getLogger(__name__)
 
 
 class Batch(NamedTuple):
-    """Windows of states with their forcings, float32.
+    """Windows of states with what their forcings depend on, float32.
 
     Attributes:
         scalar, eastward, northward: standardised states, (b, t, y, x, channels), t = input times + rollout steps.
-        forcings: at the last input time and at every step after it, (b, k + 1, y, x, f).
+        forcings: what they depend on at the last input time and at every step after it, see `forcings.phases`, (b, k + 1, 7).
     """
 
     scalar: Float[np.ndarray, "b t y x c"]
     eastward: Float[np.ndarray, "b t y x d"]
     northward: Float[np.ndarray, "b t y x d"]
-    forcings: Float[np.ndarray, "b t y x f"]
+    forcings: Float[np.ndarray, "b t 7"]
 
     @property
     def nbytes(self) -> int:
@@ -48,10 +49,7 @@ def read_batch(reader: StateReader, rows: np.ndarray, input_steps: int, *, judge
         input_steps: input times a window.
         judged: see `StateReader.read_at`.
     """
-    steps = rows[:, input_steps - 1 :]
-    times = np.unique(steps)
-    forcing = reader.forcings(reader.times[times])
-    return Batch(*reader.read_at(rows, judged=judged), forcing[np.searchsorted(times, steps)])
+    return Batch(*reader.read_at(rows, judged=judged), phases(reader.times[rows[:, input_steps - 1 :]]))
 
 
 class WindowLoader:
@@ -66,7 +64,7 @@ class WindowLoader:
         input_steps: input times a window.
         input_step: distance between them; default `step`.
         seed: of the shuffling.
-        cache_bytes: memory the states and their forcings may take.
+        cache_bytes: memory the states may take.
         shuffle_windows: 0 shuffles all windows of an epoch; otherwise they are shuffled within buffers of about this
             many, filled from whole runs of consecutive times in shuffled order.
         record: file for the result of the search for missing values, where the period is not held in memory.
@@ -96,10 +94,8 @@ class WindowLoader:
         self.waited = 0.0
         times = reader.times
         self._cached: StateArrays | None = None
-        self._forcings: np.ndarray | None = None
-        y, x = reader.grid.shape
-        forcing_bytes = 4 * y * x * reader.channels.forcing_count
-        if (reader.bytes_per_time + forcing_bytes) * times.size <= cache_bytes:
+        self._phases = phases(times)
+        if reader.bytes_per_time * times.size <= cache_bytes:
             self._fill_memory()
         else:
             self.usable = audit(reader, record=record, share=share, gather=gather, progress=progress)
@@ -108,7 +104,7 @@ class WindowLoader:
                     "the store's chunks hold %d times each, all of which are decoded for every window that touches "
                     "one; set data.shuffle_windows to some thousands, or raise data.cache_gigabytes above %.1f",
                     reader.times_per_chunk,
-                    (reader.bytes_per_time + forcing_bytes) * times.size / 2**30,
+                    reader.bytes_per_time * times.size / 2**30,
                 )
 
     def _fill_memory(self) -> None:
@@ -116,17 +112,15 @@ class WindowLoader:
         y, x = reader.grid.shape
         c, d = len(reader.channels.scalars), len(reader.channels.winds)
         held = StateArrays(*(np.empty((size, y, x, count), np.float32) for count in (c, d, d)))
-        forcings = np.empty((size, y, x, reader.channels.forcing_count), np.float32)
         flags = np.ones((size, c + d), bool)
         for start, stop in blocks(reader, _BLOCK):
             block = reader.read(start, stop)
             flags[start:stop] = usable_channels(block, reader)
             for target, source in zip(held, block):
                 target[start:stop] = source
-            forcings[start:stop] = reader.forcings(reader.times[start:stop])
         self.usable = np.all(flags, axis=1)
         tell(flags, self.usable, reader)
-        self._cached, self._forcings = held, forcings
+        self._cached = held
 
     @property
     def in_memory(self) -> bool:
@@ -136,8 +130,7 @@ class WindowLoader:
     @property
     def nbytes(self) -> int:
         """Memory that the period takes; 0 where it is not held."""
-        held = () if self._cached is None or self._forcings is None else (*self._cached, self._forcings)
-        return sum(array.nbytes for array in held)
+        return sum(array.nbytes for array in self._cached or ())
 
     def windows(self, rollout_steps: int) -> np.ndarray:
         """Indices (windows, input_steps + rollout_steps) of every window without a gap or a NaN.
@@ -162,9 +155,8 @@ class WindowLoader:
     def batch(self, windows: np.ndarray, indices: np.ndarray) -> Batch:
         """The windows at these rows."""
         rows = windows[indices]
-        steps = rows[:, self.input_steps - 1 :]
-        if self._cached is not None and self._forcings is not None:
-            return Batch(*self._cached.take(rows), self._forcings[steps])
+        if self._cached is not None:
+            return Batch(*self._cached.take(rows), self._phases[rows[:, self.input_steps - 1 :]])
         return read_batch(self.reader, rows, self.input_steps, judged=True)
 
     def indices(self, windows: np.ndarray | int, position: int, batch_size: int) -> np.ndarray:

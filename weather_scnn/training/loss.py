@@ -19,6 +19,7 @@ from weather_scnn.sphere import Grid
 from weather_scnn.sphere.products import EXACT
 from weather_scnn.training.channels import Channels, split_levels
 from weather_scnn.training.configuration import LossConfig
+from weather_scnn.training.forcings import Forcings
 from weather_scnn.training.losses import Loss, SquaredError, by_channel, make_loss
 from weather_scnn.training.normalisation import Normalisation
 
@@ -32,6 +33,7 @@ class Scales(NamedTuple):
         area: cell-area weights of mean 1, (y,).
         channel: loss weights of scalars then winds, of mean 1 over those in the loss where a wind counts twice, and 0
             for the others, (c + d,).
+        forcings: makes their fields.
         missing: which channels may be missing (NaN) over part of the globe; None where none may, (c + d,).
         loss: how forecasts are held against the truth.
     """
@@ -41,6 +43,7 @@ class Scales(NamedTuple):
     statics: Float[Array, "y x s"]
     area: Float[Array, " y"]
     channel: Float[Array, " channel"]
+    forcings: Forcings
     missing: Bool[Array, " channel"] | None = None
     loss: Loss = SquaredError()
 
@@ -189,6 +192,7 @@ def make_scales(
         single(statics),
         single(checked_area(grid)),
         single(weights),
+        Forcings.on(grid, channels),
         missing,
         SquaredError() if loss is None else make_loss(grid, loss, amplitudes),
     )

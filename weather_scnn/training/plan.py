@@ -35,6 +35,7 @@ from weather_scnn.training.channels import Channels
 from weather_scnn.training.checkpoints import parameter_count
 from weather_scnn.training.configuration import Config, Stage
 from weather_scnn.training.duration import chip_speed, device_speed, planned_seconds, spell
+from weather_scnn.training.forcings import PHASES, Forcings
 from weather_scnn.training.hlo_cost import communication, floating_point_operations, size_of
 from weather_scnn.training.loss import Scales, channel_weights
 from weather_scnn.training.losses import make_loss
@@ -268,7 +269,8 @@ def step_tracer(config: Config, devices: list[Any], platform: str) -> tuple[Part
         statics = (*grid.shape, channels.static_count)
         scalar, wind, static, area, channel = (jnp.zeros(shape) for shape in (c, d, statics, grid.shape[0], c + d))
         missing = jnp.zeros(c + d, bool) if channels.masked else None
-        return parts, Scales(scalar, wind, static, area, channel, missing, make_loss(grid, config.loss))
+        loss, forcings = make_loss(grid, config.loss), Forcings.on(grid, channels)
+        return parts, Scales(scalar, wind, static, area, channel, forcings, missing, loss)
 
     with shapes_only(), made_for(platform, split=mesh.shape[MODEL] > 1):
         parts, scales = nnx.eval_shape(constants)
@@ -291,7 +293,7 @@ def step_tracer(config: Config, devices: list[Any], platform: str) -> tuple[Part
         staged = dataclasses.replace(config, training=dataclasses.replace(config.training, stages=(stage,)))
         step = make_train_step(parts.graph, staged, vectors=d, mesh=mesh if mesh.size > 1 else None)
         window = Fields(*(batch(config.data.input_steps + rollout, *grid.shape, size) for size in (c, d, d)))
-        forcings = batch(rollout + 1, *grid.shape, channels.forcing_count)
+        forcings = batch(rollout + 1, PHASES)
         ensemble = None
         if most > 1:
             ensemble = Ensemble(

@@ -84,7 +84,7 @@ def advance(
     model: Any,
     history: Fields,
     scales: Scales,
-    forcings: Float[Array, "b 2 y x f"],
+    forcings: Float[Array, "b 2 7"],
     *,
     training: bool,
     noise: Noise | None = None,
@@ -97,7 +97,7 @@ def advance(
         model: the forecaster.
         history: standardised states at the input times, oldest first, (b, t, y, x, c).
         scales: constants of the channels.
-        forcings: at the last input time and one step later.
+        forcings: `forcings.phases` of the last input time and one step later.
         training: whether batch statistics are used and updated.
         noise: of this step; None for a network without.
 
@@ -106,7 +106,8 @@ def advance(
     """
     batch = forcings.shape[0]
     statics = jnp.broadcast_to(scales.statics, (batch, *scales.statics.shape))
-    extras = jnp.concatenate([statics, *_given_forcings(model.extras, statics.shape[-1], forcings)], axis=-1)
+    given = _given_forcings(model.extras, statics.shape[-1], scales.forcings(forcings))
+    extras = jnp.concatenate([statics, *given], axis=-1)
     gaps = scales.gaps(history)
     known = filled(history, gaps)
     options: dict[str, Any] = {} if noise is None else {"noise": noise}
@@ -120,7 +121,7 @@ def advance(
 def rollout_errors(
     parts: Parts,
     window: Fields,
-    forcings: Float[Array, "b t y x f"],
+    forcings: Float[Array, "b t 7"],
     scales: Scales,
     *,
     inputs: int,
@@ -135,7 +136,7 @@ def rollout_errors(
     Args:
         parts: the forecaster.
         window: true states, (b, inputs + k, y, x, c).
-        forcings: at the last input time and the k steps after it.
+        forcings: `forcings.phases` of the last input time and the k steps after it.
         scales: constants of the channels.
         inputs: number of input times.
         training: whether batch statistics are used and updated.

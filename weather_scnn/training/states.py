@@ -1,4 +1,4 @@
-"""States in the network's terms: standardised arrays of scalars and winds, and the forcings that are known ahead."""
+"""States in the network's terms: standardised arrays of scalars and winds."""
 
 import dataclasses
 import itertools
@@ -13,13 +13,9 @@ from weather_scnn.catalogue.level_numbers import Level, level_number
 from weather_scnn.errors import UserError
 from weather_scnn.io.field_reader import FieldReader
 from weather_scnn.io.joining import ABSENT
-from weather_scnn.physics.solar import clock_features, toa_incident_solar_radiation
 from weather_scnn.sphere import Grid
 from weather_scnn.training.channels import Channels, DataConfig
 from weather_scnn.training.normalisation import Normalisation
-
-# One hour at the solar constant, J m⁻²: brings the forcing to order one.
-_SOLAR_SCALE = 1361.0 * 3600.0
 
 
 class StateArrays(NamedTuple):
@@ -255,10 +251,6 @@ class StateReader:
             out[..., index] = known[name]
         return out
 
-    def forcings(self, times: np.ndarray) -> Float[np.ndarray, "t y x f"]:
-        """Forcings at these times; see `forcings`."""
-        return forcings(times, self.channels, self.grid)
-
 
 @dataclasses.dataclass(frozen=True)
 class _Standardised:
@@ -296,20 +288,6 @@ class _Standardised:
             np.subtract(values if levels is None else values[levels], self.mean[at], out=out[at])
         out -= self.low
         out *= self.factor
-
-
-def forcings(times: np.ndarray, channels: Channels, grid: Grid) -> Float[np.ndarray, "t y x f"]:
-    """Solar radiation of the hour before, and sines and cosines of the phases of the year and of the local day."""
-    parts = []
-    if channels.solar:
-        radiation = toa_incident_solar_radiation(times, grid.latitude, grid.longitude)
-        parts.append(radiation[..., None] / _SOLAR_SCALE)
-    if channels.clock:
-        phases = clock_features(times, grid.longitude)  # (t, x, 4)
-        parts.append(np.broadcast_to(phases[:, None], (len(times), *grid.shape, 4)))
-    if not parts:
-        return np.zeros((len(times), *grid.shape, 0), np.float32)
-    return np.concatenate(parts, axis=-1).astype(np.float32)
 
 
 def expected_grid(config: DataConfig) -> Grid:
