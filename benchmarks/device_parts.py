@@ -24,6 +24,7 @@ from weather_scnn.nn import Fields
 from weather_scnn.sphere import Grid, HarmonicTransform
 from weather_scnn.sphere.products import product_precision
 from weather_scnn.training.configuration import Config, Stage
+from weather_scnn.training.hlo_text import Program
 from weather_scnn.training.rollout import Parts
 
 Row = dict[str, Any]
@@ -199,10 +200,9 @@ def training(small: bool, name: str, activations: str, batch: int) -> Iterator[R
     seconds = min(step.run(2 if small else 10) for _ in range(3))
     memory = step.program.memory_analysis()
     size = memory.temp_size_in_bytes + memory.argument_size_in_bytes
-    cost = step.program.cost_analysis() or {}
     yield _row(
         "training step", case, 1e3 * seconds, "ms",
-        flops=step.operations, bytes=float(cost.get("bytes accessed", 0.0)), note=f"{size / 2**30:.2f} GiB",
+        flops=step.operations, bytes=float(Program(step.program.as_text()).bytes_accessed()), note=f"{size / 2**30:.2f} GiB",
     )  # fmt: skip
     yield _row("training step", f"{case}, until the first step", ready, "s", note="tables, tracing and compilation")
     yield from _kernels(lambda: step.run(3), case)
@@ -217,7 +217,7 @@ def forecast(small: bool, name: str, members: int) -> Iterator[Row]:
     count = config.data.input_steps
     history = Fields(*(each[:, :count] for each in step.window))
     leads = 4 if small else 40
-    forcings = jnp.zeros((members, leads + 1, *step.forcings.shape[2:]), jnp.float32)
+    forcings = jnp.zeros((members, leads + 1, step.forcings.shape[-1]), jnp.float32)
     seconds = seconds_of(lambda: propagate(parts, history, step.scales, forcings, leads=leads), least=0.0, rounds=2)
     case = f"{'demo' if small else name}, {members} state{'s' * (members > 1)}"
     yield _row("forecast", case, leads / seconds, "steps/s", note=f"10 days of 6 h in {40 * seconds / leads:.2f} s")

@@ -35,6 +35,7 @@ from weather_scnn.training.checkpoints import parameter_count
 from weather_scnn.training.configuration import Config, MeshConfig, Stage, TrainingConfig
 from weather_scnn.training.forcings import PHASES
 from weather_scnn.training.hlo_cost import communication, floating_point_operations
+from weather_scnn.training.hlo_text import Program
 from weather_scnn.training.loader import Batch
 from weather_scnn.training.log import read_metrics
 from weather_scnn.training.loop import train
@@ -124,7 +125,7 @@ def worker(devices: int, model: int, steps: int) -> None:
     found = {
         "seconds": min(step.run(steps) for _ in range(3)),
         "ideal": 8 * step.parameters,
-        "sent": communication(step.program.as_text()),
+        "sent": communication(Program(step.program.as_text())),
         "state": memory.argument_size_in_bytes,
         "activations": memory.temp_size_in_bytes,
     }

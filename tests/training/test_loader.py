@@ -3,6 +3,7 @@
 import dataclasses
 import logging
 
+import jax
 import numpy as np
 import pytest
 
@@ -12,8 +13,11 @@ from weather_scnn.io import retry
 from weather_scnn.io.field_reader import FieldReader
 from weather_scnn.training.audit import audit
 from weather_scnn.training.channels import Channels
-from weather_scnn.training.loader import WindowLoader
+from weather_scnn.training.configuration import TrainingConfig
+from weather_scnn.training.loader import Batch, WindowLoader
 from weather_scnn.training.normalisation import Normalisation
+from weather_scnn.training.placement import placed_ahead
+from weather_scnn.training.sharding import device_mesh
 from weather_scnn.training.states import StateReader
 
 SIX = np.timedelta64(6, "h")
@@ -247,3 +251,18 @@ def test_a_damaged_chunk_is_told_by_its_times(reader_of, small_grid, tmp_path, m
         UserError, match=rf"1-3.zarr: geopotential cannot be read in {first}:{first} .*; fetch that part"
     ):
         reader.read(17, 18)
+
+
+def test_batches_are_on_the_devices_before_the_step_on_the_one_before():
+    mesh, taken = device_mesh(TrainingConfig(batch_size=2), jax.devices()[:1]), []
+
+    def batches():
+        for number in range(3):
+            taken.append(number)
+            states = (np.full((2, 4, 3, 2, 1), number, np.float32) for _ in range(3))
+            yield Batch(*states, np.zeros((2, 4, 7), np.float32))
+
+    found = []
+    for window, forcings in placed_ahead(batches(), mesh, iter((3, 2, 1))):
+        found.append((float(window.scalar.min()), window.scalar.shape[1], forcings.shape[1], len(taken)))
+    assert found == [(0, 4, 4, 2), (1, 3, 3, 3), (2, 2, 2, 3)]

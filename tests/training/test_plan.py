@@ -13,7 +13,8 @@ from tests.sphere.test_products import precisions
 from weather_scnn.errors import UserError
 from weather_scnn.sphere import products
 from weather_scnn.training.configuration import MeshConfig, Stage, with_overrides
-from weather_scnn.training.hlo_cost import communication, floating_point_operations, size_of
+from weather_scnn.training.hlo_cost import communication, floating_point_operations, product_operations, size_of
+from weather_scnn.training.hlo_text import Program
 from weather_scnn.training.plan import Plan, plan, step_tracer
 from weather_scnn.training.rollout import segment_length
 
@@ -38,13 +39,73 @@ ENTRY %main (x: f32[8,4]) -> f32[8,4] {
 
 
 def test_communication_counts_loops_and_what_each_collective_sends():
-    assert communication(PROGRAM) == {
+    assert communication(Program(PROGRAM)) == {
         "all-reduce": 3 * 2 * 8 * 4 * 4,
         "all-to-all": 3 * 2 * 4 * 4,
         "all-gather": 16 * 2,
         "reduce-scatter": 4 * 4 * 4,
         "collective-permute": 10 * 4,
     }
+
+
+TPU_PROGRAM = """HloModule jit_step
+%fused (a: f32[8,4], b: s32[], c: f32[4]) -> (f32[8,4], f32[4]) {
+  %a = f32[8,4]{1,0} parameter(0)
+  %b = s32[]{:T(128)} parameter(1)
+  %c = f32[4]{0} parameter(2)
+  %row = f32[1,4]{1,0} dynamic-slice(%a, %b, %b), dynamic_slice_sizes={1,4}
+  %flat = f32[4]{0} bitcast(%row)
+  %more = f32[4]{0} add(%flat, %c)
+  %back = f32[1,4]{1,0} bitcast(%more)
+  %new = f32[8,4]{1,0} dynamic-update-slice(%a, %back, %b, %b)
+  ROOT %both = (f32[8,4]{1,0}, f32[4]{0}) tuple(%new, %more)
+}
+%body (p: (s32[], f32[8,4], f32[4])) -> (s32[], f32[8,4], f32[4]) {
+  %p = (s32[]{:T(128)}, f32[8,4]{1,0}, /*index=2*/f32[4]{0}) parameter(0)
+  %i = s32[]{:T(128)S(1)} get-tuple-element(%p), index=0
+  %all = f32[8,4]{1,0} get-tuple-element(%p), index=1
+  %one = f32[4]{0:T(128)S(1)} get-tuple-element(%p), index=2
+  %step = (f32[8,4]{1,0}, f32[4]{0:T(128)S(1)}) fusion(%all, %i, %one), kind=kLoop, calls=%fused
+}
+%condition (p: (s32[], f32[8,4], f32[4])) -> pred[] {
+  %limit = s32[]{:T(128)} constant(5), metadata={op_name="while/cond"}
+  ROOT %less = pred[] compare(%i, %limit), direction=LT
+}
+ENTRY %main (x: f32[8,4]) -> f32[8,4] {
+  %x = f32[8,4]{1,0} parameter(0)
+  %near = (f32[8,4]{1,0:T(8,128)S(1)}, f32[8,4]{1,0}, u32[]) copy-start(%x)
+  %part = ((f32[8,4]{1,0}), f32[2,4]{1,0:T(8,128)S(1)}, u32[]) slice-start(%x), slice={[0:2], [0:4]}
+  %loop = (s32[], f32[8,4], f32[4]) while(%t), condition=%condition, body=%body
+}
+"""
+
+
+def test_bytes_are_those_of_memory_as_often_as_loops_run():
+    """A loop of five fusions reads a row and writes a row of what is in memory; what comes near is read once."""
+    assert Program(TPU_PROGRAM).bytes_accessed() == 5 * (16 + 16) + 128 + 32
+
+    def accessed(function, *arguments):
+        return Program(jax.jit(function).lower(*arguments).compile().as_text()).bytes_accessed()
+
+    x = jnp.ones(1000)
+    assert accessed(lambda x: 2.0 * jnp.sin(x) + 1.0, x) == 8 * 1000
+    matrices = jnp.ones((64, 32)), jnp.ones((32, 16))
+    assert accessed(lambda a, b: a @ b, *matrices) == pytest.approx(4 * (64 * 32 + 32 * 16 + 64 * 16), rel=0.01)
+    once, often = (
+        accessed(lambda x, n=n: jax.lax.fori_loop(0, n, lambda _, y: jnp.sin(y) @ y, x), jnp.ones((64, 64)))
+        for n in (3, 30)
+    )
+    assert 5 < often / once < 10.1
+
+
+def test_products_count_the_passes_of_their_precision():
+    a = jnp.ones((8, 8))
+    for precision, tpu, gpu in ((jax.lax.Precision.HIGHEST, 6, 7.4), (jax.lax.Precision.HIGH, 3, 1), (None, 1, 1)):
+        traced = jax.make_jaxpr(lambda a: jnp.sin(jnp.matmul(a, a, precision=precision)))(a)  # noqa: B023
+        found = [product_operations(traced, platform) for platform in ("tpu", "gpu", "cpu")]
+        assert found == pytest.approx([1024 * tpu, 1024 * gpu, 1024])
+    traced = jax.make_jaxpr(lambda a: a @ a)(a.astype(jnp.bfloat16))
+    assert [product_operations(traced, platform) for platform in ("tpu", "gpu")] == [1024, 512]
 
 
 def test_operations_count_products_transforms_and_loops():
@@ -118,6 +179,8 @@ def test_a_plan_needs_no_data_and_counts_what_is_computed(small_config):
     # Forward and backward are 3 units a step at most, and with the step computed again 4.
     assert 2 < two.flops / one.flops < 3.3
     assert found.platform == "cpu" and one.equations > one.movements > 0
+    assert 1.5 < two.bytes_accessed / one.bytes_accessed < 4
+    assert one.bytes_accessed > one.state_bytes and one.seconds is not None and min(one.seconds) > 0
     assert one.state_bytes > 4 * 4 * sum(found.parameters.values()) + found.table_bytes
     assert Plan.from_json(json.loads(json.dumps(dataclasses.asdict(found)))) == found
     assert len(found.render()) == 2

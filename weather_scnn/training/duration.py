@@ -1,7 +1,7 @@
 """How long a training takes, roughly: by what its steps cost against one another, and by how fast the devices are."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -15,6 +15,8 @@ _SHARE_OF_PRODUCT = {"cpu": 0.25, "gpu": 0.12, "tpu": 0.1}
 # The same over the peak of a chip's matrix units in bfloat16, which small channels never fill.
 _SHARE_OF_PEAK = 0.08
 _SIDE = 1024
+# Values of an array that no cache holds.
+_COPIED = 1 << 26
 
 
 def step_units(training: TrainingConfig, rollout: int) -> float:
@@ -54,23 +56,35 @@ def planned_seconds(training: TrainingConfig, flops: Mapping[int, float], speed:
     return total / speed
 
 
-def device_speed(devices: list[Any]) -> float:
-    """Operations a second of a training on these devices, from a product of matrices timed on the first.
+def _rate(function: Callable[[jax.Array], jax.Array], array: jax.Array) -> float:
+    """Calls a second of a compiled function."""
+    function(array).block_until_ready()
+    count, since = 0, time.perf_counter()
+    while time.perf_counter() - since < 0.2:
+        function(array).block_until_ready()
+        count += 1
+    return count / (time.perf_counter() - since)
+
+
+def product_speed(device: Any) -> float:
+    """Operations a second of a large product of float32 matrices, at JAX's default precision."""
+    matrix = jax.device_put(jnp.ones((_SIDE, _SIDE), jnp.float32), device)
+    return 2.0 * _SIDE**3 * _rate(jax.jit(lambda a: a @ a), matrix)
+
+
+def copy_speed(device: Any) -> float:
+    """Bytes a second that a large array is read and written with."""
+    array = jax.device_put(jnp.ones(_COPIED, jnp.float32), device)
+    return 2.0 * array.nbytes * _rate(jax.jit(lambda a: a + 1.0), array)
+
+
+def device_speed(devices: list[Any], product: float) -> float:
+    """Operations a second of a training on these devices, from `product_speed` of the first.
 
     Virtual devices of one host share its cores, so all of them together are as fast as one.
     """
-    first = devices[0]
-    matrix = jax.device_put(jnp.ones((_SIDE, _SIDE), jnp.float32), first)
-    product = jax.jit(lambda a: a @ a)
-    product(matrix).block_until_ready()
-    count, since = 0, time.perf_counter()
-    while time.perf_counter() - since < 0.2:
-        product(matrix).block_until_ready()
-        count += 1
-    speed = 2.0 * _SIDE**3 * count / (time.perf_counter() - since)
-    return (
-        _SHARE_OF_PRODUCT.get(first.platform, _SHARE_OF_PEAK) * speed * (1 if first.platform == "cpu" else len(devices))
-    )
+    platform = devices[0].platform
+    return _SHARE_OF_PRODUCT.get(platform, _SHARE_OF_PEAK) * product * (1 if platform == "cpu" else len(devices))
 
 
 def chip_speed(peak_teraflops: float, chips: int) -> float:

@@ -8,7 +8,7 @@ no angle larger than a turn is ever rounded to float32.
 
 import dataclasses
 import functools
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -96,9 +96,9 @@ class Forcings:
         solar, clock: which there are.
     """
 
-    sin_latitude: Float[Array, " y"]
-    cos_latitude: Float[Array, " y"]
-    longitude: Float[Array, " x"]
+    sin_latitude: Any
+    cos_latitude: Any
+    longitude: Any
     solar: bool
     clock: bool
 

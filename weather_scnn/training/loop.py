@@ -3,6 +3,7 @@
 import collections
 import contextlib
 import dataclasses
+import itertools
 import logging
 import os
 import time
@@ -28,7 +29,7 @@ from weather_scnn.training.log import Display, RunLog, scorecard_lines
 from weather_scnn.training.loss import channel_weights
 from weather_scnn.training.normalisation import Normalisation
 from weather_scnn.training.optimiser import TrainState, learning_rate_schedule
-from weather_scnn.training.placement import place
+from weather_scnn.training.placement import placed_ahead
 from weather_scnn.training.preemption import StopRequests
 from weather_scnn.training.preparation import check_statistics, check_store, left_as_found
 from weather_scnn.training.run_folder import finished_steps, run_folder
@@ -272,8 +273,8 @@ class _Loop:
             )
             ensemble = Ensemble.of(experiment.config, stage, experiment.mesh)
             with contextlib.closing(batches):
-                for batch in batches:
-                    window, forcings = place(batch, experiment.mesh, self.length(mark, stage))
+                lengths = (self.length(number, stage) for number in itertools.count(mark))
+                for window, forcings in placed_ahead(batches, experiment.mesh, lengths):
                     report = step(window, forcings, ensemble)
                     mark += 1
                     self.pending.append((mark, report))

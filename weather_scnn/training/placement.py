@@ -1,5 +1,7 @@
 """From the host's arrays to the devices."""
 
+from collections.abc import Iterable, Iterator
+
 import jax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
@@ -22,3 +24,23 @@ def place(batch: Batch, mesh: Mesh, steps: int | None = None) -> tuple[Fields, j
     divided = NamedSharding(mesh, PartitionSpec(DATA))
     scalar, eastward, northward, forcings = (jax.make_array_from_process_local_data(divided, array) for array in batch)
     return Fields(scalar, eastward, northward), forcings
+
+
+def placed_ahead(batches: Iterable[Batch], mesh: Mesh, steps: Iterator[int]) -> Iterator[tuple[Fields, jax.Array]]:
+    """Batches on the devices, each put there before the step on the one before it begins.
+
+    Copies to a device run beside its work, so that a step finds its batch; two batches are on the devices at a time.
+
+    Args:
+        batches: windows.
+        mesh: the devices.
+        steps: forecast steps that are wanted of each.
+    """
+    waiting = None
+    for batch in batches:
+        placed = place(batch, mesh, next(steps))
+        if waiting is not None:
+            yield waiting
+        waiting = placed
+    if waiting is not None:
+        yield waiting

@@ -34,9 +34,10 @@ from weather_scnn.sphere.stored import shapes_only
 from weather_scnn.training.channels import Channels
 from weather_scnn.training.checkpoints import parameter_count
 from weather_scnn.training.configuration import Config, Stage
-from weather_scnn.training.duration import chip_speed, device_speed, planned_seconds, spell
+from weather_scnn.training.duration import chip_speed, copy_speed, device_speed, planned_seconds, product_speed, spell
 from weather_scnn.training.forcings import PHASES, Forcings
-from weather_scnn.training.hlo_cost import communication, floating_point_operations, size_of
+from weather_scnn.training.hlo_cost import communication, floating_point_operations, product_operations, size_of
+from weather_scnn.training.hlo_text import Program
 from weather_scnn.training.loss import Scales, channel_weights
 from weather_scnn.training.losses import make_loss
 from weather_scnn.training.optimiser import initial_state, make_optimiser
@@ -52,8 +53,8 @@ _VIRTUAL = re.compile(r"xla_force_host_platform_device_count=(?!1\b)")
 _TOPOLOGY = re.compile(r"(v\d\w*):(\d+(?:x\d+)+)")
 # Measured at 240x121: 23 s in place of 44 s, the same memory to 4 bytes in 1 GB.
 _UNOPTIMISED = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
-# Memory of a chip and the peak of its matrix units for bfloat16, from the vendor's pages.
-_CHIPS = {"v4": (32, 275), "v5e": (16, 197), "v5p": (95, 459), "v6e": (32, 918)}
+# GiB of a chip, TFLOP/s of its matrix units for bfloat16 and GB/s of its memory, from the vendor's pages.
+_CHIPS = {"v4": (32, 275, 1200), "v5e": (16, 197, 819), "v5p": (95, 459, 2765), "v6e": (32, 918, 1640)}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,6 +69,9 @@ class StageCost:
         communicated: bytes sent, by kind of collective.
         equations: of the traced step, see `hlo_cost.size_of`.
         movements: how many of them join or reverse arrays.
+        bytes_accessed: that the compiled program reads from and writes to memory, see `Program.bytes_accessed`.
+        seconds: of the operations of products at the devices' peak, and of the bytes at their memory's rate; no step is
+            shorter than the longer of the two. None for devices that are neither there nor known.
     """
 
     rollout_steps: int
@@ -77,6 +81,8 @@ class StageCost:
     communicated: dict[str, int]
     equations: int
     movements: int
+    bytes_accessed: int = 0
+    seconds: tuple[float, float] | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -118,7 +124,17 @@ class Plan:
         parts.add_row("[bold]all", f"[bold]{sum(self.parameters.values()):,}")
         data, _, _ = self.mesh
         devices = math.prod(self.mesh)
-        numbers = ("GFLOP", "state", "activations", "in all", "sent", "equations", "joins, reversals")
+        numbers = (
+            "GFLOP",
+            "state",
+            "activations",
+            "in all",
+            "sent",
+            "accessed",
+            "shortest",
+            "equations",
+            "joins, reversals",
+        )
         share = f"batch {self.batch_size}, {self.batch_size // data} each" + (
             f"; {self.members} members" if self.members > 1 else ""
         )
@@ -139,8 +155,10 @@ class Plan:
                         stage.temporary_bytes,
                         stage.state_bytes + stage.temporary_bytes,
                         sent,
+                        stage.bytes_accessed,
                     )
                 ),
+                _shortest(stage.seconds),
                 f"{stage.equations:,}",
                 f"{stage.movements:,}",
             )
@@ -152,7 +170,7 @@ class Plan:
             text += f" Gradients alone would send {self.ideal_bytes / 2**20:,.1f} MiB."
         kind = self.device.split(":")[0]
         if kind in _CHIPS:
-            memory, peak = _CHIPS[kind]
+            memory, peak, _ = _CHIPS[kind]
             largest = max(stage.state_bytes + stage.temporary_bytes for stage in self.stages)
             verdict = "fits" if largest < memory * 2**30 else "does NOT fit"
             text += f" A chip has {memory} GiB: it {verdict}. Its peak is {peak} TFLOP/s in bfloat16."
@@ -163,7 +181,10 @@ class Plan:
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> "Plan":
         """Inverse of `dataclasses.asdict`."""
-        stages = tuple(StageCost(**stage) for stage in values.pop("stages"))
+        stages = tuple(
+            StageCost(**{**stage, "seconds": stage["seconds"] and tuple(stage["seconds"])})
+            for stage in values.pop("stages")
+        )
         return cls(**{**values, "mesh": tuple(values["mesh"])}, stages=stages)
 
 
@@ -206,17 +227,29 @@ def compiled_plan(
     platform = platform or devices[0].platform
     parts, mesh, traced = step_tracer(config, devices, platform)
     options = _UNOPTIMISED if devices[0].platform == "cpu" else None
+    kind, present = name.split(":")[0], set(devices) <= set(jax.devices())
+    peaks = speed = None
+    shared = len(devices)
+    if kind in _CHIPS:
+        _, teraflops, gigabytes = _CHIPS[kind]
+        peaks, speed = (teraflops * 1e12, gigabytes * 1e9), chip_speed(teraflops, len(devices))
+    elif present and platform == devices[0].platform and not _VIRTUAL.search(os.environ.get("XLA_FLAGS", "")):
+        peaks = product_speed(devices[0]), copy_speed(devices[0])
+        speed = device_speed(devices, peaks[0])
 
-    def cost(rollout: int, flops: float, size: tuple[int, int], lowered: Any) -> StageCost:
-        program = lowered.compile(compiler_options=options)
-        memory = program.memory_analysis()
+    def cost(rollout: int, flops: float, products: float, size: tuple[int, int], lowered: Any) -> StageCost:
+        compiled = lowered.compile(compiler_options=options)
+        memory, program = compiled.memory_analysis(), Program(compiled.as_text())
+        accessed = program.bytes_accessed()
         return StageCost(
             rollout,
             flops,
             int(memory.argument_size_in_bytes),
             int(memory.temp_size_in_bytes + memory.output_size_in_bytes - memory.alias_size_in_bytes),
-            communication(program.as_text()),
+            communication(program),
             *size,
+            accessed,
+            None if peaks is None else (products / (peaks[0] * shared), accessed / peaks[1]),
         )
 
     lengths = sorted({stage.rollout_steps for stage in config.training.stages})
@@ -227,14 +260,9 @@ def compiled_plan(
         for length in reversed(lengths):
             program = traced(length)
             flops, size = floating_point_operations(program.jaxpr), size_of(program.jaxpr)
-            compiling.append(pool.submit(cost, length, flops, size, program.lower()))
+            products = product_operations(program.jaxpr, platform)
+            compiling.append(pool.submit(cost, length, flops, products, size, program.lower()))
         costs = tuple(each.result() for each in reversed(compiling))
-    kind, present = name.split(":")[0], set(devices) <= set(jax.devices())
-    speed = None
-    if kind in _CHIPS:
-        speed = chip_speed(_CHIPS[kind][1], len(devices))
-    elif present and platform == devices[0].platform and not _VIRTUAL.search(os.environ.get("XLA_FLAGS", "")):
-        speed = device_speed(devices)
     operations = {each.rollout_steps: each.flops for each in costs}
     counts = {str(key): parameter_count(subtree) for key, subtree in parts.parameters.items()}
     table_bytes = sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in jax.tree.leaves(parts.tables))
@@ -303,6 +331,13 @@ def step_tracer(config: Config, devices: list[Any], platform: str) -> tuple[Part
         return step.trace(state, tables, window, forcings, scales, ensemble)
 
     return parts, mesh, traced
+
+
+def _shortest(seconds: tuple[float, float] | None) -> str:
+    """The shortest possible step, and what bounds it."""
+    if seconds is None:
+        return ""
+    return f"{max(seconds) * 1e3:,.3g} ms, {'products' if seconds[0] > seconds[1] else 'memory'}"
 
 
 def _zeros(parts: Parts) -> Parts:
