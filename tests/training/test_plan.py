@@ -180,7 +180,7 @@ def test_a_plan_needs_no_data_and_counts_what_is_computed(small_config):
     assert 2 < two.flops / one.flops < 3.3
     assert found.platform == "cpu" and one.equations > one.movements > 0
     assert 1.5 < two.bytes_accessed / one.bytes_accessed < 4
-    assert one.bytes_accessed > one.state_bytes and one.seconds is not None and min(one.seconds) > 0
+    assert one.bytes_accessed > one.state_bytes and one.seconds is None
     assert one.state_bytes > 4 * 4 * sum(found.parameters.values()) + found.table_bytes
     assert Plan.from_json(json.loads(json.dumps(dataclasses.asdict(found)))) == found
     assert len(found.render()) == 2

@@ -71,7 +71,7 @@ class StageCost:
         movements: how many of them join or reverse arrays.
         bytes_accessed: that the compiled program reads from and writes to memory, see `Program.bytes_accessed`.
         seconds: of the operations of products at the devices' peak, and of the bytes at their memory's rate; no step is
-            shorter than the longer of the two. None for devices that are neither there nor known.
+            shorter than the longer of the two. None for CPUs and for devices that are neither there nor known.
     """
 
     rollout_steps: int
@@ -234,8 +234,10 @@ def compiled_plan(
         _, teraflops, gigabytes = _CHIPS[kind]
         peaks, speed = (teraflops * 1e12, gigabytes * 1e9), chip_speed(teraflops, len(devices))
     elif present and platform == devices[0].platform and not _VIRTUAL.search(os.environ.get("XLA_FLAGS", "")):
-        peaks = product_speed(devices[0]), copy_speed(devices[0])
-        speed = device_speed(devices, peaks[0])
+        product = product_speed(devices[0])
+        speed = device_speed(devices, product)
+        # What a CPU reads again comes from its caches, so its memory bounds nothing.
+        peaks = None if platform == "cpu" else (product, copy_speed(devices[0]))
 
     def cost(rollout: int, flops: float, products: float, size: tuple[int, int], lowered: Any) -> StageCost:
         compiled = lowered.compile(compiler_options=options)
