@@ -43,12 +43,12 @@ def write_init_time_table(
         The number of rows. Initial times at which nothing could be scored have none.
 
     Raises:
-        UserError: the output exists or is no `.csv`, or the file has not got what was asked for.
+        UserError: the output exists, is no `.csv` or no table of this function's, or the file has not got what was asked for.
     """
     if not str(output).endswith(".csv"):
         raise UserError("is not the name of a table", where=str(output), remedy="end it in .csv")
-    if os.path.exists(output) and not overwrite:
-        raise UserError("exists", where=str(output), remedy="choose another name, or add --overwrite")
+    if os.path.exists(output):
+        _refuse_to_replace(str(output), overwrite)
     check_leads(leads, "--leads")
     sums = open_scores(scores, group=SUMS_GROUP)
     sums.attrs["convention"] = WEATHERBENCH2  # of one initial time: there is nothing to pool
@@ -73,6 +73,14 @@ def write_init_time_table(
     whole = pd.concat(tables).sort_values("init_time", kind="stable")
     write_whole(output, whole.to_csv(index=False, float_format="%.9g", date_format="%Y-%m-%dT%H"))
     return len(whole)
+
+
+def _refuse_to_replace(path: str, overwrite: bool) -> None:
+    if not overwrite:
+        raise UserError("exists", where=path, remedy="choose another name, or add --overwrite")
+    with open(path, encoding="utf-8", errors="replace") as file:
+        if not file.readline().startswith(",".join(_COLUMNS)):
+            raise UserError("is no table of scores that this program wrote", where=path, remedy="choose another name")
 
 
 def _require(wanted: Sequence, held: Sequence, option: str, path: str) -> None:

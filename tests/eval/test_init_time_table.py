@@ -85,3 +85,11 @@ def test_what_the_file_has_not_got_is_named(scored, words, message):
 def test_an_output_that_is_no_table_is_refused(scored):
     ran = invoke("--scores", str(scored / "scores.nc"), "--output", str(scored / "x.nc"))
     assert ran.exit_code == 1 and "end it in .csv" in ran.output
+
+
+def test_a_table_of_others_is_never_replaced(scored):
+    other = scored / "stations.csv"
+    other.write_text("station,rmse\nA,1.0\n")
+    ran = invoke("--scores", str(scored / "scores.nc"), "--output", str(other), "--overwrite")
+    assert ran.exit_code == 1 and "no table of scores that this program wrote" in " ".join(ran.output.split())
+    assert other.read_text() == "station,rmse\nA,1.0\n"
