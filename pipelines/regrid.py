@@ -16,7 +16,7 @@ import numpy as np
 import xarray as xr
 
 from pipelines import running
-from pipelines.planning import DEFAULT_MEMORY, Blocks, Estimate, parse_chunks, plan_blocks
+from pipelines.planning import DEFAULT_MEMORY, Blocks, Estimate, plan_blocks
 from pipelines.regridding_items import (
     SEA_FIELDS,
     Opened,
@@ -31,6 +31,7 @@ from weather_scnn.byte_sizes import parse_bytes
 from weather_scnn.catalogue.level_numbers import level_axis
 from weather_scnn.catalogue.naming import nearest_name
 from weather_scnn.errors import UserError
+from weather_scnn.io.chunk_sizes import parse_chunks
 from weather_scnn.io.durations import parse_duration
 from weather_scnn.io.marks import Kind
 from weather_scnn.io.outputs import check_output

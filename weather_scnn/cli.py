@@ -305,7 +305,19 @@ def forecast(
     input: Input,
     output: Output,
     init: Annotated[str, typer.Option(help="Initial times FIRST:LAST[:STEP], inclusive; STEP counts from FIRST.")],
-    lead: Annotated[str, typer.Option(help="Longest lead, such as 10d.")] = "10d",
+    lead: Annotated[str | None, typer.Option(help="Longest lead; 10d if --leads is left out, too.")] = None,
+    leads: Annotated[str | None, typer.Option(help="Leads to keep: 6h,1d:10d:1d.")] = None,
+    variables: Variables = None,
+    levels: LevelList = None,
+    region: Annotated[str | None, typer.Option(help="To keep: a name such as europe, 30n-60n, or W,S,E,N.")] = None,
+    derived: Annotated[
+        str | None,
+        typer.Option(
+            "--derived",
+            "--accumulate",
+            help="Made beside them: 10m_wind_speed, thickness_1000_500, total_precipitation_24hr, …",
+        ),
+    ] = None,
     members: Annotated[int | None, typer.Option(help="Size of an ensemble; member 0 is not perturbed.")] = None,
     perturbation: Annotated[
         str | None, typer.Option(help="Of initial states: increments, bred or none; increments if left out.")
@@ -325,15 +337,19 @@ def forecast(
         bool,
         typer.Option("--allow-implausible", help="Start from, and go on with, states that cannot be weather."),
     ] = False,
+    format: Annotated[str, typer.Option(help="zarr, or a folder of files: netcdf (CF-1.10) or grib2.")] = "zarr",
+    chunks: Annotated[str | None, typer.Option(help="Of Zarr: prediction_timedelta=1,level=1.")] = None,
+    shards: Annotated[str | None, typer.Option(help="Of Zarr; an initial time each above 1,000 chunks.")] = None,
+    centre: Annotated[int | None, typer.Option(help="Originating centre in GRIB (WMO's table C-11).")] = None,
     overwrite: Overwrite = False,
     storage_option: StorageOptions = None,
 ) -> None:
-    """Forecasts from every initial time, single or as an ensemble, streaming to a store."""
+    """Forecasts from every initial time, single or as an ensemble, streaming to a store or to files."""
     from weather_scnn.io.outputs import refuse_sources
     from weather_scnn.training.run_folder import require_forecaster
 
     refuse_sources(output, {"--workdir": workdir}, inside_is_fine=True)
-    _check(output, "STORE", overwrite=overwrite, input=input)
+    _check(output, "STORE" if format == "zarr" else "FORECASTS", overwrite=overwrite, input=input)
     _duration(lead, "the lead", "d", "h")
     require_forecaster(workdir)
     from weather_scnn.compiled_programs import keep_compiled_programs
@@ -342,9 +358,11 @@ def forecast(
     keep_compiled_programs()
 
     run(
-        workdir, input, output, init=init, lead=lead, members=members, perturbation=perturbation, amplitude=amplitude,
-        seed=seed, checkpoints=checkpoints, batch_size=batch_size, allow_implausible=allow_implausible,
-        overwrite=overwrite,
+        workdir, input, output, init=init, lead=lead or (None if leads else "10d"), leads=leads,
+        variables=names(variables), levels=pressure_levels(levels), region=region, derived=names(derived) or [],
+        members=members, perturbation=perturbation, amplitude=amplitude, seed=seed, checkpoints=checkpoints,
+        batch_size=batch_size, allow_implausible=allow_implausible, format=format, chunks=chunks, shards=shards,
+        centre=centre, overwrite=overwrite,
     )  # fmt: skip
 
 

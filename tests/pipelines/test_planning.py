@@ -1,8 +1,9 @@
 import pytest
 
-from pipelines.planning import BASE_BYTES, parse_chunks, plan_blocks
+from pipelines.planning import BASE_BYTES, plan_blocks
 from weather_scnn.byte_sizes import in_words, parse_bytes
 from weather_scnn.errors import UserError
+from weather_scnn.io.chunk_sizes import parse_chunks
 
 ERA5 = {"time": 58_440, "level": 37, "latitude": 721, "longitude": 1440}
 

@@ -40,12 +40,15 @@ class Batch:
 
 
 def batches(inits: int, members: int, runs: int, batch_size: int) -> Iterator[Batch]:
-    """Members are dealt to the checkpoints in turn: member k comes from checkpoint k mod `runs`."""
+    """Members are dealt to the checkpoints in turn: member k comes from checkpoint k mod `runs`.
+
+    All forecasts from some initial times come before those from the next.
+    """
     most = -(-members // runs)
     wide = min(most, batch_size)
     size = (max(1, batch_size // wide), wide)
-    for run in range(runs):
-        own = np.arange(run, members, runs)
-        for first in range(0, inits, size[0]):
+    for first in range(0, inits, size[0]):
+        for run in range(runs):
+            own = np.arange(run, members, runs)
             for at in range(0, own.size, wide):
                 yield Batch(run, np.arange(first, min(first + size[0], inits)), own[at : at + wide], size)

@@ -1,6 +1,7 @@
 """Forecasts of trained runs, single or ensembles, streamed to a Zarr store in the WeatherBench 2 layout."""
 
 import dataclasses
+import itertools
 import logging
 import sys
 from collections.abc import Sequence
@@ -14,20 +15,24 @@ import xarray as xr
 from weather_scnn.errors import UserError
 from weather_scnn.forecasting.amplitude import Fit, Fitted
 from weather_scnn.forecasting.batches import Batch, batches
+from weather_scnn.forecasting.forecast_files import ForecastFiles, gathering_place, kind_of, require_format
 from weather_scnn.forecasting.forecast_store import (
     forecast_template,
     refuse_stopped,
     to_dataset,
 )
 from weather_scnn.forecasting.initial_states import InitialStates, Perturber, whole_histories
+from weather_scnn.forecasting.kept_fields import Kept
+from weather_scnn.forecasting.lead_times import asked_leads
 from weather_scnn.forecasting.members import Members, refuse_numbers
 from weather_scnn.forecasting.perturbations import IncrementPerturbations
 from weather_scnn.forecasting.plausible_states import Outcome, Stop, blanked, faults
 from weather_scnn.forecasting.propagation import Chance, minute, propagate
+from weather_scnn.forecasting.store_layout import StoreLayout, size_in_words
 from weather_scnn.forecasting.trained_run import TrainedRun, load_runs
 from weather_scnn.io.durations import parse_duration
+from weather_scnn.io.grib_writing import NO_CENTRE, require_centre, require_grib
 from weather_scnn.io.initial_times import initial_times, split_init
-from weather_scnn.io.marks import Kind
 from weather_scnn.io.outputs import check_output, refuse_sources
 from weather_scnn.io.periods import parse_period
 from weather_scnn.io.writing import StoreInProgress, attributes_of_unfinished, begin_store
@@ -47,6 +52,8 @@ class _Job:
     """All that the batches of a forecast share."""
 
     store: StoreInProgress
+    kept: Kept
+    gathers: bool
     initial: InitialStates
     runs: list[TrainedRun]
     scales: list[Scales]
@@ -72,6 +79,7 @@ class _Job:
         parts, scales, states = self.runs[batch.run].parts, self.scales[batch.run], None
         chance = Chance.begin(parts, self.seed, starts, members)
         waiting: tuple[int, Fields] | None = None
+        writing = _Writing(self, batch)
         for begin in range(0, len(self.leads), self.block):
             if not self.all_stopped(batch, outcome):
                 times = starts[:, None] + step * np.arange(begin, begin + self.block + 1)
@@ -82,10 +90,11 @@ class _Job:
                     lambda array: np.broadcast_to(array[:, -1], (self.block, *array[:, -1].shape)), history
                 )
             if waiting is not None:
-                self.write(batch, *waiting, outcome)
+                writing.take(waiting[0], self.block_of(batch, *waiting, outcome))
             waiting = begin, states
         if waiting is not None:
-            self.write(batch, *waiting, outcome)
+            writing.take(waiting[0], self.block_of(batch, *waiting, outcome))
+        writing.end()
         self.store.mark_done(batch.key, outcome.to_json())
 
     def all_stopped(self, batch: Batch, outcome: Outcome) -> bool:
@@ -116,8 +125,8 @@ class _Job:
                 fault.what,
             )
 
-    def write(self, batch: Batch, begin: int, states: Fields, outcome: Outcome) -> None:
-        """Writes a block of leads that starts at position `begin`."""
+    def block_of(self, batch: Batch, begin: int, states: Fields, outcome: Outcome) -> xr.Dataset:
+        """The fields of a block of leads that starts at position `begin`, judged."""
         stop = min(begin + self.block, len(self.leads))
         piece = self.physical(batch, map_fields(lambda array: array[: stop - begin], states))
         if not self.all_stopped(batch, outcome):
@@ -127,14 +136,45 @@ class _Job:
             for place, each in outcome.stops.items():
                 ends[place] = each.lead_hours
             piece = blanked(piece, self.leads[begin:stop] / np.timedelta64(1, "h") < ends[:, None])
-        piece = outcome.clipped.clip(piece)
-        region = {
-            "time": slice(batch.inits[0], batch.inits[-1] + 1),
-            "prediction_timedelta": slice(begin, stop),
-        }
-        if self.ensemble:
-            region["realization"] = slice(batch.members[0], batch.members[-1] + 1, len(self.runs))
-        _write_region(self.store.path, piece, region)
+        return outcome.clipped.clip(piece)
+
+
+class _Writing:
+    """What is kept of a batch on its way into the store, a block of leads at a time or all at once.
+
+    Args:
+        job: of all batches.
+        batch: this one.
+    """
+
+    def __init__(self, job: _Job, batch: Batch):
+        self.job, self.batch = job, batch
+        self.before: xr.Dataset | None = None
+        self.first, self.gathered = 0, list[xr.Dataset]()
+
+    def take(self, begin: int, fields: xr.Dataset) -> None:
+        """The block of leads that starts at position `begin`."""
+        job = self.job
+        leads = job.leads[begin : begin + fields.sizes["prediction_timedelta"]]
+        piece, self.before = job.kept.of_block(fields, leads, job.initial.starts[self.batch.inits], self.before)
+        if piece.data_vars:
+            self.gathered.append(piece)
+            if not job.gathers:
+                self.end()
+
+    def end(self) -> None:
+        """Writes what is gathered."""
+        if not self.gathered:
+            return
+        lead = "prediction_timedelta"
+        piece = self.gathered[0] if len(self.gathered) == 1 else xr.concat(self.gathered, lead)
+        stop = self.first + piece.sizes[lead]
+        region = {"time": slice(self.batch.inits[0], self.batch.inits[-1] + 1), lead: slice(self.first, stop)}
+        if self.job.ensemble:
+            members = self.batch.members
+            region["realization"] = slice(members[0], members[-1] + 1, len(self.job.runs))
+        _write_region(self.job.store.path, piece, region)
+        self.first, self.gathered = stop, []
 
 
 def _write_region(path: str, piece: xr.Dataset, region: dict[str, slice]) -> None:
@@ -182,7 +222,12 @@ def forecast(
     output: str,
     *,
     init: str,
-    lead: str,
+    lead: str | None = None,
+    leads: str | None = None,
+    variables: Sequence[str] | None = None,
+    derived: Sequence[str] = (),
+    levels: Sequence[float] | None = None,
+    region: str | None = None,
     members: int | None = None,
     perturbation: str | None = None,
     amplitude: float | str = "auto",
@@ -190,6 +235,10 @@ def forecast(
     checkpoints: str | None = None,
     batch_size: int = 8,
     allow_implausible: bool = False,
+    format: str = "zarr",
+    chunks: str | None = None,
+    shards: str | None = None,
+    centre: int | None = None,
     overwrite: bool = False,
     progress: bool = True,
 ) -> None:
@@ -210,9 +259,15 @@ def forecast(
             training store to fit the amplitude. Or forecasters that are loaded already.
         input: store with the initial states.
         output: Zarr store to write, dimensions time (initial) [× realization] × prediction_timedelta × [level ×]
-            latitude × longitude.
+            latitude × longitude; or a folder of files, one an initial time, see `format`.
         init: A:B[:STEP], inclusive.
         lead: longest lead, such as 10d; leads are multiples of the forecaster's step.
+        leads: in place of it, single ones and ranges to keep, such as 6h,1d:10d:1d.
+        variables: to keep, by any name of the catalogue; all of the state by default.
+        derived: fields made from the state and kept beside them, by `weather_scnn.io.derived`: 10m_wind_speed,
+            thickness_1000_500, total_precipitation_24hr. What they are made from need not be kept.
+        levels: to keep, hPa.
+        region: to keep: a name such as europe, a zonal band such as 30n-60n, or edges W,S,E,N in degrees.
         members: size of the ensemble; by default one a checkpoint.
         perturbation: of the initial states: `increments`, `bred` or `none`; by default increments where members
             outnumber checkpoints and the network has no noise of its own. See `weather_scnn.forecasting.perturbations`.
@@ -222,6 +277,10 @@ def forecast(
         checkpoints: `last:N`, or steps of the run and workdirs of other runs with commas between; the newest by default.
         batch_size: forecasts run side by side, initial times × members.
         allow_implausible: start from states, and go on with forecasts, that the catalogue finds impossible.
+        format: zarr; netcdf, after CF-1.10; or grib2, with 16 bits a value.
+        chunks, shards: of the Zarr store, such as prediction_timedelta=1. By default a chunk holds eight leads of a
+            member, and a store of more than 1,000 of them has a shard an initial time.
+        centre: originating centre in GRIB, a number of the WMO's common table C-11; by default none.
         overwrite: replace an existing output.
         progress: whether to show a bar and to tell what was chosen and clipped.
 
@@ -230,23 +289,31 @@ def forecast(
             same; or, when everything is written, a forecast has stopped.
     """
     refuse_numbers(members, amplitude, seed, batch_size)
+    require_format(format)
+    if format != "zarr" and (chunks or shards):
+        raise UserError("--chunks and --shards are of Zarr stores", remedy=f"leave them out with --format {format}")
+    if format == "grib2":
+        require_centre(NO_CENTRE if centre is None else centre)
+    elif centre is not None:
+        raise UserError("--centre is of GRIB", remedy="leave it out, or add --format grib2")
     if not overwrite:
         refuse_stopped(output)
     if isinstance(workdir, str):
         refuse_sources(output, {"--workdir": workdir}, inside_is_fine=True)
-    check_output(output, Kind.STORE, sources={"--input": input}, overwrite=overwrite)
+    check_output(output, kind_of(format), sources={"--input": input}, overwrite=overwrite)
     runs = load_runs(workdir, checkpoints) if isinstance(workdir, str) else list(workdir)
     data = runs[0].config.data
     step, input_step = parse_duration(data.step), parse_duration(data.input_step or data.step)
     direct = data.input_steps > 1 and input_step != step
     noise = any(run.config.model.noise.present for run in runs)
     chosen = Members.settle(members, len(runs), perturbation, amplitude, direct=direct, noise=noise)
-    longest = parse_duration(lead, "the lead", likely=("d", "h"))
-    steps = int(longest // step)
-    if steps < 1 or longest % step != np.timedelta64(0, "ns"):
-        raise UserError(
-            f"the lead {lead} is no multiple of the forecaster's step {data.step}", remedy="give another --lead"
-        )
+    asked = asked_leads(lead, leads, step)
+    steps = int(asked[-1] // step)
+    kept = Kept.settle(
+        runs[0].channels, runs[0].grid, step, asked, variables=variables, derived=derived, levels=levels, region=region
+    )
+    if format == "grib2":
+        require_grib(kept.names, runs[0].grid, kept.kept_levels)
     reader = open_states(runs, input)
     starts = initial_times(reader.times, init, where=input)
     if direct and steps > 1:
@@ -261,17 +328,20 @@ def forecast(
     ]
     ensemble = chosen.count > 1 or members is not None
     # Blocks of one length, so that the last runs hardly beyond the longest lead.
-    block, leads = -(-steps // -(-steps // _LEADS_PER_BLOCK)), step * np.arange(1, steps + 1)
+    block, every_lead = -(-steps // -(-steps // _LEADS_PER_BLOCK)), step * np.arange(1, steps + 1)
     names = [run.name for run in runs]
     choices = {"members": chosen.count, "perturbation": chosen.kind, "seed": seed} if ensemble else {}
     if noise:
         choices |= {"noise": "of the network", "seed": seed}
     if chosen.perturbed:
         choices["amplitude"] = chosen.amplitude
-    request = {"init": init, "lead": lead, "input": input, "checkpoints": names, "batch_size": batch_size, **choices}
+    request = {"init": init, "lead": lead, "leads": leads, "input": input, "format": format, "centre": centre,
+               "variables": variables, "derived": derived, "levels": levels, "region": region, "chunks": chunks,
+               "shards": shards, "checkpoints": names, "batch_size": batch_size, **choices}  # fmt: skip
     request["run"] = [run.config.to_json() for run in runs]
     request["allow_implausible"] = allow_implausible
-    begun = attributes_of_unfinished(output, request)
+    place = gathering_place(output, format)
+    begun = attributes_of_unfinished(place, request)
     if not begun:
         initial.judge(allow_implausible=allow_implausible)
     if chosen.perturbed:
@@ -289,7 +359,7 @@ def forecast(
             fitted = Fitted(float(begun["amplitude"]), str(begun["amplitude_fit"]))
         else:
             fitted = Fit(
-                perturber, reader, starts, leads[-1], input_step, chosen.count, batch_size, allow_implausible
+                perturber, reader, starts, every_lead[-1], input_step, chosen.count, batch_size, allow_implausible
             )()  # fmt: skip
             if progress:
                 print(f"amplitude {fitted.amplitude:g}: {fitted.about}", file=sys.stderr)
@@ -298,21 +368,37 @@ def forecast(
             choices["amplitude_fit"] = fitted.about
         initial = dataclasses.replace(initial, perturbations=perturber(reader, fitted.amplitude))
     about = chosen.about(len(runs)) if ensemble else None
-    template, encoding = forecast_template(
-        reader, starts, leads, block, source=input, run=", ".join(names), about_members=about, **choices
+    template = forecast_template(
+        reader, kept, starts, source=input, run=", ".join(names), about_members=about, **choices
+    )
+    parts = list(batches(len(starts), chosen.count, len(runs), batch_size))
+    layout = StoreLayout.settle(
+        template, block, parts[0].size, dealt=len(runs) > 1, chunks=chunks, shards=shards, sharded=format == "zarr"
     )
     _tell_absent(reader.times, starts, init, input)
-    store = begin_store(output, template, request=request, overwrite=overwrite, encoding=encoding)
-    job = _Job(store, initial, runs, scales, leads, block, ensemble, allow_implausible, seed)
-    parts = list(batches(len(starts), chosen.count, len(runs), batch_size))
+    files = None
+    if format == "zarr":
+        store = begin_store(output, template, request=request, overwrite=overwrite, encoding=layout.encoding)
+    else:
+        files = ForecastFiles.begin(
+            output, format, template, request=request, overwrite=overwrite, encoding=layout.encoding, grid=reader.grid,
+            centre=NO_CENTRE if centre is None else centre,
+        )  # fmt: skip
+        store = files.store
+    if progress:
+        print(size_in_words(template, format, output), file=sys.stderr)
+    job = _Job(store, kept, layout.gathers, initial, runs, scales, every_lead, block, ensemble, allow_implausible, seed)
     with progress_bar(rich.progress.MofNCompleteColumn(), "forecasts", enabled=progress) as bar:
         task = bar.add_task("forecast", total=len(starts) * chosen.count)
-        for batch in parts:
+        for batch, following in itertools.zip_longest(parts, parts[1:]):
             if batch.key not in store.done:
                 job.run(batch)
             bar.update(task, advance=len(batch.inits) * len(batch.members))
+            if files is not None and (following is None or following.inits[0] != batch.inits[0]):
+                for position in batch.inits:
+                    files.make(int(position))
     outcome = Outcome.together(store.read(batch.key) for batch in parts)
-    store.finish(outcome.attributes(kept=allow_implausible))
+    (store if files is None else files).finish(outcome.attributes(kept=allow_implausible))
     if progress:
         for line in outcome.lines(kept=allow_implausible):
             print(line, file=sys.stderr)

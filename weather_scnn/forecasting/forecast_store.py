@@ -10,64 +10,53 @@ import xarray as xr
 
 from weather_scnn.catalogue.level_numbers import Level, level_axis
 from weather_scnn.errors import UserError
+from weather_scnn.forecasting.kept_fields import ORDER, Kept
 from weather_scnn.forecasting.plausible_states import Stop
 from weather_scnn.io.marks import store_attributes
 from weather_scnn.io.writing import provenance
 from weather_scnn.nn import Fields
 from weather_scnn.training.states import StateReader
 
-_ORDER = ("time", "realization", "prediction_timedelta", "level", "latitude", "longitude")
-
 
 def forecast_template(
     reader: StateReader,
+    kept: Kept,
     starts: np.ndarray,
-    leads: np.ndarray,
-    block: int,
     *,
     source: str,
     about_members: Mapping[str, np.ndarray] | None = None,
     **details: Any,
-) -> tuple[xr.Dataset, dict]:
-    """The store's metadata: chunks hold one initial time, one member, a block of leads and full maps.
+) -> xr.Dataset:
+    """The store's metadata.
 
     Args:
         reader: of the initial states.
+        kept: what is written.
         starts: initial times.
-        leads: lead times.
-        block: leads in a chunk.
         source: path of the initial states.
         about_members: what is known of each, by name, such as the checkpoint it comes from; None for a single forecast.
         details: further attributes.
-
-    Returns:
-        The template and the encoding of its variables.
     """
-    grid, levels = reader.grid, list(reader.channels.levels)
-    has_level = {name for name, level in reader.channels.scalars if level is not None}
-    for eastward, northward, level in reader.channels.winds:
-        has_level |= {eastward, northward} if level is not None else set()
+    levels = kept.kept_levels
     count = 0 if about_members is None else len(next(iter(about_members.values())))
-    sizes = {"time": len(starts), "realization": count, "prediction_timedelta": len(leads), "level": len(levels)}
-    sizes |= {"latitude": grid.latitudes, "longitude": grid.longitudes}
-    single = {"time": 1, "realization": 1, "prediction_timedelta": block}
-    variables, encoding = {}, {}
-    for name in reader.channels.variables:
-        dims = [key for key in sizes if (key != "level" or name in has_level) and (key != "realization" or count)]
-        shape = tuple(sizes[key] for key in dims)
-        chunks = tuple(single.get(key, sizes[key]) for key in dims)
-        lazy = dask.array.zeros(shape, chunks=chunks, dtype=np.float32)
-        variables[name] = (dims, lazy, reader.dataset[name].attrs)
-        encoding[name] = {"chunks": chunks}
+    sizes = {"time": len(starts), "realization": count, "prediction_timedelta": len(kept.leads), "level": len(levels)}
+    sizes |= {"latitude": kept.rows.size, "longitude": kept.columns.size}
+    variables = {}
+    of_state = {str(name): array.attrs for name, array in reader.dataset.data_vars.items()}
+    for name in kept.names:
+        dims = [key for key in sizes if (key != "level" or name in kept.on_levels) and (key != "realization" or count)]
+        lazy = dask.array.zeros(tuple(sizes[key] for key in dims), dtype=np.float32, chunks=-1)
+        variables[name] = (dims, lazy, kept.attributes(name, of_state))
+    latitude = kept.latitude[kept.rows]
     coordinates: dict[str, Any] = {
         "time": ("time", starts, {"long_name": "initial time", "standard_name": "forecast_reference_time"}),
         "prediction_timedelta": (
             "prediction_timedelta",
-            leads.astype("timedelta64[ns]"),
+            kept.leads.astype("timedelta64[ns]"),
             {"long_name": "lead time", "standard_name": "forecast_period"},
         ),
-        "latitude": ("latitude", grid.latitude, {"units": "degrees_north", "standard_name": "latitude"}),
-        "longitude": ("longitude", grid.longitude, {"units": "degrees_east", "standard_name": "longitude"}),
+        "latitude": ("latitude", latitude, {"units": "degrees_north", "standard_name": "latitude"}),
+        "longitude": ("longitude", kept.kept_longitude, {"units": "degrees_east", "standard_name": "longitude"}),
     }
     if about_members is not None:
         about = {"long_name": "member of the ensemble", "standard_name": "realization"}
@@ -75,8 +64,8 @@ def forecast_template(
         coordinates |= {name: ("realization", values) for name, values in about_members.items()}
     if levels:
         coordinates["level"] = ("level", level_axis(levels), {"units": "hPa", "positive": "down"})
-    attributes = provenance(source=source, grid=grid.name, initial_times=len(starts), **details)
-    return xr.Dataset(variables, coordinates, attributes), encoding
+    attributes = provenance(source=source, grid=reader.grid.name, initial_times=len(starts), **details)
+    return xr.Dataset(variables, coordinates, attributes)
 
 
 def to_dataset(states: Fields, reader: StateReader, *, members: int, ensemble: bool) -> xr.Dataset:
@@ -109,7 +98,7 @@ def to_dataset(states: Fields, reader: StateReader, *, members: int, ensemble: b
         lead_first = ["prediction_timedelta", "time", "realization", *([] if levels is None else ["level"])]
         array = xr.DataArray(values.astype(np.float32), dims=(*lead_first, "latitude", "longitude"))
         array = array if ensemble else array.isel(realization=0)
-        variables[name] = array.transpose(*(key for key in _ORDER if key in array.dims))
+        variables[name] = array.transpose(*(key for key in ORDER if key in array.dims))
     return xr.Dataset(variables)
 
 

@@ -3,6 +3,7 @@
 import dataclasses
 import pathlib
 import tempfile
+from collections.abc import Sequence
 
 import jax.numpy as jnp
 import numpy as np
@@ -63,7 +64,12 @@ class Forecaster:
         dataset: str | pathlib.Path | xr.Dataset,
         *,
         init: str | np.datetime64,
-        lead: str,
+        lead: str | None = None,
+        leads: str | None = None,
+        variables: Sequence[str] | None = None,
+        derived: Sequence[str] = (),
+        levels: Sequence[float] | None = None,
+        region: str | None = None,
         members: int | None = None,
         perturbation: str | None = None,
         amplitude: float | str = "auto",
@@ -77,6 +83,7 @@ class Forecaster:
             dataset: with the initial states, on the forecaster's grid; a path, or in memory or dask-backed.
             init: initial times "A:B[:STEP]", inclusive, or one time.
             lead: longest lead, such as 5d.
+            leads, variables, derived, levels, region: what to keep, see `weather_scnn.forecasting.forecast.forecast`.
             members: size of an ensemble, with the dimension `realization`; default a single forecast.
             perturbation, amplitude, seed, batch_size, allow_implausible: see `weather_scnn.forecasting.forecast.forecast`.
 
@@ -94,8 +101,8 @@ class Forecaster:
             output = str(pathlib.Path(folder) / "forecast.zarr")
             try:
                 run_forecast(
-                    self.runs, address, output, init=init, lead=lead, members=members, perturbation=perturbation,
-                    amplitude=amplitude, seed=seed, batch_size=batch_size, allow_implausible=allow_implausible,
+                    self.runs, address, output, init=init, lead=lead, leads=leads, variables=variables, derived=derived,
+                    levels=levels, region=region, members=members, perturbation=perturbation, amplitude=amplitude, seed=seed, batch_size=batch_size, allow_implausible=allow_implausible,
                     progress=False,
                 )  # fmt: skip
             except UserError as error:

@@ -54,6 +54,11 @@ class Recipe:
     hours_before: int = 0
     attributes: dict[str, Any] = dataclasses.field(default_factory=dict)
 
+    def described(self, name: str) -> dict[str, Any]:
+        """Attributes of the field."""
+        variable = lookup(name)
+        return {**(variable.attributes if variable is not None else {}), **self.attributes, "formula": self.formula}
+
 
 def _elementwise(function: Callable[..., np.ndarray], *arrays: xr.DataArray) -> xr.DataArray:
     """A NumPy function of arrays, block by block, in their own precision."""
@@ -163,7 +168,11 @@ def _thickness(one: float, other: float) -> Recipe:
         layers = [field.sel(level=level, drop=True) for level in (upper, lower)]
         return (layers[0] - layers[1]) * np.float32(1 / GRAVITY)
 
-    attributes = {"long_name": f"thickness of {lower:g} to {upper:g} hPa", "units": "m"}
+    attributes = {
+        "long_name": f"thickness of {lower:g} to {upper:g} hPa",
+        "standard_name": "atmosphere_layer_thickness_expressed_as_geopotential_height_difference",
+        "units": "m",
+    }
     return Recipe(
         ("geopotential",), make, f"(Φ at {upper:g} hPa − Φ at {lower:g} hPa) / g", (lower, upper), attributes=attributes
     )
@@ -300,9 +309,7 @@ def derive(dataset: xr.Dataset, names: Sequence[str]) -> xr.Dataset:
                 " and thickness_1000_500",
             )
         array = found.make(lazy)
-        variable = lookup(name)
-        array.attrs = {**(variable.attributes if variable is not None else {}), **found.attributes}
-        array.attrs["formula"] = found.formula
+        array.attrs = found.described(name)
         fields[name] = array.astype(np.float32, keep_attrs=True).rename(name)
     times = [array["time"].to_index() for array in fields.values() if "time" in array.dims]
     if times:

@@ -82,7 +82,8 @@ def open_forecast(path: str, raw: Sequence[tuple[str, xr.Dataset]] | None = None
     """
     raw = open_raw(find_source(str(path)), decode_timedelta=False) if raw is None else list(raw)
     valid, notes = kept_by_valid_time(raw), list[Adjustment]()
-    dataset = _joined([(where, _of_file(each, where, notes, valid)) for where, each in raw], str(path))
+    pieces = [(where, _of_file(part, where, notes, valid)) for where, each in raw for part in by_time_axis(each)]
+    dataset = _joined([(where, piece) for where, piece in pieces if piece is not None], str(path))
     for axis in ("time", _LEAD):
         values = dataset[axis].values
         if np.any(values[1:] <= values[:-1]):
@@ -90,8 +91,26 @@ def open_forecast(path: str, raw: Sequence[tuple[str, xr.Dataset]] | None = None
     return FieldReader.of(dataset.assign_attrs(adjusted(notes)), str(path)).lazy
 
 
-def _of_file(raw: xr.Dataset, where: str, notes: Notes, valid: bool) -> xr.Dataset:
-    """One file of a forecast."""
+def by_time_axis(raw: xr.Dataset) -> list[xr.Dataset]:
+    """A file's fields by their time axes, each then called `time`: CF files have one for each length of totals."""
+    axes = [
+        str(dim)
+        for dim in raw.dims
+        if dim in raw.coords and raw[dim].dtype.kind == "M" and raw[dim].attrs.get("standard_name") == "time"
+    ]
+    if len(axes) < 2:
+        return [raw]
+    parts = []
+    for axis in axes:
+        others = set(axes) - {axis}
+        part = raw.drop_vars([name for name, each in raw.variables.items() if others & set(each.dims)])
+        if any(axis in array.dims for array in part.data_vars.values()):
+            parts.append(part if axis == "time" else part.rename({axis: "time"}))
+    return parts
+
+
+def _of_file(raw: xr.Dataset, where: str, notes: Notes, valid: bool) -> xr.Dataset | None:
+    """One file of a forecast, or one hypercube of it; None where there is nothing with lead times."""
     number = _member_of(raw)
     raw = _with_lead_times(raw)
     if valid:
@@ -110,7 +129,7 @@ def _of_file(raw: xr.Dataset, where: str, notes: Notes, valid: bool) -> xr.Datas
         leads = [name for name, array in piece.data_vars.items() if _LEAD in array.dims]
         fields.update(named_fields(piece[leads], where, told, None, lenient=True))
     if not fields:
-        raise UserError("has no field with lead times", where=where, remedy="give a forecast store")
+        return None
     notes += [each for each in told if each not in notes]
     dataset = xr.Dataset(on_one_level_axis(fields, notes))
     if number is not None and _MEMBER not in dataset.dims:
@@ -155,6 +174,9 @@ def _member_of(raw: xr.Dataset) -> int | None:
 def _with_lead_times(raw: xr.Dataset) -> xr.Dataset:
     """Valid times beside one initial time, as in CF files, as lead times."""
     start = next((name for name in _INITIAL if name in raw.variables and raw[name].size == 1), None)
+    beside = [name for name in _LEADS if name in raw.variables and raw[name].dims == ("time",)]
+    if start is not None:
+        raw = raw.drop_vars(beside)  # periods beside valid times
     known = set(_LEADS) & {*raw.variables, *raw.dims}
     if known or start is None or "time" not in raw.coords or raw["time"].ndim > 1:
         return raw
@@ -175,8 +197,10 @@ def _joined(pieces: Sequence[tuple[str, xr.Dataset]], path: str) -> xr.Dataset:
     are NaN, and the coordinate `held` tells which.
 
     Raises:
-        UserError: they are on different grids, or levels and members do not fit together.
+        UserError: there is none, they are on different grids, or levels and members do not fit together.
     """
+    if not pieces:
+        raise UserError("has no field with lead times", where=path, remedy="give a forecast store")
     (first_path, first), *others = pieces
     if not others:
         return first

@@ -25,6 +25,8 @@ _HOURS_A_UNIT = {0: 1 / 60, 1: 1.0, 2: 24.0, 10: 3.0, 11: 6.0, 12: 12.0, 13: 1 /
 _grids: dict[str, "MessageGrid | None"] = {}
 # cfgrib does not tell messages of one time apart by these, nor grids by the order of their points.
 _APART = ("md5GridSection", VERSION)
+# Of the window of a total in GRIB 2.
+_LENGTH, _LENGTH_UNIT = "lengthOfTimeRange", "indicatorOfUnitForTimeRange"
 
 
 def _bad_grib(path: str, error: Exception) -> UserError:
@@ -70,18 +72,37 @@ def _hypercubes(path: str) -> Iterator[xr.Dataset]:
     from cfgrib.messages import FileStream
 
     # An empty indexpath keeps cfgrib from writing an index beside the source.
-    keys = sorted({*compute_index_keys(), VERSION, "alternativeRowScanning"})
+    keys = sorted({*compute_index_keys(), VERSION, "alternativeRowScanning", _LENGTH, _LENGTH_UNIT})
     whole = open_fileindex(FileStream(path, errors="raise"), "", keys, computed_keys=COMPUTED_KEYS)
     parts = [whole]
     for key in _APART:
         parts = [part.subindex({**part.filter_by_keys, key: value}) for part in parts for value in part[key]]
-    for part in parts:
+    for part in (each for apart in parts for each in _by_window(apart)):
         try:
             yield _hypercube(part)
         except DatasetBuildError:
             # Several hypercubes: differing level types, steps or members.
             for parameter in sorted(part["paramId"]):
                 yield from _consistent(part.subindex({**part.filter_by_keys, "paramId": parameter}))
+
+
+def _by_window(index: Any) -> Iterator[Any]:
+    """The messages, parted by the length of totals where a parameter has totals of several lengths at one step.
+
+    cfgrib tells them by the end of their window alone, and would read one for the other.
+    """
+    lengths: dict[tuple, set[Any]] = {}
+    at, parameter = index.index_keys.index(_LENGTH), index.index_keys.index("paramId")
+    for header, _ in index.field_ids_index:
+        lengths.setdefault((header[parameter], *header[:at], *header[at + 1 :]), set()).add(header[at])
+    clashing = {key[0] for key, found in lengths.items() if len(found) > 1}
+    if not clashing:
+        yield index
+        return
+    for param_id in sorted(index["paramId"]):
+        part = index.subindex({**index.filter_by_keys, "paramId": param_id})
+        windows = part[_LENGTH] if param_id in clashing else []
+        yield from [part.subindex({**part.filter_by_keys, _LENGTH: length}) for length in windows] or [part]
 
 
 def _consistent(index: Any) -> Iterator[xr.Dataset]:
@@ -108,6 +129,10 @@ def _hypercube(index: Any) -> xr.Dataset:
     if section not in _grids or section == "undef":
         _grids[section] = message_grid(result.variables, attributes, index["alternativeRowScanning"][0] == 1)
     dataset = as_dataset(result.variables, result.attributes, _grids[section])
+    if _LENGTH in index.filter_by_keys:
+        hours = index.filter_by_keys[_LENGTH] * _HOURS_A_UNIT.get(index[_LENGTH_UNIT][0], 1.0)
+        for array in dataset.values():
+            array.attrs[WINDOW] = hours
     version = str(index[VERSION][0])
     return dataset if version == "undef" else dataset.assign_attrs({VERSION: version})
 
@@ -142,6 +167,8 @@ def _declare_windows(path: str, datasets: list[xr.Dataset]) -> None:
             begins.setdefault(param_id, set()).add(begin)
     for dataset in datasets:
         for array in dataset.values():
+            if WINDOW in array.attrs:
+                continue
             if array.attrs.get("GRIB_stepType") in _TOTALS and "GRIB_paramId" in array.attrs:
                 result = lengths.get(int(array.attrs["GRIB_paramId"]), set())
                 if len(result) == 1:

@@ -1,6 +1,7 @@
 """Marks by which this program knows what it has made; only that does it replace.
 
-Stores and netCDF files say so in their root attributes, a report in its page, a workdir in its configuration.
+Stores and netCDF files say so in their root attributes, a report in its page, a workdir in its configuration, a folder
+of forecasts in a file beside them.
 """
 
 import enum
@@ -16,6 +17,8 @@ from weather_scnn.version import __version__
 #: Root attributes of what is written.
 CREATED_BY, STATUS, REQUEST = "created_by", "status", "request"
 INCOMPLETE, COMPLETE = "incomplete", "complete"
+#: In a folder of forecasts: what a store says in its root attributes.
+ABOUT_FORECASTS = "forecast.json"
 _PROGRAM = "weather-scnn"
 #: Value of `created_by`.
 MADE_BY = f"{_PROGRAM} {__version__}"
@@ -28,6 +31,7 @@ _ZARR_METADATA = {*ZARR_MARKS, ".zarray", ".zattrs"}
 _ZARR_CHUNKS = re.compile(r"c|\d+(\.\d+)*")
 _REPORT_PARTS = {"index.html", "figures", "tables"}
 _REPORT_FILES = (".png", ".svg", ".webp", ".gif", ".csv", ".html")
+_FORECAST_FILES = re.compile(rf"{ABOUT_FORECASTS}|\d{{8}}T\d{{4}}\.(nc|grib2)")
 _RUN_FILES = ("config.json", "metrics.csv", "validation.csv", "curves.png", "validation.png", "missing_values.json")
 _RUN_SECTIONS = {"data", "model", "training"}
 
@@ -38,6 +42,7 @@ class Kind(enum.Enum):
     STORE = "Zarr store"
     FILE = "netCDF file"
     REPORT = "report"
+    FORECASTS = "folder of forecasts"
 
 
 def refuse_foreign(path: str, kind: Kind) -> None:
@@ -68,9 +73,9 @@ def refuse_foreign(path: str, kind: Kind) -> None:
 
 
 def store_attributes(path: str) -> dict[str, Any] | None:
-    """Root attributes of a Zarr store, of either format; None where there is none."""
+    """Root attributes of a Zarr store, of either format, or of a folder of forecasts; None where there is none."""
     filesystem, root = located(path)
-    for name in ("zarr.json", ".zattrs"):
+    for name in ("zarr.json", ".zattrs", ABOUT_FORECASTS):
         try:
             result = json.loads(filesystem.cat_file(f"{root.rstrip('/')}/{name}"))
         except (OSError, ValueError):
@@ -85,7 +90,7 @@ def _made_here(value: Any) -> bool:
 
 
 def _marked_folder(path: str, kind: Kind) -> bool:
-    if kind is Kind.STORE:
+    if kind is not Kind.REPORT:
         attributes = store_attributes(path) or {}
         known = attributes.get(STATUS) in (INCOMPLETE, COMPLETE) and REQUEST in attributes
         return known and _made_here(attributes.get(CREATED_BY, ""))
@@ -117,7 +122,10 @@ def _strangers(filesystem: Any, root: str, kind: Kind) -> Iterator[str]:
     """Names in a folder that are no part of what this program writes there."""
     for name in _names(filesystem, root):
         place = f"{root.rstrip('/')}/{name}"
-        if kind is Kind.REPORT:
+        if kind is Kind.FORECASTS:
+            if not _FORECAST_FILES.fullmatch(name):
+                yield name
+        elif kind is Kind.REPORT:
             inside = filesystem.find(place) if name in _REPORT_PARTS else [place]
             for entry in inside:
                 if name not in _REPORT_PARTS or not entry.lower().endswith(_REPORT_FILES):

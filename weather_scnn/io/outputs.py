@@ -57,11 +57,12 @@ def _check_ending(path: str, kind: Kind) -> None:
         if lower.endswith((".zarr", *GRIB_ENDINGS, *_FILES_OF_OTHER_KINDS)) or path.endswith("/"):
             raise UserError("is no name for a netCDF file", where=path, remedy="end it in .nc, for that is written")
         return
-    if kind is Kind.REPORT and is_remote(path):
-        raise UserError("a report is written to a folder here", where=path, remedy="choose one, and copy it afterwards")
-    others = (*NETCDF_ENDINGS, *GRIB_ENDINGS, *_FILES_OF_OTHER_KINDS, *((".zarr",) if kind is Kind.REPORT else ()))
+    folder = kind is not Kind.STORE
+    if folder and is_remote(path):
+        raise UserError(f"a {kind.value} is written here", where=path, remedy="choose a folder, and copy it afterwards")
+    others = (*NETCDF_ENDINGS, *GRIB_ENDINGS, *_FILES_OF_OTHER_KINDS, *((".zarr",) if folder else ()))
     if lower.endswith(others):
-        written, example = ("a Zarr store", "end it in .zarr") if kind is Kind.STORE else ("a folder", "name a folder")
+        written, example = ("a folder", "name a folder") if folder else ("a Zarr store", "end it in .zarr")
         raise UserError(f"is no name for {written}, which is what is written", where=path, remedy=example)
 
 

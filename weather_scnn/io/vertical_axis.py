@@ -51,6 +51,7 @@ _NAMES: dict[str, Kind] = {
     **dict.fromkeys(("depth", "depths", "deptht", "depthbelowland", "depthbelowlandlayer", "depthbelowsea"), "depth"),
     **dict.fromkeys(("theta", "isentrope", "isentropic", "isentropic_level", "potential_temperature"), "isentropic"),
     **dict.fromkeys(("potentialvorticity", "potential_vorticity"), "vorticity"),
+    "isobariclayer": "unknown",  # a layer between two pressures, of which cfgrib tells the upper alone
 }  # fmt: skip
 #: Names of vertical axes that say nothing about what they are.
 UNCLEAR_NAMES = ("level", "levels", "lev")
@@ -179,7 +180,7 @@ def kind_of_axis(name: str, variable: xr.Variable | None) -> Kind | None:
         return None
     if standard is not None and standard != "pressure":
         return standard
-    if named in ("model", "sigma"):
+    if named in ("model", "sigma", "unknown"):
         return named
     long_name = str(attributes.get("long_name", "")).lower()
     words = next((kind for pattern, kind in _WORDS if re.search(pattern, long_name)), None)

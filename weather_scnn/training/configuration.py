@@ -19,6 +19,8 @@ from weather_scnn.training.setting_types import ill_typed
 
 #: What `training.augment` may name.
 AUGMENTATIONS = ("rotation", "mirror")
+#: See `trackers`.
+TRACKERS = ("mlflow", "wandb")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -235,6 +237,7 @@ class TrainingConfig:
         validation_days: leads at which its RMSE is told.
         on_divergence: what a loss that is not finite or spikes does: stop the run, or skip that step and count it.
         explosion_factor: a loss above this many times the recent one counts as a spike; 0 for none.
+        trackers: that are told the same as TensorBoard: mlflow, wandb; each needs the extra of its name.
     """
 
     batch_size: int = 16
@@ -259,6 +262,7 @@ class TrainingConfig:
     validation_days: tuple[float, ...] = (1.0, 3.0, 5.0)
     on_divergence: Literal["stop", "skip"] = "stop"
     explosion_factor: float = 20.0
+    trackers: tuple[str, ...] = ()
     push_forward: dataclasses.InitVar[int | None] = None  # what backprop_steps was called until version 0.2
 
     def __post_init__(self, push_forward: int | None) -> None:
@@ -272,6 +276,9 @@ class TrainingConfig:
                 raise UserError(
                     f"training.augment names {kind!r}", remedy=f"give {' or '.join(AUGMENTATIONS)}, or both"
                 )
+        for kind in self.trackers:
+            if kind not in TRACKERS:
+                raise UserError(f"training.trackers names {kind!r}", remedy=f"give {' or '.join(TRACKERS)}, or both")
         if self.batch_size % self.accumulation:
             raise UserError(
                 f"a batch of {self.batch_size} does not divide into {self.accumulation} parts",
@@ -379,6 +386,7 @@ HARMLESS = (
     "data.statistics",
     "data.cache_gigabytes",
     "training.log_every",
+    "training.trackers",
     "training.checkpoint_every",
     "training.keep_checkpoints",
     "training.validate_every",

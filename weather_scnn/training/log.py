@@ -1,4 +1,4 @@
-"""What a run tells: metrics.csv, validation.csv, TensorBoard events, a live bar."""
+"""What a run tells: metrics.csv, validation.csv, TensorBoard events, trackers, a live bar."""
 
 import csv
 import io
@@ -17,6 +17,7 @@ from tensorboardX import SummaryWriter
 from weather_scnn.io.atomic import write_whole
 from weather_scnn.progress import progress_bar
 from weather_scnn.training.scorecard import Scorecard, headline_order
+from weather_scnn.training.trackers import Relay
 
 COLUMNS = (
     "step", "loss", "validation_loss", "grad_norm", "learning_rate", "rollout_steps", "skipped_steps",
@@ -81,9 +82,14 @@ class RunLog:
     Args:
         workdir: folder of the run.
         resumed_step: step of the checkpoint the run goes on from; 0 for a new run.
+        trackers: that are told the same as TensorBoard, by name.
+        settings: of the run's configuration, by dotted name, for trackers.
     """
 
-    def __init__(self, workdir: epath.Path, resumed_step: int):
+    def __init__(
+        self, workdir: epath.Path, resumed_step: int, trackers: Sequence[str] = (), settings: Mapping[str, Any] = {}
+    ):
+        self._trackers = [Relay(name, workdir, settings, resumed=bool(resumed_step)) for name in trackers]
         self._metrics = Table(workdir / "metrics.csv", COLUMNS, resumed_step)
         self._validation = Table(workdir / "validation.csv", VALIDATION_COLUMNS, resumed_step)
         # TensorBoard hides what earlier files hold of the steps that are run again.
@@ -93,30 +99,36 @@ class RunLog:
     def __enter__(self) -> "RunLog":
         return self
 
-    def __exit__(self, *_: Any) -> None:
+    def __exit__(self, kind: Any, *_: Any) -> None:
         self._events.close()
+        for tracker in self._trackers:
+            tracker.close(finished=kind is None)
 
     def step(self, row: Mapping[str, float | int], errors: Mapping[str, float]) -> None:
-        """One line of metrics.csv; the errors a channel go to TensorBoard alone."""
+        """One line of metrics.csv; the errors a channel go to TensorBoard and trackers alone."""
         self._metrics.write([row])
-        for key, value in row.items():
-            if key != "step":
-                self._events.add_scalar(f"training/{key}", value, row["step"])
-        for name, value in errors.items():
-            self._events.add_scalar(f"error/{_tag(name)}", value, row["step"])
+        told = {f"training/{key}": value for key, value in row.items() if key != "step"}
+        self._tell(int(row["step"]), told | {f"error/{_tag(name)}": value for name, value in errors.items()})
 
     def validation(self, step: int, card: Scorecard) -> None:
         """RMSE a lead and channel, beside that of persistence."""
-        rows = []
+        rows, told = [], {}
         for lead, days in enumerate(card.days):
             for index, name in enumerate(card.names):
                 rmse, persistence = card.rmse[lead, index], card.persistence[lead, index]
                 rows.append(
                     dict(zip(VALIDATION_COLUMNS, (step, name, f"{days:g}", f"{rmse:.6g}", f"{persistence:.6g}")))
                 )
-                self._events.add_scalar(f"rmse_{days:g}d/{_tag(name)}", rmse, step)
-                self._events.add_scalar(f"rmse_{days:g}d_over_persistence/{_tag(name)}", rmse / persistence, step)
+                told[f"rmse_{days:g}d/{_tag(name)}"] = float(rmse)
+                told[f"rmse_{days:g}d_over_persistence/{_tag(name)}"] = float(rmse / persistence)
         self._validation.write(rows)
+        self._tell(step, told)
+
+    def _tell(self, step: int, values: Mapping[str, float]) -> None:
+        for key, value in values.items():
+            self._events.add_scalar(key, value, step)
+        for tracker in self._trackers:
+            tracker.tell(step, values)
 
 
 def _tag(name: str) -> str:

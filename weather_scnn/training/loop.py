@@ -20,7 +20,7 @@ from weather_scnn.io.statistics import read_statistics
 from weather_scnn.training.assembly import Experiment, assemble
 from weather_scnn.training.channels import Channels
 from weather_scnn.training.checkpoints import Checkpoints, Cursor, parameter_count, save_config
-from weather_scnn.training.configuration import Config, Stage, differences
+from weather_scnn.training.configuration import Config, Stage, differences, flatten
 from weather_scnn.training.curves import CurveDrawer
 from weather_scnn.training.divergence import divergence_error
 from weather_scnn.training.duration import spell, units
@@ -35,6 +35,7 @@ from weather_scnn.training.preparation import check_statistics, check_store, lef
 from weather_scnn.training.run_folder import finished_steps, run_folder
 from weather_scnn.training.sharding import device_mesh, host_share
 from weather_scnn.training.step import Ensemble
+from weather_scnn.training.trackers import require_trackers
 from weather_scnn.training.weights import Origin
 
 _MOST_SKIPPED = 50  # steps in a row; then skipping has not helped
@@ -74,6 +75,7 @@ def train(
     if not config.data.path:
         raise UserError("no training store is named", remedy="add --set data.path=S.zarr")
     check_workdir(str(workdir), {"data.path": config.data.path, "data.statistics": config.data.statistics})
+    require_trackers(config.training.trackers)
     folder = run_folder(workdir, writable=True)
     mesh = device_mesh(config.training)
     leader = jax.process_index() == 0
@@ -99,7 +101,11 @@ def train(
                 state = checkpoints.restore(state, resumed)
         if leader:
             save_config(config, folder)
-        log = stack.enter_context(RunLog(folder, resumed or 0)) if leader else None
+        log = (
+            stack.enter_context(RunLog(folder, resumed or 0, config.training.trackers, flatten(config)))
+            if leader
+            else None
+        )
         curves = stack.enter_context(CurveDrawer(folder)) if leader else None
         total = config.training.total_steps
         display = stack.enter_context(Display(total, int(state.step), enabled=progress and leader))
