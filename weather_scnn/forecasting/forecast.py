@@ -210,7 +210,7 @@ def forecast(
         input: store with the initial states.
         output: Zarr store to write, dimensions time (initial) [× realization] × prediction_timedelta × [level ×]
             latitude × longitude.
-        init: A:B[:STEP], inclusive.
+        init: A:B[:STEP], inclusive, or `latest`.
         lead: longest lead, such as 10d; leads are multiples of the forecaster's step.
         members: size of the ensemble; by default one a checkpoint.
         perturbation: of the initial states: `increments`, `bred` or `none`; by default increments where members
@@ -247,6 +247,8 @@ def forecast(
             f"the lead {lead} is no multiple of the forecaster's step {data.step}", remedy="give another --lead"
         )
     reader = open_states(runs, input)
+    if init.strip() == "latest":
+        init = minute(reader.times.max())
     starts = initial_times(reader.times, init, where=input)
     if direct and steps > 1:
         raise UserError(
