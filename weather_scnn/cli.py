@@ -465,6 +465,9 @@ def report(
     output: Output,
     forecast: Annotated[str | None, typer.Option(callback=expand, help="Forecast store, for maps.")] = None,
     truth: Annotated[str | None, typer.Option(callback=expand, help="Truth store, for maps.")] = None,
+    ensemble: Annotated[
+        str | None, typer.Option(callback=expand, help="Store whose members are shown; the forecast's if left out.")
+    ] = None,
     reference: Annotated[str | None, typer.Option(help="System that skill is measured against.")] = None,
     region: Annotated[
         str | None, typer.Option(help="Region of the curves; the first of the scores if left out.")
@@ -476,16 +479,21 @@ def report(
         str, typer.Option(help="Lead times of maps: 24h,10d or all; those that were scored if left out.")
     ] = "",
     zoom: Annotated[str | None, typer.Option(help="Region that maps show, such as europe; else the globe.")] = None,
+    places: Annotated[str, typer.Option(help="Of meteograms: Berlin, or Oslo,59.9,10.8; with ; between.")] = "",
+    exceed: Annotated[
+        str, typer.Option(help="Whose probability is mapped, by commas: T2M>30,geopotential@500<520.")
+    ] = "",
     overwrite: Overwrite = False,
     storage_option: StorageOptions = None,
 ) -> None:
     """Makes one HTML page of curves, maps and a scorecard that works offline."""
-    _check(output, "REPORT", overwrite=overwrite, scores=scores, forecast=forecast, truth=truth)
+    _check(output, "REPORT", overwrite=overwrite, scores=scores, forecast=forecast, truth=truth, ensemble=ensemble)
     from eval.reporting.report import write_report
 
     path = write_report(
-        scores, output, forecast=forecast, truth=truth, reference=reference, region=region, fields=names(fields) or [],
-        maps=names(maps) or [], zoom=zoom, overwrite=overwrite,
+        scores, output, forecast=forecast, truth=truth, ensemble=ensemble, reference=reference, region=region,
+        fields=names(fields) or [], maps=names(maps) or [], zoom=zoom, places=places, exceed=names(exceed) or [],
+        overwrite=overwrite,
     )  # fmt: skip
     console.print(f"Report: {path}")
 

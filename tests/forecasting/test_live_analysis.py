@@ -7,6 +7,7 @@ import pytest
 import xarray as xr
 from typer.testing import CliRunner
 
+from tests import guides
 from tests.io import weather_services
 from weather_scnn.cli import app
 from weather_scnn.errors import UserError
@@ -113,3 +114,22 @@ def test_what_a_service_cannot_be_asked_is_said_in_a_line(services, run, tmp_pat
     )
     result = command(*words[:4], "noaa_gfs", *words[5:], "--init", "latest")
     assert result.exit_code == 1 and "did you mean noaa-gfs?" in result.stderr
+
+
+def test_the_commands_of_the_operational_day(services, run, tmp_path, monkeypatch):
+    newest = np.datetime64("now", "D").astype("datetime64[s]") - np.timedelta64(12, "h")
+    for name, maker in (("ecmwf-open-data", weather_services.ecmwf), ("noaa-gfs", weather_services.gfs)):
+        services[name].files |= maker(newest)
+    for folder in ("runs", "analyses", "forecasts"):
+        (tmp_path / folder).mkdir()
+    (tmp_path / "runs" / "era5").symlink_to(run)
+    monkeypatch.chdir(tmp_path)
+    shorter = {"--grid 64x32": "--grid 16x8", "--lead 10d": "--lead 12h"}
+    page = [
+        line for line in guides.lines("docs/operational-day.md") if "--input ecmwf" in line or "--input noaa" in line
+    ]
+    ran = [guides.run(line, {"TODAY": "2026-11-01"}, shorter) for line in page]
+    assert ran == ["forecast", "forecast", "regrid"]
+    np.testing.assert_array_equal(
+        xr.open_zarr("forecasts/ecmwf-latest.zarr")["time"], [newest.astype("datetime64[ns]")]
+    )

@@ -69,6 +69,17 @@ class Variable:
         return _PARTNERS.get(self.name)
 
     @property
+    def display_unit(self) -> str:
+        """Unit in which people read it; see `display`."""
+        if self.kind == "accumulated" and self.unit == "m":
+            return "mm"
+        if self.unit == "m2 s-2":
+            return "m" if self.kind == "static" else "gpdam"
+        if self.plausible == _FRACTION or "relative_humidity" in self.name:
+            return "%"
+        return _DISPLAY.get(self.unit, self.unit)
+
+    @property
     def never_negative(self) -> bool:
         """Whether a negative value can only be an artefact: of packing, of interpolation, or of a network.
 
@@ -105,6 +116,7 @@ def _static(name: str, unit: str, plausible: tuple[float, float], short: str, *i
 _HEIGHTS = dict.fromkeys(("gh", "hgt", "zg", "geopotential_height", "z3"), "m")
 _RELIEF = dict.fromkeys(("orog", "orography", "topography", "hsurf", "rose"), "m")
 _FRACTION = (-0.01, 1.01)
+_DISPLAY = {"K": "degC", "Pa": "hPa", "kg kg-1": "g kg-1", "K m2 kg-1 s-1": "PVU"}
 _AMOUNTS = (
     "specific_humidity", "relative_humidity", "2m_specific_humidity", "2m_relative_humidity", "specific_cloud_",
     "specific_rain_", "specific_snow_", "ozone_mass_mixing_ratio", "total_column_", "snow_depth",
