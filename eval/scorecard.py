@@ -10,6 +10,7 @@ import rich.table
 import xarray as xr
 
 from eval.baselines import BASELINES
+from weather_scnn.catalogue.display import Shown, shown
 from weather_scnn.catalogue.level_numbers import Level, level_number
 from weather_scnn.io.durations import parse_duration
 
@@ -54,8 +55,8 @@ _LONG = {
     "10m_wind_vector": "10 m wind vector",
 }
 
-# Powers of ten of kilograms.
-_GRAM_PREFIXES = {-3: "", -6: "m", -9: "µ"}
+# Smaller units of mass, by powers of ten.
+_SMALLER = {"kg kg⁻¹": {-3: "g kg⁻¹", -6: "mg kg⁻¹", -9: "µg kg⁻¹"}, "g kg⁻¹": {-3: "mg kg⁻¹", -6: "µg kg⁻¹"}}
 # Columns of a table in the terminal.
 _MOST_SYSTEMS, _TERMINAL = 6, 80
 _CARD_LEADS = 10
@@ -86,6 +87,24 @@ class Field:
     def slug(self) -> str:
         """For file names."""
         return self.variable + ("" if self.level is None else f"_{self.level}")
+
+    @property
+    def shown(self) -> Shown:
+        """Units in which people read it."""
+        return shown(self.variable, self.units)
+
+    def scaled_errors(self, values: np.ndarray, kind: str = "field") -> tuple[float, str]:
+        """A factor that brings errors, or their squares, to readable units, and these; see `scaled_units`.
+
+        Args:
+            values: in the units of the file.
+            kind: `field`, `squared`, or `none` of a score without units.
+        """
+        power = {"none": 0, "field": 1, "squared": 2}[kind]
+        factor, units = self.shown.scale**power, self.shown.difference_units if power else ""
+        units = f"({units})²" if power == 2 and units else units
+        further, units = scaled_units(values * factor, units)
+        return factor * further, units
 
     def of(self, dataset: xr.Dataset) -> xr.DataArray:
         """This field's array in a dataset of scores, a forecast or the truth."""
@@ -229,8 +248,8 @@ def scaled_units(values: np.ndarray, units: str) -> tuple[float, str]:
         return 1.0, units
     # Tenths of a unit are as readable: 0.7 g kg⁻¹ rather than 700 mg kg⁻¹.
     power = 3 * math.floor((math.log10(largest) + (largest < 1)) / 3)
-    prefix = _GRAM_PREFIXES.get(power) if units == "kg kg⁻¹" else None
-    return 10.0**-power, f"{prefix}g kg⁻¹" if prefix is not None else pretty_units(f"10**{power} {units}").strip()
+    smaller = _SMALLER.get(units, {}).get(power)
+    return 10.0**-power, smaller or pretty_units(f"10**{power} {units}").strip()
 
 
 def format_lead(lead: np.timedelta64) -> str:

@@ -9,7 +9,7 @@ import pathlib
 import sys
 import warnings
 from collections.abc import Callable
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import rich.console
 import typer
@@ -39,6 +39,9 @@ from weather_scnn.errors import UserError
 from weather_scnn.job_platform import keep_to_job_platform
 from weather_scnn.plain_text import speak_plainly
 from weather_scnn.version import __version__
+
+if TYPE_CHECKING:
+    from weather_scnn.forecasting.trained_run import TrainedRun
 
 app = typer.Typer(
     cls=Commands,
@@ -88,6 +91,7 @@ def check(
     storage_option: StorageOptions = None,
 ) -> None:
     """Tells what is in a store and what is wrong with it; exit status 1 if it is unusable."""
+    input, time = _fetched(input, variables, levels, time)
     _require(input)
     from weather_scnn.checks.checking import check_store
 
@@ -136,8 +140,9 @@ def regrid(
     beam_options: BeamOptions = None,
 ) -> None:
     """Brings a source onto another grid, in the canonical layout."""
-    _check(output, "STORE", overwrite=overwrite, input=input)
+    _check(output, "STORE", overwrite=overwrite, input=_there(input))
     _duration(step, "the step", "h")
+    input, time = _fetched(input, variables, levels, time)
     from pipelines.regrid import regrid as job
     from weather_scnn.sphere import Grid
 
@@ -304,7 +309,10 @@ def forecast(
     workdir: Workdir,
     input: Input,
     output: Output,
-    init: Annotated[str, typer.Option(help="Initial times FIRST:LAST[:STEP], inclusive; STEP counts from FIRST.")],
+    init: Annotated[
+        str,
+        typer.Option(help="Initial times FIRST:LAST[:STEP], inclusive; STEP counts from FIRST. latest is the last."),
+    ],
     lead: Annotated[str | None, typer.Option(help="Longest lead; 10d if --leads is left out, too.")] = None,
     leads: Annotated[str | None, typer.Option(help="Leads to keep: 6h,1d:10d:1d.")] = None,
     variables: Variables = None,
@@ -349,7 +357,7 @@ def forecast(
     from weather_scnn.training.run_folder import require_forecaster
 
     refuse_sources(output, {"--workdir": workdir}, inside_is_fine=True)
-    _check(output, "STORE" if format == "zarr" else "FORECASTS", overwrite=overwrite, input=input)
+    _check(output, "STORE" if format == "zarr" else "FORECASTS", overwrite=overwrite, input=_there(input))
     _duration(lead, "the lead", "d", "h")
     require_forecaster(workdir)
     from weather_scnn.compiled_programs import keep_compiled_programs
@@ -357,8 +365,15 @@ def forecast(
 
     keep_compiled_programs()
 
+    runs: str | list[TrainedRun] = workdir
+    if _there(input) is None:
+        from weather_scnn.forecasting.trained_run import load_runs
+        from weather_scnn.live_analysis import initial_states
+
+        runs = load_runs(workdir, checkpoints)
+        input, init = initial_states(input, init, runs)
     run(
-        workdir, input, output, init=init, lead=lead or (None if leads else "10d"), leads=leads,
+        runs, input, output, init=init, lead=lead or (None if leads else "10d"), leads=leads,
         variables=names(variables), levels=pressure_levels(levels), region=region, derived=names(derived) or [],
         members=members, perturbation=perturbation, amplitude=amplitude, seed=seed, checkpoints=checkpoints,
         batch_size=batch_size, allow_implausible=allow_implausible, format=format, chunks=chunks, shards=shards,
@@ -468,6 +483,9 @@ def report(
     output: Output,
     forecast: Annotated[str | None, typer.Option(callback=expand, help="Forecast store, for maps.")] = None,
     truth: Annotated[str | None, typer.Option(callback=expand, help="Truth store, for maps.")] = None,
+    ensemble: Annotated[
+        str | None, typer.Option(callback=expand, help="Store whose members are shown; the forecast's if left out.")
+    ] = None,
     reference: Annotated[str | None, typer.Option(help="System that skill is measured against.")] = None,
     region: Annotated[
         str | None, typer.Option(help="Region of the curves; the first of the scores if left out.")
@@ -479,16 +497,21 @@ def report(
         str, typer.Option(help="Lead times of maps: 24h,10d or all; those that were scored if left out.")
     ] = "",
     zoom: Annotated[str | None, typer.Option(help="Region that maps show, such as europe; else the globe.")] = None,
+    places: Annotated[str, typer.Option(help="Of meteograms: Berlin, or Oslo,59.9,10.8; with ; between.")] = "",
+    exceed: Annotated[
+        str, typer.Option(help="Whose probability is mapped, by commas: T2M>30,geopotential@500<520.")
+    ] = "",
     overwrite: Overwrite = False,
     storage_option: StorageOptions = None,
 ) -> None:
     """Makes one HTML page of curves, maps and a scorecard that works offline."""
-    _check(output, "REPORT", overwrite=overwrite, scores=scores, forecast=forecast, truth=truth)
+    _check(output, "REPORT", overwrite=overwrite, scores=scores, forecast=forecast, truth=truth, ensemble=ensemble)
     from eval.reporting.report import write_report
 
     path = write_report(
-        scores, output, forecast=forecast, truth=truth, reference=reference, region=region, fields=names(fields) or [],
-        maps=names(maps) or [], zoom=zoom, overwrite=overwrite,
+        scores, output, forecast=forecast, truth=truth, ensemble=ensemble, reference=reference, region=region,
+        fields=names(fields) or [], maps=names(maps) or [], zoom=zoom, places=places, exceed=names(exceed) or [],
+        overwrite=overwrite,
     )  # fmt: skip
     console.print(f"Report: {path}")
 
@@ -572,6 +595,22 @@ def _require(*paths: str) -> None:
 
     for path in filter(None, paths):
         require_there(path)
+
+
+def _there(input: str) -> str | None:
+    """A path as it is; None for a service, whose analyses are fetched."""
+    from weather_scnn.io.addresses import is_live
+
+    return None if is_live(input) else input
+
+
+def _fetched(input: str, variables: str | None, levels: str | None, time: str | None) -> tuple[str, str | None]:
+    """What to read, and when: of a service a file that is fetched, of these times alone."""
+    if _there(input) is not None:
+        return input, time
+    from weather_scnn.live_analysis import analyses
+
+    return analyses(input, names(variables), pressure_levels(levels), time), None
 
 
 def _duration(text: str | None, what: str, *likely: str) -> None:

@@ -75,7 +75,7 @@ def stages(workdir: pathlib.Path) -> list[Command]:
             "report",
             {
                 "scores": scores, "output": str(workdir / "report"), "forecast": forecasts, "truth": truth,
-                "overwrite": True,
+                "ensemble": trained, "overwrite": True,
             },
         ),
     ]  # fmt: skip

@@ -30,12 +30,13 @@ COLOURS: dict[str, tuple[str, str]] = {
     "--ink": (INK, "#e8ecf2"),
     "--muted": (MUTED, "#9aa6b6"),
     "--rule": (RULE, "#303947"),
-    "--system-0": ("#2458c5", "#7aa7ff"),
-    "--system-1": ("#c2571a", "#f0a160"),
-    "--system-2": ("#2f8a5b", "#6fd0a0"),
-    "--system-3": ("#8a4fb5", "#c79bee"),
-    "--system-4": ("#a8327a", "#ee8cc4"),
-    "--system-5": ("#0f7f8c", "#5fd0dc"),
+    # Okabe and Ito (2008): told apart by people with any colour vision; dashes and marks do so in grey.
+    "--system-0": ("#0072b2", "#56b4e9"),
+    "--system-1": ("#d55e00", "#f0955a"),
+    "--system-2": ("#009e73", "#3fd0a6"),
+    "--system-3": ("#cc79a7", "#e6a8cb"),
+    "--system-4": ("#e69f00", "#f3c04d"),
+    "--system-5": ("#56b4e9", "#a9dcf7"),
 }
 # Line pattern and width of the systems, in the order of the colours.
 _LINES: tuple[tuple[Any, float], ...] = (

@@ -316,3 +316,41 @@ def rank_histogram(share: Float[np.ndarray, " rank"], *, title: str, index: int 
         axes.set_xlabel("rank of the truth among the members")
         _make_room(axes)
     return figure
+
+
+def plume(
+    hours: Float[np.ndarray, " lead"],
+    members: Float[np.ndarray, "member lead"],
+    truth: Float[np.ndarray, " lead"],
+    *,
+    title: str,
+    units: str,
+) -> Figure:
+    """A forecast at a place against lead time: of an ensemble its members, their middle half and nine tenths, and median.
+
+    Args:
+        hours: lead times.
+        members: of the forecast; one of a single forecast.
+        truth: what happened, NaN where that is not known.
+        title: name of the field.
+        units: of the values.
+    """
+    with matplotlib.rc_context(STYLE):
+        figure, axes = _panel(title, units)
+        line = system_line(0, solid=True)
+        shown = np.isfinite(truth)
+        axes.plot(hours[shown], truth[shown], color=MUTED, linewidth=4.5, alpha=0.45, solid_capstyle="round")
+        known = np.isfinite(members).any(axis=0)
+        at, spread = hours[known], members[:, known]
+        if len(members) > 1 and at.size:
+            for low, high in ((5, 95), (25, 75)):
+                edges = np.nanpercentile(spread, [low, high], axis=0)
+                axes.fill_between(at, *edges, color=line["color"], alpha=0.18, linewidth=0)
+            for each in spread:
+                axes.plot(at, each, color=line["color"], linewidth=0.5, alpha=0.45)
+        if at.size:
+            axes.plot(at, np.nanmedian(spread, axis=0), **line)
+        _lead_axis(axes, hours)
+        _value_axis(axes)
+        _make_room(axes)
+    return figure

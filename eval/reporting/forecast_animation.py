@@ -57,12 +57,21 @@ def animation_section(subject: Subject, sample: ForecastSample) -> str:
     name = f"animation_{field.slug}"
     subject.output.file(f"figures/{name}.webp", moving)
     subject.output.file(f"figures/{name}.png", still)
-    scale = map_scale(colours, limits, field.units)
+    scale = map_scale(colours, limits, field.shown.units)
     if predicted.size <= MOST_CSV_ROWS:
         hours = sample.leads[positions] / np.timedelta64(1, "h")
         where = np.meshgrid(hours, sample.globe.latitude, sample.globe.longitude, indexing="ij")
         rows = np.stack([array.ravel() for array in (*where, predicted, observed)], axis=-1).tolist()
-        subject.output.rows(name, ["lead_hours", "latitude", "longitude", "forecast", "truth"], rows)
+        subject.output.rows(
+            name,
+            [
+                "lead_hours",
+                "latitude",
+                "longitude",
+                *(f"{each} ({field.shown.units})" for each in ("forecast", "truth")),
+            ],
+            rows,
+        )
     # One picture serves wide pages, where its halves stand side by side, and phones, where one stands over the other.
     style = f"--moving: url({_address(moving, 'webp')}); --still: url({_address(still, 'png')}); "
     style += f"--shape: {last.width // 2} / {last.height}"
@@ -73,7 +82,7 @@ def animation_section(subject: Subject, sample: ForecastSample) -> str:
     picture = f'<div class="halves" style="{style}">{halves}</div>'
     svg = subject.output.figure(
         scale, f"{name}_scale", f"Colour scale of the animation: {field.label}", ["end", "value"],
-        [["lower", float(limits[0])], ["upper", float(limits[1])]],
+        [["lower", float(limits[0])], ["upper", float(limits[1])]], units=field.shown.units,
     )  # fmt: skip
     start = format_date(np.datetime_as_string(init, "h"))
     text = f"{field.label} from {start} to {format_lead(sample.leads[positions[-1]])} ahead: the forecast beside what "

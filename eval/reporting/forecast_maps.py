@@ -36,36 +36,53 @@ def map_rows(globe: Globe, columns: list[np.ndarray]) -> list[list[float]]:
     return np.stack([array.ravel() for array in (north, east, *columns)], axis=-1).tolist()
 
 
-def _forecast_maps(subject: Subject, sample: ForecastSample, field: Field, position: int) -> str:
-    """Forecast, truth and error of one field at one lead time."""
+def forecast_maps(
+    subject: Subject,
+    sample: ForecastSample,
+    field: Field,
+    position: int,
+    *,
+    init: np.datetime64 | None = None,
+    name: str = "map",
+) -> str:
+    """Forecast, truth and error of one field at one lead time; empty where there is no truth.
+
+    Args:
+        subject, sample: of the report.
+        field: the field.
+        position: of the lead time.
+        init: initial time; the one in the middle if None.
+        name: with which its files begin.
+    """
     inits = sample.inits(position)
     if not inits.size:
         return ""
-    init = inits[inits.size // 2]
+    init = inits[inits.size // 2] if init is None else init
     lead, valid = sample.leads[position], init + sample.leads[position]
     predicted, observed = sample.predicted(field, init, position), sample.observed(field, valid)
     error = predicted - observed
     colours, limits = colours_for(field, [sample.globe.seen(each) for each in (predicted, observed)])
     largest = float(np.nanpercentile(np.abs(sample.globe.seen(error)), 99.5)) or 1.0
     shown = []
-    for name, array, palette, bounds in (
-        ("Forecast", predicted, colours, limits),
-        ("Truth", observed, colours, limits),
-        ("Error: forecast − truth", error, "RdBu_r", (-largest, largest)),
+    for title, array, palette, bounds, units in (
+        ("Forecast", predicted, colours, limits, field.shown.units),
+        ("Truth", observed, colours, limits, field.shown.units),
+        ("Error: forecast − truth", error, "RdBu_r", (-largest, largest), field.shown.difference_units),
     ):
         figure, picture = world_map(
-            array, sample.globe, title=name, units=field.units, colours=palette, limits=bounds,
+            array, sample.globe, title=title, units=units, colours=palette, limits=bounds,
             isolines=has_isolines(field) and array is not error, most_bytes=subject.output.most_map_bytes,
         )  # fmt: skip
-        kind = name.split(":")[0].lower()
+        kind = title.split(":")[0].lower()
         shown.append(
             subject.output.figure(
                 figure,
-                f"map_{field.slug}_{format_lead(lead).replace(' ', '')}_{kind}",
-                f"Map of {field.label}, {name.lower()}, at {format_lead(lead)}",
+                f"{name}_{field.slug}_{format_lead(lead).replace(' ', '')}_{kind}",
+                f"Map of {field.label}, {title.lower()}, at {format_lead(lead)}",
                 ["latitude", "longitude", kind],
                 map_rows(sample.globe, [array]),
                 picture=picture,
+                units=units,
             )
         )
         subject.tick()
@@ -80,7 +97,7 @@ def _forecast_maps(subject: Subject, sample: ForecastSample, field: Field, posit
 def forecast_section(subject: Subject, sample: ForecastSample) -> str:
     """One forecast, field by field, at each lead time that gets maps."""
     parts = [
-        _forecast_maps(subject, sample, field, position)
+        forecast_maps(subject, sample, field, position)
         for field in subject.map_fields(subject.scalar_fields)
         if sample.has(field)
         for position in subject.map_positions(sample.leads)
@@ -103,9 +120,10 @@ def _error_map(
     at = array.sel(metric=metric).transpose("latitude", "longitude").values.astype(np.float64)
     # A score may be known at places outside the picture alone.
     seen = globe.seen(at) if np.isfinite(globe.seen(at)).any() else at
+    factor, units = field.scaled_errors(seen, score.units)
+    at, seen = at * factor, seen * factor
     largest = float(np.nanpercentile(np.abs(seen), 99.5)) or 1.0
     low, high = (bound if bound is not None else end for bound, end in zip(style.limits, (-largest, largest)))
-    units = {"none": "", "field": field.units, "squared": f"({field.units})²" if field.units else ""}[score.units]
     figure, picture = world_map(
         at, globe, title=score.title, units=units, colours=style.colours, limits=(low, high), ends=style.ends,
         most_bytes=int(share * subject.output.most_map_bytes),
@@ -117,6 +135,7 @@ def _error_map(
         ["latitude", "longitude", metric],
         map_rows(globe, [at]),
         picture=picture,
+        units=units,
     )
     subject.tick()
     return shown
@@ -162,14 +181,15 @@ def error_section(subject: Subject, globe: Globe) -> str:
     return page.section("errors", "Where the errors are", page.paragraph(text, kind="note"), *parts)
 
 
-def map_shares(subject: Subject, leads: np.ndarray | None) -> float:
+def map_shares(subject: Subject, leads: np.ndarray | None, further: int = 0) -> float:
     """About how many maps the page will have, those that fold out counted as the part of a map that they may take.
 
     Args:
         subject: of the report.
         leads: lead times of the forecast that is shown; None without one.
+        further: maps that other sections have.
     """
-    count = 0.0
+    count = float(further)
     if leads is not None:
         count += 3 * len(subject.map_fields(subject.scalar_fields)) * len(subject.map_positions(leads))
     group = subject.file.groups.get("maps")

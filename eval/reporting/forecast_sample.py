@@ -14,7 +14,51 @@ from weather_scnn.errors import UserError
 from weather_scnn.io.forecasts import open_forecast
 from weather_scnn.io.opening import open_dataset
 
-_MEMBERS = ("realization", "number", "member", "ensemble")
+_MEMBER = "number"
+# More say no more in a picture.
+_MOST_MEMBERS = 50
+
+
+@dataclasses.dataclass(frozen=True)
+class _Neighbours:
+    """The four points around each place, and their weights.
+
+    Attributes:
+        rows, columns: of the grid, each once.
+        below, left, right: of each place, its lower row and its columns, as positions among those.
+        up, across: how far it lies between them.
+    """
+
+    rows: np.ndarray
+    columns: np.ndarray
+    below: np.ndarray
+    left: np.ndarray
+    right: np.ndarray
+    up: np.ndarray
+    across: np.ndarray
+
+    @classmethod
+    def of(cls, globe: Globe, latitude: np.ndarray, longitude: np.ndarray) -> "_Neighbours":
+        row = np.interp(latitude, globe.latitude, np.arange(globe.latitude.size))
+        below = np.minimum(row.astype(int), globe.latitude.size - 2)
+        count = globe.longitude.size
+        column = np.mod((longitude - globe.longitude[0]) / (360.0 / count), count)
+        left, right = column.astype(int) % count, (column.astype(int) + 1) % count
+        rows, columns = np.unique([below, below + 1]), np.unique([left, right])
+        places = (np.searchsorted(axis, each) for axis, each in ((rows, below), (columns, left), (columns, right)))
+        return cls(rows, columns, *places, row - below, column - np.floor(column))
+
+    @property
+    def indexers(self) -> dict[str, np.ndarray]:
+        """Rows and columns to be read."""
+        return {"latitude": self.rows, "longitude": self.columns}
+
+    def __call__(self, values: np.ndarray) -> np.ndarray:
+        """From what was read, (…, row, column), to the places, (…, place)."""
+        return sum(
+            share * (values[..., row, self.left] * (1 - self.across) + values[..., row, self.right] * self.across)
+            for row, share in ((self.below, 1 - self.up), (self.below + 1, self.up))
+        )  # type: ignore[return-value]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,6 +69,7 @@ class ForecastSample:
         forecast: dims (time, prediction_timedelta[, level], latitude, longitude); the first member of an ensemble.
         truth: dims (time[, level], latitude, longitude).
         members: how many the ensemble has; 1 for a single forecast.
+        ensemble: the forecast with all its members, along `number` where it has several.
         globe: what maps share.
         paths: of the forecast and of the truth.
     """
@@ -32,6 +77,7 @@ class ForecastSample:
     forecast: xr.Dataset
     truth: xr.Dataset
     members: int
+    ensemble: xr.Dataset
     globe: Globe
     paths: tuple[str, str]
 
@@ -42,20 +88,17 @@ class ForecastSample:
         Raises:
             UserError: a store cannot be read, the grids differ, or no valid time is in the truth.
         """
-        forecast, truth = open_forecast(forecast_path), open_dataset(truth_path)
-        require_same_grid(forecast, truth, where=forecast_path)
-        members = 1
-        for name in _MEMBERS:
-            if name in forecast.dims:
-                members = forecast.sizes[name]
-                forecast = forecast.isel({name: 0}, drop=True)
+        ensemble, truth = open_forecast(forecast_path), open_dataset(truth_path)
+        require_same_grid(ensemble, truth, where=forecast_path)
+        forecast = ensemble.isel({_MEMBER: 0}, drop=True) if _MEMBER in ensemble.dims else ensemble
         known = truth["time"].values
         valid = forecast["time"].values[:, None] + forecast["prediction_timedelta"].values
         if not np.isin(valid, known).any():
             raise UserError(
                 "holds no valid time of the forecast", where=truth_path, remedy="give truth of the forecast's period"
             )
-        return cls(forecast, truth, members, Globe.of(truth, projection), (forecast_path, truth_path))
+        members = ensemble.sizes.get(_MEMBER, 1)
+        return cls(forecast, truth, members, ensemble, Globe.of(truth, projection), (forecast_path, truth_path))
 
     @property
     def leads(self) -> np.ndarray:
@@ -82,13 +125,37 @@ class ForecastSample:
         return best[best.size // 2]
 
     def predicted(self, field: Field, init: np.datetime64, positions: int | np.ndarray) -> np.ndarray:
-        """The forecast, (y, x) or (lead, y, x), float64."""
+        """The forecast in the units shown, (y, x) or (lead, y, x), float64."""
         array = field.of(self.forecast).sel(time=init).isel(prediction_timedelta=positions)
-        return self._values(array, self.paths[0])
+        return field.shown.of(self._values(array, self.paths[0]))
 
     def observed(self, field: Field, times: np.datetime64 | np.ndarray) -> np.ndarray:
-        """The truth, (y, x) or (time, y, x), float64."""
-        return self._values(field.of(self.truth).sel(time=times), self.paths[1])
+        """The truth in the units shown, (y, x) or (time, y, x), float64."""
+        return field.shown.of(self._values(field.of(self.truth).sel(time=times), self.paths[1]))
+
+    def predicted_members(self, field: Field, init: np.datetime64, position: int) -> np.ndarray:
+        """Up to fifty members in the units shown, (member, y, x), float64."""
+        return field.shown.of(self._member_values(field, init, prediction_timedelta=position))
+
+    def at_places(
+        self, field: Field, init: np.datetime64, latitude: np.ndarray, longitude: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Members, (member, lead, place), and truth, (lead, place), in the units shown; bilinear, NaN where unknown."""
+        near = _Neighbours.of(self.globe, latitude, longitude)
+        members = near(self._member_values(field, init, **near.indexers))
+        valid = init + self.leads
+        known = np.isin(valid, self.truth["time"].values)
+        truth = np.full((valid.size, latitude.size), np.nan)
+        happened = field.of(self.truth).sel(time=valid[known]).isel(near.indexers)
+        truth[known] = near(self._values(happened, self.paths[1]))
+        return field.shown.of(members), field.shown.of(truth)
+
+    def _member_values(self, field: Field, init: np.datetime64, **indexers: int | np.ndarray) -> np.ndarray:
+        """Members in the units of the file, (member, …, y, x), float64; one of a single forecast."""
+        array = field.of(self.ensemble).sel(time=init).isel(indexers)
+        if _MEMBER not in array.dims:
+            return self._values(array, self.paths[0])[None]
+        return self._values(array.isel({_MEMBER: slice(_MOST_MEMBERS)}).transpose(_MEMBER, ...), self.paths[0])
 
     @staticmethod
     def _values(array: xr.DataArray, where: str) -> np.ndarray:

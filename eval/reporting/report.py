@@ -1,8 +1,9 @@
 """The report: scores as a scorecard, curves, maps, spectra and histograms on one page that needs no network."""
 
+import dataclasses
 import pathlib
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import rich.progress
@@ -14,9 +15,12 @@ from eval.reporting.forecast_maps import error_section, forecast_section, map_sh
 from eval.reporting.forecast_sample import ForecastSample
 from eval.reporting.projection import Projection, projection_of
 from eval.reporting.report_curves import curve_sections, figure_count
+from eval.reporting.report_ensemble import Event, ensemble_maps, ensemble_section, read_events
+from eval.reporting.report_failures import MOST_BUST_MAPS, failures_section
 from eval.reporting.report_findings import findings, how_to_read
 from eval.reporting.report_folder import ReportFolder
 from eval.reporting.report_histograms import histogram_section, rank_section
+from eval.reporting.report_places import Place, meteograms, places_section, read_places
 from eval.reporting.report_scorecard import region_section, scorecards, tiles
 from eval.reporting.report_settings import explanations_section, settings_section
 from eval.reporting.report_spectra import spectra_section
@@ -38,20 +42,22 @@ _MAP_BYTES, _MOST_MAPS = 2_000_000, 300
 
 
 def _score_rows(subject: Subject) -> Iterator[list]:
-    """Every score with its interval."""
+    """Every score with its interval, in the units of the file."""
     hours = [f"{hour:g}" for hour in subject.hours]
     for field in subject.fields:
         level = "" if field.level is None else field.level
         for region in map(str, subject.scores["region"].values):
             for system in subject.systems:
                 for metric in subject.metrics:
+                    kind = score_named(metric, subject.scores.attrs).units
+                    units = {"none": "1", "field": field.units, "squared": f"({field.units})²"}[kind]
                     numbers = values(subject.scores, field, metric, system, region)
                     lower, upper = subject.file.interval(field, metric, system, region)
                     for index, hour in enumerate(hours):
                         if np.isfinite(numbers[index]):
                             bounds = ["" if bound is None else f"{bound[index]:.9g}" for bound in (lower, upper)]
                             yield [field.variable, level, region, system, metric, hour,
-                                   f"{numbers[index]:.9g}", *bounds]  # fmt: skip
+                                   f"{numbers[index]:.9g}", *bounds, units]  # fmt: skip
 
 
 def _opening(subject: Subject) -> str:
@@ -70,30 +76,81 @@ def _opening(subject: Subject) -> str:
     )
 
 
-def _page(subject: Subject, sample: ForecastSample | None, globe: Globe | None, paths: dict[str, str]) -> str:
+@dataclasses.dataclass(frozen=True)
+class Contents:
+    """What the sections are made of.
+
+    Attributes:
+        subject: scores and choices.
+        sample: the forecast that is shown beside the truth, if one is given.
+        members: the ensemble whose members are shown; the same forecast unless another store is given.
+        globe: the planet of the maps in the scores.
+        paths: of the stores.
+        places: of meteograms; empty for the usual ones.
+        events: whose probability is shown; empty for what is unusual.
+    """
+
+    subject: Subject
+    sample: ForecastSample | None
+    members: ForecastSample | None
+    globe: Globe | None
+    paths: dict[str, str]
+    places: list[Place]
+    events: list[Event]
+
+
+Section = Callable[[Contents], str]
+
+
+def _with_sample(make: Callable[[Subject, ForecastSample], str]) -> Section:
+    """A section of scores and forecast; empty without a forecast."""
+    return lambda held: "" if held.sample is None else make(held.subject, held.sample)
+
+
+def _errors(held: Contents) -> str:
+    return "" if held.globe is None else error_section(held.subject, held.globe)
+
+
+def _places(held: Contents) -> str:
+    return "" if held.members is None else places_section(held.subject, held.members, held.places)
+
+
+def _ensemble(held: Contents) -> str:
+    return "" if held.members is None else ensemble_section(held.subject, held.members, held.events)
+
+
+def sections(held: Contents) -> list[tuple[str, str, str]]:
+    """Identifier, title in the list of links and content of every section, in the order of the page.
+
+    A new section is a function from the contents to HTML, and a line here; one that has nothing to show is empty.
+    """
+    curves = curve_sections(held.subject)
+    scores = held.subject.scores.attrs
+    made: list[tuple[str, str, Section]] = [
+        ("scorecard", "Scorecard", lambda held: scorecards(held.subject)),
+        ("regions", "Regions", lambda held: region_section(held.subject)),
+        ("failures", "Where it fails", lambda held: failures_section(held.subject, held.sample)),
+        *((metric, score_named(metric, scores).title, lambda _, text=text: text) for metric, text in curves.items()),
+        ("places", "At places", _places),
+        ("ensemble", "Members", _ensemble),
+        ("animation", "Animation", _with_sample(animation_section)),
+        ("maps", "Maps", _with_sample(forecast_section)),
+        ("errors", "Where the errors are", _errors),
+        ("spectra", "Spectra", lambda held: spectra_section(held.subject)),
+        ("histograms", "Histograms", _with_sample(histogram_section)),
+        ("ranks", "Rank histograms", lambda held: rank_section(held.subject)),
+        ("scores", "What the scores mean", lambda held: explanations_section(held.subject)),
+        ("settings", "Settings", lambda held: settings_section(held.subject, held.paths, held.sample)),
+    ]
+    return [(identifier, title, text) for identifier, title, make in made if (text := make(held))]
+
+
+def _page(held: Contents) -> str:
     """All sections, in order, in one document."""
-    head = ["variable", "level", "region", "system", "metric", "lead_hours", "value", "lower", "upper"]
+    subject = held.subject
+    head = ["variable", "level", "region", "system", "metric", "lead_hours", "value", "lower", "upper", "units"]
     subject.output.rows("scores", head, _score_rows(subject))
-    curves = curve_sections(subject)
-    sections = [
-        ("scorecard", "Scorecard", scorecards(subject)),
-        ("regions", "Regions", region_section(subject)),
-    ]
-    sections += [
-        (metric, score_named(metric, subject.scores.attrs).title, section) for metric, section in curves.items()
-    ]
-    if sample is not None:
-        sections.append(("animation", "Animation", animation_section(subject, sample)))
-        sections.append(("maps", "Maps", forecast_section(subject, sample)))
-    if globe is not None:
-        sections.append(("errors", "Where the errors are", error_section(subject, globe)))
-    sections.append(("spectra", "Spectra", spectra_section(subject)))
-    if sample is not None:
-        sections.append(("histograms", "Histograms", histogram_section(subject, sample)))
-    sections.append(("ranks", "Rank histograms", rank_section(subject)))
-    sections.append(("scores", "What the scores mean", explanations_section(subject)))
-    sections.append(("settings", "Settings", settings_section(subject, paths, sample)))
-    shown = [entry for entry in sections if entry[2]]
+    shown = sections(held)
     body = [
         f"<header><h1>{_TITLE}</h1>",
         page.paragraph(_opening(subject), kind="lead"),
@@ -102,8 +159,8 @@ def _page(subject: Subject, sample: ForecastSample | None, globe: Globe | None, 
         how_to_read(subject),
         page.navigation((identifier, title) for identifier, title, _ in shown) + "</header>",
         *(section for _, _, section in shown),
-        "<footer>Beside this page: every figure as PNG in figures/ (for dark slides in figures/dark/), its numbers under "
-        "the same name in tables/, and every score in tables/scores.csv. "
+        "<footer>Beside this page: every figure as PNG in figures/ (for dark slides in figures/dark/), its numbers in the "
+        "same units under the same name in tables/, and every score, in SI units, in tables/scores.csv. "
         f"{page.escape(subject.scores.attrs.get('created_by', ''))}</footer>",
     ]
     return page.document(_TITLE, "\n".join(part for part in body if part))
@@ -126,11 +183,14 @@ def write_report(
     *,
     forecast: str | None = None,
     truth: str | None = None,
+    ensemble: str | None = None,
     reference: str | None = None,
     region: str | None = None,
     fields: Sequence[str] = (),
     maps: Sequence[str] = (),
     zoom: str | None = None,
+    places: str = "",
+    exceed: Sequence[str] = (),
     overwrite: bool = False,
     progress: bool = True,
 ) -> pathlib.Path:
@@ -141,11 +201,14 @@ def write_report(
         output: the folder to make: `index.html`, which needs nothing else; `figures/` of PNG; `tables/` of CSV.
         forecast: the forecast store, for maps, histograms and the animation; with `truth`.
         truth: the truth. Its land_sea_mask, if it has one, tells whether the coasts are the Earth's.
+        ensemble: the store whose members are shown at places and on maps; the forecast's if None.
         reference: the system that skill is measured against; persistence, else climatology, if None.
         region: the region of curves; the first of the file if None.
         fields: fields of figures, such as `geopotential@500`, `2m_temperature` or `Z500`; those most looked at if empty.
         maps: lead times of maps, such as `24h` and `10d`; those that the scores have maps of if empty.
         zoom: region that maps show, such as `europe`; the globe if None.
+        places: of meteograms, see `report_places.read_places`; some if empty.
+        exceed: whose probability maps show, see `report_ensemble.read_events`; what is unusual if empty.
         overwrite: whether to replace a report that stands there.
         progress: whether to show a bar on standard error.
 
@@ -157,15 +220,23 @@ def write_report(
             was asked for.
     """
     projection = projection_of(None if zoom is None else region_of(zoom))
-    if forecast is not None and truth is None:
+    if (forecast is not None or ensemble is not None) and truth is None:
         raise UserError("maps need both the forecast and the truth", remedy="give both --forecast and --truth")
-    sources = {"--scores": scores, "--forecast": forecast, "--truth": truth}
+    sources = {"--scores": scores, "--forecast": forecast, "--truth": truth, "--ensemble": ensemble}
+    chosen = read_places(places)
+    if (chosen or exceed) and forecast is None and ensemble is None:
+        raise UserError("--places and --exceed show a forecast", remedy="give --forecast and --truth, too")
     check_output(output, Kind.REPORT, sources=sources, overwrite=overwrite)
     target = settled_path(output)
     file = ScoreFile.open(scores)
     sample = None
     if forecast is not None and truth is not None:
         sample = ForecastSample.open(forecast, truth, projection)
+    members = sample
+    if ensemble is not None and truth is not None:
+        members = ForecastSample.open(ensemble, truth, projection)
+        if members.members < 2:
+            raise UserError("holds a single forecast", where=ensemble, remedy="leave --ensemble out")
     globe = _globe(file, truth, projection)
     recover(target)
     # Made beside its final place, so that it appears there whole or not at all.
@@ -180,14 +251,19 @@ def write_report(
             file, ReportFolder(folder), lambda: bar.advance(task), reference=reference, region=region, fields=fields,
             maps=maps, forecast_leads=None if sample is None else sample.leads,
         )  # fmt: skip
-        maps_drawn = map_shares(subject, None if sample is None else sample.leads)
+        events = read_events(exceed, subject)
+        further = 0 if sample is None else MOST_BUST_MAPS
+        if members is not None and members.members > 1:
+            further += ensemble_maps(len(events))
+        maps_drawn = map_shares(subject, None if sample is None else sample.leads, further)
         require_room(maps_drawn)
         # In the page three bytes of a picture take four.
         subject.output.most_map_bytes = int(0.75 * _MAP_BYTES / max(maps_drawn, 12))
         with bar:
-            bar.update(task, total=_figure_count(subject, sample))
-            paths = {name: path for name, path in (("forecast", forecast), ("truth", truth)) if path is not None}
-            text = _page(subject, sample, globe, paths)
+            bar.update(task, total=_figure_count(subject, sample) + further + meteograms(chosen, members))
+            stores = {"forecast": forecast, "truth": truth, "ensemble": ensemble}
+            paths = {name: path for name, path in stores.items() if path is not None}
+            text = _page(Contents(subject, sample, members, globe, paths, chosen, events))
             bar.update(task, total=bar.tasks[0].completed)
         (folder / "index.html").write_text(text, encoding="utf-8")
         put_in_place(str(folder), target)

@@ -5,7 +5,7 @@ import numpy as np
 from eval.reporting import page
 from eval.reporting.figures import Curve, curves
 from eval.reporting.report_subject import Subject
-from eval.scorecard import Field, scaled_units, values
+from eval.scorecard import Field, values
 from eval.scores import SCORES, score_named
 
 USEFUL = 0.6
@@ -103,24 +103,26 @@ def _section(subject: Subject, metric: str) -> str:
         crossing = None
         if metric == "acc" and main in series and (limit := useful_hours(subject.hours, series[main].values)):
             crossing = (limit, USEFUL, format_hours(limit))
-        units = "" if name.units == "none" else f"({field.units})²" if name.units == "squared" else field.units
         drawn_curves = [*series.values(), *(beside or {}).values()]
-        factor, units = scaled_units(np.concatenate([curve.values for curve in drawn_curves]), units)
+        factor, units = field.scaled_errors(np.concatenate([curve.values for curve in drawn_curves]), name.units)
+        series = {index: curve.scaled(factor) for index, curve in series.items()}
+        if beside is not None:
+            beside = {index: curve.scaled(factor) for index, curve in beside.items()}
         figure = curves(
             subject.hours,
-            {index: curve.scaled(factor) for index, curve in series.items()},
+            series,
             title=field.label,
             units=units,
             from_zero=name.from_zero,
             lines=name.lines,
             least_span=0.02 * factor * _largest_rmse(subject, field) if metric == "bias" else 0.0,
             crossing=crossing,
-            beside=None if beside is None else {index: curve.scaled(factor) for index, curve in beside.items()},
+            beside=beside,
         )
         rows = _rows(subject, series, metric) + _rows(subject, beside or {}, "ensemble_mean_rmse")
         head = ["system", "metric", "lead_hours", "value", "lower", "upper"]
         description = f"{name.title} of {field.label} against lead time"
-        drawn.append(subject.output.figure(figure, f"{metric}_{field.slug}", description, head, rows))
+        drawn.append(subject.output.figure(figure, f"{metric}_{field.slug}", description, head, rows, units=units))
     if not drawn:
         return ""
     text = name.explanation

@@ -7,7 +7,7 @@ import numpy as np
 from eval.conventions import WIND_VECTORS
 from eval.reporting import page
 from eval.reporting.report_subject import Subject
-from eval.scorecard import Field, format_lead, format_number, scaled_units, skill, values
+from eval.scorecard import Field, format_lead, format_number, skill, values
 
 
 class Place(NamedTuple):
@@ -57,7 +57,8 @@ def _name(field: Field) -> str:
     return field.label[0].lower() + field.label[1:]
 
 
-def _where(region: str) -> str:
+def region_words(region: str) -> str:
+    """The region within a sentence: `over the globe`, `in the tropics`."""
     name = region.replace("-", " ")
     return (
         "over the globe"
@@ -74,7 +75,7 @@ def _comparison(subject: Subject, place: Place, reference: str) -> str:
         values(subject.scores, place.field, "rmse", system, place.region)[place.position]
         for system in (subject.main, reference)
     )
-    factor, units = scaled_units(np.array([ours, theirs]), place.field.units)
+    factor, units = place.field.scaled_errors(np.array([ours, theirs]))
     return f"RMSE {format_number(ours * factor)} against {format_number(theirs * factor)} {units}".rstrip()
 
 
@@ -86,7 +87,7 @@ def findings(subject: Subject) -> str:
         return ""
     place, least = found
     lead = format_lead(subject.leads[place.position])
-    what = f"{_name(place.field)} {_where(place.region)} at {lead}"
+    what = f"{_name(place.field)} {region_words(place.region)} at {lead}"
     numbers = f"skill {page.per_cent(least)}, {_comparison(subject, place, reference)}"
     if least > 0:
         text = (
@@ -105,7 +106,9 @@ def findings(subject: Subject) -> str:
             text += " Nowhere does it fall behind the climatology later on."
         else:
             lead = format_lead(subject.leads[lost.position])
-            text += f" The climatology overtakes it first at {lead}, for {_name(lost.field)} {_where(lost.region)}."
+            text += (
+                f" The climatology overtakes it first at {lead}, for {_name(lost.field)} {region_words(lost.region)}."
+            )
     return f'<p class="finding"><b>Where it is weakest.</b> {page.escape(text)}</p>'
 
 

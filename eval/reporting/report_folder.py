@@ -35,6 +35,7 @@ class ReportFolder:
         rows: Iterable[Sequence],
         *,
         picture: bytes | None = None,
+        units: str = "",
     ) -> str:
         """Saves a figure as PNG for light and for dark and its numbers as CSV.
 
@@ -45,6 +46,7 @@ class ReportFolder:
             description: for readers that do not see the figure.
             head: names of the table's columns.
             rows: of the table.
+            units: of the numbers, for a column of the table; empty where columns have several.
 
         Returns:
             The SVG for the page.
@@ -57,7 +59,7 @@ class ReportFolder:
         self._has_coast |= 'id="coastline"' in svg
         self.file(f"figures/{name}.png", to_png(figure))
         self.file(f"figures/dark/{name}.png", to_png(figure, dark=True))
-        self.rows(name, head, rows)
+        self.rows(name, [*head, "units"], ([*row, units] for row in rows)) if units else self.rows(name, head, rows)
         return svg
 
     def file(self, name: str, content: bytes) -> None:

@@ -13,7 +13,7 @@ _FIELDS, _MOST_INITS, _MOST_POINTS, _BINS = 3, 24, 40_000, 50
 
 
 def _values(sample: ForecastSample, field: Field, position: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Forecast, truth and weight of points of at most 24 init times, each flat."""
+    """Forecast and truth in the units shown, and weight, of points of at most 24 init times, each flat."""
     inits = sample.inits(position)
     inits = inits[np.unique(np.linspace(0, inits.size - 1, min(inits.size, _MOST_INITS)).round().astype(int))]
     globe = sample.globe
@@ -28,7 +28,7 @@ def _values(sample: ForecastSample, field: Field, position: int) -> tuple[np.nda
     )
     weight = np.tile(weights[::stride, ::stride].ravel(), inits.size)
     known = np.isfinite(one) & np.isfinite(other)
-    return one[known], other[known], weight[known]
+    return field.shown.of(one[known]), field.shown.of(other[known]), weight[known]
 
 
 def _share(values: np.ndarray, weight: np.ndarray, edges: np.ndarray) -> np.ndarray:
@@ -69,10 +69,13 @@ def _field_figures(subject: Subject, sample: ForecastSample, field: Field) -> li
     figures.append((f"{field.short}, errors", "errors", edges, shares, True, f"Errors of {field.label}"))
     drawn = []
     for title, kind, bins, parts, zero, description in figures:
-        figure = histogram(bins, parts, title=title, units=field.units, zero=zero)
+        units = field.shown.difference_units if zero else field.shown.units
+        figure = histogram(bins, parts, title=title, units=units, zero=zero)
         head = ["from", "to", *(f"{name} (% of area)" for name, _, _ in parts)]
         rows = np.stack([bins[:-1], bins[1:], *(share for _, _, share in parts)], axis=-1).tolist()
-        drawn.append(subject.output.figure(figure, f"histogram_{kind}_{field.slug}", description, head, rows))
+        drawn.append(
+            subject.output.figure(figure, f"histogram_{kind}_{field.slug}", description, head, rows, units=units)
+        )
         subject.tick()
     return drawn
 

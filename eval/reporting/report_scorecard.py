@@ -14,7 +14,6 @@ from eval.scorecard import (
     format_number,
     headline_fields,
     nearest_lead,
-    scaled_units,
     skill,
     values,
 )
@@ -75,7 +74,7 @@ def _headline_card(subject: Subject, region: str) -> str:
     rows = []
     for field in _headline(subject):
         found = {system: _Row.of(subject, field, system, region) for system in subject.systems}
-        factor, units = scaled_units(np.stack([row.rmse for row in found.values()]), field.units)
+        factor, units = field.scaled_errors(np.stack([row.rmse for row in found.values()]))
         rows.append(page.group_row(_name(field, units), len(shown)))
         for system, row in found.items():
             if np.isfinite(row.rmse).any():
@@ -88,7 +87,7 @@ def _field_card(subject: Subject, region: str, system: str) -> str:
     rows = []
     for field in subject.fields:
         row = _Row.of(subject, field, system, region)
-        factor, units = scaled_units(row.rmse, field.units)
+        factor, units = field.scaled_errors(row.rmse)
         rows.append(page.row(_name(field, units), [row.cell(index, factor) for index in shown]))
     return page.table(["RMSE", *_lead_names(subject, shown)], rows, kind="card")
 
@@ -104,7 +103,7 @@ def region_section(subject: Subject) -> str:
     for position in subject.map_positions(subject.leads):
         rows.append(page.group_row(page.escape(f"{format_lead(subject.leads[position])} ahead"), len(regions)))
         for field, parts in found.items():
-            factor, units = scaled_units(np.stack([row.rmse for row in parts]), field.units)
+            factor, units = field.scaled_errors(np.stack([row.rmse for row in parts]))
             rows.append(page.row(_name(field, units), [row.cell(position, factor) for row in parts]))
     text = f"The RMSE of {subject.main} in each region"
     text += f" and its skill against {subject.reference} there." if subject.reference else "."
@@ -141,7 +140,7 @@ def tiles(subject: Subject) -> str:
     shown = []
     for field in subject.map_fields(subject.scalar_fields)[:4]:
         rmse = values(subject.scores, field, "rmse", subject.main, subject.region)[position]
-        factor, name = scaled_units(rmse[None], field.units)
+        factor, name = field.scaled_errors(rmse[None])
         rmse, units = rmse * factor, f" {name}".replace(" ", "\u00a0") if name else ""
         if reference is None or reference == subject.main:
             shown.append(page.tile(f"{format_number(rmse)}{units}", f"{field.label}: RMSE at {lead}"))

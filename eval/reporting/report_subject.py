@@ -19,7 +19,7 @@ _MAP_FIELDS, _MAP_HOURS = 4, (24, 120, 240)
 _MOST_MAP_LEADS, _SOME_HOURS = 4, (24, 72, 120, 240)
 
 
-def _find_fields(wanted: Sequence[str], fields: Sequence[Field], where: str) -> list[Field]:
+def find_fields(wanted: Sequence[str], fields: Sequence[Field], where: str) -> list[Field]:
     """Fields asked for as `geopotential@500`, `geopotential` for all its levels, or `Z500`; in the order of `fields`.
 
     Raises:
@@ -116,7 +116,7 @@ class Subject:
             leads = available[lead_positions(maps, available, "--maps")]
         return cls(
             file, output, tick, known, systems, main, reference or reference_system(file.scores), region or regions[0],
-            _find_fields(fields, known, file.path), leads,
+            find_fields(fields, known, file.path), leads,
         )  # fmt: skip
 
     @property

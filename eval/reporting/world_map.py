@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import io
+from collections.abc import Callable
 from typing import NamedTuple
 
 import matplotlib
@@ -142,7 +143,7 @@ def colours_for(field: Field, arrays: list[np.ndarray]) -> tuple[str, tuple[floa
     if low < 0 < high and "temperature" not in field.variable and "geopotential" not in field.variable:
         bound = max(-low, high)
         return "PuOr_r", (-bound, bound)
-    name = "Spectral_r" if "temperature" in field.variable else "viridis"
+    name = "plasma" if "temperature" in field.variable else "viridis"
     return name, (low, high if high > low else low + 1.0)
 
 
@@ -195,19 +196,13 @@ def palette_png(rgba: np.ndarray) -> bytes:
     return buffer.getvalue()
 
 
-def _page_picture(
-    field: np.ndarray, globe: Globe, colours: str, limits: tuple[float, float], most_bytes: int, *, isolines: bool
-) -> bytes:
+def _page_picture(paint: Callable[[int], np.ndarray], most_bytes: int) -> bytes:
     """The map's image for the page, south first as figures draw it, as wide as fits into its share of it, but at least a third of the full width."""
-
-    def at_width(pixels: int) -> bytes:
-        return palette_png(shade(globe.raster(pixels)(field), colours, limits, isolines=isolines, palette=True))
-
-    picture = at_width(_MAP_PIXELS)
+    picture = palette_png(paint(_MAP_PIXELS))
     if len(picture) > most_bytes:
         # Bytes grow with the width and, by edges alone, less than with the area.
         fitting = _MAP_PIXELS * (most_bytes / len(picture)) ** 0.75
-        picture = at_width(next((pixels for pixels in _PAGE_PIXELS if pixels <= fitting), _PAGE_PIXELS[-1]))
+        picture = palette_png(paint(next((pixels for pixels in _PAGE_PIXELS if pixels <= fitting), _PAGE_PIXELS[-1])))
     return picture
 
 
@@ -251,19 +246,47 @@ def world_map(
         ends: which ends of the colour bar are open: both, min, max or neither.
         isolines: whether to draw lines of equal value, as forecasters read geopotential and pressure.
     """
+
+    def paint(pixels: int) -> np.ndarray:
+        return shade(globe.raster(pixels)(field), colours, limits, isolines=isolines, palette=True)
+
+    bar = matplotlib.cm.ScalarMappable(matplotlib.colors.Normalize(*limits), colours)
+    return painted_map(paint, globe, title=title, most_bytes=most_bytes, bar=bar, units=units, ends=ends)
+
+
+def painted_map(
+    paint: Callable[[int], np.ndarray],
+    globe: Globe,
+    *,
+    title: str,
+    most_bytes: int,
+    bar: matplotlib.cm.ScalarMappable | None = None,
+    units: str = "",
+    ends: str = "both",
+) -> WorldMap:
+    """A map of any picture.
+
+    Args:
+        paint: gives the picture at a width in pixels: RGBA bytes of at most 256 colours, south first.
+        globe: the planet.
+        title: what is shown.
+        most_bytes: what the picture may take of the page, if a small one can be so small.
+        bar: colours and limits of a colour bar; None for none.
+        units: along the bar.
+        ends: see `world_map`.
+    """
     left, right, bottom, top = globe.projection.extent
     # As wide as the card allows, or as high as a map may be; below it the colour bar, above it the title: inches.
     high = float(np.clip(_WIDTH * (top - bottom) / (right - left), *_HEIGHTS))
-    whole = high + _BELOW + _ABOVE
+    below = _BELOW if bar is not None else 0.08
+    whole = high + below + _ABOVE
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(4.2, whole))
-        axes = figure.add_axes((0.015, _BELOW / whole, 0.97, high / whole))
+        axes = figure.add_axes((0.015, below / whole, 0.97, high / whole))
         image = axes.imshow(
-            shade(globe.raster(_MAP_PIXELS)(field), colours, limits, isolines=isolines, palette=True),
-            extent=(left, right, bottom, top), origin="lower", interpolation="none",
+            paint(_MAP_PIXELS), extent=(left, right, bottom, top), origin="lower", interpolation="none"
         )  # fmt: skip
         image.set_gid(PICTURE)
-        drawn = matplotlib.cm.ScalarMappable(matplotlib.colors.Normalize(*limits), colours)
         _coasts(axes, globe)
         axes.plot(*globe.projection.outline(), color=MUTED, linewidth=0.9)
         beside, above = 0.005 * (right - left), 0.01 * (top - bottom)
@@ -271,8 +294,9 @@ def world_map(
         axes.set_ylim(bottom - above, top + above)
         axes.set_axis_off()
         axes.set_title(title)
-        _colour_bar(figure, (0.12, 0.44 / whole, 0.76, 0.074 / whole), drawn, units, ends)
-    return WorldMap(figure, _page_picture(field, globe, colours, limits, most_bytes, isolines=isolines))
+        if bar is not None:
+            _colour_bar(figure, (0.12, 0.44 / whole, 0.76, 0.074 / whole), bar, units, ends)
+    return WorldMap(figure, _page_picture(paint, most_bytes))
 
 
 def map_scale(colours: str, limits: tuple[float, float], units: str) -> Figure:

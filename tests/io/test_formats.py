@@ -1,9 +1,11 @@
 """A source format is a module and a line: references to chunks in other files, repositories of versions, one made up here."""
 
+import contextlib
 import json
 import sys
 import types
 
+import fsspec
 import h5py
 import numpy as np
 import pandas as pd
@@ -11,7 +13,7 @@ import pytest
 import xarray as xr
 
 from weather_scnn.errors import UserError
-from weather_scnn.io import sources
+from weather_scnn.io import icechunk_stores, sources
 from weather_scnn.io.field_reader import FieldReader
 from weather_scnn.io.in_memory import address_of
 from weather_scnn.io.stored import StoredArray, stored_fields
@@ -77,15 +79,39 @@ def test_references_that_kerchunk_makes(tmp_path, dataset):
     require_read(tmp_path / "a.json")
 
 
-def test_references_that_virtualizarr_makes(tmp_path, dataset):
+def test_references_in_tables(tmp_path, dataset, monkeypatch):
+    """Two chunks a table, as kerchunk lays them out."""
+    hdf, tables = pytest.importorskip("kerchunk.hdf"), pytest.importorskip("fsspec.implementations.reference")
+    dataset.to_netcdf(tmp_path / "a.nc", encoding={"t2m": {"chunksizes": (1, 6, 8), "zlib": True}})
+    made = hdf.SingleHdf5ToZarr(str(tmp_path / "a.nc"), inline_threshold=0).translate()
+    (tmp_path / "a.parquet").mkdir()
+    files = fsspec.filesystem("file")
+    table = tables.LazyReferenceMapper.create(str(tmp_path / "a.parquet"), fs=files, record_size=2, engine="pyarrow")
+    for key, value in sorted(made["refs"].items(), key=lambda each: "/.z" not in each[0]):
+        table[key] = value
+    table.flush()
+    require_read(tmp_path / "a.parquet")
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(UserError, match=r"pyarrow. is not installed.*pip install 'weather-scnn\[virtual\]'"):
+        FieldReader(str(tmp_path / "a.parquet"))
+
+
+@contextlib.contextmanager
+def virtual(folder, dataset):
+    """A dataset of VirtualiZarr, whose chunks lie in a netCDF file of the folder."""
     virtualizarr = pytest.importorskip("virtualizarr")
     parsers, registry = pytest.importorskip("virtualizarr.parsers"), pytest.importorskip("obspec_utils.registry")
     obstore = pytest.importorskip("obstore.store")
-    dataset.to_netcdf(tmp_path / "a.nc", encoding={"t2m": {"chunksizes": (1, 6, 8)}})
+    dataset.to_netcdf(folder / "a.nc", encoding={"t2m": {"chunksizes": (1, 6, 8)}})
     stores = registry.ObjectStoreRegistry({"file://": obstore.LocalStore()})
-    address = f"file://{tmp_path}/a.nc"
-    with virtualizarr.open_virtual_dataset(address, registry=stores, parser=parsers.HDFParser()) as virtual:
-        virtual.vz.to_kerchunk(str(tmp_path / "a.json"), format="json")
+    address = f"file://{folder}/a.nc"
+    with virtualizarr.open_virtual_dataset(address, registry=stores, parser=parsers.HDFParser()) as found:
+        yield found
+
+
+def test_references_that_virtualizarr_makes(tmp_path, dataset):
+    with virtual(tmp_path, dataset) as found:
+        found.vz.to_kerchunk(str(tmp_path / "a.json"), format="json")
     require_read(tmp_path / "a.json")
 
 
@@ -97,6 +123,38 @@ def test_repositories_of_icechunk(tmp_path, dataset):
     dataset.to_zarr(session.store, consolidated=False, encoding={"t2m": {"chunks": (1, 6, 8)}})
     session.commit("analyses")
     require_read(tmp_path / "repository")
+    (tmp_path / "repository").rename(tmp_path / "v0.1.icechunk")
+    require_read(tmp_path / "v0.1.icechunk")
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_repositories_of_icechunk_whose_chunks_lie_in_other_files(tmp_path, dataset):
+    icechunk = pytest.importorskip("icechunk")
+    configuration = icechunk.RepositoryConfig.default()
+    configuration.set_virtual_chunk_container(
+        icechunk.VirtualChunkContainer(f"file://{tmp_path}/", icechunk.local_filesystem_store(str(tmp_path)))
+    )
+    storage = icechunk.local_filesystem_storage(str(tmp_path / "repository"))
+    repository = icechunk.Repository.create(storage, configuration)
+    repository.save_config()
+    session = repository.writable_session("main")
+    with virtual(tmp_path, dataset) as found:
+        found.vz.to_icechunk(session.store)
+    session.commit("references")
+    require_read(tmp_path / "repository")
+
+
+def test_a_repository_in_a_cloud_is_opened_with_fsspecs_options(monkeypatch):
+    icechunk = pytest.importorskip("icechunk")
+    asked = []
+    monkeypatch.setattr(icechunk, "s3_storage", lambda **options: asked.append(options))
+    monkeypatch.setattr("fsspec.config.conf", {"s3": {"anon": True, "client_kwargs": {"region_name": "us-west-2"}}})
+    icechunk_stores._storage("s3://dynamical-noaa-gfs/noaa-gfs-forecast/v0.2.7.icechunk/")
+    (options,) = asked
+    assert {name: options[name] for name in ("bucket", "prefix", "region", "anonymous", "from_env")} == {
+        "bucket": "dynamical-noaa-gfs", "prefix": "noaa-gfs-forecast/v0.2.7.icechunk", "region": "us-west-2",
+        "anonymous": True, "from_env": False,
+    }  # fmt: skip
 
 
 def test_icechunk_that_is_not_installed_is_named(tmp_path, monkeypatch):

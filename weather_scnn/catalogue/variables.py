@@ -33,7 +33,7 @@ class Variable:
         kind: instant values, accumulations over a window, static maps, or forcings known in advance.
         plausible: lowest and highest value on Earth in `unit`, over all levels, with room for analysis noise.
         long_name: for people and the `long_name` attribute.
-        short_names: ERA5, WeatherBench 1, GFS and CMIP names.
+        short_names: ERA5, WeatherBench 1, GFS, CMIP and dynamical.org names.
         param_ids: ECMWF paramIds.
         standard_name: CF standard name, empty where there is none.
         on_levels: whether it is a field on pressure levels.
@@ -67,6 +67,17 @@ class Variable:
     def partner(self) -> str | None:
         """The other component of a vector; see `WIND_PAIRS`."""
         return _PARTNERS.get(self.name)
+
+    @property
+    def display_unit(self) -> str:
+        """Unit in which people read it; see `display`."""
+        if self.kind == "accumulated" and self.unit == "m":
+            return "mm"
+        if self.unit == "m2 s-2":
+            return "m" if self.kind == "static" else "gpdam"
+        if self.plausible == _FRACTION or "relative_humidity" in self.name:
+            return "%"
+        return _DISPLAY.get(self.unit, self.unit)
 
     @property
     def never_negative(self) -> bool:
@@ -105,6 +116,7 @@ def _static(name: str, unit: str, plausible: tuple[float, float], short: str, *i
 _HEIGHTS = dict.fromkeys(("gh", "hgt", "zg", "geopotential_height", "z3"), "m")
 _RELIEF = dict.fromkeys(("orog", "orography", "topography", "hsurf", "rose"), "m")
 _FRACTION = (-0.01, 1.01)
+_DISPLAY = {"K": "degC", "Pa": "hPa", "kg kg-1": "g kg-1", "K m2 kg-1 s-1": "PVU"}
 _AMOUNTS = (
     "specific_humidity", "relative_humidity", "2m_specific_humidity", "2m_relative_humidity", "specific_cloud_",
     "specific_rain_", "specific_snow_", "ozone_mass_mixing_ratio", "total_column_", "snow_depth",
@@ -120,8 +132,8 @@ VARIABLES: tuple[Variable, ...] = (
         standard_name="geopotential", assumed_units=_HEIGHTS,
     ),
     _levels("temperature", "K", (130, 350), "t ta tmp", 130, standard_name="air_temperature"),
-    _levels("u_component_of_wind", "m s-1", (-250, 250), "u ua ugrd", 131, standard_name="eastward_wind"),
-    _levels("v_component_of_wind", "m s-1", (-250, 250), "v va vgrd", 132, standard_name="northward_wind"),
+    _levels("u_component_of_wind", "m s-1", (-250, 250), "u ua ugrd wind_u", 131, standard_name="eastward_wind"),
+    _levels("v_component_of_wind", "m s-1", (-250, 250), "v va vgrd wind_v", 132, standard_name="northward_wind"),
     _levels(
         "vertical_velocity", "Pa s-1", (-60, 60), "w wap omega vvel", 135,
         standard_name="lagrangian_tendency_of_air_pressure",
@@ -139,21 +151,21 @@ VARIABLES: tuple[Variable, ...] = (
     _levels("specific_snow_water_content", "kg kg-1", (-1e-4, 0.05), "cswc", 76),
     _levels("ozone_mass_mixing_ratio", "kg kg-1", (-1e-6, 1e-3), "o3 o3mr", 203),
     # Near the surface.
-    _surface("2m_temperature", "K", (170, 340), "t2m 2t tas t2 t_2m", 167, standard_name="air_temperature"),
-    _surface("2m_dewpoint_temperature", "K", (150, 320), "d2m 2d", 168, standard_name="dew_point_temperature"),
-    _surface("2m_relative_humidity", "1", (-0.1, 1.3), "r2 2r hurs", 260242, standard_name="relative_humidity"),
+    _surface("2m_temperature", "K", (170, 340), "t2m 2t tas t2 t_2m temperature_2m", 167, standard_name="air_temperature"),
+    _surface("2m_dewpoint_temperature", "K", (150, 320), "d2m 2d dew_point_temperature_2m", 168, standard_name="dew_point_temperature"),
+    _surface("2m_relative_humidity", "1", (-0.1, 1.3), "r2 2r hurs relative_humidity_2m", 260242, standard_name="relative_humidity"),
     _surface(
         "2m_specific_humidity", "kg kg-1", (-0.001, 0.05), "sh2 2sh huss q2m", 174096,
         standard_name="specific_humidity",
     ),
     _surface(
-        "10m_u_component_of_wind", "m s-1", (-120, 120), "u10 10u uas u_10m u10m", 165, standard_name="eastward_wind"
+        "10m_u_component_of_wind", "m s-1", (-120, 120), "u10 10u uas u_10m u10m wind_u_10m", 165, standard_name="eastward_wind"
     ),
     _surface(
-        "10m_v_component_of_wind", "m s-1", (-120, 120), "v10 10v vas v_10m v10m", 166, standard_name="northward_wind"
+        "10m_v_component_of_wind", "m s-1", (-120, 120), "v10 10v vas v_10m v10m wind_v_10m", 166, standard_name="northward_wind"
     ),
-    _surface("100m_u_component_of_wind", "m s-1", (-140, 140), "u100 100u u100m", 228246),
-    _surface("100m_v_component_of_wind", "m s-1", (-140, 140), "v100 100v v100m", 228247),
+    _surface("100m_u_component_of_wind", "m s-1", (-140, 140), "u100 100u u100m wind_u_100m", 228246),
+    _surface("100m_v_component_of_wind", "m s-1", (-140, 140), "v100 100v v100m wind_v_100m", 228247),
     _surface("10m_u_component_of_neutral_wind", "m s-1", (-120, 120), "u10n", 228131),
     _surface("10m_v_component_of_neutral_wind", "m s-1", (-120, 120), "v10n", 228132),
     _surface("10m_wind_speed", "m s-1", (0, 160), "si10 10si sfcwind ws10 ws10m", 207, standard_name="wind_speed"),
@@ -161,10 +173,10 @@ VARIABLES: tuple[Variable, ...] = (
     _surface("10m_wind_gust_since_previous_post_processing", "m s-1", (0, 180), "fg10 10fg", 49),
     _surface("instantaneous_10m_wind_gust", "m s-1", (0, 180), "i10fg", 228029),
     _surface(
-        "mean_sea_level_pressure", "Pa", (8.5e4, 1.1e5), "msl mslp prmsl psl slp", 151, 260074,
+        "mean_sea_level_pressure", "Pa", (8.5e4, 1.1e5), "msl mslp prmsl psl slp pressure_reduced_to_mean_sea_level", 151, 260074,
         standard_name="air_pressure_at_mean_sea_level",
     ),
-    _surface("surface_pressure", "Pa", (4.5e4, 1.12e5), "sp ps pres_sfc", 134, standard_name="surface_air_pressure"),
+    _surface("surface_pressure", "Pa", (4.5e4, 1.12e5), "sp ps pres_sfc pressure_surface", 134, standard_name="surface_air_pressure"),
     _surface("maximum_2m_temperature_since_previous_post_processing", "K", (170, 345), "mx2t", 201),
     _surface("minimum_2m_temperature_since_previous_post_processing", "K", (165, 340), "mn2t", 202),
     _surface(
@@ -176,11 +188,11 @@ VARIABLES: tuple[Variable, ...] = (
     _surface("snow_density", "kg m-3", (50, 1000), "rsn", 33),
     _surface("snow_albedo", "1", _FRACTION, "asn", 32),
     _surface("temperature_of_snow_layer", "K", _GROUND, "tsn", 238),
-    _surface("total_cloud_cover", "1", _FRACTION, "tcc clt", 164, 228164, standard_name="cloud_area_fraction"),
+    _surface("total_cloud_cover", "1", _FRACTION, "tcc clt total_cloud_cover_atmosphere", 164, 228164, standard_name="cloud_area_fraction"),
     _surface("low_cloud_cover", "1", _FRACTION, "lcc", 186, 3073),
     _surface("medium_cloud_cover", "1", _FRACTION, "mcc", 187, 3074),
     _surface("high_cloud_cover", "1", _FRACTION, "hcc", 188, 3075),
-    _surface("total_column_water_vapour", "kg m-2", (-0.5, 120), "tcwv prw pwat", 137, 3054),
+    _surface("total_column_water_vapour", "kg m-2", (-0.5, 120), "tcwv prw pwat precipitable_water_atmosphere", 137, 3054),
     _surface("total_column_water", "kg m-2", (-0.5, 150), "tcw", 136),
     _surface("total_column_cloud_liquid_water", "kg m-2", (-0.1, 20), "tclw", 78),
     _surface("total_column_cloud_ice_water", "kg m-2", (-0.1, 20), "tciw", 79),

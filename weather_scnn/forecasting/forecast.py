@@ -260,7 +260,7 @@ def forecast(
         input: store with the initial states.
         output: Zarr store to write, dimensions time (initial) [× realization] × prediction_timedelta × [level ×]
             latitude × longitude; or a folder of files, one an initial time, see `format`.
-        init: A:B[:STEP], inclusive.
+        init: A:B[:STEP], inclusive, or `latest`.
         lead: longest lead, such as 10d; leads are multiples of the forecaster's step.
         leads: in place of it, single ones and ranges to keep, such as 6h,1d:10d:1d.
         variables: to keep, by any name of the catalogue; all of the state by default.
@@ -315,6 +315,8 @@ def forecast(
     if format == "grib2":
         require_grib(kept.names, runs[0].grid, kept.kept_levels)
     reader = open_states(runs, input)
+    if init.strip() == "latest":
+        init = minute(reader.times.max())
     starts = initial_times(reader.times, init, where=input)
     if direct and steps > 1:
         raise UserError(

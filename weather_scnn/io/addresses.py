@@ -28,12 +28,19 @@ GRIB_ENDINGS = (".grib", ".grib1", ".grib2", ".grb", ".grb1", ".grb2", ".gb2", "
 #: How addresses of datasets in memory begin.
 IN_MEMORY = "dataset in memory #"
 GLOB_MARKS = "*?["
+#: Services whose analyses are fetched where they are named in place of a path; see `live_sources`.
+LIVE = ("ecmwf-open-data", "noaa-gfs")
 _CLOUDS = ("gs", "gcs", "s3", "s3a", "az", "abfs", "abfss")
 
 
 def is_remote(path: str) -> bool:
     """Whether a path is an fsspec address."""
     return "://" in path or "::" in path
+
+
+def is_live(path: str) -> bool:
+    """Whether this names a service, see `LIVE`; a file or folder of that name goes before."""
+    return path in LIVE and not os.path.exists(path)
 
 
 def expanded(path: str) -> str:
@@ -83,7 +90,10 @@ def require_there(path: str) -> None:
     target = pathlib.Path(path)
     siblings = os.listdir(target.parent) if target.parent.is_dir() else []
     close = difflib.get_close_matches(target.name, siblings, n=1)
+    service = difflib.get_close_matches(path.lower().replace("_", "-"), LIVE, n=1)
     remedy = f"did you mean {target.parent / close[0]}?" if close else "check the path"
+    if service and not close:
+        remedy = f"did you mean {service[0]}?"
     raise NothingThere("there is no such file or folder", where=path, remedy=remedy)
 
 

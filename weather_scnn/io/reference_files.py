@@ -30,6 +30,19 @@ def recognised(path: str, start: bytes) -> bool:
     return b'"refs"' in beginning or b'/.zarray"' in beginning
 
 
+def _in_tables(path: str) -> fsspec.AbstractFileSystem:
+    """The file system of references in tables, which pyarrow reads; fsspec itself would have fastparquet read them."""
+    from fsspec.implementations.reference import LazyReferenceMapper
+
+    beside, root = fsspec.core.url_to_fs(path)
+    references = LazyReferenceMapper(root, fs=beside, engine="pyarrow")
+    addresses = (each[0] for each in references.values() if isinstance(each, list) and each[0])
+    protocol = fsspec.core.split_protocol(next(addresses, ""))[0] or "file"
+    files = fsspec.filesystem("reference", fo={}, remote_protocol=protocol, asynchronous=True, skip_instance_cache=True)
+    files.references = references
+    return files
+
+
 def opened(path: str, *, decode_timedelta: bool, cache: ChunkCache) -> list[xr.Dataset]:
     """What the references make up, lazily; the files that they name are read where they lie.
 
@@ -37,7 +50,7 @@ def opened(path: str, *, decode_timedelta: bool, cache: ChunkCache) -> list[xr.D
         UserError: they cannot be read, or as `zarr_stores.opened`.
     """
     try:
-        files = fsspec.filesystem("reference", fo=path, asynchronous=True)
+        files = _in_tables(path) if claimed(path) else fsspec.filesystem("reference", fo=path, asynchronous=True)
     except (ValueError, KeyError, ImportError, OSError, TypeError) as error:
         if is_remote(path):
             raise unreachable(path, error) from error

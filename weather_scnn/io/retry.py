@@ -1,7 +1,7 @@
 """Reading that is tried again before it is given up: clouds fail for a moment, damaged chunks for good."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,18 +12,21 @@ from weather_scnn.io.filters import lacking_filter
 _PAUSES_SECONDS = (0.2, 1.0)
 
 
-def read_again(read: Callable[[], Any], *, what: Callable[[], str], where: str) -> Any:
-    """Reads, twice again after an error; then names what cannot be read.
+def read_again(
+    read: Callable[[], Any], *, what: Callable[[], str], where: str, pauses: Sequence[float] = _PAUSES_SECONDS
+) -> Any:
+    """Reads, again after an error as often as there are pauses; then names what cannot be read.
 
     Args:
         read: does the reading.
         what: says which part could not be read, with its variable and times; asked after a failure alone.
         where: the source.
+        pauses: before each further try, in seconds.
 
     Raises:
         UserError: it cannot be read.
     """
-    for pause in (*_PAUSES_SECONDS, None):
+    for pause in (*pauses, None):
         try:
             return read()
         except Exception as error:  # stores raise nearly any type for a damaged or unreachable chunk

@@ -48,8 +48,9 @@ def report(scores_path, world, tmp_path_factory):
     return write_report(scores_path, str(output), forecast=world["forecast"], truth=world["truth"], progress=False)
 
 
-# Four scores of 3 fields; 3 maps of 3 fields at 24 h and at the last lead; the animation's scale; 2 histograms a field.
-FIGURES = 4 * 3 + 3 * 3 * 2 + 1 + 2 * 3
+# Four scores of 3 fields; 3 maps of 3 fields at 24 h and at the last lead; the animation's scale; 2 histograms a field; 3 fields
+# at 3 places; 3 maps of 2 busts.
+FIGURES = 4 * 3 + 3 * 3 * 2 + 1 + 2 * 3 + 3 * 3 + 3 * 2
 
 
 class Reader(html.parser.HTMLParser):
@@ -98,7 +99,7 @@ def test_page_has_its_parts(report):
         assert part in text
     assert "prefers-color-scheme: dark" in text and "@media print" in text and "max-width: 560px" in text
     assert text.count('<svg role="img"') == FIGURES
-    assert "Geopotential 500 hPa" in text and "m² s⁻²" in text
+    assert "Geopotential 500 hPa" in text and "gpdam" in text and "m² s⁻²" not in text
 
 
 def test_numbers_and_pictures_lie_beside_the_page(report, scores_path):

@@ -1,0 +1,189 @@
+"""Maps of a whole ensemble: lines of all its members, and how likely it is that something is exceeded."""
+
+import dataclasses
+import re
+from collections.abc import Callable, Sequence
+
+import matplotlib.cm
+import matplotlib.colors
+import numpy as np
+from matplotlib.ticker import MaxNLocator
+
+from eval.reporting import page
+from eval.reporting.figure_style import COLOURS
+from eval.reporting.forecast_maps import map_rows
+from eval.reporting.forecast_sample import ForecastSample
+from eval.reporting.line_pictures import contour_pixels, spaghetti, thickened, with_edge
+from eval.reporting.report_subject import Subject, find_fields
+from eval.reporting.world_map import has_isolines, painted_map, shade
+from eval.scorecard import Field, format_date, format_lead
+from weather_scnn.errors import UserError
+
+# What lines are drawn of, before other fields with isolines.
+_LINES_OF = ("geopotential", "mean_sea_level_pressure", "surface_pressure")
+_QUANTILE, _MOST_TIMES = 0.9, 40
+_COLOURS = "YlGnBu"
+_FIELDS, _LEADS = 2, 2
+
+
+@dataclasses.dataclass(frozen=True)
+class Event:
+    """What may be exceeded at each place.
+
+    Attributes:
+        field: of which.
+        above: whether values above count, or below.
+        threshold: a number in the units shown, or one a place, (y, x).
+        title, about: short, and in words.
+    """
+
+    field: Field
+    above: bool
+    threshold: float | np.ndarray
+    title: str
+    about: str
+
+    def __call__(self, values: np.ndarray) -> np.ndarray:
+        """1 where it happens, 0 where not, NaN where nothing is known."""
+        happens = values > self.threshold if self.above else values < self.threshold
+        return np.where(np.isfinite(values), happens.astype(np.float64), np.nan)
+
+
+def read_events(texts: Sequence[str], subject: Subject) -> list[Event]:
+    """Events as people write them, in the units shown: `T2M>30`, `geopotential@500<520`.
+
+    Raises:
+        UserError: it does not read so, or there is no such field.
+    """
+    events = []
+    for text in texts:
+        match = re.fullmatch(r"\s*(?P<field>[^<>]+?)\s*(?P<sign>[<>])\s*(?P<number>[-+]?\d+(?:\.\d+)?)\s*", text)
+        if match is None:
+            raise UserError(
+                f"{text!r} does not read as an event", where="--exceed", remedy="write T2M>30 or geopotential@500<520"
+            )
+        for field in find_fields([match["field"]], subject.fields, subject.file.path):
+            above, number = match["sign"] == ">", float(match["number"])
+            words = f"{'above' if above else 'below'} {number:g} {field.shown.units}".strip()
+            events.append(Event(field, above, number, f"{field.short} {words}", f"{field.label} {words}"))
+    return events
+
+
+def _unusual(sample: ForecastSample, field: Field) -> Event:
+    """What is rarely exceeded at each place in the times of the truth."""
+    times = sample.truth["time"].values
+    chosen = times[np.unique(np.linspace(0, times.size - 1, min(times.size, _MOST_TIMES)).round().astype(int))]
+    threshold = np.nanquantile(sample.observed(field, chosen), _QUANTILE, axis=0)
+    return Event(
+        field, True, threshold, f"{field.short} unusually high",
+        f"{field.label} above its own {_QUANTILE:.0%} quantile at each place, from {chosen.size} times of the truth",
+    )  # fmt: skip
+
+
+def _figure(
+    subject: Subject,
+    sample: ForecastSample,
+    paint: Callable[[int], np.ndarray],
+    name: str,
+    title: str,
+    columns: dict[str, np.ndarray],
+    *,
+    description: str,
+    units: str,
+    bar: matplotlib.cm.ScalarMappable | None = None,
+) -> str:
+    figure, picture = painted_map(
+        paint, sample.globe, title=title, most_bytes=subject.output.most_map_bytes, bar=bar, ends="neither",
+        units="probability, %" if bar is not None else "",
+    )  # fmt: skip
+    rows = map_rows(sample.globe, [*columns.values()])
+    subject.tick()
+    head = ["latitude", "longitude", *columns]
+    return subject.output.figure(figure, name, description, head, rows, picture=picture, units=units)
+
+
+def _lines(subject: Subject, sample: ForecastSample, field: Field, init: np.datetime64, position: int) -> str:
+    """All members' lines of two values at one lead time, with the truth's."""
+    members = sample.predicted_members(field, init, position)
+    valid = init + sample.leads[position]
+    truth = sample.observed(field, valid) if valid in sample.truth["time"].values else None
+    seen = sample.globe.seen(members)
+    low, high = np.nanpercentile(seen, [30, 70])
+    step = MaxNLocator(8, steps=[1, 2, 4, 5, 10]).tick_values(low, high)
+    chosen = sorted({float(step[np.abs(step - edge).argmin()]) for edge in (low, high)})
+    levels = [(level, COLOURS[f"--system-{place}"][0]) for place, level in enumerate(chosen)]
+
+    def paint(pixels: int) -> np.ndarray:
+        raster = sample.globe.raster(pixels)
+        images = np.stack([raster(member) for member in members])
+        return spaghetti(images, None if truth is None else raster(truth), levels)
+
+    lead = format_lead(sample.leads[position])
+    which = " and ".join(f"{level:g}" for level in chosen)
+    columns = {"mean of the members": members.mean(axis=0), "spread": members.std(axis=0, ddof=1)}
+    return _figure(
+        subject, sample, paint, f"spaghetti_{field.slug}_{lead.replace(' ', '')}",
+        f"{field.short} {which} {field.shown.units}, {lead}", columns, units=field.shown.units,
+        description=f"Lines of {field.label} at {which} {field.shown.units} of all members at {lead}",
+    )  # fmt: skip
+
+
+def _probability(subject: Subject, sample: ForecastSample, event: Event, init: np.datetime64, position: int) -> str:
+    """The share of members in which something happens, with the edge of where it did happen."""
+    members = event(sample.predicted_members(event.field, init, position))
+    valid = init + sample.leads[position]
+    known = valid in sample.truth["time"].values
+    happened = event(sample.observed(event.field, valid)) if known else None
+    share = 100.0 * members.mean(axis=0)
+
+    def paint(pixels: int) -> np.ndarray:
+        raster = sample.globe.raster(pixels)
+        rgba = shade(raster(share), _COLOURS, (0.0, 100.0), isolines=False, palette=True)
+        if happened is None:
+            return rgba
+        return with_edge(rgba, thickened(contour_pixels(raster(happened), 0.5), max(1, pixels // 400)))
+
+    lead = format_lead(sample.leads[position])
+    slug = re.sub(r"\W+", "_", event.title.lower()).strip("_")
+    columns = {"probability": share} | ({} if happened is None else {"happened": 100.0 * happened})
+    bar = matplotlib.cm.ScalarMappable(matplotlib.colors.Normalize(0.0, 100.0), _COLOURS)
+    return _figure(
+        subject, sample, paint, f"probability_{slug}_{lead.replace(' ', '')}", f"{event.title}, {lead}", columns,
+        units="%", bar=bar, description=f"Probability of {event.about} at {lead}",
+    )  # fmt: skip
+
+
+def ensemble_maps(events: int) -> int:
+    """How many maps the section has at most, with this many events asked for."""
+    return _LEADS * (1 + (events or _FIELDS))
+
+
+def ensemble_section(subject: Subject, sample: ForecastSample, events: Sequence[Event]) -> str:
+    """The section; empty of a single forecast."""
+    if sample.members < 2:
+        return ""
+    positions = [each for each in subject.map_positions(sample.leads) if sample.inits(each).size][-_LEADS:]
+    held = [field for field in subject.scalar_fields if sample.has(field)]
+    lined = [field for field in subject.drawn_fields(held, len(held)) if has_isolines(field)]
+    lined.sort(key=lambda field: _LINES_OF.index(field.variable) if field.variable in _LINES_OF else len(_LINES_OF))
+    mapped = [field for field in subject.map_fields(held) if field in held][:_FIELDS]
+    chosen = list(events) or [_unusual(sample, field) for field in mapped]
+    init = sample.longest()
+    parts = []
+    if lined and positions:
+        text = "Lines of equal value of every member, in two colours for two values; black is what happened. Where lines of a "
+        text += "colour lie together the members agree."
+        drawn = [_lines(subject, sample, lined[0], init, position) for position in positions]
+        parts += [f"<h3>{page.escape(lined[0].label)}: every member</h3>", page.paragraph(text, kind="note")]
+        parts.append(page.panels(drawn, kind="maps"))
+    for event in chosen if positions else ():
+        if not sample.has(event.field):
+            continue
+        drawn = [_probability(subject, sample, event, init, position) for position in positions]
+        parts += [f"<h3>{page.escape(event.about)}</h3>", page.panels(drawn, kind="maps")]
+    if not parts:
+        return ""
+    start = format_date(np.datetime_as_string(init, "h"))
+    text = f"The {sample.members} members of the forecast that starts {start}. Probabilities are the share of members in which it "
+    text += "happens; the black line is the edge of where it did."
+    return page.section("ensemble", "What the members say", page.paragraph(text, kind="note"), *parts)
