@@ -65,7 +65,7 @@ class Run:
     test: int | None = None
     steps: int | None = None
     minutes: float | None = None
-    batch: int = 32
+    batch: int = 16
     learning_rate: float = 2e-3
     weight_decay: float = 1e-2
     average: float = 0.999

@@ -5,7 +5,6 @@ import dataclasses
 import json
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
@@ -17,7 +16,7 @@ from examples.qm9.__main__ import app
 from examples.qm9.batches import fill
 from examples.qm9.molecules import split
 from examples.qm9.network import PRESETS, Level, Network, NetworkConfig
-from examples.qm9.training import Learner, Run, RunFolder, train
+from examples.qm9.training import Run, RunFolder, train
 from tests.examples.made_molecules import made_molecules, write_npz
 from tests.guides import ROOT
 from weather_scnn.errors import UserError
@@ -78,17 +77,6 @@ def test_the_order_of_atoms_and_what_fills_a_batch_change_nothing(networks, data
         np.testing.assert_allclose(one, other, rtol=2e-4, atol=1e-5)
 
 
-def test_sampled_inputs_and_the_paper_s_nonlinearity_turn_roughly_only(data):
-    """What the closed form and products are for."""
-    batch = fill(data, np.zeros(5), np.arange(5), (5, 40))
-    matrix = Rotation.random(random_state=0).as_matrix()
-    moved = batch._replace(positions=(batch.positions @ matrix.T).astype(np.float32))
-    config = dataclasses.replace(TINY, sampled=True, nonlinearity="phase_collapse")
-    theirs = Network(config, "sum", SCALES, rngs=nnx.Rngs(0))
-    one, other = (theirs(each, training=False) for each in (batch, moved))
-    assert 1e-5 < float(jnp.abs(one - other).max() / jnp.abs(one).max()) < 0.5
-
-
 def test_presets_have_the_paper_s_levels():
     assert [level.max_degree for level in PRESETS["paper_small"].levels] == [10, 10, 5, 5, 2, 2]
     assert [level.scalars for level in PRESETS["paper_large"].levels] == [64, 64, 128, 128, 256, 256]
@@ -134,23 +122,18 @@ def test_an_interrupted_run_is_the_uninterrupted_to_the_last_bit(tiny, many, tmp
     assert one.mae(parts.test) == other.mae(parts.test)
 
 
-def test_a_run_learns_and_its_average_predicts(tiny, many, tmp_path):
-    parts = split(many, "cormorant", training=24, test=8)
-    run = Run("mu", molecules=24, test=8, steps=150, batch=8, average=0.9, learning_rate=1e-2)
-    learner = Learner(run, parts.training)
-    before = learner.mae(parts.training)
-    after = train(RunFolder(tmp_path / "run", run), parts, progress=False).learner.mae(parts.training)
-    assert after < 0.5 * before
-
-
-def test_runs_of_minutes_end_with_the_clock(tiny, many, tmp_path):
+def test_runs_of_minutes_learn_until_the_clock_says_so(tiny, many, tmp_path):
     ticks = iter(np.arange(0.0, 1e4, 4.0))
-    run = Run("gap", molecules=24, test=8, minutes=1.0, batch=4)
+    run = Run("mu", molecules=24, test=8, minutes=8.0, batch=8, average=0.9, learning_rate=1e-2)
     parts = split(many, "cormorant", training=24, test=8)
-    found = train(RunFolder(tmp_path / "run", run), parts, progress=False, clock=lambda: next(ticks))
+    folder = RunFolder(tmp_path / "run", run)
+    found = train(folder, parts, progress=False, validations=30, clock=lambda: next(ticks))
     # Each step takes four seconds; the first, which compiles, does not count.
-    assert found.seconds == 60.0 and int(found.learner.state.step) == 16
+    assert found.seconds == 480.0 and int(found.learner.state.step) == 121
     assert found.steps_per_second == pytest.approx(0.25)
+    curve = folder.metrics()
+    assert curve[-1]["training_mae"] < 0.5 * curve[0]["training_mae"]
+    assert np.isfinite(found.learner.mae(parts.test))
 
 
 @pytest.mark.parametrize(
@@ -204,6 +187,7 @@ def test_every_command_of_the_page_runs(tiny, many, tmp_path, monkeypatch):
         assert result.exit_code == 0, f"{line}\n{result.output}\n{result.exception!r}"
         ran.append(words[0])
     assert set(ran) == {"prepare", "train", "evaluate"}
+    assert (ROOT / "examples/qm9/README.md").read_text().count("python -m examples.qm9.measure\n") == 1
     found = json.loads((tmp_path / "U0.json").read_text())
     expected = {"target", "unit", "mae", "composition_mae", "coulomb_mae", "steps_per_second"}
     assert expected <= found.keys() and found["target"] == "U0" and found["unit"] == "meV"
@@ -211,3 +195,15 @@ def test_every_command_of_the_page_runs(tiny, many, tmp_path, monkeypatch):
     assert page.count("<svg") == 3 and "QM9: U0" in page
     with (tmp_path / "runs/qm9-U0/metrics.csv").open(newline="") as file:
         assert float(list(csv.DictReader(file))[-1]["validation_mae"]) > 0
+
+
+@pytest.mark.slow
+def test_measurements_tell_what_turns_exactly(tiny, many, tmp_path, capsys, monkeypatch):
+    import examples.qm9.measure as measure
+
+    monkeypatch.setattr(measure, "PRESETS", training.PRESETS)
+    measure.main(write_npz(tmp_path / "made.npz", many.take(np.arange(40))))
+    told = " ".join(capsys.readouterr().out.split())
+    changes = [float(text.split()[0]) for text in told.split("turning changes predictions by up to ")[1:]]
+    assert len(changes) == 4 and changes[0] < 1e-5 < changes[2]
+    assert told.count("steps/s") == 2

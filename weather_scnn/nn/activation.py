@@ -128,7 +128,7 @@ class ProductActivation(nnx.Module):
         squares = rngs.params.normal((width.channels, c)) * math.sqrt(0.5 / (2 * c + 4 * pairs))
         self.kernel = nnx.Param(jnp.concatenate([linear, squares]))
         self.bias = nnx.Param(-jnp.array([1.0] * c + [2.0] * pairs) @ squares)
-        self.gate = nnx.Param(jnp.zeros((c, pairs)))
+        self.gate = nnx.Param(jnp.zeros((c, pairs))) if pairs else None
         self.precision = check_precision(precision)
 
     def __call__(self, features: Features) -> Features:
@@ -140,7 +140,7 @@ class ProductActivation(nnx.Module):
         found = self.bias[...].astype(dtype)
         for part, rows in zip(parts, jnp.split(self.kernel[...].astype(dtype), cuts)):
             found = found + jnp.matmul(part, rows, precision=precision)
-        if not pairs:
+        if self.gate is None:
             return features._replace(scalar=found)
         factor = 1.0 + jnp.matmul(scalar, self.gate[...].astype(dtype), precision=precision)
         factors = jnp.split(factor, [features.vector.real.shape[-1]], axis=-1)

@@ -4,15 +4,40 @@ With a hundred points and a few degrees, as around atoms, a transform in two sta
 matrix it does more arithmetic, and the spectra and the fields of all samples and channels are its operands as they lie.
 """
 
+import functools
+
+import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 from weather_scnn.nn.features import Features, Fields, Harmonics, Pair, Table
 from weather_scnn.nn.width import Width
-from weather_scnn.sphere import Grid
+from weather_scnn.sphere import Grid, HarmonicTransform
 from weather_scnn.sphere.layouts import DENSE
 from weather_scnn.sphere.products import product_precision
 from weather_scnn.sphere.spectrum import Spectrum
+
+
+@functools.lru_cache(maxsize=8)
+def _matrices(grid: Grid, max_degree: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Synthesis and analysis of scalars, then of vectors, whose rows and columns are E then B, eastward then northward."""
+    whole = HarmonicTransform.create(grid, max_degree, layout=DENSE)
+    count, points = int(np.prod(whole.spectrum_shape)), grid.latitudes * grid.longitudes
+
+    @jax.jit
+    def made() -> tuple[Array, ...]:
+        spectra = jnp.eye(count).reshape(*whole.spectrum_shape, count)
+        fields = jnp.eye(points).reshape(*grid.shape, points)
+        columns = [whole.synthesis(spectra)]
+        columns += [*whole.synthesis_vector(spectra, 0 * spectra), *whole.synthesis_vector(0 * spectra, spectra)]
+        rows = [whole.analysis(fields)]
+        rows += [*whole.analysis_vector(fields, 0 * fields), *whole.analysis_vector(0 * fields, fields)]
+        return (*(part.reshape(points, count) for part in columns), *(part.reshape(count, points) for part in rows))
+
+    scalar, *vector, scalar_back, e_east, b_east, e_north, b_north = map(np.asarray, made())
+    u_e, v_e, u_b, v_b = vector
+    return scalar, scalar_back, np.block([[u_e, u_b], [v_e, v_b]]), np.block([[e_east, e_north], [b_east, b_north]])
 
 
 class MatrixHarmonics(Harmonics):
@@ -27,38 +52,12 @@ class MatrixHarmonics(Harmonics):
     """
 
     def __init__(self, grid: Grid, max_degree: int, *, precision: str = "high"):
-        whole = Harmonics.create(grid, max_degree, layout=DENSE)
-        super().__init__(whole.transform.get_value())
+        scalar, scalar_back, vector, vector_back = _matrices(grid, max_degree)
+        super().__init__(HarmonicTransform.create(grid, max_degree, layout=DENSE))
         self.precision = precision
         self.shape = self.max_degree + 1, self.max_order + 1, 2
-        count, points = self.shape[0] * self.shape[1] * 2, grid.latitudes * grid.longitudes
-        units = jnp.eye(count).reshape(*self.shape, 1, count)
-        nothing = jnp.zeros_like(units)
-
-        def fields(*parts: Array, width: Width) -> Features:
-            return whole.synthesis(self._spectrum(jnp.concatenate(parts, -1)), width)
-
-        def columns(*parts: Array) -> Float[Array, "p k"]:
-            return jnp.concatenate([part.reshape(points, -1) for part in parts])
-
-        def coefficients(features: Features) -> Array:
-            return whole.analysis(features).blocks[0].reshape(count, -1)
-
-        scalar = fields(units, width=Width(count, 0)).scalar
-        even, odd = (fields(*parts, width=Width(0, count)).vector for parts in ((units, nothing), (nothing, units)))
-        self.scalar_synthesis = Table(columns(scalar))
-        self.vector_synthesis = Table(jnp.concatenate([columns(*even), columns(*odd)], axis=1))
-        grid_units = jnp.eye(points).reshape(1, *grid.shape, points)
-        zeros, empty = jnp.zeros_like(grid_units), jnp.zeros((1, *grid.shape, 0))
-        self.scalar_analysis = Table(coefficients(Features(grid_units, Pair(empty, empty), Pair(empty, empty))))
-        both = [
-            coefficients(Features(empty, pair, Pair(empty, empty)))
-            for pair in (Pair(grid_units, zeros), Pair(zeros, grid_units))
-        ]
-        # Spectra E then B of the eastward units, then those of the northward.
-        self.vector_analysis = Table(
-            jnp.concatenate([jnp.concatenate(jnp.split(part, 2, axis=1)) for part in both], axis=1)
-        )
+        self.scalar_synthesis, self.scalar_analysis = Table(jnp.asarray(scalar)), Table(jnp.asarray(scalar_back))
+        self.vector_synthesis, self.vector_analysis = Table(jnp.asarray(vector)), Table(jnp.asarray(vector_back))
 
     def _spectrum(self, block: Float[Array, "l m 2 b C"]) -> Spectrum:
         return Spectrum((block,), self.max_degree, self.max_order, layout=DENSE)
