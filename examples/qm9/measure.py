@@ -80,7 +80,7 @@ def speed(molecules: Molecules, preset: str, batch: int, steps: int) -> None:
     filled = fill(molecules, targets, chosen, learner.shape)
 
     def step() -> Any:
-        learner.state, loss = learner.update(learner.state, filled, 1e-4)
+        learner.state, loss = learner.update(learner.state, filled, 1e-4, settled=False)
         return loss
 
     rate = 1.0 / _seconds(step, steps)

@@ -72,7 +72,7 @@ class NetworkConfig:
 
 #: The paper's blocks are on 32x32, 32x32, 16x16, 16x16, 8x8, 8x8: degrees up to 10, 5 and 2 have exact products there.
 PRESETS = {
-    "laptop": NetworkConfig((Level(5, 16, 8), Level(5, 16, 8)), powers=(1.0, 2.0, 4.0, 6.0)),
+    "laptop": NetworkConfig((Level(5, 16, 8),), powers=(1.0, 2.0, 4.0, 6.0), angle=45.0),
     "paper_small": NetworkConfig(
         tuple(
             Level(degree, width, width) for degree, width in ((10, 32), (10, 32), (5, 64), (5, 64), (2, 128), (2, 128))

@@ -198,4 +198,4 @@ def test_baselines_find_what_they_can_express():
     unknown = Split(moved.take(np.arange(60)), moved, moved.take(np.arange(60, 80)))
     again, new = (baselines(each, "gap") for each in (known, unknown))
     assert again.coulomb_mae < 0.1 * new.composition_mae
-    assert new.coulomb_mae < 0.5 * new.composition_mae
+    assert new.coulomb_mae < 0.7 * new.composition_mae
