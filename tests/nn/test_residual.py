@@ -204,7 +204,7 @@ def test_equal_blocks_in_a_row_are_one_loop_with_the_same_result():
     ("wrong", "message"),
     [
         ({"normalisation": "batch"}, "the normalisation 'batch'; choose spectral or spatial or none"),
-        ({"nonlinearity": "relu"}, "the nonlinearity 'relu'; choose phase_collapse or magnitude"),
+        ({"nonlinearity": "relu"}, "the nonlinearity 'relu'; choose phase_collapse or magnitude or product"),
     ],
 )
 def test_a_block_of_something_unknown_is_refused_in_the_layer(wrong, message):

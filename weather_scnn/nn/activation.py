@@ -9,6 +9,7 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from weather_scnn.nn.features import Features, Pair, Width
+from weather_scnn.sphere import Grid
 from weather_scnn.sphere.products import check_precision, product_precision
 
 _KEPT = 0.85
@@ -103,3 +104,54 @@ class MagnitudeActivation(nnx.Module):
 
         pairs = (shrunk(pair, bias) for pair, bias in zip((features.vector, features.tensor), biases))
         return Features(jax.nn.leaky_relu(features.scalar), *pairs)
+
+
+class ProductActivation(nnx.Module):
+    """x₀ ← W₁ x₀ + W₂ |x|² + b over the channels of all spins, x_s ← (1 + W₃ x₀) x_s: products of two fields.
+
+    Products of fields of degree L have degree 2L, so a grid that resolves those (`product_grid`) commutes with rotations
+    to rounding. No other pointwise non-linearity does: the magnitudes of phase collapse have all degrees, and a grid folds
+    those it does not resolve onto others.
+
+    Initialisation: for Gaussian features of unit variance (per component at spin > 0) x₀² has mean 1 and variance 2,
+    |x_s|² mean 2 and variance 4; W₁ and W₂ each give half of a unit variance, b takes off the mean, and W₃ is 0.
+
+    Args:
+        width: channels.
+        precision: of products in float32, see `weather_scnn.sphere.products`.
+        rngs: source of the initial values.
+    """
+
+    def __init__(self, width: Width, *, precision: str = "high", rngs: nnx.Rngs):
+        c, pairs = width.scalars, width.pairs
+        linear = rngs.params.normal((c, c)) * math.sqrt(0.5 / c)
+        squares = rngs.params.normal((width.channels, c)) * math.sqrt(0.5 / (2 * c + 4 * pairs))
+        self.kernel = nnx.Param(jnp.concatenate([linear, squares]))
+        self.bias = nnx.Param(-jnp.array([1.0] * c + [2.0] * pairs) @ squares)
+        self.gate = nnx.Param(jnp.zeros((c, pairs))) if pairs else None
+        self.precision = check_precision(precision)
+
+    def __call__(self, features: Features) -> Features:
+        scalar, dtype = features.scalar, features.scalar.dtype
+        pairs = [pair for pair in (features.vector, features.tensor) if pair.real.shape[-1]]
+        parts = [scalar, jnp.square(scalar), *(jnp.square(pair.real) + jnp.square(pair.imaginary) for pair in pairs)]
+        cuts = np.cumsum([part.shape[-1] for part in parts])[:-1]
+        precision = product_precision(self.precision, dtype)
+        found = self.bias[...].astype(dtype)
+        for part, rows in zip(parts, jnp.split(self.kernel[...].astype(dtype), cuts)):
+            found = found + jnp.matmul(part, rows, precision=precision)
+        if self.gate is None:
+            return features._replace(scalar=found)
+        factor = 1.0 + jnp.matmul(scalar, self.gate[...].astype(dtype), precision=precision)
+        factors = jnp.split(factor, [features.vector.real.shape[-1]], axis=-1)
+        gated = [Pair(*(part * own for part in pair)) for pair, own in zip((features.vector, features.tensor), factors)]
+        return Features(found, *gated)
+
+
+def product_grid(max_degree: int) -> Grid:
+    """The smallest Gaussian grid on which products of two fields are analysed without error up to the fields' own degree.
+
+    A product of degree 2L with a harmonic of degree L is integrated exactly by (3L + 1)/2 Gaussian rows, and 3L + 1 points
+    on a circle keep its orders apart (Orszag 1971); an even number of rows, and a multiple of four points, fold best.
+    """
+    return Grid.gaussian(4 * math.ceil((3 * max_degree + 1) / 4), 2 * math.ceil((3 * max_degree + 1) / 4))

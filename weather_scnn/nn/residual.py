@@ -9,7 +9,7 @@ from jax.ad_checkpoint import checkpoint_name
 from jaxtyping import Array, Float
 
 from weather_scnn.errors import UserError
-from weather_scnn.nn.activation import MagnitudeActivation, PhaseCollapse
+from weather_scnn.nn.activation import MagnitudeActivation, PhaseCollapse, ProductActivation
 from weather_scnn.nn.convolution import SpectralConvolution
 from weather_scnn.nn.features import Harmonics, Width
 from weather_scnn.nn.noise import NoiseModulation
@@ -19,7 +19,7 @@ from weather_scnn.sphere.spectrum import Spectrum
 #: Names under which spectra within a block, and fields before the non-linearity, are known to rematerialisation policies.
 SPECTRUM, FIELDS = "spectrum", "fields"
 #: What a block may be made of.
-NONLINEARITIES, NORMALISATIONS = ("phase_collapse", "magnitude"), ("spectral", "spatial", "none")
+NONLINEARITIES, NORMALISATIONS = ("phase_collapse", "magnitude", "product"), ("spectral", "spatial", "none")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,7 +30,7 @@ class BlockOptions:
         filter_parameters: free values of each filter along l; None gives one a degree.
         gate: see `PhaseCollapse`.
         mirror_symmetric: see `SpectralConvolution`.
-        nonlinearity: phase_collapse or magnitude.
+        nonlinearity: phase_collapse, magnitude or product.
         normalisation: spectral, spatial or none.
         residual: add the input; without it the block is its branch alone.
         activate_after_skip: a second non-linearity on the sum, as in Esteves et al. (2023), at the price of one more
@@ -108,6 +108,8 @@ class ResidualBlock(nnx.Module):
         def activation() -> nnx.Module:
             if options.nonlinearity == "magnitude":
                 return MagnitudeActivation(outputs)
+            if options.nonlinearity == "product":
+                return ProductActivation(outputs, precision=options.precision, rngs=rngs)
             return PhaseCollapse(
                 outputs, gate=options.gate, dtype=jnp.dtype(options.dtype), precision=options.precision, rngs=rngs
             )
