@@ -201,7 +201,14 @@ class Chunk:
 
     def thresholds(self, number: int) -> np.ndarray | None:
         """Quantiles of the climatology at one of the lead times, (q, v, p)."""
-        return self.once(("thresholds", number), lambda: self.fields.thresholds(self.valid_times[number]))
+        return self.once(("thresholds", number), lambda: self.fields.quantiles(self.valid_times[number]))
+
+    def quantiles(self, number: int, wanted: tuple[float, ...]) -> np.ndarray | None:
+        """Those of the climatology at one of the lead times, (q, v, p); None where it does not hold them."""
+        if not wanted:
+            return None
+        valid = self.valid_times[number]
+        return self.once(("quantiles", number), lambda: self.fields.quantiles(valid, wanted, normal=False))
 
     def empty_levels(self, system: str) -> np.ndarray:
         """Levels at which a system's store holds nothing; bool, (v,)."""

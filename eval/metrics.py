@@ -12,7 +12,7 @@ import xarray as xr
 
 from eval.baselines import BASELINES
 from eval.conventions import MEMBERS, WEATHERBENCH1, WEATHERBENCH2, WIND_VECTORS
-from eval.scores import DEGREE_SUMS, ERROR_SUMS, SCORES, all_sums, scores_from
+from eval.scores import DEGREE_SUMS, ERROR_SUMS, all_scores, all_sums, scores_from
 from weather_scnn.errors import UserError
 
 
@@ -33,7 +33,7 @@ def metrics_in(sums: xr.Dataset) -> tuple[str, ...]:
         arrays = [array for array in sums.data_vars.values() if each.axis in array.dims]
         labels = {str(label) for label in sums[each.axis].values} if arrays else set()
         known |= labels
-        rare = {need for score in SCORES if score.known_only for need in score.needs if need in labels}
+        rare = {need for score in all_scores(labels) if score.known_only for need in score.needs if need in labels}
         empty |= {need for need in rare if not any(array.sel({each.axis: need}).notnull().any() for array in arrays)}
     return tuple(score.name for score in scores_from(known) if not (score.known_only and empty & set(score.needs)))
 
@@ -149,7 +149,7 @@ def scores_from_sums(sums: xr.Dataset) -> xr.Dataset:
 
 def definitions(names: Sequence[str]) -> dict[str, str]:
     """The definitions of these metrics."""
-    return {score.name: score.definition for score in SCORES if score.name in names}
+    return {score.name: score.definition for score in all_scores(names) if score.name in names}
 
 
 def scores_by_init_time(sums: xr.Dataset) -> xr.Dataset:

@@ -12,6 +12,7 @@ from eval.area_sums import AreaWeights
 from eval.baselines import CLIMATOLOGY, PERSISTENCE
 from eval.conventions import WEATHERBENCH1, WEATHERBENCH2, WIND_VECTORS
 from eval.coverage import with_scored_days
+from eval.events import require_events
 from eval.field_reading import Conversion, regridding, same_grid
 from eval.forecast_reading import ForecastStore
 from eval.forecasts import common_levels, common_variables, level_numbers, units_to_truth
@@ -379,6 +380,7 @@ def open_comparison(request: ScoringRequest) -> Comparison:
         climatology, climatology_conversion = _open_climatology(request, target, levels, names, observed, notes)
     elif request.convention == WEATHERBENCH2:
         _log.warning("no climatology given: ACC and activity are left out")
+    require_events(request.events, names, climatology, str(request.climatology or ""))
     inits, leads, present = _pairs(request, list(prepared.values()), truth_times, notes)
     if climatology is not None and request.convention == WEATHERBENCH2:
         scored = (inits[:, None] + leads)[present]

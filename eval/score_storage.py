@@ -42,7 +42,9 @@ class Layout:
     bytes_per_value: float = 2.0
 
 
-_MOMENTS = ("moment", "ensemble_moment", "seeps_moment", "wind_ensemble_moment", "by_degree_moment")
+_MOMENTS = (
+    "moment", "ensemble_moment", "seeps_moment", "wind_ensemble_moment", "by_degree_moment", "events_moment",
+)  # fmt: skip
 #: Relative errors of at most 4e-6 of sums, 1e-3 of maps and 5e-4 of intervals and differences.
 LAYOUTS: dict[str, Layout] = {
     "sums": Layout(17, single=_MOMENTS, chunk_values=2**17, bytes_per_value=1.45),

@@ -8,6 +8,7 @@ import numpy as np
 import xarray as xr
 
 from eval.conventions import MISSING_FORECAST, MISSING_TRUTH, WEATHERBENCH2
+from eval.event_curves import GROUP, event_curves
 from eval.implausible_forecasts import IMPLAUSIBLE, tell_implausible
 from eval.item_sums import key_of
 from eval.joined_items import JoinedItems
@@ -21,7 +22,7 @@ from eval.metrics import (
     metrics_in,
 )
 from eval.score_storage import LARGE, stored
-from eval.scores import SCORES, all_sums
+from eval.scores import all_scores, all_sums
 from eval.uncertainty import SEED, STATISTICS, block_length, intervals_and_differences
 from weather_scnn.catalogue.units import squared_units
 from weather_scnn.errors import UserError
@@ -131,12 +132,26 @@ class ScoreWriter(JoinedItems):
         return {"rank_histogram": xr.Dataset({field: share, f"{field}_area": total})}
 
     def write(
-        self, output: str, attributes: dict[str, Any], bootstrap: Bootstrap, tick: Callable[[], None] = lambda: None
+        self,
+        output: str,
+        attributes: dict[str, Any],
+        bootstrap: Bootstrap,
+        tick: Callable[[], None] = lambda: None,
+        further: Callable[[str], Any] = lambda path: None,
     ) -> xr.Dataset:
-        """Writes the file, which appears under its name only when whole; gives the scores of its root."""
+        """Writes the file, which appears under its name only when whole; gives the scores of its root.
+
+        Args:
+            output: the file.
+            attributes: of it.
+            bootstrap: of intervals and differences.
+            tick: called once a field.
+            further: appends further groups.
+        """
         self.bootstrap = bootstrap
         with whole_file(output) as part:
             scores = self._write(str(part), attributes, tick)
+            further(str(part))
             for dataset in self._old.values():
                 if dataset is not None:
                     dataset.close()
@@ -153,12 +168,16 @@ class ScoreWriter(JoinedItems):
                 for kind, held in counts.items():
                     held[field] = self._arrays(field)[f"{kind}/{field}"]
             statistics = field_statistics(sums, field)
-            means = metrics_from_means(mean_over_init_times(statistics), self.comparison.request.convention)
+            averages = mean_over_init_times(statistics)
+            means = metrics_from_means(averages, self.comparison.request.convention)
             scores[field] = labelled(means, sums, field, metrics)
+            curves = event_curves(averages, scores[field])
             weight = sums[field].sel(moment="weight", drop=True) > 0
             present.append(weight.any([name for name in weight.dims if name not in ("init_time", "lead_time")]))
             groups = {"sums": sums, **self._maps(field), **self._spectra(field), **self._ranks(field)}
             groups |= self._degrees(field)
+            if curves is not None:
+                groups[GROUP] = xr.Dataset({field: curves})
             if self.bootstrap.samples:
                 groups |= self._uncertainty(statistics, sums, field, metrics)
             for group, dataset in groups.items():
@@ -229,37 +248,48 @@ class ScoreWriter(JoinedItems):
                         labels = {each.axis: list(each.labels(self.comparison)), "system": self.comparison.systems}
                         sums[each.variable(field)] = xr.DataArray(arrays[key], labels, axes)
                 found |= set(metrics_in(xr.Dataset(sums)))
-        return tuple(score.name for score in SCORES if score.name in found)
+        return tuple(score.name for score in all_scores(sorted(found)) if score.name in found)
 
     def _uncertainty(
         self, statistics: dict[str, np.ndarray], sums: xr.Dataset, field: str, metrics: Sequence[str]
     ) -> dict[str, xr.Dataset]:
-        """Intervals and, of several systems, differences."""
-        bootstrap = self.bootstrap
-        intervals, differences = intervals_and_differences(
-            statistics,
-            convention=self.comparison.request.convention if "region" in sums.dims else WEATHERBENCH2,
-            confidence=bootstrap.confidence,
-            samples=bootstrap.samples,
-            block=bootstrap.block,
-        )
-        array = labelled(intervals, sums, field, metrics, leading=["bound"])
-        groups = {"intervals": array.assign_coords(bound=["lower", "upper"])}
-        if len(self.comparison.systems) > 1:
-            shaped = {name: np.swapaxes(values, 1, 2) for name, values in differences.items()}
-            array = labelled(shaped, sums, field, metrics, leading=["statistic", "reference_system"])
-            array = array.assign_coords(statistic=list(STATISTICS), reference_system=self.comparison.systems)
-            groups["differences"] = array.transpose("statistic", "system", "reference_system", ...)
-        block = bootstrap.block or block_length(sums.sizes["init_time"])
-        method = f"circular block bootstrap over init times, {bootstrap.samples} resamples of blocks of {block}"
-        attributes = {"confidence": bootstrap.confidence, "method": method, "seed": SEED}
-        return {name: xr.Dataset({field: array}, attrs=attributes) for name, array in groups.items()}
+        convention = self.comparison.request.convention if "region" in sums.dims else WEATHERBENCH2
+        return uncertainty(statistics, sums, field, metrics, self.bootstrap, convention)
 
     @staticmethod
     def _append(dataset: xr.Dataset, path: str, group: str | None, *, first: bool) -> None:
         dataset, encoding = stored(dataset.drop_encoding(), group)
         # Coordinates come again with every field of a group, alike.
         dataset.to_netcdf(path, mode="w" if first else "a", group=group, encoding=encoding)
+
+
+def uncertainty(
+    statistics: dict[str, np.ndarray],
+    sums: xr.Dataset,
+    field: str,
+    metrics: Sequence[str],
+    bootstrap: Bootstrap,
+    convention: str = WEATHERBENCH2,
+) -> dict[str, xr.Dataset]:
+    """Intervals and, of several systems, differences of a field's scores; see `eval.uncertainty`."""
+    intervals, differences = intervals_and_differences(
+        statistics,
+        convention=convention,
+        confidence=bootstrap.confidence,
+        samples=bootstrap.samples,
+        block=bootstrap.block,
+    )
+    array = labelled(intervals, sums, field, metrics, leading=["bound"])
+    groups = {"intervals": array.assign_coords(bound=["lower", "upper"])}
+    if sums.sizes["system"] > 1:
+        shaped = {name: np.swapaxes(values, 1, 2) for name, values in differences.items()}
+        array = labelled(shaped, sums, field, metrics, leading=["statistic", "reference_system"])
+        array = array.assign_coords(statistic=list(STATISTICS), reference_system=sums["system"].values)
+        groups["differences"] = array.transpose("statistic", "system", "reference_system", ...)
+    block = bootstrap.block or block_length(sums.sizes["init_time"])
+    method = f"circular block bootstrap over init times, {bootstrap.samples} resamples of blocks of {block}"
+    attributes = {"confidence": bootstrap.confidence, "method": method, "seed": SEED}
+    return {name: xr.Dataset({field: array}, attrs=attributes) for name, array in groups.items()}
 
 
 _FIRST_MEMBER = "of an ensemble this is the spectrum of its first member, not of its mean, which is smooth"

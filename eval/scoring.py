@@ -4,6 +4,7 @@ It goes through work items of some variables and init times and keeps only sums,
 """
 
 import dataclasses
+import functools
 import json
 import logging
 import sys
@@ -16,16 +17,20 @@ import xarray as xr
 
 from eval.baselines import BASELINES, known_baselines
 from eval.conventions import CONVENTIONS, FORMAT_VERSION, WEATHERBENCH1, WEATHERBENCH2
+from eval.events import event_of, radius_of
 from eval.finished_items import FinishedItems
 from eval.item_scoring import ItemScorer
 from eval.metrics import combine_scores
 from eval.pairing import Comparison, open_comparison
 from eval.regions import REGIONS, with_bands
-from eval.request import ScoringRequest, check_leads
+from eval.request import ScoringRequest, StationRequest, check_leads
 from eval.score_reading import SUMS_GROUP, open_scores
 from eval.score_size import expected_bytes
 from eval.score_writing import Bootstrap, ScoreWriter
 from eval.scorecard import summary_table
+from eval.stations.comparison import check_stations, open_station_comparison
+from eval.stations.job import refuse_without_truth, run_stations, score_at_stations_alone, write_stations
+from eval.stations.writing import STATIONS
 from eval.systems import MODEL, named_forecasts
 from eval.valid_time_fields import prepare_references
 from eval.work_items import WorkItem, work_items_of
@@ -110,9 +115,10 @@ def _request(
 
 def score(
     forecast: str | Sequence[str],
-    truth: str,
+    truth: str | None,
     output: str,
     *,
+    stations: StationRequest | None = None,
     climatology: str | None = None,
     baselines: Sequence[str] = (),
     baseline_years: str | None = None,
@@ -126,6 +132,8 @@ def score(
     convention: str | None = None,
     maps: Sequence[str] = (),
     spectra: Sequence[str] = (),
+    events: Sequence[str] = (),
+    neighbourhoods: Sequence[str] = (),
     bootstrap: int = 1000,
     block: int | None = None,
     confidence: float = 0.95,
@@ -144,8 +152,9 @@ def score(
     Args:
         forecast: stores as PATH or NAME=PATH; dims (time, prediction_timedelta[, number][, level], latitude, longitude),
             see `eval.forecasts.open_forecast` for other layouts that are accepted.
-        truth: dataset that holds the valid times.
+        truth: dataset that holds the valid times; None to score at stations alone.
         output: the netCDF file to write, laid out as docs/scores.md says.
+        stations: observations that forecasts are held against, on their own grids, beside or without a truth.
         climatology: store of the climatology by hour and calendar day; without it there is no ACC and no activity.
         baselines: of `eval.baselines.BASELINES`.
         baseline_years: period "A:B" of the truth that weekly and probabilistic climatology are made from; all years that
@@ -160,6 +169,9 @@ def score(
         convention: `weatherbench2` or `weatherbench1`.
         maps: lead times of maps, such as ("24h", "5d"), or ("all",).
         spectra: lead times of spectra.
+        events: of `eval.events.event_of`, such as ("0.95", "0.05", "2m_temperature<0degC"); quantiles need a climatology
+            that has them.
+        neighbourhoods: radii of the fractions skill score of these events, such as ("500km", "1000km").
         bootstrap: resamples for intervals and differences; 0 for none.
         block: init times in a block of the bootstrap; n^⅓ if None.
         confidence: of intervals.
@@ -170,7 +182,7 @@ def score(
         progress: whether to show a bar on standard error.
 
     Returns:
-        The scores, as in the root of the file.
+        The scores, as in the root of the file; without a truth those at stations.
 
     Raises:
         UserError: nothing can be paired, or grids, units, variables or levels do not fit.
@@ -181,6 +193,7 @@ def score(
         raise UserError("the bootstrap needs a positive number of resamples and block", remedy="leave the options out")
     for option, texts in (("--maps", maps), ("--spectra", spectra)):
         check_leads(texts, option)
+    _check_events(events, neighbourhoods, convention)
     request = _request(
         forecast,
         protocol,
@@ -191,19 +204,32 @@ def score(
         grid,
         baselines,
         climatology,
-        truth=str(truth),
+        truth="" if truth is None else str(truth),
+        stations=stations,
         baseline_years=baseline_years,
         by_valid_time=tuple(by_valid_time),
         variables=tuple(variables) if variables else None,
         maps=tuple(maps),
         spectra=tuple(spectra),
+        events=tuple(events),
+        neighbourhoods=tuple(neighbourhoods),
         allow_missing=allow_missing,
     )
+    if stations is None and truth is None:
+        raise UserError("there is nothing to score against", remedy="add --truth STORE, or --observations FILE")
+    if stations is not None:
+        check_stations(stations)
+    if truth is None:
+        refuse_without_truth(request)
     existing = None
     check_output(str(output), Kind.FILE, sources=request.sources(), overwrite=overwrite or add)
     if add:
         request, existing = _added_to(request, output)
+    how = Bootstrap(bootstrap, block, confidence)
+    if truth is None:
+        return score_at_stations_alone(request, output, how, existing, progress=progress)
     comparison = open_comparison(request)
+    observed = open_station_comparison(request, comparison) if stations is not None else None
     count = comparison.inits.size + len(request.skip)
     if bootstrap and block is not None and block >= count > 1:
         raise UserError(
@@ -219,13 +245,15 @@ def score(
         )
         print(f"score: {counts}; writes about {size}", file=sys.stderr)
     _run(comparison, items, finished, run_elsewhere, progress=progress)
+    if observed is not None:
+        run_stations(observed, finished, progress=progress)
     file = ScoreWriter(comparison, finished, items, existing)
     attributes = _attributes(comparison, protocol)
     with progress_bar(rich.progress.MofNCompleteColumn(), enabled=progress) as bar:
         task = bar.add_task("scores and intervals of fields", total=len(file.fields))
         try:
-            how = Bootstrap(bootstrap, block, confidence)
-            scores = file.write(output, attributes, how, lambda: bar.advance(task))
+            further = functools.partial(write_stations, observed, finished, existing, attributes, how)
+            scores = file.write(output, attributes, how, lambda: bar.advance(task), further)
         except UserError:
             finished.remove()  # nothing of which was of use
             raise
@@ -233,6 +261,19 @@ def score(
         _log.warning("%d values of the truth are missing: those points are left out of all systems", missing)
     finished.remove()
     return scores
+
+
+def _check_events(events: Sequence[str], neighbourhoods: Sequence[str], convention: str | None) -> None:
+    """Refuses events and neighbourhoods that do not read, before anything is opened."""
+    tags = [event_of(text).tag for text in events]
+    if repeated := {tag for tag in tags if tags.count(tag) > 1 and tag.startswith("0.")}:
+        raise UserError(f"--events names {sorted(repeated)[0]} twice", remedy="name each once")
+    for text in neighbourhoods:
+        radius_of(text)
+    if neighbourhoods and not events:
+        raise UserError("neighbourhoods are of events", remedy="add --events, such as --events 0.95")
+    if events and convention == WEATHERBENCH1:
+        raise UserError("the convention weatherbench1 has no events", remedy="leave out --events or --convention")
 
 
 def _run(
@@ -281,13 +322,14 @@ def _added_to(request: ScoringRequest, output: str) -> tuple[ScoringRequest, str
     with open_one(output) as root:
         held = json.loads(root.attrs.get("settings", "{}"))
     wanted = json.loads(request.settings())
-    if differing := sorted(key for key in wanted if held.get(key) != wanted[key]):
+    if differing := sorted(key for key in {*wanted, *held} if held.get(key) != wanted.get(key)):
         raise UserError(
             f"was made with other settings ({', '.join(differing)})",
             where=output,
             remedy="repeat the options it was made with, or write a file of its own",
         )
-    inits = open_scores(output, group=SUMS_GROUP)["init_time"].values.astype("datetime64[ns]").astype(np.int64)
+    group = SUMS_GROUP if request.truth else f"{STATIONS}/{SUMS_GROUP}"
+    inits = open_scores(output, group=group)["init_time"].values.astype("datetime64[ns]").astype(np.int64)
     return dataclasses.replace(request, skip=tuple(inits.tolist())), output
 
 

@@ -3,8 +3,8 @@
 import dataclasses
 import functools
 import logging
-import statistics
 from collections.abc import Callable, Mapping, Sequence
+from statistics import NormalDist
 
 import numpy as np
 import xarray as xr
@@ -21,6 +21,7 @@ from eval.baselines import (
     weekly_means,
 )
 from eval.conventions import BRIER_QUANTILES
+from eval.events import holds_quantiles
 from eval.field_reading import Conversion, KeptFields, as_slice
 from eval.finished_items import FinishedItems
 from eval.pairing import Comparison
@@ -326,11 +327,13 @@ class ValidTimeFields:
         """Members of the probabilistic climatology; 0 where it is not asked for."""
         return 0 if self._dates is None else int(self._dates.shape[1])
 
-    def thresholds(self, time: np.datetime64) -> np.ndarray | None:
-        """Climatological values at `BRIER_QUANTILES`: shape (quantile, level, point).
+    def quantiles(
+        self, time: np.datetime64, wanted: Sequence[float] = BRIER_QUANTILES, *, normal: bool = True
+    ) -> np.ndarray | None:
+        """Climatological values at these quantiles: shape (quantile, level, point).
 
-        From `<name>_quantile` (dimension `quantile`) where the climatology has it, else of a normal distribution with the
-        climatology's mean and `<name>_std`; None where it has neither.
+        From `<name>_quantile` (dimension `quantile`) where the climatology has it, else, if `normal`, of a normal distribution
+        with the climatology's mean and `<name>_std`; None where it has neither.
         """
         store, when = self.comparison.climatology, np.array([time])
         if store is None or self.comparison.pooled or self.name not in store:
@@ -340,7 +343,7 @@ class ValidTimeFields:
             int((time - time.astype("datetime64[D]")) // np.timedelta64(1, "h")),
         )
         convert = functools.partial(self.comparison.climatology_conversion.scalar, self.name)
-        for variable in (f"{self.name}_quantile", f"{self.name}_std"):
+        for variable in (f"{self.name}_quantile", *([f"{self.name}_std"] if normal else [])):
             if variable not in store:
                 continue
             array = store[variable].isel(dayofyear=day).sel(hour=hour)
@@ -349,12 +352,12 @@ class ValidTimeFields:
                 values = array.values
                 spread = (convert(values) - convert(np.zeros_like(values))).reshape(self.levels, self.points)
                 mean = self._at_day_and_hour(self.name, when)[0]
-                return mean + _NORMAL[:, None, None] * spread
+                return mean + np.array([NormalDist().inv_cdf(each) for each in wanted])[:, None, None] * spread
             array = array.transpose("quantile", ...)
             known = array["quantile"].values.astype(np.float64)
-            if known[0] <= BRIER_QUANTILES[0] and known[-1] >= BRIER_QUANTILES[-1]:
+            if holds_quantiles(store, self.name, wanted):
                 values = convert(array.values).reshape(known.size, self.levels, self.points)
-                return _between(values, known)
+                return between(values, known, wanted)
         return None
 
     def seeps_parameters(self, times: np.ndarray) -> tuple[np.ndarray, list[np.ndarray]] | None:
@@ -381,12 +384,11 @@ def _merged(known: np.ndarray, old: np.ndarray | None, fresh: Sequence[np.ndarra
     return merged
 
 
-def _between(values: np.ndarray, known: np.ndarray) -> np.ndarray:
-    """Linear interpolation of quantiles along the first axis to `BRIER_QUANTILES`."""
-    right = np.clip(np.searchsorted(known, BRIER_QUANTILES), 1, known.size - 1)
-    share = ((np.array(BRIER_QUANTILES) - known[right - 1]) / (known[right] - known[right - 1]))[:, None, None]
+def between(values: np.ndarray, known: np.ndarray, wanted: Sequence[float]) -> np.ndarray:
+    """Linear interpolation along the first axis from quantiles that are known to others."""
+    if known.size == 1:
+        return np.repeat(values, len(wanted), axis=0)
+    right = np.clip(np.searchsorted(known, np.array(wanted) - 1e-9), 1, known.size - 1)
+    share = (np.array(wanted) - known[right - 1]) / (known[right] - known[right - 1])
+    share = share.reshape(-1, *[1] * (values.ndim - 1))
     return values[right - 1] * (1 - share) + values[right] * share
-
-
-# Quantiles of the standard normal distribution at BRIER_QUANTILES.
-_NORMAL = np.array([statistics.NormalDist().inv_cdf(quantile) for quantile in BRIER_QUANTILES])

@@ -416,8 +416,22 @@ def score(
             help="Forecast store, PATH or NAME=PATH; repeat it to compare systems on their common init times."
         ),
     ],
-    truth: Annotated[str, typer.Option(callback=expand, help="Store to verify against.")],
     output: Output,
+    truth: Annotated[
+        str | None, typer.Option(callback=expand, help="Store to verify against; may be left out with --observations.")
+    ] = None,
+    observations: Annotated[
+        str | None, typer.Option(callback=expand, help="Station file to verify against: CSV, parquet or netCDF.")
+    ] = None,
+    station_method: Annotated[str, typer.Option(help="To the stations: bilinear or nearest.")] = "bilinear",
+    time_tolerance: Annotated[str, typer.Option(help="How far from a valid time a report may be, such as 30min.")] = "",
+    lapse_rate: Annotated[
+        float | None,
+        typer.Option(help="K/km by which 2 m temperature is brought to a station's height; 6.5, or 0 for not."),
+    ] = None,
+    station_groups: Annotated[
+        str, typer.Option(help="Columns whose entries get scores of their own, or elevation for bands of height.")
+    ] = "",
     climatology: Annotated[str | None, typer.Option(callback=expand, help="Climatology store; needed for ACC.")] = None,
     baselines: Annotated[
         str,
@@ -445,6 +459,13 @@ def score(
     convention: Annotated[str | None, typer.Option(help="weatherbench2 or weatherbench1.")] = None,
     maps: Annotated[str, typer.Option(help="Lead times of maps of the scores: 24h,5d or all.")] = "",
     spectra: Annotated[str, typer.Option(help="Lead times of power spectra: 24h,5d or all.")] = "",
+    events: Annotated[
+        str,
+        typer.Option(
+            help="Scores of events, by commas: quantiles of the climatology or values, 0.95,2m_temperature<0degC."
+        ),
+    ] = "",
+    neighbourhoods: Annotated[str, typer.Option(help="Radii of the events' fractions skill score: 500km,1000km.")] = "",
     bootstrap: Annotated[int, typer.Option(help="Resamples for intervals and differences; 0 for none.")] = 1000,
     block: Annotated[int | None, typer.Option(help="Init times in a block of the bootstrap.")] = None,
     confidence: Annotated[float, typer.Option(help="Of the intervals.")] = 0.95,
@@ -458,7 +479,11 @@ def score(
     from eval.systems import named_forecasts
 
     paths = [path for _, path in named_forecasts(forecast)]
-    _check(output, "FILE", overwrite=overwrite or add, forecast=paths, truth=truth, climatology=climatology)
+    _check(
+        output, "FILE", overwrite=overwrite or add, forecast=paths, truth=truth, climatology=climatology,
+        observations=observations,
+    )  # fmt: skip
+    from eval.request import StationRequest
     from eval.scoring import score as run
     from eval.scoring import summary_table
 
@@ -467,11 +492,20 @@ def score(
         from weather_scnn.scoring_on_beam import run_on_beam
 
         run_elsewhere = functools.partial(run_on_beam, beam_options=beam_options)
+    stations = None
+    if observations is None and (station_groups or time_tolerance or lapse_rate is not None):
+        raise UserError("these options are of stations", remedy="add --observations FILE")
+    if observations is not None:
+        rate = None if lapse_rate is None else lapse_rate / 1000
+        stations = StationRequest(
+            observations, station_method, time_tolerance, rate, tuple(names(station_groups) or ())
+        )
     scores = run(
-        forecast, truth, output, climatology=climatology, baselines=names(baselines) or [],
+        forecast, truth, output, stations=stations, climatology=climatology, baselines=names(baselines) or [],
         baseline_years=baseline_years, by_valid_time=names(by_valid_time) or [], regions=names(regions),
         variables=names(variables), levels=pressure_levels(levels), init=init, grid=grid, protocol=protocol,
-        convention=convention, maps=names(maps) or [], spectra=names(spectra) or [], bootstrap=bootstrap, block=block,
+        convention=convention, maps=names(maps) or [], spectra=names(spectra) or [], events=names(events) or [],
+        neighbourhoods=names(neighbourhoods) or [], bootstrap=bootstrap, block=block,
         confidence=confidence, allow_missing=allow_missing, add=add, overwrite=overwrite, run_elsewhere=run_elsewhere,
     )  # fmt: skip
     console.print(summary_table(scores))

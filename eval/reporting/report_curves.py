@@ -6,7 +6,7 @@ from eval.reporting import page
 from eval.reporting.figures import Curve, curves
 from eval.reporting.report_subject import Subject
 from eval.scorecard import Field, values
-from eval.scores import SCORES, score_named
+from eval.scores import all_scores, score_named
 
 USEFUL = 0.6
 
@@ -36,7 +36,7 @@ def format_hours(hours: float) -> str:
 
 def drawn_metrics(subject: Subject) -> list[str]:
     """Metrics that get a section, those of most fields first; the others are in the tables."""
-    drawn = sorted((score for score in SCORES if score.figures), key=lambda score: -score.figures)
+    drawn = sorted((score for score in all_scores(subject.metrics) if score.figures), key=lambda score: -score.figures)
     return [score.name for score in drawn if score.name in subject.metrics]
 
 

@@ -3,7 +3,7 @@
 `SCORES` is in the order of files; the page draws first those of most fields. A new one is a class, see docs/architecture.md.
 """
 
-from collections.abc import Container, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from eval.conventions import BRIER_QUANTILES
@@ -13,6 +13,7 @@ from eval.scores.base import AreaSums, PointwiseScore, Score
 from eval.scores.degrees import DEGREE_SUMS
 from eval.scores.ensembles import ENSEMBLE_SUMS
 from eval.scores.errors import ERROR_SUMS
+from eval.scores.events import EVENT_SUMS, event_scores
 from eval.scores.precipitation import SEEPS
 from eval.scores.winds import WIND_ENSEMBLE_SUMS
 
@@ -40,7 +41,7 @@ SCORES: list[Score] = [
     degrees.DegreeError(),
     degrees.DegreeSpreadSkill(),
 ]
-_SHARED: list[AreaSums] = [ERROR_SUMS, ENSEMBLE_SUMS, WIND_ENSEMBLE_SUMS, DEGREE_SUMS]
+_SHARED: list[AreaSums] = [ERROR_SUMS, ENSEMBLE_SUMS, WIND_ENSEMBLE_SUMS, DEGREE_SUMS, EVENT_SUMS]
 
 
 def register(score: Score) -> Score:
@@ -65,11 +66,17 @@ def sums_of(comparison: Comparison, field: str, *, ensembles: bool) -> list[Area
     return [sums for sums in all_sums() if sums.applies(comparison, field, ensembles=ensembles)]
 
 
-def scores_from(known: Container[str], *, averages: bool = False) -> list[Score]:
+def all_scores(names: Iterable[str]) -> list[Score]:
+    """`SCORES`, and those of events that these names of metrics or sums tell of."""
+    static = {score.name for score in SCORES}
+    return [*SCORES, *(score for score in event_scores(names) if score.name not in static)]
+
+
+def scores_from(known: Collection[str], *, averages: bool = False) -> list[Score]:
     """The scores that follow from these means, or from these averages of statistics."""
     return [
         score
-        for score in SCORES
+        for score in all_scores(known)
         if all(name in known for name in ((score.averaged or score.needs) if averages else score.needs))
     ]
 
@@ -86,7 +93,7 @@ def score_named(metric: str, attributes: Mapping[str, Any]) -> Score:
         metric: as in the file, such as `rmse` or `brier_0.9`.
         attributes: of the file, with `definition_{metric}` where it has one.
     """
-    known = next((score for score in SCORES if score.name == metric), None)
+    known = next((score for score in all_scores([metric]) if score.name == metric), None)
     if known is not None:
         return known
     text = str(attributes.get(f"definition_{metric}", "Not described in the file."))

@@ -33,16 +33,20 @@ class Region:
 
     def contains(self, latitude: Float[np.ndarray, " y"], longitude: Float[np.ndarray, " x"]) -> np.ndarray:
         """Which cell centres lie in the region: bool, shape (latitude, longitude)."""
-        rows = np.zeros(latitude.size, bool)
+        return self.holds(latitude[:, None], longitude[None, :])
+
+    def holds(self, latitude: Float[np.ndarray, "..."], longitude: Float[np.ndarray, "..."]) -> np.ndarray:
+        """Which of some places lie in the region: bool, of the shape that both have together."""
+        rows = np.zeros(latitude.shape, bool)
         for south, north in self.bands:
             rows |= (latitude >= south - _EDGE_TOLERANCE_DEGREES) & (latitude <= north + _EDGE_TOLERANCE_DEGREES)
         if self.longitudes is None:
-            columns = np.ones(longitude.size, bool)
+            columns = np.ones(longitude.shape, bool)
         else:
             west, east = self.longitudes
             eastward = np.mod(longitude - west + _EDGE_TOLERANCE_DEGREES, 360.0)
             columns = eastward <= np.mod(east - west, 360.0) + 2 * _EDGE_TOLERANCE_DEGREES
-        return rows[:, None] & columns[None, :]
+        return rows & columns
 
 
 _NORTH, _SOUTH = (20.0, 90.0), (-90.0, -20.0)
