@@ -13,7 +13,7 @@ from eval.reporting import page
 from eval.reporting.figure_style import COLOURS
 from eval.reporting.forecast_maps import map_rows
 from eval.reporting.forecast_sample import ForecastSample
-from eval.reporting.line_pictures import contour_pixels, spaghetti, thickened, with_edge
+from eval.reporting.line_pictures import contour_pixels, pale_coasts, spaghetti, thickened, with_edge
 from eval.reporting.report_subject import Subject, find_fields
 from eval.reporting.world_map import has_isolines, painted_map, shade
 from eval.scorecard import Field, format_date, format_lead
@@ -94,7 +94,7 @@ def _figure(
 ) -> str:
     figure, picture = painted_map(
         paint, sample.globe, title=title, most_bytes=subject.output.most_map_bytes, bar=bar, ends="neither",
-        units="probability, %" if bar is not None else "",
+        units="probability, %" if bar is not None else "", coasts=bar is not None,
     )  # fmt: skip
     rows = map_rows(sample.globe, [*columns.values()])
     subject.tick()
@@ -116,7 +116,7 @@ def _lines(subject: Subject, sample: ForecastSample, field: Field, init: np.date
     def paint(pixels: int) -> np.ndarray:
         raster = sample.globe.raster(pixels)
         images = np.stack([raster(member) for member in members])
-        return spaghetti(images, None if truth is None else raster(truth), levels)
+        return spaghetti(images, None if truth is None else raster(truth), levels, pale_coasts(sample.globe, pixels))
 
     lead = format_lead(sample.leads[position])
     which = " and ".join(f"{level:g}" for level in chosen)
@@ -171,8 +171,8 @@ def ensemble_section(subject: Subject, sample: ForecastSample, events: Sequence[
     init = sample.longest()
     parts = []
     if lined and positions:
-        text = "Lines of equal value of every member, in two colours for two values; black is what happened. Where lines of a "
-        text += "colour lie together the members agree."
+        text = "Lines of equal value of every member, blue for the lower of two values and red for the higher; black is what "
+        text += "happened. Where lines lie together the members agree."
         drawn = [_lines(subject, sample, lined[0], init, position) for position in positions]
         parts += [f"<h3>{page.escape(lined[0].label)}: every member</h3>", page.paragraph(text, kind="note")]
         parts.append(page.panels(drawn, kind="maps"))

@@ -57,6 +57,7 @@ class _Errors:
         by_field = {
             field: field.of(scores).values.astype(np.float64) for field in fields if field.variable in scores.data_vars
         }
+        by_field = {field: errors for field, errors in by_field.items() if np.isfinite(errors).any()}
         return cls(scores["init_time"].values, by_field, subject.leads[position])
 
     def worst(self, field: Field, count: int) -> list[int]:
@@ -191,7 +192,7 @@ def _busts(subject: Subject, errors: _Errors, fields: list[Field], sample: Forec
     rows, numbers, maps = [], [], []
     for number, field in enumerate(fields):
         each = errors.by_field[field]
-        usual = float(np.nanmedian(each)) if np.isfinite(each).any() else 0.0
+        usual = float(np.nanmedian(each))
         for place in errors.worst(field, _BUSTS if number == 0 else 1):
             factor, units = field.scaled_errors(each[[place]])
             start = np.datetime_as_string(errors.inits[place], "h")

@@ -41,8 +41,8 @@ def shown(name: str, units: str) -> Shown:
 
     >>> shown("geopotential", "m2 s-2").units
     'gpdam'
-    >>> round(float(shown("2m_temperature", "K").of(np.array(283.15))), 2)
-    10.0
+    >>> shown("2m_temperature", "K").of(np.array([283.15])).round(2).tolist()
+    [10.0]
     """
     variable = lookup(name)
     if variable is None or variable.display_unit == variable.unit:
