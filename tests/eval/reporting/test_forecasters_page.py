@@ -197,7 +197,7 @@ def test_a_single_forecast_says_nothing_of_members(stores, tmp_path):
     assert 'id="places"' in text and 'id="ensemble"' not in text and "median of the members" not in text
     assert (
         not list((page.parent / "figures").glob("p*bability_*"))
-        and "member" not in table(page, "meteogram_berlin_2m_temperature")[0]
+        and "member" not in table(page, "meteogram_50_n_0_e_2m_temperature")[0]
     )
 
 
