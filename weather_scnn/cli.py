@@ -481,9 +481,7 @@ def report(
     ] = "",
     zoom: Annotated[str | None, typer.Option(help="Region that maps show, such as europe; else the globe.")] = None,
     places: Annotated[str, typer.Option(help="Of meteograms: Berlin, or Oslo,59.9,10.8; with ; between.")] = "",
-    exceed: Annotated[
-        str, typer.Option(help="Whose probability is mapped, by commas: T2M>30,geopotential@500<520.")
-    ] = "",
+    exceed: Annotated[str, typer.Option(help="Whose probability is mapped, by commas: T2M>30,Z500<520,T2M>q95.")] = "",
     overwrite: Overwrite = False,
     storage_option: StorageOptions = None,
 ) -> None:

@@ -21,7 +21,7 @@ from weather_scnn.errors import UserError
 
 # What lines are drawn of, before other fields with isolines.
 _LINES_OF = ("geopotential", "mean_sea_level_pressure", "surface_pressure")
-_QUANTILE, _MOST_TIMES = 0.9, 40
+_USUAL_QUANTILE, _MOST_TIMES = 0.9, 40
 _COLOURS = "YlGnBu"
 _FIELDS, _LEADS = 2, 2
 
@@ -33,51 +33,58 @@ class Event:
     Attributes:
         field: of which.
         above: whether values above count, or below.
-        threshold: a number in the units shown, or one a place, (y, x).
-        title, about: short, and in words.
+        threshold: in the units shown; of a quantile its share of the truth's times, place by place.
+        quantile: whether the threshold is one.
     """
 
     field: Field
     above: bool
-    threshold: float | np.ndarray
-    title: str
-    about: str
+    threshold: float
+    quantile: bool = False
 
-    def __call__(self, values: np.ndarray) -> np.ndarray:
+    @property
+    def words(self) -> str:
+        """`above 30 °C`, `above its 90 % quantile`."""
+        units = "" if self.quantile else f" {self.field.shown.units}"
+        limit = f"its {100 * self.threshold:g} % quantile" if self.quantile else f"{self.threshold:g}{units}"
+        return f"{'above' if self.above else 'below'} {limit}".strip()
+
+    def limits(self, sample: ForecastSample) -> float | np.ndarray:
+        """The threshold in the units shown: one, or one a place, (y, x)."""
+        if not self.quantile:
+            return self.threshold
+        times = sample.truth["time"].values
+        chosen = times[np.unique(np.linspace(0, times.size - 1, min(times.size, _MOST_TIMES)).round().astype(int))]
+        return np.asarray(np.nanquantile(sample.observed(self.field, chosen), self.threshold, axis=0))
+
+    def happens(self, values: np.ndarray, limits: float | np.ndarray) -> np.ndarray:
         """1 where it happens, 0 where not, NaN where nothing is known."""
-        happens = values > self.threshold if self.above else values < self.threshold
-        return np.where(np.isfinite(values), happens.astype(np.float64), np.nan)
+        found = values > limits if self.above else values < limits
+        return np.where(np.isfinite(values), found.astype(np.float64), np.nan)
 
 
 def read_events(texts: Sequence[str], subject: Subject) -> list[Event]:
-    """Events as people write them, in the units shown: `T2M>30`, `geopotential@500<520`.
+    """Events as people write them, in the units shown: `T2M>30`, `geopotential@500<520`, or `T2M>q95` for a quantile.
 
     Raises:
         UserError: it does not read so, or there is no such field.
     """
     events = []
     for text in texts:
-        match = re.fullmatch(r"\s*(?P<field>[^<>]+?)\s*(?P<sign>[<>])\s*(?P<number>[-+]?\d+(?:\.\d+)?)\s*", text)
-        if match is None:
+        match = re.fullmatch(
+            r"\s*(?P<field>[^<>]+?)\s*(?P<sign>[<>])\s*(?P<q>q?)(?P<number>[-+]?\d+(?:\.\d+)?)\s*", text
+        )
+        if match is None or (match["q"] and not 0 < float(match["number"]) < 100):
             raise UserError(
-                f"{text!r} does not read as an event", where="--exceed", remedy="write T2M>30 or geopotential@500<520"
+                f"{text!r} does not read as an event",
+                where="--exceed",
+                remedy="write T2M>30, geopotential@500<520, or T2M>q95 for the 95 % quantile",
             )
+        quantile = bool(match["q"])
+        threshold = float(match["number"]) / (100 if quantile else 1)
         for field in find_fields([match["field"]], subject.fields, subject.file.path):
-            above, number = match["sign"] == ">", float(match["number"])
-            words = f"{'above' if above else 'below'} {number:g} {field.shown.units}".strip()
-            events.append(Event(field, above, number, f"{field.short} {words}", f"{field.label} {words}"))
+            events.append(Event(field, match["sign"] == ">", threshold, quantile))
     return events
-
-
-def _unusual(sample: ForecastSample, field: Field) -> Event:
-    """What is rarely exceeded at each place in the times of the truth."""
-    times = sample.truth["time"].values
-    chosen = times[np.unique(np.linspace(0, times.size - 1, min(times.size, _MOST_TIMES)).round().astype(int))]
-    threshold = np.nanquantile(sample.observed(field, chosen), _QUANTILE, axis=0)
-    return Event(
-        field, True, threshold, f"{field.short} unusually high",
-        f"{field.label} above its own {_QUANTILE:.0%} quantile at each place, from {chosen.size} times of the truth",
-    )  # fmt: skip
 
 
 def _figure(
@@ -130,10 +137,11 @@ def _lines(subject: Subject, sample: ForecastSample, field: Field, init: np.date
 
 def _probability(subject: Subject, sample: ForecastSample, event: Event, init: np.datetime64, position: int) -> str:
     """The share of members in which something happens, with the edge of where it did happen."""
-    members = event(sample.predicted_members(event.field, init, position))
+    limits = event.limits(sample)
+    members = event.happens(sample.predicted_members(event.field, init, position), limits)
     valid = init + sample.leads[position]
     known = valid in sample.truth["time"].values
-    happened = event(sample.observed(event.field, valid)) if known else None
+    happened = event.happens(sample.observed(event.field, valid), limits) if known else None
     share = 100.0 * members.mean(axis=0)
 
     def paint(pixels: int) -> np.ndarray:
@@ -144,12 +152,13 @@ def _probability(subject: Subject, sample: ForecastSample, event: Event, init: n
         return with_edge(rgba, thickened(contour_pixels(raster(happened), 0.5), max(1, pixels // 400)))
 
     lead = format_lead(sample.leads[position])
-    slug = re.sub(r"\W+", "_", event.title.lower()).strip("_")
+    title = f"{event.field.short} {event.words}"
+    slug = re.sub(r"\W+", "_", title.lower()).strip("_")
     columns = {"probability": share} | ({} if happened is None else {"happened": 100.0 * happened})
     bar = matplotlib.cm.ScalarMappable(matplotlib.colors.Normalize(0.0, 100.0), _COLOURS)
     return _figure(
-        subject, sample, paint, f"probability_{slug}_{lead.replace(' ', '')}", f"{event.title}, {lead}", columns,
-        units="%", bar=bar, description=f"Probability of {event.about} at {lead}",
+        subject, sample, paint, f"probability_{slug}_{lead.replace(' ', '')}", f"{title}, {lead}", columns,
+        units="%", bar=bar, description=f"Probability of {event.field.label} {event.words} at {lead}",
     )  # fmt: skip
 
 
@@ -167,7 +176,7 @@ def ensemble_section(subject: Subject, sample: ForecastSample, events: Sequence[
     lined = [field for field in subject.drawn_fields(held, len(held)) if has_isolines(field)]
     lined.sort(key=lambda field: _LINES_OF.index(field.variable) if field.variable in _LINES_OF else len(_LINES_OF))
     mapped = [field for field in subject.map_fields(held) if field in held][:_FIELDS]
-    chosen = list(events) or [_unusual(sample, field) for field in mapped]
+    chosen = list(events) or [Event(field, True, _USUAL_QUANTILE, quantile=True) for field in mapped]
     init = sample.longest()
     parts = []
     if lined and positions:
@@ -180,10 +189,12 @@ def ensemble_section(subject: Subject, sample: ForecastSample, events: Sequence[
         if not sample.has(event.field):
             continue
         drawn = [_probability(subject, sample, event, init, position) for position in positions]
-        parts += [f"<h3>{page.escape(event.about)}</h3>", page.panels(drawn, kind="maps")]
+        parts += [f"<h3>{page.escape(f'{event.field.label} {event.words}')}</h3>", page.panels(drawn, kind="maps")]
     if not parts:
         return ""
     start = format_date(np.datetime_as_string(init, "h"))
     text = f"The {sample.members} members of the forecast that starts {start}. Probabilities are the share of members in which it "
     text += "happens; the black line is the edge of where it did."
+    if any(event.quantile for event in chosen):
+        text += f" Quantiles are those of up to {_MOST_TIMES} times of the truth, at each place."
     return page.section("ensemble", "What the members say", page.paragraph(text, kind="note"), *parts)

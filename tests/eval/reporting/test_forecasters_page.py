@@ -169,7 +169,7 @@ def test_what_is_unusual_is_so_at_each_place(stores, tmp_path):
     truth = open_dataset(stores["truth"])["2m_temperature"].values
     times = np.unique(np.linspace(0, len(truth) - 1, report_ensemble._MOST_TIMES).round().astype(int))
     rare = np.quantile(truth[times].astype(float), 0.9, axis=0)
-    happened = np.array([float(row["happened"]) for row in table(page, "probability_t2m_unusually_high_24h")])
+    happened = np.array([float(row["happened"]) for row in table(page, "probability_t2m_above_its_90_quantile_24h")])
     ensemble = xr.open_zarr(stores["ensemble"], consolidated=False)
     valid = ensemble["time"].values[ensemble.sizes["time"] // 2] + np.timedelta64(24, "h")
     seen = open_dataset(stores["truth"])["2m_temperature"].sel(time=valid).values > rare
@@ -180,6 +180,7 @@ def test_events_that_do_not_read_are_told(stores, tmp_path):
     given = {"forecast": stores["forecast"], "truth": stores["truth"], "progress": False}
     for wrong, message in (
         ({"exceed": ["T2M=30"]}, "does not read as an event"),
+        ({"exceed": ["T2M>q100"]}, "T2M>q95 for the 95 % quantile"),
         ({"exceed": ["Q700>3"]}, "has no field 'Q700'"),
         ({"ensemble": stores["forecast"]}, "holds a single forecast"),
         ({"places": "Berlin", "forecast": None}, "give --forecast and --truth"),
