@@ -79,9 +79,9 @@ def spaghetti(
 
 
 def with_edge(rgba: np.ndarray, edge: Bool[np.ndarray, "h w"]) -> np.ndarray:
-    """A picture with a line in black on it."""
+    """A picture with a red line on it, seen on light and on dark."""
     result = rgba.copy()
-    result[edge] = (18, 20, 26, 255)
+    result[edge & (rgba[..., 3] > 0)] = (213, 94, 0, 255)
     return result
 
 

@@ -141,20 +141,20 @@ def _probability(subject: Subject, sample: ForecastSample, event: Event, init: n
     members = event.happens(sample.predicted_members(event.field, init, position), limits)
     valid = init + sample.leads[position]
     known = valid in sample.truth["time"].values
-    happened = event.happens(sample.observed(event.field, valid), limits) if known else None
+    truth = sample.observed(event.field, valid) if known else None
     share = 100.0 * members.mean(axis=0)
 
     def paint(pixels: int) -> np.ndarray:
         raster = sample.globe.raster(pixels)
         rgba = shade(raster(share), _COLOURS, (0.0, 100.0), isolines=False, palette=True)
-        if happened is None:
+        if truth is None:
             return rgba
-        return with_edge(rgba, thickened(contour_pixels(raster(happened), 0.5), max(1, pixels // 400)))
+        return with_edge(rgba, thickened(contour_pixels(raster(truth - limits), 0.0), max(1, pixels // 280)))
 
     lead = format_lead(sample.leads[position])
     title = f"{event.field.short} {event.words}"
     slug = re.sub(r"\W+", "_", title.lower()).strip("_")
-    columns = {"probability": share} | ({} if happened is None else {"happened": 100.0 * happened})
+    columns = {"probability": share} | ({} if truth is None else {"happened": 100.0 * event.happens(truth, limits)})
     bar = matplotlib.cm.ScalarMappable(matplotlib.colors.Normalize(0.0, 100.0), _COLOURS)
     return _figure(
         subject, sample, paint, f"probability_{slug}_{lead.replace(' ', '')}", f"{title}, {lead}", columns,
@@ -194,7 +194,7 @@ def ensemble_section(subject: Subject, sample: ForecastSample, events: Sequence[
         return ""
     start = format_date(np.datetime_as_string(init, "h"))
     text = f"The {sample.members} members of the forecast that starts {start}. Probabilities are the share of members in which it "
-    text += "happens; the black line is the edge of where it did."
+    text += "happens; the red line is the edge of where it did."
     if any(event.quantile for event in chosen):
         text += f" Quantiles are those of up to {_MOST_TIMES} times of the truth, at each place."
     return page.section("ensemble", "What the members say", page.paragraph(text, kind="note"), *parts)
