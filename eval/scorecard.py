@@ -50,6 +50,7 @@ _LONG = {
     "v_component_of_wind": "Northward wind",
     "wind_vector": "Wind vector",
     "2m_temperature": "2 m temperature",
+    "10m_wind_speed": "10 m wind speed",
     "10m_u_component_of_wind": "10 m eastward wind",
     "10m_v_component_of_wind": "10 m northward wind",
     "10m_wind_vector": "10 m wind vector",

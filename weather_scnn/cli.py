@@ -20,6 +20,7 @@ from weather_scnn.command_options import (
     BeamOptions,
     ConfigFile,
     Input,
+    InputOrService,
     LevelList,
     MaxMemory,
     Member,
@@ -82,7 +83,7 @@ def simulate(
 
 @app.command()
 def check(
-    input: Input,
+    input: InputOrService,
     variables: Variables = None,
     levels: LevelList = None,
     time: Period = None,
@@ -113,7 +114,7 @@ def check(
 
 @app.command()
 def regrid(
-    input: Input,
+    input: InputOrService,
     output: Output,
     grid: Annotated[str, typer.Option(help="LONxLAT of the output.")] = "64x32",
     poles: Annotated[bool, typer.Option("--poles", help="Rows on the poles.")] = False,
@@ -307,7 +308,7 @@ def settings() -> None:
 @app.command()
 def forecast(
     workdir: Workdir,
-    input: Input,
+    input: InputOrService,
     output: Output,
     init: Annotated[
         str,
@@ -532,9 +533,7 @@ def report(
     ] = "",
     zoom: Annotated[str | None, typer.Option(help="Region that maps show, such as europe; else the globe.")] = None,
     places: Annotated[str, typer.Option(help="Of meteograms: Berlin, or Oslo,59.9,10.8; with ; between.")] = "",
-    exceed: Annotated[
-        str, typer.Option(help="Whose probability is mapped, by commas: T2M>30,geopotential@500<520.")
-    ] = "",
+    exceed: Annotated[str, typer.Option(help="Whose probability is mapped, by commas: T2M>30,Z500<520,T2M>q95.")] = "",
     overwrite: Overwrite = False,
     storage_option: StorageOptions = None,
 ) -> None:

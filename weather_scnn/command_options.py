@@ -29,6 +29,12 @@ def expand(path: Any) -> Any:
 Input = Annotated[
     str, typer.Option("--input", callback=expand, help="Store, file, folder, glob, or address such as gs://….")
 ]
+InputOrService = Annotated[
+    str,
+    typer.Option(
+        "--input", callback=expand, help="Store, file, folder, glob, address, or service: ecmwf-open-data, noaa-gfs."
+    ),
+]
 Output = Annotated[str, typer.Option("--output", callback=expand, help="What to write.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the output if it exists.")]
 StorageOptions = Annotated[

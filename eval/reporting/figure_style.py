@@ -31,10 +31,10 @@ COLOURS: dict[str, tuple[str, str]] = {
     "--muted": (MUTED, "#9aa6b6"),
     "--rule": (RULE, "#303947"),
     # Okabe and Ito (2008): told apart by people with any colour vision; dashes and marks do so in grey.
-    "--system-0": ("#0072b2", "#56b4e9"),
-    "--system-1": ("#d55e00", "#f0955a"),
-    "--system-2": ("#009e73", "#3fd0a6"),
-    "--system-3": ("#cc79a7", "#e6a8cb"),
+    "--system-0": ("#0072b2", "#4aa3e0"),
+    "--system-1": ("#d55e00", "#ef8a45"),
+    "--system-2": ("#009e73", "#43dcae"),
+    "--system-3": ("#cc79a7", "#e9a6d2"),
     "--system-4": ("#e69f00", "#f3c04d"),
     "--system-5": ("#56b4e9", "#a9dcf7"),
 }

@@ -45,8 +45,9 @@ class _Neighbours:
         column = np.mod((longitude - globe.longitude[0]) / (360.0 / count), count)
         left, right = column.astype(int) % count, (column.astype(int) + 1) % count
         rows, columns = np.unique([below, below + 1]), np.unique([left, right])
-        places = (np.searchsorted(axis, each) for axis, each in ((rows, below), (columns, left), (columns, right)))
-        return cls(rows, columns, *places, row - below, column - np.floor(column))
+        beneath = np.searchsorted(rows, below)
+        west, east = np.searchsorted(columns, left), np.searchsorted(columns, right)
+        return cls(rows, columns, beneath, west, east, row - below, column - np.floor(column))
 
     @property
     def indexers(self) -> dict[str, np.ndarray]:
@@ -55,10 +56,11 @@ class _Neighbours:
 
     def __call__(self, values: np.ndarray) -> np.ndarray:
         """From what was read, (…, row, column), to the places, (…, place)."""
-        return sum(
-            share * (values[..., row, self.left] * (1 - self.across) + values[..., row, self.right] * self.across)
-            for row, share in ((self.below, 1 - self.up), (self.below + 1, self.up))
-        )  # type: ignore[return-value]
+        result = 0.0
+        for row, share in ((self.below, 1 - self.up), (self.below + 1, self.up)):
+            west, east = values[..., row, self.left], values[..., row, self.right]
+            result = result + share * (west * (1 - self.across) + east * self.across)
+        return np.asarray(result)
 
 
 @dataclasses.dataclass(frozen=True)

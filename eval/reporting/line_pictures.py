@@ -5,6 +5,9 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Bool, Float
 from matplotlib.colors import to_rgb
+from PIL import Image, ImageDraw
+
+from eval.reporting.world_map import Globe
 
 # Shades of each colour: with two colours and a black line fewer than the 256 of a palette.
 _SHADES = 40
@@ -30,10 +33,24 @@ def thickened(edge: Bool[np.ndarray, "h w"], width: int) -> Bool[np.ndarray, "h 
     return result
 
 
+def pale_coasts(globe: Globe, pixels: int) -> Bool[np.ndarray, "h w"]:
+    """Where the coasts lie on a map this wide, or the edges of another planet's land."""
+    height, width = globe.raster(pixels).outside.shape
+    if globe.land is not None and not globe.earth:
+        return contour_pixels(globe.raster(pixels)(globe.land), 0.5)
+    picture = Image.new("1", (width, height))
+    left, right, bottom, top = globe.projection.extent
+    for line in globe.coasts if globe.earth else ():
+        across, up = (line[:, 0] - left) / (right - left) * width, (line[:, 1] - bottom) / (top - bottom) * height
+        ImageDraw.Draw(picture).line(list(zip(across.tolist(), up.tolist())), fill=1)
+    return np.asarray(picture)
+
+
 def spaghetti(
     images: Float[np.ndarray, "member h w"],
     truth: Float[np.ndarray, "h w"] | None,
     levels: Sequence[tuple[float, str]],
+    coasts: Bool[np.ndarray, "h w"] | None = None,
 ) -> np.ndarray:
     """Lines of all members, the darker the more of them lie on each other, under the truth's in black: RGBA bytes.
 
@@ -41,13 +58,16 @@ def spaghetti(
         images: of the members, NaN where nothing is shown.
         truth: what happened, if that is known.
         levels: values and their colours.
+        coasts: pixels that are grey beneath them.
     """
     rgba = np.zeros((*images.shape[1:], 4))
     rgba[np.isfinite(images[0])] = (1.0, 1.0, 1.0, 1.0)
+    if coasts is not None:
+        rgba[coasts] = (0.72, 0.74, 0.77, 1.0)
     for level, colour in levels:
         count = sum(contour_pixels(image, level).astype(float) for image in images)
         # One member is seen; half of them make the full colour.
-        depth = np.where(count > 0, np.clip(0.35 + 1.3 * count / len(images), 0, 1), 0.0)
+        depth = np.where(count > 0, np.clip(0.6 + count / len(images), 0, 1), 0.0)
         depth = np.round(depth * _SHADES) / _SHADES
         rgba[..., :3] = rgba[..., :3] * (1 - depth[..., None]) + np.array(to_rgb(colour)) * depth[..., None]
     if truth is not None:
@@ -59,9 +79,9 @@ def spaghetti(
 
 
 def with_edge(rgba: np.ndarray, edge: Bool[np.ndarray, "h w"]) -> np.ndarray:
-    """A picture with a line in black on it."""
+    """A picture with a red line on it, seen on light and on dark."""
     result = rgba.copy()
-    result[edge] = (18, 20, 26, 255)
+    result[edge & (rgba[..., 3] > 0)] = (213, 94, 0, 255)
     return result
 
 

@@ -13,7 +13,7 @@ from eval.reporting import page
 from eval.reporting.figure_style import COLOURS
 from eval.reporting.forecast_maps import map_rows
 from eval.reporting.forecast_sample import ForecastSample
-from eval.reporting.line_pictures import contour_pixels, spaghetti, thickened, with_edge
+from eval.reporting.line_pictures import contour_pixels, pale_coasts, spaghetti, thickened, with_edge
 from eval.reporting.report_subject import Subject, find_fields
 from eval.reporting.world_map import has_isolines, painted_map, shade
 from eval.scorecard import Field, format_date, format_lead
@@ -21,7 +21,7 @@ from weather_scnn.errors import UserError
 
 # What lines are drawn of, before other fields with isolines.
 _LINES_OF = ("geopotential", "mean_sea_level_pressure", "surface_pressure")
-_QUANTILE, _MOST_TIMES = 0.9, 40
+_USUAL_QUANTILE, _MOST_TIMES = 0.9, 40
 _COLOURS = "YlGnBu"
 _FIELDS, _LEADS = 2, 2
 
@@ -33,51 +33,58 @@ class Event:
     Attributes:
         field: of which.
         above: whether values above count, or below.
-        threshold: a number in the units shown, or one a place, (y, x).
-        title, about: short, and in words.
+        threshold: in the units shown; of a quantile its share of the truth's times, place by place.
+        quantile: whether the threshold is one.
     """
 
     field: Field
     above: bool
-    threshold: float | np.ndarray
-    title: str
-    about: str
+    threshold: float
+    quantile: bool = False
 
-    def __call__(self, values: np.ndarray) -> np.ndarray:
+    @property
+    def words(self) -> str:
+        """`above 30 °C`, `above its 90 % quantile`."""
+        units = "" if self.quantile else f" {self.field.shown.units}"
+        limit = f"its {100 * self.threshold:g} % quantile" if self.quantile else f"{self.threshold:g}{units}"
+        return f"{'above' if self.above else 'below'} {limit}".strip()
+
+    def limits(self, sample: ForecastSample) -> float | np.ndarray:
+        """The threshold in the units shown: one, or one a place, (y, x)."""
+        if not self.quantile:
+            return self.threshold
+        times = sample.truth["time"].values
+        chosen = times[np.unique(np.linspace(0, times.size - 1, min(times.size, _MOST_TIMES)).round().astype(int))]
+        return np.asarray(np.nanquantile(sample.observed(self.field, chosen), self.threshold, axis=0))
+
+    def happens(self, values: np.ndarray, limits: float | np.ndarray) -> np.ndarray:
         """1 where it happens, 0 where not, NaN where nothing is known."""
-        happens = values > self.threshold if self.above else values < self.threshold
-        return np.where(np.isfinite(values), happens.astype(np.float64), np.nan)
+        found = values > limits if self.above else values < limits
+        return np.where(np.isfinite(values), found.astype(np.float64), np.nan)
 
 
 def read_events(texts: Sequence[str], subject: Subject) -> list[Event]:
-    """Events as people write them, in the units shown: `T2M>30`, `geopotential@500<520`.
+    """Events as people write them, in the units shown: `T2M>30`, `geopotential@500<520`, or `T2M>q95` for a quantile.
 
     Raises:
         UserError: it does not read so, or there is no such field.
     """
     events = []
     for text in texts:
-        match = re.fullmatch(r"\s*(?P<field>[^<>]+?)\s*(?P<sign>[<>])\s*(?P<number>[-+]?\d+(?:\.\d+)?)\s*", text)
-        if match is None:
+        match = re.fullmatch(
+            r"\s*(?P<field>[^<>]+?)\s*(?P<sign>[<>])\s*(?P<q>q?)(?P<number>[-+]?\d+(?:\.\d+)?)\s*", text
+        )
+        if match is None or (match["q"] and not 0 < float(match["number"]) < 100):
             raise UserError(
-                f"{text!r} does not read as an event", where="--exceed", remedy="write T2M>30 or geopotential@500<520"
+                f"{text!r} does not read as an event",
+                where="--exceed",
+                remedy="write T2M>30, geopotential@500<520, or T2M>q95 for the 95 % quantile",
             )
+        quantile = bool(match["q"])
+        threshold = float(match["number"]) / (100 if quantile else 1)
         for field in find_fields([match["field"]], subject.fields, subject.file.path):
-            above, number = match["sign"] == ">", float(match["number"])
-            words = f"{'above' if above else 'below'} {number:g} {field.shown.units}".strip()
-            events.append(Event(field, above, number, f"{field.short} {words}", f"{field.label} {words}"))
+            events.append(Event(field, match["sign"] == ">", threshold, quantile))
     return events
-
-
-def _unusual(sample: ForecastSample, field: Field) -> Event:
-    """What is rarely exceeded at each place in the times of the truth."""
-    times = sample.truth["time"].values
-    chosen = times[np.unique(np.linspace(0, times.size - 1, min(times.size, _MOST_TIMES)).round().astype(int))]
-    threshold = np.nanquantile(sample.observed(field, chosen), _QUANTILE, axis=0)
-    return Event(
-        field, True, threshold, f"{field.short} unusually high",
-        f"{field.label} above its own {_QUANTILE:.0%} quantile at each place, from {chosen.size} times of the truth",
-    )  # fmt: skip
 
 
 def _figure(
@@ -94,7 +101,7 @@ def _figure(
 ) -> str:
     figure, picture = painted_map(
         paint, sample.globe, title=title, most_bytes=subject.output.most_map_bytes, bar=bar, ends="neither",
-        units="probability, %" if bar is not None else "",
+        units="probability, %" if bar is not None else "", coasts=bar is not None,
     )  # fmt: skip
     rows = map_rows(sample.globe, [*columns.values()])
     subject.tick()
@@ -116,7 +123,7 @@ def _lines(subject: Subject, sample: ForecastSample, field: Field, init: np.date
     def paint(pixels: int) -> np.ndarray:
         raster = sample.globe.raster(pixels)
         images = np.stack([raster(member) for member in members])
-        return spaghetti(images, None if truth is None else raster(truth), levels)
+        return spaghetti(images, None if truth is None else raster(truth), levels, pale_coasts(sample.globe, pixels))
 
     lead = format_lead(sample.leads[position])
     which = " and ".join(f"{level:g}" for level in chosen)
@@ -130,26 +137,28 @@ def _lines(subject: Subject, sample: ForecastSample, field: Field, init: np.date
 
 def _probability(subject: Subject, sample: ForecastSample, event: Event, init: np.datetime64, position: int) -> str:
     """The share of members in which something happens, with the edge of where it did happen."""
-    members = event(sample.predicted_members(event.field, init, position))
+    limits = event.limits(sample)
+    members = event.happens(sample.predicted_members(event.field, init, position), limits)
     valid = init + sample.leads[position]
     known = valid in sample.truth["time"].values
-    happened = event(sample.observed(event.field, valid)) if known else None
+    truth = sample.observed(event.field, valid) if known else None
     share = 100.0 * members.mean(axis=0)
 
     def paint(pixels: int) -> np.ndarray:
         raster = sample.globe.raster(pixels)
         rgba = shade(raster(share), _COLOURS, (0.0, 100.0), isolines=False, palette=True)
-        if happened is None:
+        if truth is None:
             return rgba
-        return with_edge(rgba, thickened(contour_pixels(raster(happened), 0.5), max(1, pixels // 400)))
+        return with_edge(rgba, thickened(contour_pixels(raster(truth - limits), 0.0), max(1, pixels // 280)))
 
     lead = format_lead(sample.leads[position])
-    slug = re.sub(r"\W+", "_", event.title.lower()).strip("_")
-    columns = {"probability": share} | ({} if happened is None else {"happened": 100.0 * happened})
+    title = f"{event.field.short} {event.words}"
+    slug = re.sub(r"\W+", "_", title.lower()).strip("_")
+    columns = {"probability": share} | ({} if truth is None else {"happened": 100.0 * event.happens(truth, limits)})
     bar = matplotlib.cm.ScalarMappable(matplotlib.colors.Normalize(0.0, 100.0), _COLOURS)
     return _figure(
-        subject, sample, paint, f"probability_{slug}_{lead.replace(' ', '')}", f"{event.title}, {lead}", columns,
-        units="%", bar=bar, description=f"Probability of {event.about} at {lead}",
+        subject, sample, paint, f"probability_{slug}_{lead.replace(' ', '')}", f"{title}, {lead}", columns,
+        units="%", bar=bar, description=f"Probability of {event.field.label} {event.words} at {lead}",
     )  # fmt: skip
 
 
@@ -167,12 +176,12 @@ def ensemble_section(subject: Subject, sample: ForecastSample, events: Sequence[
     lined = [field for field in subject.drawn_fields(held, len(held)) if has_isolines(field)]
     lined.sort(key=lambda field: _LINES_OF.index(field.variable) if field.variable in _LINES_OF else len(_LINES_OF))
     mapped = [field for field in subject.map_fields(held) if field in held][:_FIELDS]
-    chosen = list(events) or [_unusual(sample, field) for field in mapped]
+    chosen = list(events) or [Event(field, True, _USUAL_QUANTILE, quantile=True) for field in mapped]
     init = sample.longest()
     parts = []
     if lined and positions:
-        text = "Lines of equal value of every member, in two colours for two values; black is what happened. Where lines of a "
-        text += "colour lie together the members agree."
+        text = "Lines of equal value of every member, blue for the lower of two values and red for the higher; black is what "
+        text += "happened. Where lines lie together the members agree."
         drawn = [_lines(subject, sample, lined[0], init, position) for position in positions]
         parts += [f"<h3>{page.escape(lined[0].label)}: every member</h3>", page.paragraph(text, kind="note")]
         parts.append(page.panels(drawn, kind="maps"))
@@ -180,10 +189,12 @@ def ensemble_section(subject: Subject, sample: ForecastSample, events: Sequence[
         if not sample.has(event.field):
             continue
         drawn = [_probability(subject, sample, event, init, position) for position in positions]
-        parts += [f"<h3>{page.escape(event.about)}</h3>", page.panels(drawn, kind="maps")]
+        parts += [f"<h3>{page.escape(f'{event.field.label} {event.words}')}</h3>", page.panels(drawn, kind="maps")]
     if not parts:
         return ""
     start = format_date(np.datetime_as_string(init, "h"))
     text = f"The {sample.members} members of the forecast that starts {start}. Probabilities are the share of members in which it "
-    text += "happens; the black line is the edge of where it did."
+    text += "happens; the red line is the edge of where it did."
+    if any(event.quantile for event in chosen):
+        text += f" Quantiles are those of up to {_MOST_TIMES} times of the truth, at each place."
     return page.section("ensemble", "What the members say", page.paragraph(text, kind="note"), *parts)

@@ -13,7 +13,7 @@ from eval.reporting.forecast_sample import ForecastSample
 from eval.reporting.report_findings import region_words
 from eval.reporting.report_subject import Subject
 from eval.score_reading import SUMS_GROUP, open_group
-from eval.scorecard import Field, format_date, format_lead, format_number, headline_fields, skill, values
+from eval.scorecard import Field, format_lead, format_number, headline_fields, skill, values
 
 _FIELDS, _BUST_FIELDS, _BUSTS = 6, 2, 5
 #: Maps that the section has at most.
@@ -57,6 +57,7 @@ class _Errors:
         by_field = {
             field: field.of(scores).values.astype(np.float64) for field in fields if field.variable in scores.data_vars
         }
+        by_field = {field: errors for field, errors in by_field.items() if np.isfinite(errors).any()}
         return cls(scores["init_time"].values, by_field, subject.leads[position])
 
     def worst(self, field: Field, count: int) -> list[int]:
@@ -191,12 +192,12 @@ def _busts(subject: Subject, errors: _Errors, fields: list[Field], sample: Forec
     rows, numbers, maps = [], [], []
     for number, field in enumerate(fields):
         each = errors.by_field[field]
-        usual = float(np.nanmedian(each)) if np.isfinite(each).any() else 0.0
+        usual = float(np.nanmedian(each))
         for place in errors.worst(field, _BUSTS if number == 0 else 1):
             factor, units = field.scaled_errors(each[[place]])
             start = np.datetime_as_string(errors.inits[place], "h")
             times = f"{each[place] / usual:.1f} ×" if usual > 0 else "–"
-            cells = [format_date(start), format_number(each[place] * factor), times]
+            cells = [f"{start.replace('T', ' ')} UTC", format_number(each[place] * factor), times]
             rows.append(
                 page.row(
                     page.field_name(field.label, field.short, units),

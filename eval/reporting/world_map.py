@@ -263,6 +263,7 @@ def painted_map(
     bar: matplotlib.cm.ScalarMappable | None = None,
     units: str = "",
     ends: str = "both",
+    coasts: bool = True,
 ) -> WorldMap:
     """A map of any picture.
 
@@ -274,6 +275,7 @@ def painted_map(
         bar: colours and limits of a colour bar; None for none.
         units: along the bar.
         ends: see `world_map`.
+        coasts: whether to draw them; a picture may have its own.
     """
     left, right, bottom, top = globe.projection.extent
     # As wide as the card allows, or as high as a map may be; below it the colour bar, above it the title: inches.
@@ -287,7 +289,8 @@ def painted_map(
             paint(_MAP_PIXELS), extent=(left, right, bottom, top), origin="lower", interpolation="none"
         )  # fmt: skip
         image.set_gid(PICTURE)
-        _coasts(axes, globe)
+        if coasts:
+            _coasts(axes, globe)
         axes.plot(*globe.projection.outline(), color=MUTED, linewidth=0.9)
         beside, above = 0.005 * (right - left), 0.01 * (top - bottom)
         axes.set_xlim(left - beside, right + beside)

@@ -114,6 +114,10 @@ def test_what_a_service_cannot_be_asked_is_said_in_a_line(services, run, tmp_pat
     )
     result = command(*words[:4], "noaa_gfs", *words[5:], "--init", "latest")
     assert result.exit_code == 1 and "did you mean noaa-gfs?" in result.stderr
+    result = command("stats", "--input", "noaa-gfs", "--output", tmp_path / "s.nc")
+    assert result.exit_code == 1 and "make a store of them with weather-scnn regrid --input noaa-gfs" in " ".join(
+        result.stderr.split()
+    )
 
 
 def test_the_commands_of_the_operational_day(services, run, tmp_path, monkeypatch):

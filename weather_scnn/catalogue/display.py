@@ -6,7 +6,7 @@ import functools
 import numpy as np
 
 from weather_scnn.catalogue.naming import lookup
-from weather_scnn.catalogue.units import conversion
+from weather_scnn.catalogue.units import conversion, parse_unit
 
 _WRITTEN = {"degC": "°C", "g kg-1": "g kg⁻¹"}
 
@@ -41,12 +41,15 @@ def shown(name: str, units: str) -> Shown:
 
     >>> shown("geopotential", "m2 s-2").units
     'gpdam'
-    >>> round(float(shown("2m_temperature", "K").of(np.array(283.15))), 2)
-    10.0
+    >>> shown("2m_temperature", "K").of(np.array([283.15])).round(2).tolist()
+    [10.0]
     """
     variable = lookup(name)
     if variable is None or variable.display_unit == variable.unit:
         return Shown(1.0, 0.0, units, units)
+    read = parse_unit(units)
+    if read is not None and read[2]:  # degrees with a zero of their own are shown as they are
+        return Shown(1.0, 0.0, units, "K" if read == parse_unit("degC") else units)
     try:
         # The other way round, since a height becomes a geopotential and not the reverse.
         to_files = conversion(variable.display_unit, units)

@@ -83,10 +83,16 @@ def require_there(path: str) -> None:
     """Refuses a local path where nothing is, before what reads it is even loaded.
 
     Raises:
-        UserError: there is nothing; the nearest name is told.
+        UserError: there is nothing, and the nearest name is told; or it names a service.
     """
     if is_in_memory(path) or is_remote(path) or is_glob(path) or os.path.exists(file_and_group(path)[0]):
         return
+    if is_live(path):
+        raise NothingThere(
+            "is a service, whose analyses are to be fetched first",
+            where=path,
+            remedy=f"make a store of them with weather-scnn regrid --input {path}",
+        )
     target = pathlib.Path(path)
     siblings = os.listdir(target.parent) if target.parent.is_dir() else []
     close = difflib.get_close_matches(target.name, siblings, n=1)

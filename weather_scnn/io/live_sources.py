@@ -27,7 +27,7 @@ import rich.progress
 
 from weather_scnn.cache_folder import cache_folder
 from weather_scnn.catalogue.level_numbers import Level
-from weather_scnn.catalogue.naming import VARIABLES, find
+from weather_scnn.catalogue.naming import VARIABLES, find, lookup
 from weather_scnn.errors import UserError
 from weather_scnn.io.addresses import LIVE
 from weather_scnn.io.atomic import whole_file, write_whole
@@ -116,11 +116,15 @@ def fetched(name: str, times: np.ndarray, fields: Fields, *, progress: bool = Tr
     with progress_bar(rich.progress.MofNCompleteColumn(), enabled=progress) as bar:
         for time, variable, levels in bar.track(wanted, description=f"fetch {name}"):
             pieces |= dict.fromkeys(_pieces(name, time, canonical_name(variable), levels))
-    # Services may pack both components of a wind into one message, which is then kept twice.
-    content = dict.fromkeys(piece.read_bytes() for piece in pieces)
     target.parent.mkdir(parents=True, exist_ok=True)
-    with whole_file(target) as part:
-        part.write_bytes(b"".join(content))
+    with whole_file(target) as part, open(part, "wb") as file:
+        written: set[bytes] = set()
+        for piece in pieces:
+            content = piece.read_bytes()
+            # Services may pack both components of a wind into one message, which is then kept twice.
+            if (digest := hashlib.sha256(content).digest()) not in written:
+                file.write(content)
+                written.add(digest)
     return str(target)
 
 
@@ -172,10 +176,7 @@ def _pieces(
     if not missing:
         return [*files.values()]
     at = np.datetime_as_string(time, "h")
-    try:
-        known = find(variable)
-    except UserError:
-        known = None
+    known = lookup(variable)
     found: dict[Level, bytes] = {}
     if known is not None:
 
@@ -192,10 +193,10 @@ def _pieces(
         write_whole(files[level], content)
     if not (lacking := [level for level in missing if level not in found]):
         return [*files.values()]
-    recipe_ = recipe(variable, [each.name for each in VARIABLES if each.name != variable]) if not found else None
-    if recipe_ is not None:
-        aloft = {each: recipe_.levels or levels if find(each).on_levels else () for each in recipe_.inputs}
-        return [piece for each, own in aloft.items() for piece in _pieces(name, time, each, own, made=variable)]
+    way = recipe(variable, [each.name for each in VARIABLES if each.name != variable]) if not found else None
+    if way is not None:
+        ingredients = {each: way.levels or levels if find(each).on_levels else () for each in way.inputs}
+        return [piece for each, own in ingredients.items() for piece in _pieces(name, time, each, own, made=variable)]
     where = f" at {', '.join(f'{level:g}' for level in lacking)} hPa" if levels else ""
     where += f", of which {made} is made" if made else ""
     others = " or ".join(each for each in LIVE if each != name)
