@@ -14,6 +14,7 @@ from eval.reporting.forecast_maps import error_section, forecast_section, map_sh
 from eval.reporting.forecast_sample import ForecastSample
 from eval.reporting.projection import Projection, projection_of
 from eval.reporting.report_curves import curve_sections, figure_count
+from eval.reporting.report_events import event_section
 from eval.reporting.report_findings import findings, how_to_read
 from eval.reporting.report_folder import ReportFolder
 from eval.reporting.report_histograms import histogram_section, rank_section
@@ -22,6 +23,7 @@ from eval.reporting.report_settings import explanations_section, settings_sectio
 from eval.reporting.report_spectra import spectra_section
 from eval.reporting.report_subject import Subject
 from eval.reporting.score_file import ScoreFile
+from eval.reporting.station_maps import station_map_count, stations_section
 from eval.reporting.world_map import Globe
 from eval.scorecard import format_date, format_lead, values
 from eval.scores import score_named
@@ -57,6 +59,10 @@ def _score_rows(subject: Subject) -> Iterator[list]:
 def _opening(subject: Subject) -> str:
     attributes = subject.scores.attrs
     count = attributes.get("init_times", "")
+    if count and subject.file.root != "/":
+        plural = "s" if count > 1 else ""
+        text = f"{count} forecast{plural}, compared with observations at {attributes.get('stations', '?')} stations."
+        return f"{text} Each observation weighs the same, so regions of many stations count most."
     if not count:
         return "Forecasts compared with what happened."
     longest = format_lead(subject.leads[-1]).replace(" ", "\u00a0")
@@ -70,7 +76,9 @@ def _opening(subject: Subject) -> str:
     )
 
 
-def _page(subject: Subject, sample: ForecastSample | None, globe: Globe | None, paths: dict[str, str]) -> str:
+def _page(
+    subject: Subject, sample: ForecastSample | None, globe: Globe | None, projection: Projection, paths: dict[str, str]
+) -> str:
     """All sections, in order, in one document."""
     head = ["variable", "level", "region", "system", "metric", "lead_hours", "value", "lower", "upper"]
     subject.output.rows("scores", head, _score_rows(subject))
@@ -87,6 +95,8 @@ def _page(subject: Subject, sample: ForecastSample | None, globe: Globe | None, 
         sections.append(("maps", "Maps", forecast_section(subject, sample)))
     if globe is not None:
         sections.append(("errors", "Where the errors are", error_section(subject, globe)))
+    sections.append(("stations", "Stations", stations_section(subject, globe, projection)))
+    sections.append(("events", "Events", event_section(subject)))
     sections.append(("spectra", "Spectra", spectra_section(subject)))
     if sample is not None:
         sections.append(("histograms", "Histograms", histogram_section(subject, sample)))
@@ -180,14 +190,14 @@ def write_report(
             file, ReportFolder(folder), lambda: bar.advance(task), reference=reference, region=region, fields=fields,
             maps=maps, forecast_leads=None if sample is None else sample.leads,
         )  # fmt: skip
-        maps_drawn = map_shares(subject, None if sample is None else sample.leads)
+        maps_drawn = map_shares(subject, None if sample is None else sample.leads) + station_map_count(subject)
         require_room(maps_drawn)
         # In the page three bytes of a picture take four.
         subject.output.most_map_bytes = int(0.75 * _MAP_BYTES / max(maps_drawn, 12))
         with bar:
             bar.update(task, total=_figure_count(subject, sample))
             paths = {name: path for name, path in (("forecast", forecast), ("truth", truth)) if path is not None}
-            text = _page(subject, sample, globe, paths)
+            text = _page(subject, sample, globe, projection, paths)
             bar.update(task, total=bar.tasks[0].completed)
         (folder / "index.html").write_text(text, encoding="utf-8")
         put_in_place(str(folder), target)
@@ -209,5 +219,5 @@ def _figure_count(subject: Subject, sample: ForecastSample | None) -> int:
     """About how many figures there will be."""
     maps = len(subject.map_positions(subject.leads)) * len(subject.map_fields(subject.fields))
     groups = {"maps": 6 * maps, "spectra": 9, "rank_histogram": maps}
-    optional = sum(count for name, count in groups.items() if name in subject.file.groups)
+    optional = station_map_count(subject) + sum(count for name, count in groups.items() if name in subject.file.groups)
     return figure_count(subject) + optional + (2 + 3 * maps + 6 if sample is not None else 0)

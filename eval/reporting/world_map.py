@@ -21,7 +21,7 @@ from PIL import Image
 from eval.reporting.coastlines import coastlines, is_earth, land_mask, marked_idealised
 from eval.reporting.figure_style import COAST, MUTED, PICTURE, STYLE
 from eval.reporting.figures import number_on_axis
-from eval.reporting.projection import EqualEarth, Projection, Raster
+from eval.reporting.projection import EqualEarth, Projection, Raster, picture_height
 from eval.scorecard import Field
 
 _MAP_PIXELS = 640
@@ -251,6 +251,56 @@ def world_map(
         ends: which ends of the colour bar are open: both, min, max or neither.
         isolines: whether to draw lines of equal value, as forecasters read geopotential and pressure.
     """
+    whole = shade(globe.raster(_MAP_PIXELS)(field), colours, limits, isolines=isolines, palette=True)
+    figure = _framed(whole, globe, title=title, units=units, colours=colours, limits=limits, ends=ends)
+    return WorldMap(figure, _page_picture(field, globe, colours, limits, most_bytes, isolines=isolines))
+
+
+def dots_map(
+    values: Float[np.ndarray, " s"],
+    latitude: Float[np.ndarray, " s"],
+    longitude: Float[np.ndarray, " s"],
+    globe: Globe,
+    *,
+    title: str,
+    units: str,
+    colours: str,
+    limits: tuple[float, float],
+    ends: str = "both",
+) -> WorldMap:
+    """A map of places, each a dot in the colour of its value, with its colour bar; the values farthest from 0 lie on top.
+
+    Args:
+        values: NaN where there is none.
+        latitude, longitude: of the places, degrees.
+        globe, title, units, colours, limits, ends: see `world_map`.
+    """
+    known = np.flatnonzero(np.isfinite(values))
+    known = known[np.argsort(np.abs(values[known]), kind="stable")]
+    left, right, bottom, top = globe.projection.extent
+    height = picture_height(globe.projection, _MAP_PIXELS)
+    x, y = globe.projection.place((longitude[known] + 180) % 360 - 180, latitude[known])
+    across = (x - left) / (right - left) * _MAP_PIXELS
+    up = (y - bottom) / (top - bottom) * height
+    radius = float(np.clip(90 / np.sqrt(max(known.size, 1)), 1.5, 5.0))
+    reach = np.arange(-int(np.ceil(radius)), int(np.ceil(radius)) + 1)
+    disc = np.stack(np.meshgrid(reach, reach, indexing="ij"), axis=-1).reshape(-1, 2)
+    disc = disc[(disc**2).sum(axis=-1) <= radius**2]
+    image = np.full((height, _MAP_PIXELS), np.nan)
+    placed = np.isfinite(across) & np.isfinite(up)
+    for row, column in disc:
+        rows, columns = (np.floor(each[placed]).astype(int) + step for each, step in ((up, row), (across, column)))
+        inside = (rows >= 0) & (rows < height) & (columns >= 0) & (columns < _MAP_PIXELS)
+        image[rows[inside], columns[inside]] = values[known][placed][inside]
+    rgba = shade(image, colours, limits, isolines=False, palette=True)
+    figure = _framed(rgba, globe, title=title, units=units, colours=colours, limits=limits, ends=ends)
+    return WorldMap(figure, palette_png(rgba))
+
+
+def _framed(
+    rgba: np.ndarray, globe: Globe, *, title: str, units: str, colours: str, limits: tuple[float, float], ends: str
+) -> Figure:
+    """A map's image, (height, width, 4), with coasts, outline, title and colour bar."""
     left, right, bottom, top = globe.projection.extent
     # As wide as the card allows, or as high as a map may be; below it the colour bar, above it the title: inches.
     high = float(np.clip(_WIDTH * (top - bottom) / (right - left), *_HEIGHTS))
@@ -258,10 +308,7 @@ def world_map(
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(4.2, whole))
         axes = figure.add_axes((0.015, _BELOW / whole, 0.97, high / whole))
-        image = axes.imshow(
-            shade(globe.raster(_MAP_PIXELS)(field), colours, limits, isolines=isolines, palette=True),
-            extent=(left, right, bottom, top), origin="lower", interpolation="none",
-        )  # fmt: skip
+        image = axes.imshow(rgba, extent=(left, right, bottom, top), origin="lower", interpolation="none")
         image.set_gid(PICTURE)
         drawn = matplotlib.cm.ScalarMappable(matplotlib.colors.Normalize(*limits), colours)
         _coasts(axes, globe)
@@ -272,7 +319,7 @@ def world_map(
         axes.set_axis_off()
         axes.set_title(title)
         _colour_bar(figure, (0.12, 0.44 / whole, 0.76, 0.074 / whole), drawn, units, ends)
-    return WorldMap(figure, _page_picture(field, globe, colours, limits, most_bytes, isolines=isolines))
+    return figure
 
 
 def map_scale(colours: str, limits: tuple[float, float], units: str) -> Figure:
