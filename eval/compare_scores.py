@@ -16,9 +16,9 @@ import rich.text
 import xarray as xr
 
 from eval.metrics import convention_of, field_statistics, fields_of, mean_over_init_times, metrics_from_means
+from eval.score_reading import STATIONS, SUMS_GROUP, open_scores, scored_at_stations_alone
 from eval.scorecard import Field, card_leads, format_lead, list_fields, main_system
 from eval.scores import score_named
-from eval.scoring import open_scores
 from eval.uncertainty import CONFIDENCE, FEWEST_INIT_TIMES, STATISTICS, intervals_and_differences
 from weather_scnn.catalogue.level_numbers import Level
 from weather_scnn.errors import UserError
@@ -132,6 +132,7 @@ def compare_scores(
     region: str | None = None,
     system: str | None = None,
     leads: Sequence[str] | None = None,
+    stations: bool = False,
 ) -> ScoreDifference:
     """Compares a system of one file with a system of another.
 
@@ -141,12 +142,15 @@ def compare_scores(
         region: a region of both; the first they share if None.
         system: its name in both files, or `A,B`; the first that is no baseline if None.
         leads: such as 24h and 5d; about seven of those in both if None.
+        stations: whether to compare scores at stations; so it is where one of the files holds no others.
 
     Raises:
         UserError: the files score other init times, conventions, grids, lead times or metrics, or share no field.
     """
     paths, where = (first, second), f"{first} and {second}"
-    sums = [open_scores(path, group="sums") for path in paths]
+    stations |= any(scored_at_stations_alone(path) for path in paths)
+    root = STATIONS if stations else "/"
+    sums = [open_scores(path, group=f"{root}/{SUMS_GROUP}".lstrip("/")) for path in paths]
     _require_alike(sums[0], sums[1], paths)
     asked = (system or "").split(",")
     wanted = [part.strip() or None for part in (asked if len(asked) == 2 else asked[:1] * 2)]
@@ -160,7 +164,7 @@ def compare_scores(
     chosen = region or regions[0]
     times = _shared_leads(sums[0], sums[1], leads, where)
     parts = [part.sel(region=[chosen], lead_time=times) for part in sums]
-    units = open_scores(first)
+    units = open_scores(first, group=root)
     fields = [
         field
         for field in list_fields(units)

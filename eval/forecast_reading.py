@@ -8,10 +8,36 @@ import numpy as np
 import xarray as xr
 
 from eval.field_reading import Conversion, as_slice, chunk_length, read_values
+from eval.forecasts import units_to_truth
+from weather_scnn.catalogue.naming import find
+from weather_scnn.catalogue.plausibility import extremes_of_one_map, implausible
+from weather_scnn.errors import UserError
+from weather_scnn.io.fields import declared_unit
 from weather_scnn.io.forecasts import HELD, kept_by_valid_time, open_forecast
+from weather_scnn.io.initial_times import initial_times
 from weather_scnn.io.sources import find_source, open_raw
 
 _log = logging.getLogger(__name__)
+
+
+def common_init_times(stores: "Sequence[ForecastStore]", init: str | None) -> np.ndarray:
+    """Init times that all forecasts have, of those that are asked for.
+
+    Args:
+        stores: the forecasts.
+        init: FIRST:LAST[:STEP]; all if None.
+
+    Raises:
+        UserError: there is none.
+    """
+    inits = stores[0].init_times
+    if init is not None:
+        inits = initial_times(inits, init, where=stores[0].path)
+    for store in stores[1:]:
+        inits = np.intersect1d(inits, store.init_times)
+    if not inits.size:
+        raise UserError("the forecasts share no init time", remedy="give forecasts of one period")
+    return inits
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,6 +105,31 @@ class ForecastStore:
         row = np.searchsorted(self.times, times).clip(max=self.times.size - 1)
         column = np.searchsorted(self.leads, leads).clip(max=self.leads.size - 1)
         return known & self.dataset[HELD].values[row, column[None, :]]
+
+    def in_catalogue_units(self, names: Sequence[str]) -> "ForecastStore":
+        """The store on its own grid, with these variables in the catalogue's units.
+
+        Raises:
+            UserError: a unit is of another quantity, or values of no unit cannot be.
+        """
+        factors = {}
+        for name in names:
+            array, wanted = self.dataset[name], find(name)
+            factors[name] = units_to_truth(name, array, xr.DataArray(0.0, attrs=wanted.attributes), where=self.path)
+            if (
+                not declared_unit(array)
+                and (found := extremes_of_one_map(array))
+                and (fault := implausible(name, found))
+            ):
+                raise UserError(
+                    f"{name} is implausible: {fault}", where=self.path, remedy="write its unit as the attribute units"
+                )
+        return dataclasses.replace(self, conversion=Conversion(None, factors), level_positions=None)
+
+    def at_levels(self, levels: Sequence[float]) -> "ForecastStore":
+        """The store of which these levels, hPa, are read."""
+        held = self.dataset["level"].values.tolist()
+        return dataclasses.replace(self, level_positions=np.array([held.index(level) for level in levels]))
 
     def chunks(self, name: str) -> tuple[int, int]:
         """Init times and lead times of one chunk of a variable."""

@@ -9,7 +9,7 @@ import pandas as pd
 from eval.conventions import WEATHERBENCH2
 from eval.metrics import fields_of, scores_by_init_time
 from eval.request import check_leads, lead_positions
-from eval.score_reading import SUMS_GROUP, open_scores
+from eval.score_reading import STATIONS, SUMS_GROUP, open_scores, scored_at_stations_alone
 from weather_scnn.catalogue.level_numbers import Level
 from weather_scnn.errors import UserError
 from weather_scnn.io.atomic import write_whole
@@ -27,6 +27,7 @@ def write_init_time_table(
     regions: Sequence[str] | None = None,
     systems: Sequence[str] | None = None,
     leads: Sequence[str] = ("all",),
+    stations: bool = False,
     overwrite: bool = False,
 ) -> int:
     """Writes scores of every initial time as CSV: a row an initial time, lead time, field, region and system, a column a metric.
@@ -37,6 +38,7 @@ def write_init_time_table(
         metrics: its columns.
         variables, levels, regions, systems: which rows; all if None.
         leads: lead times such as 24h and 5d, or all.
+        stations: whether to tell scores at stations, with groups of them as regions; so it is where the file holds no others.
         overwrite: whether to replace `output`.
 
     Returns:
@@ -50,7 +52,8 @@ def write_init_time_table(
     if os.path.exists(output):
         _refuse_to_replace(str(output), overwrite)
     check_leads(leads, "--leads")
-    sums = open_scores(scores, group=SUMS_GROUP)
+    stations |= scored_at_stations_alone(scores)
+    sums = open_scores(scores, group=f"{STATIONS}/{SUMS_GROUP}" if stations else SUMS_GROUP)
     sums.attrs["convention"] = WEATHERBENCH2  # of one initial time: there is nothing to pool
     sums = sums.isel(lead_time=lead_positions(leads, sums["lead_time"].values, "--leads"))
     found = scores_by_init_time(sums)

@@ -10,6 +10,10 @@ from weather_scnn.errors import UserError
 from weather_scnn.io.sources import open_one
 
 SUMS_GROUP = "sums"
+#: Of scores at stations, laid out as the root and the groups beside it.
+STATIONS = "stations"
+#: All that the root of a file holds of scores at stations alone.
+OBSERVATION_COUNT = "observation_count"
 _RATIO = "spread_skill_ratio"
 
 
@@ -35,13 +39,23 @@ def open_scores(path: str, *, group: str = "/") -> xr.Dataset:
         with open_group(path, group) as dataset:
             dataset = dataset.load()
     except OSError as error:
-        raise UserError(f"has no group {group!r}", where=path, remedy="make it with `weather-scnn score`") from error
+        remedy = "score it with --observations" if group.startswith(STATIONS) else "make it with `weather-scnn score`"
+        raise UserError(f"has no group {group!r}", where=path, remedy=remedy) from error
     if group == "map_sums":
         with open_group(path, "maps") as maps:
             sums = {name: restored_sums(array, maps[name].load()) for name, array in dataset.data_vars.items()}
         # Winds and other fields have moments of their own.
         return dataset.drop_dims(["moment", "wind_moment"], errors="ignore").assign(sums)
     return dataset
+
+
+def scored_at_stations_alone(path: str) -> bool:
+    """Whether a file holds no other scores than those at stations, for there was no truth.
+
+    Raises:
+        UserError: see `open_scores`.
+    """
+    return set(open_scores(path).data_vars) == {OBSERVATION_COUNT}
 
 
 def open_group(path: str, group: str) -> xr.Dataset:

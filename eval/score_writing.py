@@ -150,14 +150,15 @@ class ScoreWriter(JoinedItems):
         """
         self.bootstrap = bootstrap
         with whole_file(output) as part:
-            scores = self._write(str(part), attributes, tick)
-            further(str(part))
+            scores = self._write(str(part), attributes, tick, further)
             for dataset in self._old.values():
                 if dataset is not None:
                     dataset.close()
         return scores
 
-    def _write(self, path: str, attributes: dict[str, Any], tick: Callable[[], None]) -> xr.Dataset:
+    def _write(
+        self, path: str, attributes: dict[str, Any], tick: Callable[[], None], further: Callable[[str], Any]
+    ) -> xr.Dataset:
         metrics = self._metrics()
         scores, present, first = {}, [], True
         counts: dict[str, dict[str, np.ndarray]] = {"missing": {}, "implausible": {}}
@@ -215,6 +216,7 @@ class ScoreWriter(JoinedItems):
         if self.comparison.map_leads.size:
             texts = {f"definition_{score.name}": score.at_places for score in map_metrics()}
             self._append(xr.Dataset(attrs=texts), path, "maps", first=False)
+        further(path)
         self._append(root, path, None, first=False)
         return root
 

@@ -24,13 +24,12 @@ from eval.metrics import combine_scores
 from eval.pairing import Comparison, open_comparison
 from eval.regions import REGIONS, with_bands
 from eval.request import ScoringRequest, StationRequest, check_leads
-from eval.score_reading import SUMS_GROUP, open_scores
+from eval.score_reading import STATIONS, SUMS_GROUP, open_scores
 from eval.score_size import expected_bytes
 from eval.score_writing import Bootstrap, ScoreWriter
 from eval.scorecard import summary_table
 from eval.stations.comparison import check_stations, open_station_comparison
 from eval.stations.job import refuse_without_truth, run_stations, score_at_stations_alone, write_stations
-from eval.stations.writing import STATIONS
 from eval.systems import MODEL, named_forecasts
 from eval.valid_time_fields import prepare_references
 from eval.work_items import WorkItem, work_items_of

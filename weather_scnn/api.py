@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 
 import xarray as xr
 
+from eval.request import StationRequest
 from weather_scnn.errors import UserError
 from weather_scnn.io.in_memory import address_of, taken_from_store, without_store
 from weather_scnn.io.opening import open_dataset as _open
@@ -180,8 +181,9 @@ def climatology(
 
 def score(
     forecast: Source | Mapping[str, Source],
-    truth: Source,
+    truth: Source | None = None,
     *,
+    stations: StationRequest | None = None,
     climatology: Source | None = None,
     baselines: Names = (),
     baseline_years: str | None = None,
@@ -195,6 +197,8 @@ def score(
     convention: str | None = None,
     maps: Names = (),
     spectra: Names = (),
+    events: Names = (),
+    neighbourhoods: Names = (),
     bootstrap: int = 1000,
     block: int | None = None,
     confidence: float = 0.95,
@@ -205,11 +209,12 @@ def score(
     Args:
         forecast: one forecast, called `model` in the scores, or several by name; paths, or datasets with dimensions
             (time, prediction_timedelta[, number][, level], latitude, longitude).
-        truth: what verifies them.
+        truth: what verifies them; may be left out with `stations`.
+        stations: observations that verify them, `eval.request.StationRequest("metar.csv", tolerance="30min")`.
         climatology: as `climatology` gives it; without it there is no ACC.
         baselines: persistence, climatology, weekly-climatology, probabilistic-climatology.
         baseline_years, by_valid_time, regions, variables, levels, init, grid, protocol, convention, maps, spectra,
-            bootstrap, block, confidence, allow_missing: see `eval.scoring.score`.
+            events, neighbourhoods, bootstrap, block, confidence, allow_missing: see `eval.scoring.score`.
 
     Returns:
         The scores as in the root of `scores.nc` (docs/scores.md): a variable a field, dimensions (system, metric,
@@ -233,7 +238,8 @@ def score(
         addresses = {name: address(source) for name, source in systems.items()}
         output = str(folder / "scores.nc")
         job(
-            [f"{name}={path}" if name else path for name, path in addresses.items()], address(truth), output,
+            [f"{name}={path}" if name else path for name, path in addresses.items()], None if truth is None else address(truth), output,
+            stations=stations, events=_listed(events) or (), neighbourhoods=_listed(neighbourhoods) or (),
             climatology=None if climatology is None else address(climatology), baselines=_listed(baselines) or (),
             baseline_years=baseline_years, by_valid_time=_listed(by_valid_time) or (), regions=_listed(regions),
             variables=_listed(variables),

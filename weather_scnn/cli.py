@@ -17,6 +17,7 @@ import typer
 from weather_scnn.command_errors import Commands, speak_for_threads, told_once
 from weather_scnn.command_options import (
     Assignments,
+    AtStations,
     BeamOptions,
     ConfigFile,
     Input,
@@ -52,7 +53,7 @@ app = typer.Typer(
 console = rich.console.Console()
 
 # Commands that leave accelerators to others; `demo` runs some of them in a process that also trains.
-_JOBS = ("check", "regrid", "stats", "climatology", "score", "report", "compare")
+_JOBS = ("check", "regrid", "stats", "climatology", "score", "report", "compare", "cyclones", "blocking")
 
 
 @app.command()
@@ -557,13 +558,64 @@ def compare(
     region: Annotated[str | None, typer.Option(help="Region; the first of both if left out.")] = None,
     system: Annotated[str | None, typer.Option(help="System in both, or A,B; the model if left out.")] = None,
     leads: Annotated[str | None, typer.Option(help="Lead times separated by commas, as in 24h,5d.")] = None,
+    stations: AtStations = False,
 ) -> None:
     """Prints a scorecard of how the second scores differ from the first, and which differences may be chance."""
     _require(first, second)
     from eval.compare_scores import compare_scores, comparison_table
 
-    found = compare_scores(first, second, metric=metric, region=region, system=system, leads=names(leads))
+    found = compare_scores(
+        first, second, metric=metric, region=region, system=system, leads=names(leads), stations=stations
+    )
     console.print(comparison_table(found))
+
+
+@app.command()
+def cyclones(
+    forecast: Annotated[list[str], typer.Option(help="Forecast store, PATH or NAME=PATH; repeatable.")],
+    truth: Annotated[str, typer.Option(callback=expand, help="Store to verify against.")],
+    output: Output,
+    tracks: Annotated[str | None, typer.Option(callback=expand, help="CSV of all tracks to write too.")] = None,
+    init: Annotated[str | None, typer.Option(help="Only initial times FIRST:LAST[:STEP].")] = None,
+    shortest: Annotated[str, typer.Option(help="Shortest track that counts.")] = "54h",
+    nearest: Annotated[
+        float, typer.Option(help="km between forecast and truth at the start of a shared track.")
+    ] = 500.0,
+    overwrite: Overwrite = False,
+    storage_option: StorageOptions = None,
+) -> None:
+    """Tracks tropical cyclones in forecasts and truth: errors of track and strength by lead time."""
+    from eval.systems import named_forecasts
+    from weather_scnn.io.durations import parse_duration
+
+    paths = [path for _, path in named_forecasts(forecast)]
+    _check(output, "FILE", overwrite=overwrite, forecast=paths, truth=truth)
+    from eval.cyclones.verification import cyclone_table, verify_cyclones
+
+    found = verify_cyclones(
+        forecast, truth, output, init=init, shortest=parse_duration(shortest, "--shortest"), nearest=nearest, tracks=tracks,
+        overwrite=overwrite,
+    )  # fmt: skip
+    console.print(cyclone_table(found))
+
+
+@app.command()
+def blocking(
+    forecast: Annotated[list[str], typer.Option(help="Forecast store, PATH or NAME=PATH; repeatable.")],
+    truth: Annotated[str, typer.Option(callback=expand, help="Store to verify against.")],
+    output: Output,
+    init: Annotated[str | None, typer.Option(help="Only initial times FIRST:LAST[:STEP].")] = None,
+    overwrite: Overwrite = False,
+    storage_option: StorageOptions = None,
+) -> None:
+    """Scores blocked longitudes of the northern hemisphere, from Z500: frequency and hits by lead time and sector."""
+    from eval.systems import named_forecasts
+
+    paths = [path for _, path in named_forecasts(forecast)]
+    _check(output, "FILE", overwrite=overwrite, forecast=paths, truth=truth)
+    from eval.blocking import blocking_table, verify_blocking
+
+    console.print(blocking_table(verify_blocking(forecast, truth, output, init=init, overwrite=overwrite)))
 
 
 @app.command()
@@ -576,6 +628,7 @@ def init_scores(
     regions: Annotated[str | None, typer.Option(help="Regions of the scores by commas; all if left out.")] = None,
     systems: Annotated[str | None, typer.Option(help="Systems of the scores by commas; all if left out.")] = None,
     leads: Annotated[str, typer.Option(help="Lead times by commas, as in 24h,5d.")] = "all",
+    stations: AtStations = False,
     overwrite: Overwrite = False,
 ) -> None:
     """Writes the scores of every initial time as a table (CSV), to see when forecasts fail."""
@@ -584,7 +637,8 @@ def init_scores(
 
     count = write_init_time_table(
         scores, output, metrics=names(metrics) or ["rmse"], variables=names(variables), levels=pressure_levels(levels),
-        regions=names(regions), systems=names(systems), leads=names(leads) or ["all"], overwrite=overwrite,
+        regions=names(regions), systems=names(systems), leads=names(leads) or ["all"], stations=stations,
+        overwrite=overwrite,
     )  # fmt: skip
     console.print(f"Table of {count} rows: {output}")
 

@@ -61,6 +61,7 @@ ConfigFile = Annotated[
         help="Python file with get_config(), or the name of an experiment, such as demo.",
     ),
 ]
+AtStations = Annotated[bool, typer.Option("--stations", help="The scores at stations, of a file that has both.")]
 NoBeam = Annotated[bool, typer.Option("--no-beam", help="Threads of this process, without Beam.")]
 MaxMemory = Annotated[str, typer.Option("--max-memory", help="Memory that one worker may take.")]
 BeamOptions = Annotated[

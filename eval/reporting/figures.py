@@ -354,3 +354,24 @@ def plume(
         _value_axis(axes)
         _make_room(axes)
     return figure
+
+
+def unit_square(title: str, across: str, up: str, series: Mapping[int, tuple[np.ndarray, np.ndarray]]) -> Figure:
+    """Curves of shares against shares with the diagonal, such as a reliability diagram.
+
+    Args:
+        title: what is shown.
+        across, up: names of the axes.
+        series: by position of the system, both shares of every point.
+    """
+    with matplotlib.rc_context(STYLE):
+        figure, axes = _panel(title, beside=up)
+        axes.plot([0, 1], [0, 1], color=MUTED, linewidth=0.9, zorder=1)
+        for index, (x, y) in sorted(series.items()):
+            axes.plot(x, y, **system_line(index), **system_marks(index, x.size) | {"markevery": 1})
+        axes.set_xlim(-0.02, 1.02)
+        axes.set_ylim(-0.02, 1.02)
+        axes.set_xlabel(across)
+        _value_axis(axes)
+        _make_room(axes)
+    return figure

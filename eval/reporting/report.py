@@ -16,6 +16,7 @@ from eval.reporting.forecast_sample import ForecastSample
 from eval.reporting.projection import Projection, projection_of
 from eval.reporting.report_curves import curve_sections, figure_count
 from eval.reporting.report_ensemble import Event, ensemble_maps, ensemble_section, read_events
+from eval.reporting.report_events import event_section
 from eval.reporting.report_failures import MOST_BUST_MAPS, failures_section
 from eval.reporting.report_findings import findings, how_to_read
 from eval.reporting.report_folder import ReportFolder
@@ -26,6 +27,7 @@ from eval.reporting.report_settings import explanations_section, settings_sectio
 from eval.reporting.report_spectra import spectra_section
 from eval.reporting.report_subject import Subject
 from eval.reporting.score_file import ScoreFile
+from eval.reporting.station_maps import station_map_count, stations_section
 from eval.reporting.world_map import Globe
 from eval.scorecard import format_date, format_lead, values
 from eval.scores import score_named
@@ -63,6 +65,10 @@ def _score_rows(subject: Subject) -> Iterator[list]:
 def _opening(subject: Subject) -> str:
     attributes = subject.scores.attrs
     count = attributes.get("init_times", "")
+    if count and subject.file.root != "/":
+        plural = "s" if count > 1 else ""
+        text = f"{count} forecast{plural}, compared with observations at {attributes.get('stations', '?')} stations."
+        return f"{text} Each observation weighs the same, so regions of many stations count most."
     if not count:
         return "Forecasts compared with what happened."
     longest = format_lead(subject.leads[-1]).replace(" ", "\u00a0")
@@ -85,6 +91,7 @@ class Contents:
         sample: the forecast that is shown beside the truth, if one is given.
         members: the ensemble whose members are shown; the same forecast unless another store is given.
         globe: the planet of the maps in the scores.
+        projection: of all maps.
         paths: of the stores.
         places: of meteograms; empty for the usual ones.
         events: whose probability is shown; empty for what is unusual.
@@ -94,6 +101,7 @@ class Contents:
     sample: ForecastSample | None
     members: ForecastSample | None
     globe: Globe | None
+    projection: Projection
     paths: dict[str, str]
     places: list[Place]
     events: list[Event]
@@ -136,6 +144,8 @@ def sections(held: Contents) -> list[tuple[str, str, str]]:
         ("animation", "Animation", _with_sample(animation_section)),
         ("maps", "Maps", _with_sample(forecast_section)),
         ("errors", "Where the errors are", _errors),
+        ("stations", "Stations", lambda held: stations_section(held.subject, held.globe, held.projection)),
+        ("events", "Events", lambda held: event_section(held.subject)),
         ("spectra", "Spectra", lambda held: spectra_section(held.subject)),
         ("histograms", "Histograms", _with_sample(histogram_section)),
         ("ranks", "Rank histograms", lambda held: rank_section(held.subject)),
@@ -252,7 +262,7 @@ def write_report(
             maps=maps, forecast_leads=None if sample is None else sample.leads,
         )  # fmt: skip
         events = read_events(exceed, subject)
-        further = 0 if sample is None else MOST_BUST_MAPS
+        further = station_map_count(subject) + (0 if sample is None else MOST_BUST_MAPS)
         if members is not None and members.members > 1:
             further += ensemble_maps(len(events))
         maps_drawn = map_shares(subject, None if sample is None else sample.leads, further)
@@ -263,7 +273,7 @@ def write_report(
             bar.update(task, total=_figure_count(subject, sample) + further + meteograms(chosen, members))
             stores = {"forecast": forecast, "truth": truth, "ensemble": ensemble}
             paths = {name: path for name, path in stores.items() if path is not None}
-            text = _page(Contents(subject, sample, members, globe, paths, chosen, events))
+            text = _page(Contents(subject, sample, members, globe, projection, paths, chosen, events))
             bar.update(task, total=bar.tasks[0].completed)
         (folder / "index.html").write_text(text, encoding="utf-8")
         put_in_place(str(folder), target)

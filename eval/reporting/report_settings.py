@@ -31,6 +31,13 @@ def _store_rows(dataset: xr.Dataset) -> list[tuple[str, object]]:
     ]
 
 
+def _in_words(value: object) -> object:
+    """Lists and settings within settings as text."""
+    if isinstance(value, dict):
+        return "; ".join(f"{name} {_in_words(held)}" for name, held in value.items() if held not in (None, [], ""))
+    return ", ".join(map(str, value)) if isinstance(value, list) else value
+
+
 def settings_section(subject: Subject, paths: dict[str, str], sample: ForecastSample | None) -> str:
     """Settings of the scoring, and what the stores say of themselves."""
     attributes = {name: value for name, value in subject.scores.attrs.items() if not name.startswith("definition_")}
@@ -48,7 +55,7 @@ def settings_section(subject: Subject, paths: dict[str, str], sample: ForecastSa
     if "settings" in attributes:
         asked = json.loads(attributes["settings"])
         found = [
-            (name.replace("_", " "), ", ".join(map(str, value)) if isinstance(value, list) else value)
+            (name.replace("_", " "), _in_words(value))
             for name, value in asked.items()
             if value not in (None, [], False)
         ]

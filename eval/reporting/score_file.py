@@ -10,14 +10,15 @@ import netCDF4
 import numpy as np
 import xarray as xr
 
+from eval.score_reading import STATIONS, open_scores, scored_at_stations_alone
 from eval.scorecard import Field, values
-from eval.scoring import open_scores
 
 OPTIONAL_GROUPS = (
-    "intervals", "differences", "spectra", "maps", "rank_histogram", "degree_scores", "degree_intervals",
+    "intervals", "differences", "spectra", "maps", "rank_histogram", "degree_scores", "degree_intervals", "event_curves",
 )  # fmt: skip
-# As large as the scores themselves, and asked for as often.
-_SMALL = {"intervals", "differences"}
+# As large as the scores themselves, and asked for as often. Groups of groups are not left open: HDF5 2.2 crashes where the file
+# is then opened again.
+_SMALL = {"intervals", "differences", "event_curves"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,11 +29,15 @@ class ScoreFile:
         path: of the file.
         scores: the root: one variable a field, dims (system, metric, lead_time[, level], region).
         groups: the other groups there are, by name.
+        root: group that these lie in: `/`, or that of stations where the file holds nothing else.
+        stations: scores of groups of stations, and of every station, if there are any.
     """
 
     path: str
     scores: xr.Dataset
     groups: Mapping[str, xr.Dataset]
+    root: str = "/"
+    stations: tuple[xr.Dataset, xr.Dataset] | None = None
 
     @classmethod
     def open(cls, path: str) -> "ScoreFile":
@@ -41,19 +46,25 @@ class ScoreFile:
         Raises:
             UserError: the file does not exist or is not one of scores.
         """
-        scores = open_scores(path)
+        root = STATIONS if scored_at_stations_alone(path) else "/"
+        scores = open_scores(path, group=root)
         with netCDF4.Dataset(path) as file:
-            present = [name for name in OPTIONAL_GROUPS if name in file.groups]
+            observed = STATIONS in file.groups
+            present = [name for name in OPTIONAL_GROUPS if name in file[root].groups]
         groups = {}
         for name in present:
-            small = name in _SMALL
+            group = f"{root}/{name}".lstrip("/")
+            small = name in _SMALL or root != "/"
             dataset = (
-                open_scores(path, group=name) if small else xr.open_dataset(path, group=name, decode_timedelta=True)
+                open_scores(path, group=group) if small else xr.open_dataset(path, group=group, decode_timedelta=True)
             )
             # What a group shares with the root need not be written twice.
             shared = {key: scores[key] for key in scores.coords if key in dataset.dims and key not in dataset.coords}
             groups[name] = dataset.assign_coords(shared)
-        return cls(path, scores, groups)
+        stations = None
+        if observed:
+            stations = open_scores(path, group=STATIONS), open_scores(path, group=f"{STATIONS}/places")
+        return cls(path, scores, groups, root, stations)
 
     def interval(
         self, field: Field, metric: str, system: str, region: str

@@ -22,7 +22,7 @@ from PIL import Image
 from eval.reporting.coastlines import coastlines, is_earth, land_mask, marked_idealised
 from eval.reporting.figure_style import COAST, MUTED, PICTURE, STYLE
 from eval.reporting.figures import number_on_axis
-from eval.reporting.projection import EqualEarth, Projection, Raster
+from eval.reporting.projection import EqualEarth, Projection, Raster, picture_height
 from eval.scorecard import Field
 
 _MAP_PIXELS = 640
@@ -300,6 +300,50 @@ def painted_map(
         if bar is not None:
             _colour_bar(figure, (0.12, 0.44 / whole, 0.76, 0.074 / whole), bar, units, ends)
     return WorldMap(figure, _page_picture(paint, most_bytes))
+
+
+def dots_map(
+    values: Float[np.ndarray, " s"],
+    latitude: Float[np.ndarray, " s"],
+    longitude: Float[np.ndarray, " s"],
+    globe: Globe,
+    *,
+    title: str,
+    units: str,
+    colours: str,
+    limits: tuple[float, float],
+    most_bytes: int,
+    ends: str = "both",
+) -> WorldMap:
+    """A map of places, each a dot in the colour of its value, with its colour bar; the values farthest from 0 lie on top.
+
+    Args:
+        values: NaN where there is none.
+        latitude, longitude: of the places, degrees.
+        globe, title, units, colours, limits, most_bytes, ends: see `world_map`.
+    """
+    known = np.flatnonzero(np.isfinite(values))
+    known = known[np.argsort(np.abs(values[known]), kind="stable")]
+    left, right, bottom, top = globe.projection.extent
+    x, y = globe.projection.place((longitude[known] + 180) % 360 - 180, latitude[known])
+
+    def paint(pixels: int) -> np.ndarray:
+        height = picture_height(globe.projection, pixels)
+        across, up = (x - left) / (right - left) * pixels, (y - bottom) / (top - bottom) * height
+        radius = float(np.clip(90 / np.sqrt(max(known.size, 1)), 1.5, 5.0)) * pixels / _MAP_PIXELS
+        reach = np.arange(-int(np.ceil(radius)), int(np.ceil(radius)) + 1)
+        disc = np.stack(np.meshgrid(reach, reach, indexing="ij"), axis=-1).reshape(-1, 2)
+        disc = disc[(disc**2).sum(axis=-1) <= radius**2]
+        image = np.full((height, pixels), np.nan)
+        placed = np.isfinite(across) & np.isfinite(up)
+        for row, column in disc:
+            rows, columns = (np.floor(each[placed]).astype(int) + step for each, step in ((up, row), (across, column)))
+            inside = (rows >= 0) & (rows < height) & (columns >= 0) & (columns < pixels)
+            image[rows[inside], columns[inside]] = values[known][placed][inside]
+        return shade(image, colours, limits, isolines=False, palette=True)
+
+    bar = matplotlib.cm.ScalarMappable(matplotlib.colors.Normalize(*limits), colours)
+    return painted_map(paint, globe, title=title, most_bytes=most_bytes, bar=bar, units=units, ends=ends)
 
 
 def map_scale(colours: str, limits: tuple[float, float], units: str) -> Figure:

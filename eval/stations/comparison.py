@@ -14,21 +14,16 @@ import xarray as xr
 
 from eval.baselines import CLIMATOLOGY, PERSISTENCE
 from eval.events import require_events
-from eval.field_reading import Conversion
-from eval.forecast_reading import ForecastStore
-from eval.forecasts import units_to_truth
+from eval.forecast_reading import ForecastStore, common_init_times
 from eval.pairing import Comparison
 from eval.regions import region_of
 from eval.request import ScoringRequest, StationRequest
 from eval.stations.interpolation import CORRECTED, LAPSE_RATE, METHODS, at_points, point_weights
-from weather_scnn.catalogue.naming import find, identify, lookup
-from weather_scnn.catalogue.plausibility import extremes_of_one_map, implausible
+from weather_scnn.catalogue.naming import identify, lookup
 from weather_scnn.catalogue.units import GRAVITY
 from weather_scnn.errors import UserError
 from weather_scnn.io.climatology import open_climatology
 from weather_scnn.io.durations import parse_duration
-from weather_scnn.io.fields import declared_unit
-from weather_scnn.io.initial_times import initial_times
 from weather_scnn.io.observations import Observations, read_observations
 from weather_scnn.io.opening import CanonicalSource
 from weather_scnn.io.sources import find_source, open_raw
@@ -112,22 +107,6 @@ class StationComparison:
         return self.stores[system].members if system in self.stores else 1
 
 
-def _inits_and_leads(request: ScoringRequest, stores: Sequence[ForecastStore]) -> tuple[np.ndarray, np.ndarray]:
-    """Those that all forecasts have, without those that are in the file already."""
-    first = stores[0]
-    inits = first.init_times
-    if request.init is not None:
-        inits = initial_times(inits, request.init, where=first.path)
-    for store in stores[1:]:
-        inits = np.intersect1d(inits, store.init_times)
-    if not inits.size:
-        raise UserError("the forecasts share no init time", remedy="give forecasts of one period")
-    fresh = inits[~np.isin(inits.astype(np.int64), np.array(request.skip, np.int64))]
-    if not fresh.size:
-        raise UserError("all init times are in the file already", remedy="give others with --init")
-    return fresh, first.leads
-
-
 def check_stations(stations: StationRequest) -> None:
     """Refuses what does not read, before anything is opened.
 
@@ -145,28 +124,6 @@ def check_stations(stations: StationRequest) -> None:
         )
 
 
-def _in_catalogue_units(store: ForecastStore, names: Sequence[str]) -> ForecastStore:
-    """The store with a conversion to the catalogue's units.
-
-    Raises:
-        UserError: a unit is of another quantity, or values of no unit cannot be.
-    """
-    factors = {}
-    for name in names:
-        if name in store.dataset:
-            array, wanted = store.dataset[name], find(name)
-            factors[name] = units_to_truth(name, array, xr.DataArray(0.0, attrs=wanted.attributes), where=store.path)
-            if (
-                not declared_unit(array)
-                and (found := extremes_of_one_map(array))
-                and (fault := implausible(name, found))
-            ):
-                raise UserError(
-                    f"{name} is implausible: {fault}", where=store.path, remedy="write its unit as the attribute units"
-                )
-    return dataclasses.replace(store, conversion=Conversion(None, factors), level_positions=None)
-
-
 def _has(store: ForecastStore, key: Key) -> bool:
     """Whether a forecast has a field, or what it is made of."""
     name, level = key
@@ -182,6 +139,11 @@ def _keys(request: ScoringRequest, observations: Observations, stores: Sequence[
     wanted = (
         None if request.variables is None else [known.name if (known := lookup(n)) else n for n in request.variables]
     )
+    held = {name for name, _ in observations.values}
+    if not request.truth and (lacking := [name for name in wanted or () if name not in held]):
+        raise UserError(
+            f"has no {lacking[0]}", where=observations.path, remedy="choose from " + ", ".join(sorted(held))
+        )
     seen = {key: values for key, values in observations.values.items() if np.isfinite(values).any()}
     keys = [key for key in seen if wanted is None or key[0] in wanted]
     keys = [key for key in keys if key[1] is None or not request.levels or key[1] in request.levels]
@@ -313,7 +275,10 @@ def open_station_comparison(request: ScoringRequest, comparison: Comparison | No
             ForecastStore.open(system, path, by_valid_time=system in request.by_valid_time)
             for system, path in request.forecasts
         ]
-        inits, leads = _inits_and_leads(request, stores)
+        inits, leads = common_init_times(stores, request.init), stores[0].leads
+        inits = inits[~np.isin(inits.astype(np.int64), np.array(request.skip, np.int64))]
+        if not inits.size:
+            raise UserError("all init times are in the file already", remedy="give others with --init")
     else:
         stores, inits, leads = list(comparison.forecasts.values()), comparison.inits, comparison.leads
     tolerance = (
@@ -326,7 +291,7 @@ def open_station_comparison(request: ScoringRequest, comparison: Comparison | No
     names = list(
         dict.fromkeys([name for name, _ in keys] + [part for name, _ in keys if name == WIND_SPEED for part in _WIND])
     )
-    prepared = {store.system: _in_catalogue_units(store, names) for store in stores}
+    prepared = {store.system: store.in_catalogue_units([n for n in names if n in store.dataset]) for store in stores}
     climatology = None
     if request.climatology is not None:
         climatology = open_climatology(request.climatology)

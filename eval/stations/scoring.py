@@ -3,7 +3,6 @@
 Shapes: i init times, l lead times, n members, s stations, g groups.
 """
 
-import dataclasses
 import functools
 from collections.abc import Callable, Sequence
 
@@ -107,8 +106,7 @@ class FieldAtStations:
         store, grid, (name, level) = self.comparison.stores[system], self.comparison.grids[system], self.key
         parts = (name,) if name in store.dataset else _WIND
         if level is not None:
-            place = np.flatnonzero(store.dataset["level"].values == level)
-            store = dataclasses.replace(store, level_positions=place)
+            store = store.at_levels([level])
         read = store.read(parts, inits, leads)
         at = [
             np.stack([self._placed(grid, maps[:, :, 0], row) for maps, row in zip(read[part], rows)]) for part in parts

@@ -1,5 +1,7 @@
 """The groups of `scores.nc` for stations: `stations` laid out as the root, and below it what the root has beside itself."""
 
+from typing import Literal
+
 import numpy as np
 import xarray as xr
 
@@ -16,17 +18,16 @@ from eval.metrics import (
     metrics_from_means,
     metrics_in,
 )
-from eval.score_reading import SUMS_GROUP, open_group
+from eval.score_reading import OBSERVATION_COUNT, STATIONS, SUMS_GROUP, open_group
 from eval.score_storage import stored
 from eval.score_writing import Bootstrap, uncertainty
 from eval.scores import ENSEMBLE_SUMS, EVENT_SUMS, all_scores
 from eval.scores.errors import ERRORS
-from eval.stations.comparison import StationComparison
+from eval.stations.comparison import ALL_STATIONS, StationComparison
 from eval.stations.scoring import AT_STATION, ENSEMBLE, item_name, labels_of
 from weather_scnn.catalogue.naming import find
 from weather_scnn.errors import UserError
 
-STATIONS = "stations"
 PLACES = "places"
 #: Scores of every station, from the sums there; a station's `count` is the number of observations.
 _PLACE_METRICS = ("bias", "rmse", "mae", "crps")
@@ -105,7 +106,7 @@ class StationWriter:
             count = sums.sel(moment="weight", drop=True).max("system")
             means = sums / sums.sel(moment="weight").where(sums.sel(moment="weight") > 0)
             parts = [
-                means.sel(moment="error"), np.sqrt(means.sel(moment="squared_error")), means.sel(moment="absolute_error"),
+                means.sel(moment="error"), means.sel(moment="squared_error") ** 0.5, means.sel(moment="absolute_error"),
                 means.sel(moment="crps"),
             ]  # fmt: skip
             array = xr.concat([each.drop_vars("moment") for each in parts], "metric").assign_coords(
@@ -172,12 +173,19 @@ class StationWriter:
         if curves:
             groups[GROUP] = xr.Dataset(curves)
         groups[PLACES] = self.places()
-        if alone:
-            empty = xr.Dataset(coords={name: root[name] for name in root.coords}, attrs=root.attrs)
-            empty.to_netcdf(path, mode="w")
-        for name, dataset in {"": root, **groups}.items():
+        # A group's parents come after it, so that it has axes of its own and can be read alone.
+        mode: Literal["w", "a"] = "w" if alone else "a"
+        for name, dataset in {**groups, "": root}.items():
             dataset, encoding = stored(dataset.drop_encoding(), name)
-            dataset.to_netcdf(path, mode="a", group=f"{STATIONS}/{name}".rstrip("/"), encoding=encoding)
+            dataset.to_netcdf(path, mode=mode, group=f"{STATIONS}/{name}".rstrip("/"), encoding=encoding)
+            mode = "a"
+        if alone:
+            # A file with nothing but coordinates in its root would be taken for one of other fields in groups.
+            weights = [sums[name].sel(moment="weight", region=ALL_STATIONS, drop=True) for name in self.names]
+            counts = sum(each.sum([dim for dim in each.dims if dim not in ("system", "lead_time")]) for each in weights)
+            told = xr.Dataset({OBSERVATION_COUNT: counts}, {name: root[name] for name in root.coords}, root.attrs)
+            told[OBSERVATION_COUNT].attrs = {"long_name": "observations that count, of all variables", "units": "1"}
+            told.to_netcdf(path, mode="a")
         return root
 
 
@@ -197,7 +205,10 @@ def added_places(old: xr.Dataset, new: xr.Dataset) -> xr.Dataset:
         ) / whole.where(whole > 0)
         kept = arrays[0].notnull() | arrays[1].notnull()
         result[name] = (
-            xr.where(squared, np.sqrt(means), means).where(kept).transpose(*arrays[1].dims).astype(np.float32)
+            xr.where(squared, np.sqrt(xr.where(squared, means, 0.0)), means)
+            .where(kept)
+            .transpose(*arrays[1].dims)
+            .astype(np.float32)
         )
         result[name].attrs = arrays[1].attrs
         result[f"{name}_count"] = whole.astype(np.int32)

@@ -221,9 +221,8 @@ def _table(table: pd.DataFrame, known: dict[str, Column], path: str, columns: Se
     if not placed.any():
         raise UserError("has no report with a place", where=path, remedy="give latitude and longitude in degrees")
     table, latitude, longitude = table[placed], latitude[placed], longitude[placed] % 360.0
-    ids, station = np.unique(
-        table[_header(known, "id")].astype(str).str.strip().to_numpy(object).astype(str), return_inverse=True
-    )
+    station, names = pd.factorize(table[_header(known, "id")].astype(str).str.strip(), sort=True)
+    ids = np.array(names.tolist(), str)
     time = table[""].to_numpy("datetime64[ns]")
     order = np.lexsort((time, station))  # stable: of one time the last in the file is the last here
     values: dict[tuple[str, int | None], np.ndarray] = {}

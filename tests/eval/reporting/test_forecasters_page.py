@@ -253,7 +253,11 @@ def test_every_colour_map_is_even_and_safe_for_all_colour_vision():
         Field(name, None) for name in ("geopotential", "2m_temperature", "u_component_of_wind", "specific_humidity")
     ]
     used = {colours_for(field, [row])[0] for field in fields for row in rows}
-    used |= {each.map.colours for each in SCORES if each.map is not None} | {report_ensemble._COLOURS, "RdBu_r"}
+    used |= {each.map.colours for each in SCORES if each.map is not None} | {
+        report_ensemble._COLOURS,
+        "RdBu_r",
+        "YlOrBr",
+    }
     for name, matrix in itertools.product(used, SEEN):
         seen = lab(matplotlib.colormaps[name](np.linspace(0, 1, 65))[:, :3], matrix)
         lightness = seen[:, 0]
