@@ -163,7 +163,8 @@ def _handle(field: Parameter, forecast: xr.Dataset, gaussian: int, centre: int) 
     keys += [*field.keys] if ensemble else []
     keys += [
         ("centre", centre), ("subCentre", 0), ("significanceOfReferenceTime", 1), ("productionStatusOfProcessedData", 2),
-        ("typeOfGeneratingProcess", 4 if ensemble else 2),
+        # Control and perturbed forecasts together: told apart, they were two data sets to cfgrib.
+        ("typeOfProcessedData", 5 if ensemble else 1), ("typeOfGeneratingProcess", 4 if ensemble else 2),
         ("dataDate", int(start[:10].replace("-", ""))), ("hour", int(start[11:13])), ("minute", int(start[14:16])),
         ("second", int(start[17:19])),
         *_grid_keys(forecast, gaussian), ("packingType", "grid_simple"), ("bitsPerValue", BITS),
@@ -226,12 +227,8 @@ def _about(about: Mapping[str, Any], forecast: xr.Dataset, field: Parameter) -> 
         yield "level", int(level if level == int(level) else round(level * 100))
     if about["member"] is not None:
         perturbed = "perturbed" in forecast and bool(forecast["perturbed"].values[about["number"]])
-        control = not perturbed and not about["number"]
-        yield "typeOfProcessedData", 3 if control else 4
-        yield "typeOfEnsembleForecast", 1 if control else 3
+        yield "typeOfEnsembleForecast", 3 if perturbed or about["number"] else 1
         yield "perturbationNumber", int(about["member"])
-    else:
-        yield "typeOfProcessedData", 1
 
 
 def _set_values(handle: Any, values: np.ndarray, finite: np.ndarray, field: Parameter) -> None:
