@@ -288,7 +288,7 @@ def forecast(
             same; or, when everything is written, a forecast has stopped.
     """
     refuse_numbers(members, amplitude, seed, batch_size)
-    require_format(format)
+    require_format(format, output)
     if format != "zarr" and (chunks or shards):
         raise UserError("--chunks and --shards are of Zarr stores", remedy=f"leave them out with --format {format}")
     if format == "grib2":

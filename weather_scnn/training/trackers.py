@@ -214,9 +214,7 @@ class Relay:
         self.closed = True
         left = max(0, self.waiting.qsize() - 1) if self.thread.is_alive() else 0  # but for the sign of the end
         if self.lost + left:
-            _logger.warning(
-                "%s lacks %d lines of numbers; metrics.csv has them all", self.kind.words, self.lost + left
-            )
+            _logger.warning("%s lacks %d lines of numbers; metrics.csv has them all", self.kind.words, self.lost + left)
 
     def _lose(self, why: str, *, count: bool = True) -> None:
         self.lost += count
