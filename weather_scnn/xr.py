@@ -107,7 +107,7 @@ def vorticity(eastward: xr.DataArray, northward: xr.DataArray) -> xr.DataArray:
         >>> bool(np.abs(turning[:, 0] - expected).max() < 1e-11)
         True
     """
-    return _derivative("vorticity", eastward, northward, "atmosphere_relative_vorticity")
+    return _derivative("vorticity", eastward, northward, "atmosphere_upward_relative_vorticity")
 
 
 def divergence(eastward: xr.DataArray, northward: xr.DataArray) -> xr.DataArray:

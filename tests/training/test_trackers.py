@@ -22,9 +22,8 @@ def server(monkeypatch):
     """A tracker called mlflow, whose `begin` and `tell` may be changed; what it was told."""
 
     class Server:
-        told: list = []
-        ended: list = []
-        begun: list = []
+        def __init__(self):
+            self.told, self.ended, self.begun = [], [], []
 
         def begin(self, about):
             self.begun.append(about.run)
@@ -39,7 +38,6 @@ def server(monkeypatch):
             self.ended.append(finished)
 
     found = Server()
-    found.told, found.ended, found.begun = [], [], []
     kind = trackers._Kind("MLflow", "mlflow", lambda about: found.begin(about))
     monkeypatch.setitem(trackers.KINDS, "mlflow", kind)
     monkeypatch.setattr(trackers, "_PATIENCE_SECONDS", 0.3)
@@ -100,7 +98,7 @@ def test_what_is_not_there_is_told_before_any_work(monkeypatch):
     monkeypatch.setattr(trackers.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(UserError, match=r"names wandb, which is not installed; pip install 'weather-scnn\[wandb\]'"):
         trackers.require_trackers(("wandb",))
-    with pytest.raises(UserError, match="training.trackers names 'neptune'; give mlflow or wandb, or both"):
+    with pytest.raises(UserError, match=r"training\.trackers names 'neptune'; give mlflow or wandb, or both"):
         TrainingConfig(trackers=("neptune",))
 
 

@@ -141,7 +141,7 @@ VARIABLES: tuple[Variable, ...] = (
     _levels("specific_humidity", "kg kg-1", (-0.005, 0.05), "q hus spfh", 133, standard_name="specific_humidity"),
     _levels("relative_humidity", "1", (-0.3, 2.0), "r rh hur", 157, standard_name="relative_humidity"),
     _levels("wind_speed", "m s-1", (0, 260), "ws", 10, standard_name="wind_speed"),
-    _levels("vorticity", "s-1", (-0.01, 0.01), "vo vort", 138, standard_name="atmosphere_relative_vorticity"),
+    _levels("vorticity", "s-1", (-0.01, 0.01), "vo vort", 138, standard_name="atmosphere_upward_relative_vorticity"),
     _levels("divergence", "s-1", (-0.01, 0.01), "d div", 155, standard_name="divergence_of_wind"),
     _levels("potential_vorticity", "K m2 kg-1 s-1", (-0.1, 0.1), "pv", 60),
     _levels("fraction_of_cloud_cover", "1", _FRACTION, "cc", 248),
@@ -251,7 +251,6 @@ VARIABLES: tuple[Variable, ...] = (
     # Known in advance.
     _surface(
         "toa_incident_solar_radiation", "J m-2", (0, 5.2e6), "tisr", 212, kind="forcing", window_hours=1,
-        standard_name="integral_wrt_time_of_toa_incoming_shortwave_flux",
     ),
     # Static.
     _static(

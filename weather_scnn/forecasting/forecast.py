@@ -14,6 +14,7 @@ import xarray as xr
 
 from weather_scnn.errors import UserError
 from weather_scnn.forecasting.amplitude import Fit, Fitted
+from weather_scnn.forecasting.batch_writing import BatchWriter, Target
 from weather_scnn.forecasting.batches import Batch, batches
 from weather_scnn.forecasting.forecast_files import ForecastFiles, gathering_place, kind_of, require_format
 from weather_scnn.forecasting.forecast_store import (
@@ -52,8 +53,7 @@ class _Job:
     """All that the batches of a forecast share."""
 
     store: StoreInProgress
-    kept: Kept
-    gathers: bool
+    target: Target
     initial: InitialStates
     runs: list[TrainedRun]
     scales: list[Scales]
@@ -79,7 +79,7 @@ class _Job:
         parts, scales, states = self.runs[batch.run].parts, self.scales[batch.run], None
         chance = Chance.begin(parts, self.seed, starts, members)
         waiting: tuple[int, Fields] | None = None
-        writing = _Writing(self, batch)
+        writing = BatchWriter(self.target, batch, self.leads, starts)
         for begin in range(0, len(self.leads), self.block):
             if not self.all_stopped(batch, outcome):
                 times = starts[:, None] + step * np.arange(begin, begin + self.block + 1)
@@ -137,56 +137,6 @@ class _Job:
                 ends[place] = each.lead_hours
             piece = blanked(piece, self.leads[begin:stop] / np.timedelta64(1, "h") < ends[:, None])
         return outcome.clipped.clip(piece)
-
-
-class _Writing:
-    """What is kept of a batch on its way into the store, a block of leads at a time or all at once.
-
-    Args:
-        job: of all batches.
-        batch: this one.
-    """
-
-    def __init__(self, job: _Job, batch: Batch):
-        self.job, self.batch = job, batch
-        self.before: xr.Dataset | None = None
-        self.first, self.gathered = 0, list[xr.Dataset]()
-
-    def take(self, begin: int, fields: xr.Dataset) -> None:
-        """The block of leads that starts at position `begin`."""
-        job = self.job
-        leads = job.leads[begin : begin + fields.sizes["prediction_timedelta"]]
-        piece, self.before = job.kept.of_block(fields, leads, job.initial.starts[self.batch.inits], self.before)
-        if piece.data_vars:
-            self.gathered.append(piece)
-            if not job.gathers:
-                self.end()
-
-    def end(self) -> None:
-        """Writes what is gathered."""
-        if not self.gathered:
-            return
-        lead = "prediction_timedelta"
-        piece = self.gathered[0] if len(self.gathered) == 1 else xr.concat(self.gathered, lead)
-        stop = self.first + piece.sizes[lead]
-        region = {"time": slice(self.batch.inits[0], self.batch.inits[-1] + 1), lead: slice(self.first, stop)}
-        if self.job.ensemble:
-            members = self.batch.members
-            region["realization"] = slice(members[0], members[-1] + 1, len(self.job.runs))
-        _write_region(self.job.store.path, piece, region)
-        self.first, self.gathered = stop, []
-
-
-def _write_region(path: str, piece: xr.Dataset, region: dict[str, slice]) -> None:
-    """Writes a part of a store; members of one checkpoint lie apart, so each is a region of its own."""
-    stride = region.get("realization", slice(0, 1, 1))
-    if stride.step in (None, 1):
-        region = {name: slice(part.start, part.stop) for name, part in region.items()}
-        piece.to_zarr(path, region=region, consolidated=False)
-        return
-    for index, member in enumerate(range(stride.start, stride.stop, stride.step)):
-        one = {**region, "realization": slice(member, member + 1)}
-        piece.isel(realization=[index]).to_zarr(path, region=one, consolidated=False)
 
 
 def open_states(runs: Sequence[TrainedRun], path: str) -> StateReader:
@@ -289,7 +239,7 @@ def forecast(
             same; or, when everything is written, a forecast has stopped.
     """
     refuse_numbers(members, amplitude, seed, batch_size)
-    require_format(format)
+    require_format(format, output)
     if format != "zarr" and (chunks or shards):
         raise UserError("--chunks and --shards are of Zarr stores", remedy=f"leave them out with --format {format}")
     if format == "grib2":
@@ -389,7 +339,8 @@ def forecast(
         store = files.store
     if progress:
         print(size_in_words(template, format, output), file=sys.stderr)
-    job = _Job(store, kept, layout.gathers, initial, runs, scales, every_lead, block, ensemble, allow_implausible, seed)
+    target = Target(store.path, kept, layout.gathers, len(runs), ensemble)
+    job = _Job(store, target, initial, runs, scales, every_lead, block, ensemble, allow_implausible, seed)
     with progress_bar(rich.progress.MofNCompleteColumn(), "forecasts", enabled=progress) as bar:
         task = bar.add_task("forecast", total=len(starts) * chosen.count)
         for batch, following in itertools.zip_longest(parts, parts[1:]):

@@ -30,7 +30,7 @@ from weather_scnn.io.marks import (
     store_attributes,
 )
 from weather_scnn.io.notes import logger
-from weather_scnn.io.outputs import refuse_to_overwrite
+from weather_scnn.io.outputs import check_ending, refuse_to_overwrite
 from weather_scnn.io.replacing import place_beside, put_in_place, recover, settled_path
 from weather_scnn.io.writing import StoreInProgress, begin_store
 from weather_scnn.sphere import Grid, GridKind
@@ -40,10 +40,11 @@ ENDINGS = {"zarr": "", "netcdf": ".nc", "grib2": ".grib2"}
 _GATHERED = "gathered.zarr"
 
 
-def require_format(name: str) -> None:
-    """Raises UserError if there is no such format."""
+def require_format(name: str, output: str) -> None:
+    """Raises UserError if there is no such format, or the output cannot be of it by its name."""
     if name not in ENDINGS:
         raise UserError(f"the format {name!r} is not known", remedy=f"choose from {', '.join(ENDINGS)}")
+    check_ending(output, kind_of(name))
 
 
 def kind_of(format: str) -> Kind:

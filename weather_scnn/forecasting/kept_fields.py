@@ -96,17 +96,18 @@ class Kept:
                 recipes[name] = _recipe(asked, name, channels, step, leads)
         if not names:
             raise UserError("no variable is asked for", remedy="name one in --variables, or leave it out")
-        on_levels = {name for name in names if name in held and _levels_of(name, channels)}
-        # What is made from fields on levels has their levels, but for a thickness between two.
-        on_levels |= {
-            name
-            for name, found in recipes.items()
-            if not found.levels and any(_levels_of(each, channels) for each in found.inputs)
+        # What is made from fields on levels has theirs, but for a thickness between two.
+        levels_of = {
+            name: [set(_levels_of(each, channels)) for each in (recipes[name].inputs if name in recipes else (name,))]
+            for name in names
+            if name not in recipes or not recipes[name].levels
         }
+        on_levels = {name: set.intersection(*each) for name, each in levels_of.items() if each and all(each)}
+        positions = _positions(channels.levels, levels, set().union(*on_levels.values()))
         rows, columns, kept_longitude = _cells(grid, region)
         return cls(
             tuple(names), recipes, frozenset(on_levels), channels.levels,
-            _positions(channels.levels, levels, bool(on_levels)), leads, step, rows, columns, grid.latitude, grid.longitude,
+            positions, leads, step, rows, columns, grid.latitude, grid.longitude,
             kept_longitude,
         )  # fmt: skip
 
@@ -218,19 +219,18 @@ def _levels_of(name: str, channels: Channels) -> tuple[Level, ...]:
     return tuple(level for level in found if level is not None)
 
 
-def _positions(held: Sequence[Level], asked: Sequence[float] | None, any_has: bool) -> np.ndarray:
-    """Of the levels kept, in the state's order."""
-    if asked is None or not any_has:
-        if asked is not None:
-            raise UserError("no variable asked for has levels", remedy="leave --levels out")
-        return np.arange(len(held) if any_has else 0)
-    missing = [level for level in asked if not np.isclose(np.asarray(held, float), level).any()]
+def _positions(state: Sequence[Level], asked: Sequence[float] | None, held: set[Level]) -> np.ndarray:
+    """Of the levels kept among those of the state: those asked for, else those that kept fields hold."""
+    if asked is not None and not held:
+        raise UserError("no variable asked for has levels", remedy="leave --levels out")
+    missing = [level for level in asked or () if not np.isclose([*held], level).any()]
     if missing:
         raise UserError(
-            f"the forecaster has no level {', '.join(f'{level:g}' for level in missing)} hPa",
-            remedy=f"choose from {', '.join(f'{level:g}' for level in held)}",
+            f"no variable asked for has the level {', '.join(f'{level:g}' for level in missing)} hPa",
+            remedy=f"choose from {', '.join(f'{level:g}' for level in state if level in held)}",
         )
-    return np.flatnonzero(np.isclose(np.asarray(held, float)[:, None], np.asarray(asked, float)).any(axis=1))
+    wanted = np.asarray([*held] if asked is None else [*asked], float)
+    return np.flatnonzero(np.isclose(np.asarray(state, float)[:, None], wanted).any(axis=1))
 
 
 def _cells(grid: Grid, region: str | None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

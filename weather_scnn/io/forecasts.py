@@ -1,6 +1,6 @@
 """Stores of forecasts, ours or others', on canonical axes: by init time and lead time, in one file or in many."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import pandas as pd
@@ -14,6 +14,8 @@ from weather_scnn.io.fields import named_fields
 from weather_scnn.io.joining import on_one_level_axis
 from weather_scnn.io.level_names import gathered_levels
 from weather_scnn.io.notes import Adjustment, Notes, adjusted, logger
+from weather_scnn.io.periods import parse_period
+from weather_scnn.io.selection import require_levels, wanted_names
 from weather_scnn.io.sources import find_source, open_raw
 from weather_scnn.io.stored import on_axis
 from weather_scnn.io.time_axis import decoded_times
@@ -89,6 +91,43 @@ def open_forecast(path: str, raw: Sequence[tuple[str, xr.Dataset]] | None = None
         if np.any(values[1:] <= values[:-1]):
             dataset = take(dataset, axis, np.unique(values, return_index=True)[1])
     return FieldReader.of(dataset.assign_attrs(adjusted(notes)), str(path)).lazy
+
+
+def chosen_forecasts(
+    path: str,
+    variables: Sequence[str] | None,
+    *,
+    levels: Iterable[float] | None = None,
+    time: str | None = None,
+    member: int | None = None,
+) -> xr.Dataset:
+    """A part of a forecast, as `open_dataset` chooses; of several members the first or the one asked for.
+
+    Raises:
+        UserError: no such variable, level, initial time or member.
+    """
+    dataset = open_forecast(path)
+    if variables is not None:
+        dataset = dataset[wanted_names(variables, set(map(str, dataset.data_vars)), path)]
+    if levels is not None:
+        wanted, held = np.asarray([*levels], float), np.asarray(dataset["level"].values if "level" in dataset else [])
+        present = {str(name): {*held.tolist()} for name, array in dataset.data_vars.items() if "level" in array.dims}
+        require_levels(present, wanted.tolist(), path)
+        dataset = take(dataset, "level", np.flatnonzero(np.isclose(held[:, None], wanted).any(axis=1)))
+    if time is not None:
+        dataset = dataset.sel(time=parse_period(time))
+        if not dataset.sizes["time"]:
+            raise UserError(f"has no initial time in {time}", where=path, remedy="give another period")
+    numbers = dataset[_MEMBER].values if _MEMBER in dataset.dims else np.zeros(0, int)
+    if member is not None and member not in numbers:
+        some = f"choose from {', '.join(map(str, numbers[:12]))}" if numbers.size else "leave --member out"
+        raise UserError(f"has no ensemble member {member}", where=path, remedy=some)
+    if not numbers.size:
+        return dataset
+    chosen = numbers[0] if member is None else member
+    if member is None and numbers.size > 1:
+        logger.warning("%s holds %d ensemble members; number %s alone is read", path, numbers.size, chosen)
+    return dataset.isel({_MEMBER: int(np.flatnonzero(numbers == chosen)[0])}, drop=True)
 
 
 def by_time_axis(raw: xr.Dataset) -> list[xr.Dataset]:

@@ -128,14 +128,18 @@ def write_grib(forecast: xr.Dataset, path: str | os.PathLike, *, gaussian: int =
         for name, array in forecast.data_vars.items():
             field = parameter_of(str(name))
             handle = _handle(field, forecast, gaussian, centre)
+            was: dict[str, Any] = {}
             try:
                 for about, values in _maps(array):
                     finite = np.isfinite(values)
                     if not finite.any():
                         continue
-                    for key, value in _about(about, forecast, field):
-                        ec.codes_set(handle, key, value)
-                    _set_values(handle, values[::-1], finite[::-1], field)
+                    gaps = not finite.all()
+                    for key, value in (*_about(about, forecast, field), ("bitmapPresent", int(gaps))):
+                        if was.get(key) != value:
+                            ec.codes_set(handle, key, value)
+                            was[key] = value
+                    _set_values(handle, values[::-1], finite[::-1] if gaps else None, field)
                     ec.codes_write(handle, file)
                     count += 1
             finally:
@@ -163,7 +167,8 @@ def _handle(field: Parameter, forecast: xr.Dataset, gaussian: int, centre: int) 
     keys += [*field.keys] if ensemble else []
     keys += [
         ("centre", centre), ("subCentre", 0), ("significanceOfReferenceTime", 1), ("productionStatusOfProcessedData", 2),
-        ("typeOfGeneratingProcess", 4 if ensemble else 2),
+        # Control and perturbed forecasts together: told apart, they were two data sets to cfgrib.
+        ("typeOfProcessedData", 5 if ensemble else 1), ("typeOfGeneratingProcess", 4 if ensemble else 2),
         ("dataDate", int(start[:10].replace("-", ""))), ("hour", int(start[11:13])), ("minute", int(start[14:16])),
         ("second", int(start[17:19])),
         *_grid_keys(forecast, gaussian), ("packingType", "grid_simple"), ("bitsPerValue", BITS),
@@ -214,35 +219,34 @@ def _maps(array: xr.DataArray) -> Iterator[tuple[dict[str, Any], np.ndarray]]:
 
 
 def _about(about: Mapping[str, Any], forecast: xr.Dataset, field: Parameter) -> Iterator[tuple[str, Any]]:
-    """Keys of one map."""
+    """Keys of one map.
+
+    Plain keys where there are any: `stepRange`, `level` and `typeOfLevel` take ecCodes longer than the values of 64x32.
+    """
     minutes = int(about["lead"] / np.timedelta64(1, "m"))
-    unit, each = ("", 60) if minutes % 60 == 0 else ("m", 1)
-    end, begin = minutes // each, (minutes - 60 * field.hours) // each
-    yield "stepRange", f"{begin}{unit}-{end}{unit}" if field.hours else f"{end}{unit}"
-    if about["level"] is not None:
-        level = float(about["level"])
-        # hPa are read by everyone; what is no whole number of them is in Pa.
-        yield "typeOfLevel", "isobaricInhPa" if level == int(level) else "isobaricInPa"
-        yield "level", int(level if level == int(level) else round(level * 100))
-    if about["member"] is not None:
-        perturbed = "perturbed" in forecast and bool(forecast["perturbed"].values[about["number"]])
-        control = not perturbed and not about["number"]
-        yield "typeOfProcessedData", 3 if control else 4
-        yield "typeOfEnsembleForecast", 1 if control else 3
-        yield "perturbationNumber", int(about["member"])
+    whole = minutes % 60 == 0
+    if field.hours:
+        begin = minutes - 60 * field.hours
+        yield "stepRange", f"{begin // 60}-{minutes // 60}" if whole else f"{begin}m-{minutes}m"
     else:
-        yield "typeOfProcessedData", 1
+        yield "indicatorOfUnitOfTimeRange", int(whole)
+        yield "forecastTime", minutes // 60 if whole else minutes
+    if about["level"] is not None:
+        yield "scaleFactorOfFirstFixedSurface", 0
+        yield "scaledValueOfFirstFixedSurface", round(float(about["level"]) * 100)
+    if about["member"] is not None:
+        perturbed = "perturbed" in forecast.coords and bool(forecast["perturbed"].values[about["number"]])
+        yield "typeOfEnsembleForecast", 3 if perturbed or about["number"] else 1
+        yield "perturbationNumber", int(about["member"])
 
 
-def _set_values(handle: Any, values: np.ndarray, finite: np.ndarray, field: Parameter) -> None:
-    """The map, packed; points without a value in a bitmap."""
+def _set_values(handle: Any, values: np.ndarray, finite: np.ndarray | None, field: Parameter) -> None:
+    """The map, packed; `finite` tells the points that have a value, None for all."""
     ec = _eccodes()
-    scaled = values.astype(np.float64)
+    scaled = values.astype(np.float64, order="C")
     if (field.scale, field.offset) != (1.0, 0.0):
         scaled = scaled * field.scale + field.offset
-    whole = bool(finite.all())
-    ec.codes_set(handle, "bitmapPresent", int(not whole))
-    if not whole:
+    if finite is not None:
         ec.codes_set(handle, "missingValue", _MISSING)
         scaled = np.where(finite, scaled, _MISSING)
-    ec.codes_set_values(handle, np.ascontiguousarray(scaled).ravel())
+    ec.codes_set_values(handle, scaled.ravel())

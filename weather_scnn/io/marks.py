@@ -6,6 +6,7 @@ of forecasts in a file beside them.
 
 import enum
 import json
+import os
 import re
 from collections.abc import Iterator
 from typing import Any
@@ -83,6 +84,11 @@ def store_attributes(path: str) -> dict[str, Any] | None:
         attributes = result.get("attributes") if name == "zarr.json" else result
         return attributes if isinstance(attributes, dict) else {}
     return None
+
+
+def holds_forecasts(path: str) -> bool:
+    """Whether a local path is a folder of forecasts that this program has written, a file an initial time."""
+    return not is_remote(path) and os.path.isfile(os.path.join(path, ABOUT_FORECASTS))
 
 
 def _made_here(value: Any) -> bool:

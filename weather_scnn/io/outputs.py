@@ -41,7 +41,7 @@ def check_output(
         UserError: its name is that of another format; it is, holds or lies in something that the command reads;
             something stands there; a local source is missing; or the place cannot be written to.
     """
-    _check_ending(path, kind)
+    check_ending(path, kind)
     refuse_sources(path, sources or {})
     refuse_to_overwrite(path, kind, overwrite=overwrite)
     for named in (sources or {}).values():
@@ -50,7 +50,8 @@ def check_output(
     refuse_unwritable(path, parent_must_exist=kind is Kind.FILE)
 
 
-def _check_ending(path: str, kind: Kind) -> None:
+def check_ending(path: str, kind: Kind) -> None:
+    """Raises UserError if a path is by its name no output of a kind."""
     lower = path.rstrip("/").lower()
     if kind is Kind.FILE:
         # A name without an ending will do.

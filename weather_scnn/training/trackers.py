@@ -212,11 +212,9 @@ class Relay:
             self.waiting.put(None, timeout=patience)
         self.thread.join(max(0.0, deadline - time.monotonic()))
         self.closed = True
-        left = self.waiting.qsize() if self.thread.is_alive() else 0
+        left = max(0, self.waiting.qsize() - 1) if self.thread.is_alive() else 0  # but for the sign of the end
         if self.lost + left:
-            _logger.warning(
-                "%s lacks %d lines of numbers; metrics.csv has them all", self.kind.words, max(1, self.lost + left)
-            )
+            _logger.warning("%s lacks %d lines of numbers; metrics.csv has them all", self.kind.words, self.lost + left)
 
     def _lose(self, why: str, *, count: bool = True) -> None:
         self.lost += count
