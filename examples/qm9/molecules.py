@@ -5,6 +5,7 @@ import dataclasses
 import importlib.util
 import os
 import pathlib
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -149,7 +150,7 @@ def prepare() -> pathlib.Path:
     package = importlib.util.find_spec("qm9pack")
     if package is None or not package.submodule_search_locations:
         raise UserError("the molecules are not here", where="qm9pack", remedy="pip install 'qm9pack==1.0.3'")
-    arrays = read_tables(pathlib.Path(package.submodule_search_locations[0]) / "data")
+    arrays: dict[str, Any] = read_tables(pathlib.Path(package.submodule_search_locations[0]) / "data")
     path.parent.mkdir(parents=True, exist_ok=True)
     with whole_file(path) as part, part.open("wb") as file:
         np.savez_compressed(file, **arrays)

@@ -1,6 +1,7 @@
 """The network: residual blocks on the sphere around each atom, invariants of them, and a set of atoms as a molecule."""
 
 import dataclasses
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -90,7 +91,8 @@ PRESETS = {
 
 def input_spectra(batch: Batch, config: NetworkConfig) -> Float[Array, "a l m 2 c"]:
     """The spectra of what every atom sees, up to the degree of the first level."""
-    degree, options = config.levels[0].max_degree, {"powers": config.powers, "angle": config.angle}
+    degree = config.levels[0].max_degree
+    options: dict[str, Any] = {"powers": config.powers, "angle": config.angle}
     if not config.sampled:
         return sphere_spectra(batch, degree, **options)
     transform = HarmonicTransform.create(SAMPLED, degree, vectors=False)
