@@ -5,6 +5,7 @@ import dataclasses
 import importlib.util
 import os
 import pathlib
+import zipfile
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,8 @@ from weather_scnn.errors import UserError
 from weather_scnn.io.atomic import whole_file
 
 _NUMBERS = dict(zip("HCNOF", ELEMENTS))
+#: Atoms of the largest molecules of QM9.
+LARGEST_MOLECULE = 29
 _PARTS = ("qm9_part1.csv", "qm9_part2.csv", "qm9_part3.csv")
 _KEYS = ("index", "n", "Z", "pos", "y", "targets")
 #: Sizes of training, validation and test in papers: Anderson et al. 2019 (Cormorant), Gasteiger et al. 2020 (DimeNet).
@@ -110,7 +113,7 @@ def read_npz(path: str | os.PathLike) -> Molecules:
     try:
         with np.load(path, allow_pickle=False) as file:
             found = {name: file[name] for name in _KEYS}
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
         raise UserError(
             f"no file of molecules ({error})", where=str(path), remedy=f"give an npz with {', '.join(_KEYS)}"
         ) from error
@@ -125,6 +128,12 @@ def read_npz(path: str | os.PathLike) -> Molecules:
     strange = sorted(set(np.unique(numbers)) - set(ELEMENTS))
     if strange:
         raise UserError(f"atomic numbers {strange}", where=str(path), remedy="leave molecules with these elements out")
+    if len(counts) and not 1 <= counts.min() <= counts.max() <= LARGEST_MOLECULE:
+        raise UserError(
+            f"molecules of {counts.min()} to {counts.max()} atoms",
+            where=str(path),
+            remedy=f"give molecules of 1 to {LARGEST_MOLECULE} atoms",
+        )
     if not (np.isfinite(values).all() and np.isfinite(found["pos"]).all()):
         raise UserError("holds values that are not finite", where=str(path), remedy="leave those molecules out")
     return Molecules(found["index"].astype(np.int64), counts, numbers, found["pos"].astype(np.float32), values)
