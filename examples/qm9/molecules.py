@@ -111,7 +111,7 @@ def read_npz(path: str | os.PathLike) -> Molecules:
         UserError: there is no such file, or it lacks an array or a property, or holds a value that is not finite.
     """
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with open(path, "rb") as opened, np.load(opened, allow_pickle=False) as file:
             found = {name: file[name] for name in _KEYS}
     except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
         raise UserError(
