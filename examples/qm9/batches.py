@@ -9,9 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from examples.qm9.molecules import Molecules
+from examples.qm9.molecules import LARGEST_MOLECULE, Molecules
 
-LARGEST_MOLECULE = 29
 _SPARE = 1.06
 
 

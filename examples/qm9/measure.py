@@ -1,6 +1,7 @@
 """What the choices of this example cost and buy: python -m examples.qm9.measure [--data FILE.npz]."""
 
 import dataclasses
+import functools
 import resource
 import time
 from collections.abc import Callable
@@ -48,7 +49,7 @@ def inputs(molecules: Molecules) -> None:
     for name, way in ways.items():
         powers = [np.sqrt(np.asarray(power_spectrum(way(batch)), np.float64)) for batch in batches]
         change = np.abs(powers[1] - powers[0]).max(axis=(0, 2)) / powers[0].max(axis=(0, 2))
-        milliseconds = 1e3 * _seconds(lambda way=way: way(batches[0]), 5)
+        milliseconds = 1e3 * _seconds(functools.partial(way, batches[0]), 5)
         console.print(
             f"inputs, {name}: {milliseconds:.1f} ms for {len(chosen)} molecules to degree {_DEGREE}; turning changes "
             f"degree 5 by {change[5]:.0e}, degree {_DEGREE} by {change[_DEGREE]:.0e}"

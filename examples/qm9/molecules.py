@@ -5,6 +5,8 @@ import dataclasses
 import importlib.util
 import os
 import pathlib
+import zipfile
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -16,6 +18,8 @@ from weather_scnn.errors import UserError
 from weather_scnn.io.atomic import whole_file
 
 _NUMBERS = dict(zip("HCNOF", ELEMENTS))
+#: Atoms of the largest molecules of QM9.
+LARGEST_MOLECULE = 29
 _PARTS = ("qm9_part1.csv", "qm9_part2.csv", "qm9_part3.csv")
 _KEYS = ("index", "n", "Z", "pos", "y", "targets")
 #: Sizes of training, validation and test in papers: Anderson et al. 2019 (Cormorant), Gasteiger et al. 2020 (DimeNet).
@@ -107,9 +111,9 @@ def read_npz(path: str | os.PathLike) -> Molecules:
         UserError: there is no such file, or it lacks an array or a property, or holds a value that is not finite.
     """
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with open(path, "rb") as opened, np.load(opened, allow_pickle=False) as file:
             found = {name: file[name] for name in _KEYS}
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
         raise UserError(
             f"no file of molecules ({error})", where=str(path), remedy=f"give an npz with {', '.join(_KEYS)}"
         ) from error
@@ -124,6 +128,12 @@ def read_npz(path: str | os.PathLike) -> Molecules:
     strange = sorted(set(np.unique(numbers)) - set(ELEMENTS))
     if strange:
         raise UserError(f"atomic numbers {strange}", where=str(path), remedy="leave molecules with these elements out")
+    if len(counts) and not 1 <= counts.min() <= counts.max() <= LARGEST_MOLECULE:
+        raise UserError(
+            f"molecules of {counts.min()} to {counts.max()} atoms",
+            where=str(path),
+            remedy=f"give molecules of 1 to {LARGEST_MOLECULE} atoms",
+        )
     if not (np.isfinite(values).all() and np.isfinite(found["pos"]).all()):
         raise UserError("holds values that are not finite", where=str(path), remedy="leave those molecules out")
     return Molecules(found["index"].astype(np.int64), counts, numbers, found["pos"].astype(np.float32), values)
@@ -149,7 +159,7 @@ def prepare() -> pathlib.Path:
     package = importlib.util.find_spec("qm9pack")
     if package is None or not package.submodule_search_locations:
         raise UserError("the molecules are not here", where="qm9pack", remedy="pip install 'qm9pack==1.0.3'")
-    arrays = read_tables(pathlib.Path(package.submodule_search_locations[0]) / "data")
+    arrays: dict[str, Any] = read_tables(pathlib.Path(package.submodule_search_locations[0]) / "data")
     path.parent.mkdir(parents=True, exist_ok=True)
     with whole_file(path) as part, part.open("wb") as file:
         np.savez_compressed(file, **arrays)

@@ -1,6 +1,7 @@
 """The network: residual blocks on the sphere around each atom, invariants of them, and a set of atoms as a molecule."""
 
 import dataclasses
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -24,7 +25,7 @@ from weather_scnn.nn import (
 from weather_scnn.nn.features import Table
 from weather_scnn.sphere import Grid, HarmonicTransform
 from weather_scnn.sphere.layouts import DENSE
-from weather_scnn.sphere.products import EXACT
+from weather_scnn.sphere.products import EXACT, product_precision
 from weather_scnn.sphere.spectrum import Spectrum
 
 #: The paper's grid, for inputs that are sampled.
@@ -90,7 +91,8 @@ PRESETS = {
 
 def input_spectra(batch: Batch, config: NetworkConfig) -> Float[Array, "a l m 2 c"]:
     """The spectra of what every atom sees, up to the degree of the first level."""
-    degree, options = config.levels[0].max_degree, {"powers": config.powers, "angle": config.angle}
+    degree = config.levels[0].max_degree
+    options: dict[str, Any] = {"powers": config.powers, "angle": config.angle}
     if not config.sampled:
         return sphere_spectra(batch, degree, **options)
     transform = HarmonicTransform.create(SAMPLED, degree, vectors=False)
@@ -116,6 +118,7 @@ class Network(nnx.Module):
     def __init__(self, config: NetworkConfig, kind: str, scales: Float[np.ndarray, " c"], *, rngs: nnx.Rngs):
         self.config, self.kind = config, kind
         self.input = Width(len(ELEMENTS) * len(config.powers), 0)
+        exactly: dict[str, Any] = {"precision": product_precision("high", jnp.float32), "rngs": rngs}
         self.embedding = nnx.Embed(len(ELEMENTS) + 1, config.embedding, rngs=rngs)
         # A channel that never occurs, such as fluorine's of a few molecules, stays as it is: zero.
         self.input_factors = Table(jnp.asarray(1.0 / np.where(scales > 0, scales, 1.0), jnp.float32))
@@ -134,14 +137,14 @@ class Network(nnx.Module):
         self.width = widths[-1]
         last, hidden = config.levels[-1].max_degree, config.hidden
         found = self.width.scalars + (last + 1) * self.width.channels
-        self.first = nnx.Linear(found + config.embedding, hidden, rngs=rngs)
-        self.second = nnx.Linear(hidden, hidden, rngs=rngs)
+        self.first = nnx.Linear(found + config.embedding, hidden, **exactly)
+        self.second = nnx.Linear(hidden, hidden, **exactly)
         small = nnx.initializers.normal(0.1 / hidden**0.5)
         vectors = self.width.scalars if kind == "dipole" else 0
-        self.of_atom = nnx.Linear(hidden, hidden if kind == "intensive" else 2 + vectors, kernel_init=small, rngs=rngs)
+        self.of_atom = nnx.Linear(hidden, hidden if kind == "intensive" else 2 + vectors, kernel_init=small, **exactly)
         if kind == "intensive":
-            self.of_molecule = nnx.Linear(2 * hidden, hidden, rngs=rngs)
-            self.last = nnx.Linear(hidden, 1, kernel_init=small, rngs=rngs)
+            self.of_molecule = nnx.Linear(2 * hidden, hidden, **exactly)
+            self.last = nnx.Linear(hidden, 1, kernel_init=small, **exactly)
 
     def __call__(self, batch: Batch, *, training: bool) -> Float[Array, " n"]:
         """The learned number of every molecule; of empty places, some finite one."""

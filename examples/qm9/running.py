@@ -45,6 +45,7 @@ def complete(run: Run, workdir: pathlib.Path) -> tuple[dict[str, Any], pathlib.P
         "preset": run.preset,
         "parameters": learner.parameters,
         "molecules": len(parts.training),
+        "coulomb_molecules": others.coulomb_molecules,
         "test_molecules": len(test),
         "batch": run.batch,
         "steps": int(learner.state.step),

@@ -13,7 +13,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from examples.qm9.batches import LARGEST_MOLECULE, Batch
+from examples.qm9.batches import Batch
+from examples.qm9.molecules import LARGEST_MOLECULE
 from examples.qm9.targets import ELEMENTS
 from weather_scnn.sphere import Grid
 from weather_scnn.sphere.products import EXACT

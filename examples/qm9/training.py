@@ -113,16 +113,17 @@ class Learner:
         config = PRESETS[run.preset]
         some = training.take(np.arange(min(len(training), _SCALED)))
         network = Network(config, self.target.kind, self._input_scales(some, config), rngs=nnx.Rngs(run.seed))
-        self._graph, parameters, statistics, self._rest = nnx.split(network, nnx.Param, nnx.BatchStat, ...)
+        parts: Any = nnx.split(network, nnx.Param, nnx.BatchStat, ...)
+        self._graph, parameters, statistics, self._rest = parts
         # The learning rate comes with each step, as that of a run with minutes depends on the clock.
         self.optimiser = optax.chain(
             clipped(1.0), optax.scale_by_adam(), optax.add_decayed_weights(run.weight_decay, mask=decays)
         )
         # A Python number's array is weakly typed and what a step returns is not: the step would be compiled twice.
         parameters, statistics = jax.tree.map(lambda each: jnp.array(each, each.dtype), (parameters, statistics))
-        copies = jax.tree.map(jnp.copy, (parameters, statistics))
+        average, of_statistics = jax.tree.map(jnp.copy, (parameters, statistics))
         initial = self.optimiser.init(parameters)
-        self.state = State(parameters, statistics, initial, *copies, jnp.zeros((), jnp.int32))
+        self.state = State(parameters, statistics, initial, average, of_statistics, jnp.zeros((), jnp.int32))
         self.update = functools.partial(jax.jit(self._update, donate_argnums=1, static_argnames="settled"), self._rest)
         self.predict = functools.partial(jax.jit(self._predict), self._rest)
 
@@ -301,7 +302,8 @@ def train(
     for _ in range(step):
         next(batches)
     warmup = min(len(packed(split.training.counts, np.arange(len(split.training)), learner.shape)), _LONGEST_WARMUP)
-    seconds, saved, losses = before, before, []
+    seconds, saved = before, before
+    losses: list[Array] = []
 
     def done() -> float:
         return min(step / run.steps if run.steps else seconds / (60.0 * float(run.minutes or 1)), 1.0)
@@ -320,7 +322,7 @@ def train(
     bar = progress_bar("{task.fields[rate]}", "{task.fields[error]}", enabled=progress)
     with bar, StopRequests() as requests:
         name = f"{run.target} ({learner.parameters:,} parameters)"
-        task = bar.add_task(name, total=1.0, completed=done(), rate="", error="")
+        task = bar.add_task(name, total=1.0, rate="", error="")
         while (share := done()) < 1.0:
             epoch, chosen = next(batches)
             batch = fill(split.training, targets, chosen, learner.shape)

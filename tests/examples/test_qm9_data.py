@@ -60,6 +60,16 @@ def test_prepare_keeps_a_file_and_reads_the_package_no_second_time(tmp_path, mon
     assert len(read_npz(prepare())) == 3
 
 
+@pytest.mark.parametrize("content", [b"", b"PK\x03\x04 cut off", b"plain text"])
+def test_files_of_something_else_are_refused(tmp_path, content):
+    (tmp_path / "other.npz").write_bytes(content)
+    with pytest.raises(UserError, match="no file of molecules"):
+        read_npz(tmp_path / "other.npz")
+    np.save(tmp_path / "array.npy", np.zeros(3))
+    with pytest.raises(UserError, match="no file of molecules"):
+        read_npz(tmp_path / "array.npy")
+
+
 @pytest.mark.parametrize(
     ("change", "complaint"),
     [
@@ -68,6 +78,7 @@ def test_prepare_keeps_a_file_and_reads_the_package_no_second_time(tmp_path, mon
         ({"n": lambda values: values + 1}, "do not agree"),
         ({"targets": lambda values: values[::-1][:5]}, "has no Dipole_debye"),
         ({"pos": None}, "no file of molecules"),
+        ({"n": lambda values: np.array([0, *values[1:-1], values[0] + values[-1]])}, "molecules of 0 to"),
     ],
 )
 def test_damaged_files_are_refused(tmp_path, change, complaint):
@@ -197,5 +208,6 @@ def test_baselines_find_what_they_can_express():
     known = Split(moved.take(np.arange(60)), moved, moved.take(np.arange(20)))
     unknown = Split(moved.take(np.arange(60)), moved, moved.take(np.arange(60, 80)))
     again, new = (baselines(each, "gap") for each in (known, unknown))
+    assert new.coulomb_molecules == 60
     assert again.coulomb_mae < 0.1 * new.composition_mae
     assert new.coulomb_mae < 0.7 * new.composition_mae
