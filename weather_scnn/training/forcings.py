@@ -107,8 +107,8 @@ class Forcings:
         """Of the channels' kinds, on a grid."""
         latitude, longitude = np.radians(grid.latitude), np.radians(grid.longitude)
         rows = np.sin(latitude), np.maximum(np.cos(latitude), 0.0)
-        arrays = (jnp.asarray(each, jnp.float32) for each in (*rows, longitude))
-        return cls(*arrays, channels.solar, channels.clock)
+        sines, cosines, columns = (jnp.asarray(each, jnp.float32) for each in (*rows, longitude))
+        return cls(sines, cosines, columns, channels.solar, channels.clock)
 
     def __call__(self, packed: Float[Array, "*b 7"]) -> Float[Array, "*b y x f"]:
         """Solar radiation of the hour before, in hours at the solar constant; sines and cosines of year and local day.

@@ -17,7 +17,7 @@ _PASSES = {"all-reduce": 2, "all-gather": 1, "reduce-scatter": 1, "all-to-all": 
 _GROUPS = re.compile(r"replica_groups=(\{\{[^}]*\}|\[\d+,(\d+)\])")
 # Passes of a matrix unit through a product of float32, in passes at JAX's default precision there. On GPUs float32 itself
 # goes another way, measured at 51 beside 378 TFLOP/s on an H200.
-_PRODUCT_PASSES = {
+_PRODUCT_PASSES: dict[str, dict[Any, float]] = {
     "tpu": {jax.lax.Precision.HIGHEST: 6.0, jax.lax.Precision.HIGH: 3.0},
     "gpu": {jax.lax.Precision.HIGHEST: 7.4, jax.lax.DotAlgorithmPreset.TF32_TF32_F32_X3: 3.0},
 }
