@@ -127,7 +127,7 @@ def pretty_units(units: str) -> str:
 
 
 def list_fields(scores: xr.Dataset) -> list[Field]:
-    """All scored fields, the most looked-at variables first, levels from the top down."""
+    """All fields that are scored anywhere, the most looked-at variables first, levels from the top down."""
 
     def order(name: str) -> tuple[int, str]:
         return (_VARIABLE_ORDER.index(name) if name in _VARIABLE_ORDER else len(_VARIABLE_ORDER), name)
@@ -135,9 +135,12 @@ def list_fields(scores: xr.Dataset) -> list[Field]:
     fields = []
     for name in sorted(map(str, scores.data_vars), key=order):
         units = pretty_units(str(scores[name].attrs.get("units", "")))
-        levels: Sequence[Level | None] = (
-            sorted(map(level_number, scores["level"].values)) if "level" in scores[name].dims else (None,)
-        )
+        levels: Sequence[Level | None] = (None,)
+        if "level" in scores[name].dims:
+            array = scores[name].transpose("level", ...).values
+            # Fields on levels of their own share an axis: what one has not got is scored nowhere.
+            held = np.isfinite(array).any(axis=tuple(range(1, array.ndim)))
+            levels = sorted(map(level_number, scores["level"].values[held if held.any() else slice(None)]))
         fields += [Field(name, level, units) for level in levels]
     return fields
 

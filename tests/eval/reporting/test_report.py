@@ -465,3 +465,9 @@ def test_the_page_of_an_ensemble(make, world, tmp_path):
     with open(index.parent / "tables" / "rank_histogram_ensemble_geopotential_500_24h.csv", newline="") as file:
         shares = [float(row["per cent of area"]) for row in csv.DictReader(file)]
     assert len(shares) == 5 and sum(shares) == pytest.approx(100)
+
+
+def test_levels_that_a_field_has_not_got_are_not_on_the_page(scores_path):
+    scores = open_scores(scores_path)
+    scores["geopotential"].loc[{"level": 850}] = np.nan
+    assert [field.slug for field in list_fields(scores)] == ["geopotential_500", "2m_temperature"]
