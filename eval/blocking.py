@@ -133,7 +133,7 @@ def verify_blocking(
             for low, high in SECTORS.values()
         ],
         axis=1,
-    )
+    ).astype(np.float64)
     sums = np.full((len(stores), len(_SUMS), inits.size, leads.size, len(SECTORS)), np.nan)
     places = np.zeros((len(stores), 3, leads.size, longitude.size))
     with progress_bar(rich.progress.TaskProgressColumn(), enabled=progress) as bar:

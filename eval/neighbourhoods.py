@@ -5,9 +5,9 @@ import functools
 import numpy as np
 from jaxtyping import Bool, Float
 
-from weather_scnn.sphere.grid import latitude_weights
+from weather_scnn.sphere.grid import EARTH_RADIUS, latitude_weights
 
-EARTH_RADIUS_KM = 6371.22
+_KM = 1000.0
 
 
 class Neighbourhood:
@@ -23,7 +23,7 @@ class Neighbourhood:
 
     def __init__(self, latitude: Float[np.ndarray, " y"], longitude: Float[np.ndarray, " x"], radius: float):
         self.radius, self.shape = radius, (latitude.size, longitude.size)
-        phi, reach = np.radians(latitude), radius / EARTH_RADIUS_KM
+        phi, reach = np.radians(latitude), radius * _KM / EARTH_RADIUS
         turn = np.radians(longitude - longitude[0])
         weights = latitude_weights(latitude)
         self._rows: list[tuple[np.ndarray, np.ndarray]] = []  # rows near each, and what each counts by wavenumber

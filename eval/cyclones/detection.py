@@ -12,8 +12,9 @@ import numpy as np
 import scipy.ndimage
 from jaxtyping import Float
 
-EARTH_RADIUS_KM = 6371.22
-KM_PER_DEGREE = np.pi * EARTH_RADIUS_KM / 180
+from weather_scnn.sphere.grid import EARTH_RADIUS
+
+KM_PER_DEGREE = np.pi * EARTH_RADIUS / 180 / 1000
 #: Least distance of a closed contour in steps of the grid: within one there is no ring of points to close it.
 FEWEST_STEPS = 2.0
 
@@ -106,9 +107,11 @@ class CycloneFinder:
             thickness: geopotential at 300 hPa less that at 500 hPa, m2 s-2; without it lows with a cold core count too.
             wind: speed at 10 m, m s-1.
         """
-        # Of points that are equally low, as on a flat bottom, each is a minimum, and the first stays.
         lowest = pressure <= scipy.ndimage.minimum_filter(pressure, size=3, mode=("nearest", "wrap"))
-        rows, columns = np.nonzero(lowest & self._rows[:, None])
+        # Points beside each other that are equally low, as on a flat bottom, are one.
+        flat, count = scipy.ndimage.label(lowest & self._rows[:, None], np.ones((3, 3)))
+        places = scipy.ndimage.minimum_position(pressure, flat, np.arange(1, count + 1))
+        rows, columns = np.array(places, np.int64).reshape(-1, 2).T
         order = np.argsort(pressure[rows, columns], kind="stable")
         found: list[Low] = []
         for row, column in zip(rows[order].tolist(), columns[order].tolist()):

@@ -14,7 +14,7 @@ import rich.progress
 import rich.table
 import xarray as xr
 
-from eval.cyclones.detection import CycloneFinder, Low
+from eval.cyclones.detection import Criteria, CycloneFinder, Low
 from eval.cyclones.tracks import Stitching, Track, kilometres, pair_tracks, stitch
 from eval.forecast_reading import ForecastStore, common_init_times
 from eval.ratio_scores import Ratio, ratio_scores
@@ -133,7 +133,7 @@ def _forecast_tracks(store: ForecastStore, maps: _Maps, init: np.datetime64, how
     def field(values: np.ndarray, lead: int, level: int = 0) -> np.ndarray:
         return values[0, lead, 0, level].reshape(shape)
 
-    found = []
+    found: list[list[Low]] = []
     for lead in range(int(held.sum())):
         pressure = field(read[_PRESSURE], lead)
         if not np.isfinite(pressure).all():  # a forecast that stopped
@@ -155,7 +155,9 @@ def _sums(
     """Sums of `_SUMS` at each valid time that the truth has, (part, l); NaN at others."""
     sums = np.zeros((len(_SUMS), times.size))
     matched = {row for row, _ in pairs}
-    counted = [t for n, t in enumerate(ours) if n in matched or t.times[-1] - t.times[0] >= how.shortest]
+    # A forecast may be shorter than a track must be.
+    least = min(how.shortest, times[-1] - times[0])
+    counted = [t for n, t in enumerate(ours) if n in matched or t.times[-1] - t.times[0] >= least]
     for lead, time in enumerate(times):
         sums[_SUMS.index("in_truth"), lead] = sum(track.at(time) is not None for track in theirs)
         sums[_SUMS.index("in_forecast"), lead] = sum(track.at(time) is not None for track in counted)
@@ -266,7 +268,7 @@ def verify_cyclones(
                 kept += [(store.system, start, first + n, track, of.get(n, -1)) for n, track in enumerate(ours)]
                 bar.advance(task, 1 / inits.size)
     attributes = provenance(
-        source=named[0][1], truth=truth, criteria=str(CycloneFinder.__init__.__defaults__[0]), stitching=str(how),  # type: ignore[index]
+        source=named[0][1], truth=truth, criteria=str(Criteria()), stitching=str(how),
         nearest_km=nearest, init_times=int(inits.size),
     )  # fmt: skip
     axes = {"system": [store.system for store in stores], "part": list(_SUMS), "init_time": inits, "lead_time": leads}
@@ -285,16 +287,8 @@ def verify_cyclones(
 
 def cyclone_table(scores: xr.Dataset) -> rich.table.Table:
     """Scores by lead time for the terminal: at most some eight lead times of every system."""
-    table = rich.table.Table(box=rich.box.SIMPLE_HEAD, title="Tropical cyclones, forecast against truth")
-    for name in (
-        "system",
-        "lead",
-        "track error km",
-        "pressure error hPa",
-        "wind error m/s",
-        "hit rate",
-        "success ratio",
-    ):
+    table = rich.table.Table(box=rich.box.SIMPLE_HEAD, title="Errors of tropical cyclones, hit rate and success ratio")
+    for name in ("system", "lead", "track km", "pressure hPa", "wind m/s", "hits", "success"):
         table.add_column(name, justify="left" if name == "system" else "right")
     leads = scores["lead_time"].values
     for system in map(str, scores["system"].values):

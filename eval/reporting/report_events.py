@@ -21,7 +21,7 @@ def _series(subject: Subject, at: xr.DataArray, names: tuple[str, str]) -> dict[
         x, y = (at.sel(system=system, curve=name).values.astype(np.float64) for name in names)
         known = np.isfinite(x) & np.isfinite(y)
         if known.sum() and system in subject.systems:
-            order = np.argsort(x[known], kind="stable")
+            order = np.lexsort((y[known], x[known]))
             found[subject.systems.index(system)] = (x[known][order], y[known][order])
     return found
 

@@ -107,7 +107,8 @@ class Subject:
         leads = None
         if maps:
             scored = file.groups["maps"]["lead_time"].values if "maps" in file.groups else None
-            held = [axis for axis in (forecast_leads, scored) if axis is not None]
+            observed = None if file.stations is None else file.stations[1]["lead_time"].values
+            held = [axis for axis in (forecast_leads, scored, observed) if axis is not None]
             if not held:
                 raise UserError(
                     "holds no maps", where=file.path, remedy="score with --maps, or give --forecast and --truth here"

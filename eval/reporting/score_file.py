@@ -50,7 +50,7 @@ class ScoreFile:
         scores = open_scores(path, group=root)
         with netCDF4.Dataset(path) as file:
             observed = STATIONS in file.groups
-            present = [name for name in OPTIONAL_GROUPS if name in file[root].groups]
+            present = [name for name in OPTIONAL_GROUPS if name in (file if root == "/" else file.groups[root]).groups]
         groups = {}
         for name in present:
             group = f"{root}/{name}".lstrip("/")

@@ -16,7 +16,7 @@ from eval.chunks import Chunk
 from eval.events import TAG, Event, event_of, radius_of
 from eval.neighbourhoods import Neighbourhood, neighbourhood_of
 from eval.pairing import Comparison
-from eval.scores.base import AreaSums, Means, Score
+from eval.scores.base import AreaSums, Means, Score, Units
 from eval.scores.ensembles import crps
 
 #: Upper bounds of the classes of probability: never, up to a tenth, … up to always.
@@ -151,7 +151,8 @@ class EventScore(Score):
 
     family: str
     parts: tuple[str, ...]
-    units, known_only, figures = "none", True, 3
+    units: Units = "none"
+    known_only, figures = True, 3
 
     def __init__(self, tag: str):
         self.tag, self.name = tag, f"{self.family}_{tag}"
@@ -205,7 +206,7 @@ class RelativeOperatingArea(EventScore):
     chance. It forgives what a calibration could mend.
     """
 
-    family, title = "roc_area", "ROC area"
+    family, title, figures = "roc_area", "ROC area", 0  # the page has the curves
     parts = tuple(f"{part}_{n}" for part in _BY_CLASS[:2] for n in _CLASSES)
     definition = "trapezoidal area under hit rate against false alarm rate, at probabilities above 0, 0.1, ... 0.9"
     best, relative, from_zero, lines = 1.0, False, False, (0.5,)
@@ -229,7 +230,7 @@ class Reliability(EventScore):
     reliable.
     """
 
-    family, title = "reliability", "Reliability"
+    family, title, figures = "reliability", "Reliability", 0  # the page has the curves
     parts = tuple(f"{part}_{n}" for part in _BY_CLASS for n in _CLASSES)
     definition = "sum over 11 classes of probability of <class> (mean p - mean o in it)^2 (Murphy 1973); 0 is best"
 
@@ -248,7 +249,8 @@ class Reliability(EventScore):
 class ThresholdWeightedCRPS(EventScore):
     """CRPS that counts only the part of the distribution beyond the threshold: of the weather there alone."""
 
-    family, title, parts, units = "twcrps", "Threshold-weighted CRPS", ("twcrps",), "field"
+    family, title, parts, figures = "twcrps", "Threshold-weighted CRPS", ("twcrps",), 0
+    units: Units = "field"
     definition = (
         "crps of values cut off at the threshold, max(x, t) or min(x, t) (Gneiting and Ranjan 2011; Allen et al. 2023)"
     )
@@ -259,7 +261,8 @@ class QuantileScore(EventScore):
     0 is perfect.
     """
 
-    family, title, parts, units = "quantile_score", "Quantile score", ("quantile_score",), "field"
+    family, title, parts, figures = "quantile_score", "Quantile score", ("quantile_score",), 0
+    units: Units = "field"
     definition = "mean over init times of <max(q e, (q - 1) e)>, e = o - the q quantile of the members"
 
 
@@ -289,9 +292,13 @@ FAMILIES: tuple[type[EventScore], ...] = (
     EventBrier, FrequencyBias, EquitableThreatScore, RelativeOperatingArea, Reliability, ThresholdWeightedCRPS, QuantileScore,
     FractionsSkillScore,
 )  # fmt: skip
-_made = functools.lru_cache(maxsize=1024)(lambda family, tag: family(tag))
 _NAMED = re.compile(rf"(?P<family>{'|'.join(family.family for family in FAMILIES)})_(?P<tag>(?:[\d.]+km_)?{TAG})")
 _LABELLED = re.compile(rf"(?P<part>event|fss_error)_(?P<tag>(?:[\d.]+km_)?{TAG})")
+
+
+@functools.lru_cache(maxsize=1024)
+def _made(family: str, tag: str) -> EventScore:
+    return next(each for each in FAMILIES if each.family == family)(tag)
 
 
 def event_scores(names: Iterable[str]) -> list[EventScore]:
@@ -299,11 +306,10 @@ def event_scores(names: Iterable[str]) -> list[EventScore]:
     found: dict[str, EventScore] = {}
     for name in names:
         if match := _NAMED.fullmatch(name):
-            families = [family for family in FAMILIES if family.family == match["family"]]
+            families = [match["family"]]
         elif match := _LABELLED.fullmatch(name):
-            families = [
-                family for family in FAMILIES if (family is FractionsSkillScore) == (match["part"] == "fss_error")
-            ]
+            near = match["part"] == "fss_error"
+            families = [each.family for each in FAMILIES if (each is FractionsSkillScore) == near]
         else:
             continue
         for family in families:

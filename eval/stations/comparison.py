@@ -150,9 +150,9 @@ def _keys(request: ScoringRequest, observations: Observations, stores: Sequence[
     shared = [key for key in keys if all(_has(store, key) for store in stores)]
     if not shared:
         there = ", ".join(sorted({name for name, _ in seen})) or "nothing"
-        held = ", ".join(dict.fromkeys(str(name) for store in stores for name in store.dataset.data_vars))
+        forecast = ", ".join(dict.fromkeys(str(name) for store in stores for name in store.dataset.data_vars))
         raise UserError(
-            f"observations of {there} and forecasts of {held} share no variable"
+            f"observations of {there} and forecasts of {forecast} share no variable"
             + (" of those asked for" if wanted else ""),
             where=observations.path,
             remedy="give observations of what is forecast",
@@ -248,8 +248,8 @@ class _Heights:
             remedy = f"give --truth or forecasts with {_GROUND}, or leave out --lapse-rate"
             self._without(f"neither forecast nor truth has {_GROUND}", path, remedy, self._asked)
             return nothing
-        axes = [ground[axis].values.astype(np.float64) for axis in ("latitude", "longitude")]
-        weights, inside = point_weights(*axes, latitude, longitude, self.method)
+        rows, columns = (ground[axis].values.astype(np.float64) for axis in ("latitude", "longitude"))
+        weights, inside = point_weights(rows, columns, latitude, longitude, self.method)
         height = at_points(weights, ground.values.reshape(1, -1))[0].astype(np.float64)
         difference = height - self.observations.elevation
         known = inside & np.isfinite(difference)
@@ -307,10 +307,10 @@ def open_station_comparison(request: ScoringRequest, comparison: Comparison | No
     if climatology is not None:
         opened[CLIMATOLOGY] = (climatology, "")
     for system, (dataset, path) in opened.items():
-        axes = [dataset[axis].values.astype(np.float64) for axis in ("latitude", "longitude")]
-        weights, inside = point_weights(*axes, latitude, longitude, stations.method)
+        rows, columns = (dataset[axis].values.astype(np.float64) for axis in ("latitude", "longitude"))
+        weights, inside = point_weights(rows, columns, latitude, longitude, stations.method)
         above = heights.above(path or stores[0].path, latitude, longitude)
-        grids[system] = StationGrid(*axes, stations.method, weights, inside, above)
+        grids[system] = StationGrid(rows, columns, stations.method, weights, inside, above)
     if not np.all([grid.inside for grid in grids.values()], axis=0).any():
         raise UserError(
             "no station is on the grid of the forecasts", where=stations.observations,

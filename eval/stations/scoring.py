@@ -171,15 +171,16 @@ class FieldAtStations:
         name, level = self.key
         store = self.comparison.climatology
         wanted = [event.quantile for event in events if event.quantile is not None]
-        held = None
+        held: dict[float, np.ndarray] = {}
         if wanted and store is not None and holds_quantiles(store, name, wanted):
-            held = self._usual(f"{name}_quantile", times, rows)
+            usual = self._usual(f"{name}_quantile", times, rows)
             known = store["quantile"].values.astype(np.float64)
-            held = None if held is None else dict(zip(wanted, between(np.moveaxis(held, 1, 0), known, wanted)))
+            if usual is not None:
+                held = dict(zip(wanted, between(np.moveaxis(usual, 1, 0), known, wanted)))
         found: list[np.ndarray | None] = []
         for event in events:
             if event.quantile is not None:
-                found.append(None if held is None else held[event.quantile].astype(np.float64))
+                found.append(held[event.quantile].astype(np.float64) if held else None)
             else:
                 fits = event.of_field(name) and event.level in (None, level)
                 found.append(np.full(rows.shape, event.threshold) if fits else None)

@@ -1,6 +1,6 @@
 """The groups of `scores.nc` for stations: `stations` laid out as the root, and below it what the root has beside itself."""
 
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import xarray as xr
@@ -51,16 +51,17 @@ class StationWriter:
         """What the items hold of a variable, its levels together, dims (system, label, …[, level], last)."""
         comparison = self.comparison
         keys = [key for key in comparison.keys if key[0] == name]
-        held = {key[1]: self.finished.load(item_name(key), [part]).get(part) for key in keys}
-        if any(each is None for each in held.values()):
+        loaded = {key[1]: self.finished.load(item_name(key), [part]) for key in keys}
+        held = {level: arrays[part] for level, arrays in loaded.items() if part in arrays}
+        if not held:
             return None
-        coordinates = {
+        coordinates: dict[str, Any] = {
             "system": comparison.systems, label_dim: labels, "init_time": comparison.inits, "lead_time": comparison.leads,
             "region": comparison.groups, "station": comparison.observations.ids,
         }  # fmt: skip
         if None not in held:
-            absent = np.full_like(next(iter(held.values())), np.nan)  # type: ignore[arg-type]
-            values = np.stack([held.get(level, absent) for level in self.levels], axis=-2)  # type: ignore[arg-type]
+            absent = np.full_like(next(iter(held.values())), np.nan)
+            values = np.stack([held.get(level, absent) for level in self.levels], axis=-2)
             dims = [*dims[:-1], "level", dims[-1]]
             coordinates["level"] = ("level", self.levels, {"units": "hPa"})
         else:
@@ -102,8 +103,7 @@ class StationWriter:
         for name in self.names:
             sums = self._array(name, "stations", ["lead_time", "station"], list(AT_STATION), "moment")
             assert sums is not None
-            # All systems are scored on the same observations but for lead times that one has not got.
-            count = sums.sel(moment="weight", drop=True).max("system")
+            count = sums.sel(moment="weight", drop=True)
             means = sums / sums.sel(moment="weight").where(sums.sel(moment="weight") > 0)
             parts = [
                 means.sel(moment="error"), means.sel(moment="squared_error") ** 0.5, means.sel(moment="absolute_error"),
@@ -117,7 +117,9 @@ class StationWriter:
             found[f"{name}_count"] = count.fillna(0).astype(np.int32)
         latitude, longitude, moves = comparison.observations.places
         degrees = {"latitude": (latitude, "degrees_north"), "longitude": (longitude, "degrees_east")}
-        coordinates = {axis: ("station", each, {"units": units}) for axis, (each, units) in degrees.items()}
+        coordinates: dict[str, Any] = {
+            axis: ("station", each, {"units": units}) for axis, (each, units) in degrees.items()
+        }
         coordinates["elevation"] = ("station", comparison.observations.elevation, {"units": "m"})
         coordinates["moves"] = (
             "station",
@@ -196,13 +198,11 @@ def added_places(old: xr.Dataset, new: xr.Dataset) -> xr.Dataset:
     result = {}
     for name in [str(name) for name in new.data_vars if not str(name).endswith("_count")]:
         counts = [part[f"{name}_count"].fillna(0) for part in parts]
-        whole = sum(counts)
+        whole = counts[0] + counts[1]
         arrays = [part[name] for part in parts]
         squared = arrays[0]["metric"] == "rmse"
-        means = sum(
-            (xr.where(squared, array**2, array).fillna(0) * count for array, count in zip(arrays, counts)),
-            start=xr.DataArray(0.0),
-        ) / whole.where(whole > 0)
+        sums = [xr.where(squared, array**2, array).fillna(0) * count for array, count in zip(arrays, counts)]
+        means = (sums[0] + sums[1]) / whole.where(whole > 0)
         kept = arrays[0].notnull() | arrays[1].notnull()
         result[name] = (
             xr.where(squared, np.sqrt(xr.where(squared, means, 0.0)), means)

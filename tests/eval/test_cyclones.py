@@ -60,11 +60,11 @@ def dataset(times, dims, fields) -> xr.Dataset:
 @pytest.fixture(scope="module")
 def stores(tmp_path_factory):
     folder = tmp_path_factory.mktemp("cyclones")
-    hours = np.arange(0, 121, 12)
+    hours = np.arange(0, 109, 12)
     dataset({"time": START + hours * HOUR}, ["time"], vortices(hours)).to_zarr(
         folder / "truth.zarr", consolidated=False
     )
-    leads = np.arange(12, 73, 12)
+    leads = np.arange(12, 61, 12)
     inits = np.array([0, 12, 24, 36])
     parts = []
     for init in inits:
@@ -100,7 +100,7 @@ def test_minima_are_found_where_they_are():
             away = great_circle(low.latitude, low.longitude, latitude + north * hour, longitude + east * hour)
             assert away < 0.2  # an eighth of a step of the grid
             assert low.pressure == pytest.approx(101000 + 100 * np.cos(np.radians(6 * low.latitude)) - depth, abs=150)
-            assert 38 < low.wind <= 40
+            assert 35 < low.wind <= 40  # the strongest at a point of the grid
 
 
 def test_what_is_no_tropical_cyclone():
@@ -151,12 +151,12 @@ def test_errors_of_track_and_strength(stores, tmp_path):
         lower, upper = bounds["track_error"].sel(system="model").values
         assert (lower <= at["track_error"]).all() and (at["track_error"] <= upper).all()
     with xr.open_dataset(output, group="sums", decode_timedelta=True) as sums:
-        assert sums["sums"].sel(part="matched").values.sum() == 2 * 4 * 6
+        assert sums["sums"].sel(part="matched").values.sum() == 2 * 4 * 5
     table = pd.read_csv(tracks)
     assert {"track_id", "time", "lon", "lat"} <= set(table.columns)
     assert table.groupby("track_id")["system"].nunique().max() == 1 and table["track_id"].nunique() == 2 + 2 * 4
     east = table[(table["system"] == "truth") & (table["lat"] > 0)]["lon"]
-    assert east.min() >= 172 and east.max() <= 191 and len(east) == 11
+    assert east.min() >= 172 and east.max() <= 190 and len(east) == 10
     with pytest.raises(UserError, match="exists"):
         verify_cyclones(str(stores / "forecast.zarr"), str(stores / "truth.zarr"), output, progress=False)
 
@@ -189,7 +189,7 @@ def test_the_command_and_what_it_says_of_coarse_grids(world, stores, tmp_path, c
     arguments = ["cyclones", "--forecast", str(stores / "forecast.zarr"), "--truth", str(stores / "truth.zarr")]
     result = CliRunner().invoke(app, [*arguments, "--output", str(tmp_path / "c.nc")])
     assert result.exit_code == 0, result.output
-    assert "track error" in result.output
+    assert "track km" in result.output
     with pytest.raises(UserError, match="has no mean_sea_level_pressure"):
         verify_cyclones(world["forecast"], world["truth"], str(tmp_path / "d.nc"), progress=False)
     coarse = {"latitude": slice(None, None, 4), "longitude": slice(None, None, 4)}

@@ -5,13 +5,13 @@ import pytest
 import xarray as xr
 
 from eval.events import event_of, radius_of
-from eval.neighbourhoods import EARTH_RADIUS_KM, Neighbourhood
+from eval.neighbourhoods import Neighbourhood
 from eval.score_reading import open_scores
 from eval.scores import scores_from
 from eval.scores.events import event_labels, event_scores, event_terms
 from eval.scoring import score
 from weather_scnn.errors import UserError
-from weather_scnn.sphere.grid import Grid, latitude_weights
+from weather_scnn.sphere.grid import EARTH_RADIUS, Grid, latitude_weights
 
 
 def scores_of(members, truth, threshold, event):
@@ -79,14 +79,23 @@ def test_below_a_threshold_is_the_mirror_of_above():
     assert np.isnan(below["quantile_score"])
 
 
+GRID = Grid.equiangular(16, 8)
+
+
+def inside_of(grid: Grid, radius: float) -> np.ndarray:
+    """Which points (p, p) lie within a distance in km."""
+    lat, lon = (np.radians(each).ravel() for each in np.meshgrid(grid.latitude, grid.longitude, indexing="ij"))
+    place = np.stack([np.cos(lat) * np.cos(lon), np.cos(lat) * np.sin(lon), np.sin(lat)])
+    inside = np.arccos(np.clip(place.T @ place, -1, 1)) * EARTH_RADIUS / 1000 <= radius
+    np.fill_diagonal(inside, True)
+    return inside
+
+
 @pytest.mark.parametrize("poles", [False, True])
 def test_neighbourhoods_by_brute_force(poles):
     grid = Grid.equiangular(16, 9 if poles else 8, poles=poles)
     area = np.repeat(latitude_weights(grid.latitude), 16)
-    lat, lon = (np.radians(each).ravel() for each in np.meshgrid(grid.latitude, grid.longitude, indexing="ij"))
-    place = np.stack([np.cos(lat) * np.cos(lon), np.cos(lat) * np.sin(lon), np.sin(lat)])
-    inside = np.arccos(np.clip(place.T @ place, -1, 1)) * EARTH_RADIUS_KM <= 3000
-    np.fill_diagonal(inside, True)
+    inside = inside_of(grid, 3000.0)
     values, mask = np.random.default_rng(3).uniform(size=(2, area.size)), np.ones((2, area.size), bool)
     mask[1, ::3] = False
     near = Neighbourhood(grid.latitude, grid.longitude, 3000.0)
@@ -139,7 +148,14 @@ def test_the_job_counts_events_by_area(events, make):
         assert float(found.sel(metric=f"ets_{tag}")) == pytest.approx(
             (hit - chance) / (yes + seen - hit - chance), rel=1e-5
         )
-    assert 0.5 < float(found.sel(metric="fss_2000km_0.9")) <= 1.0
+    near = inside_of(GRID, 2000.0) * area.ravel()
+    near /= near.sum(axis=1, keepdims=True)
+    shares = [(each > mean + 1).reshape(-1, near.shape[0]) @ near.T for each in (one.values, other)]
+    error, size = (
+        np.average(each, axis=1, weights=area.ravel()).mean()
+        for each in ((shares[0] - shares[1]) ** 2, shares[0] ** 2 + shares[1] ** 2)
+    )
+    assert float(found.sel(metric="fss_2000km_0.9")) == pytest.approx(1 - error / size, rel=1e-5)
     assert float(found.sel(metric="fss_2000km_0.9")) > float(found.sel(metric="ets_0.9"))
     # A field without the value has none of its scores; winds and all were not asked for.
     assert np.isnan(open_scores(events)["geopotential"].sel(metric="ets_below_8")).all()

@@ -98,7 +98,7 @@ def test_errors_by_hand(run):
     places = open_scores(path, group="stations/places")
     assert places["station"].values.tolist() == ["A", "B"] and places["longitude"].values.tolist() == [10.0, 260.0]
     np.testing.assert_allclose(places["2m_temperature"].sel(metric="bias").squeeze(), [[-1, 1], [0, -2]], atol=1e-4)
-    assert places["2m_temperature_count"].values.tolist() == [[1, 1], [1, 1]]
+    assert places["2m_temperature_count"].values.tolist() == [[[1, 1], [1, 1]]]
     assert open_scores(path).attrs["format_version"] == 2 and set(open_scores(path).data_vars) == {"observation_count"}
 
 

@@ -88,7 +88,7 @@ class Reports:
 
     def at(self, time: np.datetime64) -> np.ndarray:
         """Positions of the reports, −1 where there is none: (s,)."""
-        offset = int(np.datetime64(time, "ms").astype(np.int64)) - self._origin
+        offset = int(time.astype("datetime64[ms]").astype(np.int64)) - self._origin
         found = np.full(self._stations, -1)
         if not self._held.size or not -self._slack <= offset <= self._span:
             return found
@@ -135,7 +135,11 @@ def read_observations(
         seen += len(table)
         span += [when.min(), when.max()] if len(when) else []
         near = near_times(when, wanted, tolerance)
-        kept.append(table.loc[near, [*(each.header for each in known.values()), *columns]].assign(**{"": when[near]}))
+        kept.append(
+            table.loc[near, list(dict.fromkeys([*(each.header for each in known.values()), *columns]))].assign(
+                **{"": when[near]}
+            )
+        )
     if not seen:
         raise UserError("holds no observation", where=path, remedy="give one with rows")
     whole = pd.concat(kept, ignore_index=True)
