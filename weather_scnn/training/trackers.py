@@ -142,7 +142,7 @@ class WeightsAndBiases:
         except Exception as error:  # no key, no server: each has a class of its own
             about.warn(
                 "Weights & Biases cannot be reached (%s): its files go to %s for `wandb sync`",
-                _first_line(error), epath.Path(about.workdir, "wandb"),
+                _first_line(error), pathlib.Path(options["dir"] or "", "wandb"),
             )  # fmt: skip
             wandb.teardown()  # its process holds the run that could not begin
             self.run = wandb.init(**options, mode="offline")
