@@ -11,6 +11,7 @@ from eval.scorecard import list_fields
 from weather_scnn.command_options import pressure_levels
 from weather_scnn.errors import UserError
 from weather_scnn.forecasting.forecast_store import forecast_template
+from weather_scnn.forecasting.kept_fields import Kept
 from weather_scnn.sphere import Grid
 from weather_scnn.training.channels import Channels, DataConfig, split_levels
 from weather_scnn.training.configuration import Config, LossConfig, with_overrides
@@ -64,7 +65,8 @@ def test_states_are_read_at_fractions_of_a_hectopascal(reader):
 
 def test_forecast_stores_have_them(reader):
     starts, leads = np.array(["2020-01-01"], "M8[ns]"), np.array([6], "m8[h]")
-    store, _ = forecast_template(reader, starts, leads, 1, source="")
+    kept = Kept.settle(reader.channels, GRID, leads[0], leads)
+    store = forecast_template(reader, kept, starts, source="")
     np.testing.assert_array_equal(store["level"], [0.4, 500, 1.5])
 
 

@@ -122,6 +122,7 @@ class ForecastFiles:
         plain = {name: {**each, "compressors": None} for name, each in encoding.items()}
         store = begin_store(place, template, request=request, encoding=plain)
         gaussian = grid.latitudes if grid.kind is GridKind.GAUSSIAN else 0
+        writers: dict[str, Callable[[xr.Dataset, pathlib.Path], int]]
         writers = {"netcdf": _write_netcdf, "grib2": functools.partial(_write_grib, gaussian=gaussian, centre=centre)}
         return cls(output, ENDINGS[format], store, writers[format])
 

@@ -64,7 +64,9 @@ def parameter_of(name: str) -> Parameter:
     variable = lookup(name)
     # A total over another window is the same parameter.
     known = lookup(re.sub(r"_\d+hr$", "", name)) if variable is not None and variable.window_hours else variable
-    for param_id in reversed(known.param_ids) if variable is not None and known is not None else ():
+    if variable is None or known is None:
+        raise UserError(f"the catalogue does not hold {name}", remedy="leave it out with --variables")
+    for param_id in reversed(known.param_ids):
         handle = ec.codes_grib_new_from_samples(_SAMPLES[known.on_levels])
         try:
             # Of a foreign centre ecCodes complains on standard error about what that one has not.
@@ -158,7 +160,7 @@ def _eccodes() -> Any:
 def _handle(field: Parameter, forecast: xr.Dataset, gaussian: int, centre: int) -> Any:
     """A message with all that the maps of a field share."""
     ec = _eccodes()
-    start = np.datetime_as_string(forecast["time"].values, "s")
+    start = str(np.datetime64(forecast["time"].values.item(), "ns").astype("datetime64[s]"))
     ensemble = "realization" in forecast.dims
     handle = ec.codes_grib_new_from_samples(_SAMPLES[field.on_levels])
     keys: list[tuple[str, Any]] = [("centre", _ECMWF), *field.keys]

@@ -45,11 +45,11 @@ def write_cf(forecast: xr.Dataset, path: str | os.PathLike) -> None:
 
 def as_cf(forecast: xr.Dataset) -> xr.Dataset:
     """The forecasts with axes, names and attributes of CF-1.10; arguments as for `write_cf`."""
-    start = forecast["time"].values.astype("datetime64[ns]")
+    start = np.datetime64(forecast["time"].values.item(), "ns")
     windows = {name: _window(str(name)) for name in forecast.data_vars}
     fields: dict[str, xr.DataArray] = {}
     coordinates: dict[str, Any] = {}
-    encoding = {"units": f"hours since {np.datetime_as_string(start, 's').replace('T', ' ')}", "calendar": "standard",
+    encoding = {"units": f"hours since {str(start.astype('datetime64[s]')).replace('T', ' ')}", "calendar": "standard",
                 "dtype": "float64"}  # fmt: skip
     for hours in sorted({*windows.values()}):
         leads = forecast[_LEAD].values.astype("timedelta64[ns]")
@@ -124,7 +124,9 @@ def _reference(start: np.datetime64, encoding: dict[str, Any]) -> xr.Variable:
 def _attributes(name: str, variable: Variable | None, held: dict[str, Any], axis: str, total: bool) -> dict[str, Any]:
     """Names and units of the catalogue, and how values lie in time."""
     catalogued = variable.attributes if variable is not None else held
-    kept = {key: catalogued[key] for key in ("standard_name", "long_name", "units") if key in catalogued}
+    kept: dict[str, Any] = {
+        key: catalogued[key] for key in ("standard_name", "long_name", "units") if key in catalogued
+    }
     if "formula" in held:
         kept["comment"] = f"made from the forecast: {held['formula']}"
     return kept | {"cell_methods": f"{axis}: {'sum' if total else 'point'}"}

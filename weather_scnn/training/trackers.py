@@ -11,6 +11,7 @@ import json
 import logging
 import math
 import os
+import pathlib
 import queue
 import secrets
 import threading
@@ -78,12 +79,16 @@ class MLflow:
     def __init__(self, about: About):
         # It tells every try.
         logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)
-        # Local folders are refused since version 3.14 unless they are asked for.
+        # Version 3.17 refuses local folders unless they are asked for.
         os.environ.setdefault("MLFLOW_ALLOW_FILE_STORE", "true")
         import mlflow.entities
 
         self.entities = mlflow.entities
-        address = os.environ.get("MLFLOW_TRACKING_URI") or epath.Path(about.workdir, "mlflow").resolve().as_uri()
+        address = os.environ.get("MLFLOW_TRACKING_URI", "")
+        if not address:
+            if "://" in about.workdir:
+                raise UserError("no server is named for a workdir elsewhere", remedy="set MLFLOW_TRACKING_URI")
+            address = pathlib.Path(about.workdir, "mlflow").resolve().as_uri()
         self.client = mlflow.MlflowClient(address)
         if about.run:
             self.run = about.run
@@ -126,17 +131,18 @@ class WeightsAndBiases:
         about.remember(run)
         options: dict[str, Any] = {
             "project": os.environ.get("WANDB_PROJECT") or _PROJECT,
-            "id": run, "name": about.name, "resume": "allow", "config": dict(about.settings), "dir": about.workdir,
+            "id": run, "name": about.name, "resume": "allow", "config": dict(about.settings),
+            "dir": None if "://" in about.workdir else about.workdir,
         }  # fmt: skip
-        quiet = {"silent": True, "console": "off", "disable_git": True, "disable_code": True}
-        patience = {} if "WANDB_INIT_TIMEOUT" in os.environ else {"init_timeout": _ANSWER_SECONDS}
+        quiet: dict[str, Any] = {"silent": True, "console": "off", "disable_git": True, "disable_code": True}
+        patience: dict[str, Any] = {} if "WANDB_INIT_TIMEOUT" in os.environ else {"init_timeout": _ANSWER_SECONDS}
         options["settings"] = wandb.Settings(**quiet, **patience)
         try:
             self.run = wandb.init(**options)
         except Exception as error:  # no key, no server: each has a class of its own
             about.warn(
                 "Weights & Biases cannot be reached (%s): its files go to %s for `wandb sync`",
-                _first_line(error), epath.Path(about.workdir, "wandb"),
+                _first_line(error), pathlib.Path(options["dir"] or "", "wandb"),
             )  # fmt: skip
             wandb.teardown()  # its process holds the run that could not begin
             self.run = wandb.init(**options, mode="offline")
