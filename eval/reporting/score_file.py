@@ -16,8 +16,7 @@ from eval.scorecard import Field, values
 OPTIONAL_GROUPS = (
     "intervals", "differences", "spectra", "maps", "rank_histogram", "degree_scores", "degree_intervals", "event_curves",
 )  # fmt: skip
-# As large as the scores themselves, and asked for as often. Groups of groups are not left open: HDF5 2.2 crashes where the file
-# is then opened again.
+# As large as the scores themselves, and asked for as often.
 _SMALL = {"intervals", "differences", "event_curves"}
 
 
@@ -51,8 +50,12 @@ class ScoreFile:
         with netCDF4.Dataset(path) as file:
             observed = STATIONS in file.groups
             present = [name for name in OPTIONAL_GROUPS if name in (file if root == "/" else file.groups[root]).groups]
+        # Before others are left open: HDF5 2.2 crashes where a file is opened again and again while a group of it is open.
+        stations = None
+        if observed:
+            stations = open_scores(path, group=STATIONS), open_scores(path, group=f"{STATIONS}/places")
         groups = {}
-        for name in present:
+        for name in sorted(present, key=lambda name: name not in _SMALL):
             group = f"{root}/{name}".lstrip("/")
             small = name in _SMALL or root != "/"
             dataset = (
@@ -61,9 +64,6 @@ class ScoreFile:
             # What a group shares with the root need not be written twice.
             shared = {key: scores[key] for key in scores.coords if key in dataset.dims and key not in dataset.coords}
             groups[name] = dataset.assign_coords(shared)
-        stations = None
-        if observed:
-            stations = open_scores(path, group=STATIONS), open_scores(path, group=f"{STATIONS}/places")
         return cls(path, scores, groups, root, stations)
 
     def interval(

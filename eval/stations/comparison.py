@@ -307,10 +307,10 @@ def open_station_comparison(request: ScoringRequest, comparison: Comparison | No
     if climatology is not None:
         opened[CLIMATOLOGY] = (climatology, "")
     for system, (dataset, path) in opened.items():
-        rows, columns = (dataset[axis].values.astype(np.float64) for axis in ("latitude", "longitude"))
-        weights, inside = point_weights(rows, columns, latitude, longitude, stations.method)
+        north, east = (dataset[axis].values.astype(np.float64) for axis in ("latitude", "longitude"))
+        weights, inside = point_weights(north, east, latitude, longitude, stations.method)
         above = heights.above(path or stores[0].path, latitude, longitude)
-        grids[system] = StationGrid(rows, columns, stations.method, weights, inside, above)
+        grids[system] = StationGrid(north, east, stations.method, weights, inside, above)
     if not np.all([grid.inside for grid in grids.values()], axis=0).any():
         raise UserError(
             "no station is on the grid of the forecasts", where=stations.observations,

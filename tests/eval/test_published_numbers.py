@@ -32,7 +32,7 @@ def commands() -> dict[str, list[str]]:
     found = {}
     for block in re.findall(r"```bash\n(.*?)```", GUIDE.read_text(encoding="utf-8"), re.DOTALL):
         for line in block.splitlines():
-            if line.startswith("weather-scnn "):
+            if line.startswith("weather-scnn ") and " --output " in line:
                 words = shlex.split(line)[1:]
                 found[words[words.index("--output") + 1]] = words
     return found

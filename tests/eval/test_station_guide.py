@@ -5,6 +5,8 @@ import pandas as pd
 import pytest
 import xarray as xr
 
+import weather_scnn as ws
+from eval.request import StationRequest
 from eval.score_reading import open_scores
 from tests import guides
 
@@ -71,6 +73,11 @@ def test_stations(folder, monkeypatch):
         and "network=ASOS" in text
         and "correction for height: 2 m temperature by 6.5 K/km" in text
     )
+    same = ws.score(
+        "forecast.zarr", stations=StationRequest("metar.csv", tolerance="30min"), bootstrap=0
+    ).scores.groups["stations"]
+    field = open_scores("observed.nc", group="stations")["2m_temperature"].sel(metric="rmse")
+    np.testing.assert_allclose(same["2m_temperature"].sel(metric="rmse"), field)
     guides.run("weather-scnn init-scores --scores observed.nc --output t.csv --metrics rmse,bias --leads 24h", {}, {})
     assert set(pd.read_csv("t.csv")["region"]) == {"all-stations"}
 
@@ -92,7 +99,6 @@ def test_icon_at_stations_of_its_own_fields(tmp_path):
     path = guides.ROOT.parent / "shared" / "data" / "icon_forecast_20220401" / "icon_fc_2022040100_12h_5.625deg.nc"
     if not path.exists():
         pytest.skip(f"{path.parent} is not there")
-    from eval.request import StationRequest
     from eval.scoring import score
 
     raw = xr.open_dataset(path, decode_timedelta=False).assign_coords(time=np.datetime64("2022-04-01", "ns"))
