@@ -22,8 +22,6 @@ from weather_scnn.io.atomic import whole_file, write_whole
 from weather_scnn.io.marks import (
     ABOUT_FORECASTS,
     COMPLETE,
-    CREATED_BY,
-    MADE_BY,
     REQUEST,
     STATUS,
     Kind,
@@ -32,7 +30,7 @@ from weather_scnn.io.marks import (
 from weather_scnn.io.notes import logger
 from weather_scnn.io.outputs import check_ending, refuse_to_overwrite
 from weather_scnn.io.replacing import place_beside, put_in_place, recover, settled_path
-from weather_scnn.io.writing import StoreInProgress, begin_store
+from weather_scnn.io.writing import StoreInProgress, attributes_of_unfinished, begin_store
 from weather_scnn.sphere import Grid, GridKind
 
 #: Formats of forecasts, and the ending of a file an initial time; none for the one store of Zarr.
@@ -109,13 +107,14 @@ class ForecastFiles:
         place = gathering_place(output, format)
         folder = os.path.dirname(place)
         held = (store_attributes(place) or {}).get(REQUEST)
-        if held is not None and held != json.dumps(dict(request), sort_keys=True, default=str) and not overwrite:
+        same = bool(attributes_of_unfinished(place, request))
+        if held is not None and not same and not overwrite:
             raise UserError(
                 "an unfinished output of a command with other options is kept for it",
                 where=output,
                 remedy=f"repeat that command to finish it, add --overwrite, or remove {folder}",
             )
-        if os.path.isdir(folder) and held != json.dumps(dict(request), sort_keys=True, default=str):
+        if os.path.isdir(folder) and not same:
             shutil.rmtree(folder)
         os.makedirs(folder, exist_ok=True)
         # Gathered forecasts stay for moments; to compress them takes longer than to write them.
@@ -147,8 +146,7 @@ class ForecastFiles:
     def finish(self, attributes: Mapping[str, Any]) -> None:
         """Puts the folder in its place, with what is to be told of the forecasts in a file beside them."""
         folder = os.path.dirname(self.store.path)
-        about = {key: value for key, value in (store_attributes(self.store.path) or {}).items()}
-        told = {**about, **attributes, CREATED_BY: MADE_BY, STATUS: COMPLETE}
+        told = {**(store_attributes(self.store.path) or {}), **attributes, STATUS: COMPLETE}
         write_whole(os.path.join(folder, ABOUT_FORECASTS), json.dumps(told, indent=1))
         self.store.clear()
         shutil.rmtree(self.store.path)

@@ -36,7 +36,6 @@ class Kept:
         state_levels: hPa, of the state.
         levels: hPa, positions of those kept in `state_levels`.
         leads: kept, ascending.
-        step: of the forecaster.
         rows, columns: of the grid that are kept; columns run eastwards from the western edge of a region.
         latitude, longitude: of the grid, degrees.
         kept_longitude: of the columns that are kept, ascending: negative west of 0° E where a region reaches across it.
@@ -48,7 +47,6 @@ class Kept:
     state_levels: tuple[Level, ...]
     levels: np.ndarray
     leads: np.ndarray
-    step: np.timedelta64
     rows: np.ndarray
     columns: np.ndarray
     latitude: np.ndarray
@@ -107,7 +105,7 @@ class Kept:
         rows, columns, kept_longitude = _cells(grid, region)
         return cls(
             tuple(names), recipes, frozenset(on_levels), channels.levels,
-            positions, leads, step, rows, columns, grid.latitude, grid.longitude,
+            positions, leads, rows, columns, grid.latitude, grid.longitude,
             kept_longitude,
         )  # fmt: skip
 
