@@ -38,8 +38,9 @@ def networks():
     """Of every kind, with parameters far from their initial values, as functions of a batch."""
 
     def made(kind):
+        config = TINY if kind in ("intensive", "spread") else ONE_BLOCK  # two blocks compile for long
         graph, parameters, statistics, rest = nnx.split(
-            Network(TINY, kind, SCALES, rngs=nnx.Rngs(0)), nnx.Param, nnx.BatchStat, ...
+            Network(config, kind, SCALES, rngs=nnx.Rngs(0)), nnx.Param, nnx.BatchStat, ...
         )
         leaves, tree = jax.tree.flatten(parameters)
         keys = jax.random.split(jax.random.key(1), len(leaves))
@@ -167,7 +168,7 @@ def test_a_folder_belongs_to_one_run(tmp_path):
 
 
 # What makes the commands of the page small.
-_SMALLER = {"--molecules 10000 --test 1000": "--molecules 24 --test 8", "--minutes 15": "--steps 2"}
+_SMALLER = {"--molecules 10000 --test 1000": "--molecules 24 --test 8", "--minutes 15": "--steps 1"}
 
 
 def test_every_command_of_the_page_runs(tiny, many, tmp_path, monkeypatch):
