@@ -127,7 +127,7 @@ def test_an_interrupted_run_is_the_uninterrupted_to_the_last_bit(tiny, many, tmp
 
 @pytest.mark.slow
 def test_runs_of_minutes_learn_until_the_clock_says_so(tiny, many, tmp_path):
-    ticks = iter(np.arange(0.0, 1e4, 4.0))
+    ticks = iter(np.arange(0.0, 1e4, 4.0).tolist())
     run = Run("mu", molecules=24, test=8, minutes=8.0, batch=8, average=0.9, learning_rate=1e-2)
     parts = split(many, "cormorant", training=24, test=8)
     folder = RunFolder(tmp_path / "run", run)
