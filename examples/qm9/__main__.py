@@ -89,11 +89,9 @@ def _show(results: list[dict[str, Any]]) -> None:
     from examples.qm9.published import PUBLISHED
 
     table = rich.table.Table(box=rich.table.box.SIMPLE_HEAD)
-    table.add_column("property")
-    published = [f"{name} (theirs)" for name in PUBLISHED]
-    for name in ("ours", "composition", "Coulomb", *published):
-        table.add_column(name, justify="right")
-    table.add_column("turned", justify="right")
+    theirs_too = [f"{name}\n(theirs)" for name in PUBLISHED]
+    for name in ("target", "ours", "linear\nfit", "kernel\nridge", *theirs_too, "turned"):
+        table.add_column(name, justify="left" if name == "target" else "right")
     table.add_column("unit")
     for result in results:
         ours = [result[name] for name in ("mae", "composition_mae", "coulomb_mae")]

@@ -23,6 +23,7 @@ def _svg(draw: Any, xlabel: str, ylabel: str, title: str) -> str:
     axes = figure.subplots()
     draw(axes)
     axes.set(xlabel=xlabel, ylabel=ylabel, title=title)
+    axes.locator_params(axis="x", nbins=6)
     axes.spines[["top", "right"]].set_visible(False)
     picture = io.StringIO()
     figure.savefig(picture, format="svg")
@@ -36,6 +37,7 @@ def write_page(
     test: Molecules,
     found: Float[np.ndarray, " n"],
     truth: Float[np.ndarray, " n"],
+    atoms: Float[np.ndarray, " n"],
     curve: list[dict[str, float]],
 ) -> pathlib.Path:
     """Writes FOLDER/index.html and returns its path.
@@ -46,15 +48,17 @@ def write_page(
         test: molecules of the test.
         found: their property, predicted, in its unit.
         truth: the same, computed by density functional theory.
+        atoms: what the composition tells of it, which the parity plot leaves out; zero for properties that do not add up.
         curve: rows of the learning curve.
     """
     unit, target = result["unit"], result["target"]
     errors = np.abs(found - truth)
 
     def parity(axes: Any) -> None:
-        ends = [min(truth.min(), found.min()), max(truth.max(), found.max())]
+        both = np.stack([truth, found]) - atoms
+        ends = [both.min(), both.max()]
         axes.plot(ends, ends, color=_FAINT, linewidth=1)
-        axes.scatter(truth, found, s=5, color=_OURS, alpha=0.5, linewidths=0, rasterized=True)
+        axes.scatter(*both, s=5, color=_OURS, alpha=0.5, linewidths=0, rasterized=True)
 
     def by_size(axes: Any) -> None:
         sizes = np.unique(test.counts)
@@ -73,8 +77,9 @@ def write_page(
         axes.set_yscale("log")
         axes.legend(frameon=False, fontsize=8)
 
+    less = " less its atoms'" if atoms.any() else ""
     figures = [
-        _svg(parity, f"computed, {unit}", f"predicted, {unit}", "Parity on test molecules"),
+        _svg(parity, f"computed{less}, {unit}", f"predicted{less}, {unit}", "Parity on test molecules"),
         _svg(by_size, "atoms of the molecule", f"mean absolute error, {unit}", "Error by size (molecules above)"),
         _svg(learning, "minutes of training", f"mean absolute error, {unit}", "Learning curve"),
     ]
@@ -96,7 +101,10 @@ def write_page(
         section(
             "run",
             "The run",
-            facts((name.replace("_", " "), value) for name, value in result.items() if value is not None),
+            facts(
+                (name.replace("_", " "), f"{value:.4g}" if isinstance(value, float) else value)
+                for name, value in result.items()
+            ),
             paragraph(f"Published by others, on about 100,000 training molecules, in {unit}: {others}.", kind="note"),
         ),
     ]

@@ -52,7 +52,9 @@ def complete(run: Run, workdir: pathlib.Path) -> tuple[dict[str, Any], pathlib.P
         "training_seconds": trained.seconds,
         "cores": len(os.sched_getaffinity(0)),
     }
-    page = write_page(folder.path, result, test, found, truth, folder.metrics())
+    page = write_page(
+        folder.path, result, test, found, truth, learner.scale.composition(test.composition), folder.metrics()
+    )
     write_whole(earlier, json.dumps(result, indent=2) + "\n")
     return result, page
 

@@ -85,7 +85,8 @@ def test_vectors_of_the_first_degree_give_the_field_at_each_point(harmonics):
     assert_close(np.einsum("bdc,yxd->byxc", vectors, points), fields[..., :2], 1e-6)
 
 
-@pytest.mark.parametrize("inner", [pytest.param(False, marks=pytest.mark.slow), True])
+@pytest.mark.slow
+@pytest.mark.parametrize("inner", [False, True])
 def test_transforms_by_matrices_are_the_transforms(inner):
     """Both directions, of scalars, vectors and both, beside the transform in two stages."""
     grid = product_grid(DEGREE)
