@@ -69,6 +69,7 @@ def test_a_large_file_is_small_and_keeps_its_scores(world, tmp_path, monkeypatch
         assert kept.sizes["moment"] < len(MAP_MOMENTS)
 
 
+@pytest.mark.slow
 def test_additions_to_a_large_file(world, tmp_path, all_large):
     arguments = (world["forecast"], world["truth"])
     whole, path = str(tmp_path / "whole.nc"), str(tmp_path / "s.nc")

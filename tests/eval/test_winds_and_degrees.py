@@ -163,6 +163,7 @@ def test_scores_by_degree(ensemble, make):
     assert np.isfinite(groups["differences"]["wind_vector"].sel(metric="member_power_ratio", statistic="p_value")).any()
 
 
+@pytest.mark.slow
 def test_they_are_on_the_page(ensemble, tmp_path):
     page = write_report(ensemble[2], str(tmp_path / "report"), progress=False).read_text()
     assert "Fair vector energy score against lead time" in page

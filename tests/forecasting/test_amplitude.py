@@ -82,6 +82,7 @@ def test_spread_is_fitted_to_error_at_a_day_once(run, validated, small_store, tm
     assert ratio == pytest.approx(stated, rel=0.15) and (stated == pytest.approx(1, abs=0.03) or amplitude == 4)
 
 
+@pytest.mark.slow
 def test_without_validation_other_days_are_taken_and_it_is_said(run, small_store, tmp_path):
     options = {"members": 2, "lead": "6h", "batch_size": 16, "progress": False}
     forecast(run, small_store, str(tmp_path / "f.zarr"), init="2001-01-02", **options)

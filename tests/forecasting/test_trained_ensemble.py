@@ -88,6 +88,7 @@ def test_perturbations_may_be_added(noisy, small_store, ensemble, tmp_path):
     assert float(same) < 1e-2 < float(moved)
 
 
+@pytest.mark.slow
 def test_from_python_an_ensemble_has_the_numbers_of_the_command(noisy, small_store, ensemble):
     model = Forecaster.load(noisy)
     found = model.forecast(small_store, init=OPTIONS["init"], lead="60h", members=3, seed=5, batch_size=6)

@@ -286,7 +286,8 @@ def test_the_planar_convolution_is_the_same_by_either_way_and_periodic():
 
 
 @pytest.mark.parametrize(
-    "variant", ["spins 0, 1, 2", "spatial norm", "paper", pytest.param("pyramid", marks=pytest.mark.slow)]
+    "variant",
+    ["spins 0, 1, 2", *(pytest.param(name, marks=pytest.mark.slow) for name in ("spatial norm", "paper", "pyramid"))],
 )
 def test_the_layout_for_accelerators_gives_the_same_forecast_and_gradient(variant):
     config = dataclasses.replace(SMALL, **{"hold_mean": ("a",), **VARIANTS[variant]})

@@ -84,6 +84,7 @@ def test_vmap_and_scan_do_what_a_batch_does(kind):
         jax.tree.map(functools.partial(np.testing.assert_allclose, atol=2e-5), found, whole)
 
 
+@pytest.mark.slow
 def test_shard_map_and_split_orders_over_eight_devices():
     code = """
         import jax, jax.numpy as jnp, numpy as np

@@ -184,6 +184,7 @@ def test_events_that_do_not_read_are_told(stores, tmp_path):
             write_report(stores["scores"], str(tmp_path / "no"), **{**given, **wrong})
 
 
+@pytest.mark.slow
 def test_a_single_forecast_says_nothing_of_members(stores, tmp_path):
     page = write_report(
         stores["scores"], str(tmp_path / "single"), forecast=stores["forecast"], truth=stores["truth"], maps=["24h"],

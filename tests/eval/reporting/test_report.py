@@ -347,6 +347,7 @@ def test_tiles_and_scorecard_have_one_sign(report, scores_path):
     assert tile == gain and f"<small>{gain}</small>" in text.replace("(", "").replace(")", "")
 
 
+@pytest.mark.slow
 def test_the_idealised_planet_is_told_under_its_maps(scores_path, world, tmp_path):
     truth = xr.open_zarr(world["truth"], consolidated=False).assign_attrs(title="Idealised nature run")
     store = str(tmp_path / "truth.zarr")
@@ -432,6 +433,7 @@ def test_the_lead_at_which_a_forecast_stops_being_useful():
     assert useful_hours(hours, np.array([0.8, np.nan, 0.4, 0.9])) == pytest.approx(48)
 
 
+@pytest.mark.slow
 def test_the_page_of_an_ensemble(make, world, tmp_path):
     truth = make.truth()
     members = [make.forecast(truth, noise=0.05, seed=seed) for seed in range(1, 5)]
