@@ -11,13 +11,14 @@ import pytest
 SCRIPT = """
 import json, sys, time
 import weather_scnn.training.loop as loop
+import weather_scnn.training.placement as placement
 from weather_scnn.training.configuration import Config
 request = json.loads(sys.argv[1])
-original = loop.place
+original = placement.place
 def slowly(*arguments):
     time.sleep(request["pause"])
     return original(*arguments)
-loop.place = slowly
+placement.place = slowly
 loop.train(Config.from_json(request["config"]), request["workdir"], statistics=request["statistics"], progress=False)
 """
 

@@ -18,6 +18,7 @@ import pytest
 import xarray as xr
 
 import weather_scnn.training.loop as loop
+import weather_scnn.training.placement as placement
 from tests.conftest import travelling_waves
 from weather_scnn.errors import UserError
 from weather_scnn.training.checkpoints import Checkpoints
@@ -109,8 +110,8 @@ def test_events_for_tensorboard(whole_run):
 def test_an_interrupted_run_ends_with_the_same_bits(
     whole_run, training, small_statistics, tmp_path, steps, monkeypatch
 ):
-    """Stopped after so many steps (before, at and after a change of stage), then run again."""
-    calls, original = {"left": steps}, loop.place
+    """Stopped when so many batches had come (before, at and after a change of stage), then run again."""
+    calls, original = {"left": steps}, placement.place
 
     def interrupted(*arguments):
         if calls["left"] == 0:
@@ -119,7 +120,7 @@ def test_an_interrupted_run_ends_with_the_same_bits(
         return original(*arguments)
 
     config = training(checkpoint_every=2)
-    monkeypatch.setattr(loop, "place", interrupted)
+    monkeypatch.setattr(placement, "place", interrupted)
     with pytest.raises(KeyboardInterrupt):
         train(config, tmp_path, statistics=small_statistics, progress=False)
     calls["left"] = -1
@@ -131,7 +132,7 @@ def test_an_interrupted_run_ends_with_the_same_bits(
 
 
 def test_sigterm_saves_first(whole_run, small_config, small_statistics, tmp_path, monkeypatch):
-    calls, original = {"left": 7}, loop.place
+    calls, original = {"left": 7}, placement.place
 
     def preempted(*arguments):
         calls["left"] -= 1
@@ -139,7 +140,7 @@ def test_sigterm_saves_first(whole_run, small_config, small_statistics, tmp_path
             os.kill(os.getpid(), signal.SIGTERM)
         return original(*arguments)
 
-    monkeypatch.setattr(loop, "place", preempted)
+    monkeypatch.setattr(placement, "place", preempted)
     before = signal.getsignal(signal.SIGTERM)
     with pytest.raises(Stopped, match="SIGTERM at step 7, which is saved; the same command") as stopped:
         train(small_config, tmp_path, statistics=small_statistics, progress=False)
@@ -314,7 +315,7 @@ def test_a_checkpoint_of_a_newer_format_is_refused_and_an_older_one_read(whole_r
 
 def broken_target(monkeypatch, at):
     """The loop's batches get a missing value in the last time of the second channel at these steps."""
-    calls, original = {"step": 0}, loop.place
+    calls, original = {"step": 0}, placement.place
 
     def place(batch, mesh, length=None):
         calls["step"] += 1
@@ -324,7 +325,7 @@ def broken_target(monkeypatch, at):
             batch = batch._replace(scalar=scalar)
         return original(batch, mesh, length)
 
-    monkeypatch.setattr(loop, "place", place)
+    monkeypatch.setattr(placement, "place", place)
 
 
 def test_a_loss_that_is_not_finite_names_step_variable_and_checkpoint(
@@ -392,11 +393,12 @@ def test_of_two_processes_one_is_preempted_and_both_save_the_same_step(whole_run
         "number, request = int(sys.argv[1]), json.loads(sys.argv[2])\n"
         "jax.distributed.initialize('127.0.0.1:19897', 2, number)\n"
         "import weather_scnn.training.loop as loop\n"
+        "import weather_scnn.training.placement as placement\n"
         "from weather_scnn.training.configuration import Config\n"
         "from weather_scnn.training.preemption import Stopped\n"
-        "original = loop.place\n"
+        "original = placement.place\n"
         "def slowly(*arguments):\n    time.sleep(0.5)\n    return original(*arguments)\n"
-        "loop.place = slowly\n"
+        "placement.place = slowly\n"
         "try:\n"
         "    loop.train(Config.from_json(request['config']), request['workdir'], statistics=request['statistics'])\n"
         "except Stopped as stopped:\n    print(stopped, file=sys.stderr)\n    sys.exit(stopped.status)\n"

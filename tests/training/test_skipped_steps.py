@@ -8,6 +8,7 @@ import optax
 import pytest
 
 import weather_scnn.training.loop as loop
+import weather_scnn.training.placement as placement
 from weather_scnn.training.channels import Channels
 from weather_scnn.training.checkpoints import Checkpoints
 from weather_scnn.training.configuration import Stage
@@ -23,7 +24,7 @@ STAGES = Stage(4, 1), Stage(3, 1, 4e-3), Stage(3, 1)
 @pytest.fixture(scope="module")
 def run(training, small_statistics, tmp_path_factory):
     """(configuration, workdir) of a run with broken targets that was interrupted between two of them."""
-    workdir, step, original = tmp_path_factory.mktemp("skipping"), {"now": 0, "stop": True}, loop.place
+    workdir, step, original = tmp_path_factory.mktemp("skipping"), {"now": 0, "stop": True}, placement.place
 
     def place(batch, mesh, length=None):
         if step["now"] == LAST_BEFORE_STOP and step["stop"]:
@@ -36,10 +37,11 @@ def run(training, small_statistics, tmp_path_factory):
     config = training(on_divergence="skip", stages=STAGES, log_every=1, checkpoint_every=1, keep_checkpoints=20)
     config = dataclasses.replace(config, optimiser=dataclasses.replace(config.optimiser, weight_decay=0.0))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(loop, "place", place)
+        patch.setattr(placement, "place", place)
         with pytest.raises(KeyboardInterrupt):
             loop.train(config, workdir, statistics=small_statistics, progress=False)
-        step["stop"] = False
+        # Its last batch lay on the device, and no step had been taken on it.
+        step.update(now=LAST_BEFORE_STOP - 1, stop=False)
         loop.train(config, workdir, statistics=small_statistics, progress=False)
     return config, workdir
 
