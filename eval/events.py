@@ -9,7 +9,7 @@ import numpy as np
 import xarray as xr
 
 from weather_scnn.catalogue.naming import find
-from weather_scnn.catalogue.units import conversion
+from weather_scnn.catalogue.units import known_conversion
 from weather_scnn.errors import UserError
 
 _log = logging.getLogger(__name__)
@@ -78,10 +78,7 @@ def event_of(text: str) -> Event:
         )
     variable = find(match["name"])
     unit = match["unit"].strip() or variable.unit
-    try:
-        factors = conversion(unit, variable.unit)
-    except ValueError:
-        factors = None
+    factors = known_conversion(unit, variable.unit)
     if factors is None:
         raise UserError(
             f"--events has {variable.name} in {unit!r}",

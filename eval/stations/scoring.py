@@ -19,7 +19,7 @@ from eval.stations.comparison import Key, StationComparison, StationGrid
 from eval.stations.interpolation import CORRECTED, at_points
 from eval.valid_time_fields import between
 from weather_scnn.catalogue.naming import find
-from weather_scnn.catalogue.units import conversion
+from weather_scnn.catalogue.units import known_conversion
 from weather_scnn.errors import UserError
 from weather_scnn.io.climatology import DAY_OF_YEAR, day_numbers
 from weather_scnn.io.fields import declared_unit
@@ -118,7 +118,7 @@ class FieldAtStations:
         store = self.comparison.climatology
         assert store is not None
         unit = declared_unit(store[self.key[0]]) or find(self.key[0]).unit
-        factors = conversion(unit, find(self.key[0]).unit)
+        factors = known_conversion(unit, find(self.key[0]).unit)
         if factors is None:
             where = str(self.comparison.request.climatology)
             raise UserError(f"has {self.key[0]} in {unit}", where=where, remedy="correct the attribute units")

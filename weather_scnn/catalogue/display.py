@@ -6,7 +6,7 @@ import functools
 import numpy as np
 
 from weather_scnn.catalogue.naming import lookup
-from weather_scnn.catalogue.units import conversion, parse_unit
+from weather_scnn.catalogue.units import known_conversion, parse_unit
 
 _WRITTEN = {"degC": "°C", "g kg-1": "g kg⁻¹"}
 
@@ -50,11 +50,8 @@ def shown(name: str, units: str) -> Shown:
     read = parse_unit(units)
     if read is not None and read[2]:  # degrees with a zero of their own are shown as they are
         return Shown(1.0, 0.0, units, "K" if read == parse_unit("degC") else units)
-    try:
-        # The other way round, since a height becomes a geopotential and not the reverse.
-        to_files = conversion(variable.display_unit, units)
-    except ValueError:
-        to_files = None
+    # The other way round, since a height becomes a geopotential and not the reverse.
+    to_files = known_conversion(variable.display_unit, units)
     if to_files is None:
         return Shown(1.0, 0.0, units, units)
     scale, offset = to_files

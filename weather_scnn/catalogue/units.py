@@ -230,6 +230,18 @@ def conversion(source: str, target: str) -> tuple[float, float] | None:
     return None
 
 
+def known_conversion(source: str, target: str) -> tuple[float, float] | None:
+    """As `conversion`, None also where one of them does not read as a unit.
+
+    >>> known_conversion("hPa", "Pa"), known_conversion("furlongs", "m"), known_conversion("K", "Pa")
+    ((100.0, 0.0), None, None)
+    """
+    try:
+        return conversion(source, target)
+    except ValueError:
+        return None
+
+
 def squared_units(units: str, *, times_metres: bool = False) -> str:
     """Units of a field's square, as `m s-1` gives `m2 s-2`; what does not read as a unit is put in brackets: `(BU)2`.
 

@@ -15,7 +15,7 @@ import numpy as np
 import xarray as xr
 
 from weather_scnn.catalogue.naming import lookup
-from weather_scnn.catalogue.units import conversion
+from weather_scnn.catalogue.units import known_conversion
 from weather_scnn.errors import UserError
 from weather_scnn.sphere.grid import Grid, GridKind
 
@@ -77,7 +77,7 @@ def parameter_of(name: str) -> Parameter:
             )
             if not standard or ec.codes_get_string(handle, "stepType") not in _STEP_TYPES:
                 continue
-            factors = conversion(variable.unit, ec.codes_get_string(handle, "units"))
+            factors = known_conversion(variable.unit, ec.codes_get_string(handle, "units"))
         finally:
             ec.codes_release(handle)
         if factors is not None:

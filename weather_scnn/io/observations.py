@@ -14,7 +14,7 @@ import pandas as pd
 from weather_scnn.catalogue.naming import nearest_name
 from weather_scnn.catalogue.observation_names import WIND_DIRECTION, Column, column_of
 from weather_scnn.catalogue.plausibility import Extremes, implausible
-from weather_scnn.catalogue.units import conversion, parse_unit
+from weather_scnn.catalogue.units import conversion, known_conversion, parse_unit
 from weather_scnn.errors import UserError
 from weather_scnn.io.addresses import require_there
 from weather_scnn.io.station_tables import near_times, station_tables, utc_times, without_codes
@@ -294,10 +294,7 @@ def _in_si(column: Column, values: np.ndarray, path: str) -> tuple[np.ndarray, i
     known = np.isfinite(values)
     faults = []
     for unit in dict.fromkeys([column.unit or variable.unit, variable.unit]):
-        try:
-            factors = conversion(unit, variable.unit)
-        except ValueError:
-            factors = None
+        factors = known_conversion(unit, variable.unit)
         if factors is None:
             raise UserError(
                 f"{column.header} is in {unit!r}, and {variable.name} is in {variable.unit}",

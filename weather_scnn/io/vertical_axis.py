@@ -11,7 +11,7 @@ from typing import Any, Literal
 import numpy as np
 import xarray as xr
 
-from weather_scnn.catalogue.units import conversion, parse_unit
+from weather_scnn.catalogue.units import known_conversion, parse_unit
 from weather_scnn.errors import UserError
 
 Kind = Literal["pressure", "model", "sigma", "height", "depth", "isentropic", "vorticity", "unknown"]
@@ -85,10 +85,7 @@ _MOST_MODEL_LEVELS = 150
 def as_pressure(units: str) -> float | None:
     """hPa of a unit of pressure; None if it is none."""
     for text in (units.strip(), units.strip().lower()):
-        try:
-            factors = conversion(text, "hPa") if text else None
-        except ValueError:
-            continue
+        factors = known_conversion(text, "hPa") if text else None
         if factors is not None:
             return factors[0]
     return None
