@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from weather_scnn.command_errors import Commands, speak_for_threads, told_once
-from weather_scnn.commands import data, demo, forecasts, phenomena, scores, training
+from weather_scnn.commands import data, demo, forecasts, phenomena, scores, stability, training
 from weather_scnn.job_platform import keep_to_job_platform
 from weather_scnn.plain_text import speak_plainly
 from weather_scnn.version import __version__
@@ -24,7 +24,7 @@ app = typer.Typer(
 for command in (
     data.simulate, data.check, data.regrid, data.stats, data.climatology,
     training.train, training.plan, training.settings,
-    forecasts.forecast, forecasts.export,
+    forecasts.forecast, forecasts.export, stability.stability,
     scores.score, scores.report, scores.compare, phenomena.cyclones, phenomena.blocking, scores.init_scores,
     demo.demo,
 ):  # fmt: skip

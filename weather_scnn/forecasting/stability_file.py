@@ -128,7 +128,7 @@ def stability_dataset(
         "time_std": ((*series, *last), np.moveaxis(deviation.astype(np.float32), -1, 2)),
         "zonal_mean": (
             (*series, *last[:2]),
-            np.moveaxis(np.nanmean(time_mean, axis=3) if not channels.masked else _zonal(time_mean), -1, 2),
+            np.moveaxis(_zonal(time_mean), -1, 2),
         ),
         "spectrum": ((*series, "spectrum_lead", "spectrum_field", "degree"), np.swapaxes(spectrum, -1, -2)),
         "histogram": ((*series, "field", "bin"), np.stack([*area, truth.histogram[windows]])),
@@ -240,14 +240,14 @@ def open_stability(path: str) -> xr.Dataset:
     Raises:
         UserError: it is none, or of a newer version.
     """
-    dataset = open_one(path)
-    if not {"global_mean", "time_mean", "finite_steps"} <= set(dataset.data_vars):
-        raise UserError("is not a file of stability", where=path, remedy="make one with weather-scnn stability")
-    version = int(dataset.attrs.get("format_version", 1))
+    with open_one(path) as held:
+        if not {"global_mean", "time_mean", "finite_steps"} <= set(held.data_vars):
+            raise UserError("is not a file of stability", where=path, remedy="make one with weather-scnn stability")
+        version = int(held.attrs.get("format_version", 1))
     if version > FORMAT_VERSION:
         raise UserError(
             f"is in version {version} of the format of stability, and this package reads up to {FORMAT_VERSION}",
             where=path,
             remedy="read it with the newer package that wrote it",
         )
-    return dataset
+    return xr.open_dataset(path, decode_timedelta=True)

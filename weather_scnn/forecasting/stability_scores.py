@@ -210,5 +210,7 @@ def _spread_of(values: xr.DataArray) -> str:
 
 
 def _range_of(values: xr.DataArray) -> str:
+    if not np.isfinite(values).any():
+        return "not known"
     low, middle, high = (float(value) for value in np.nanquantile(values.values, [0, 0.5, 1]))
     return f"median {middle:.2f} ({low:.2f} to {high:.2f})"

@@ -23,7 +23,7 @@ from weather_scnn.training.long_rollout import BlockSums, SumConstants, joined, 
 from weather_scnn.training.states import StateReader
 
 #: The mean Gregorian year.
-YEAR, DAY = np.timedelta64(31556952, "s"), np.timedelta64(1, "D")
+YEAR, DAY = np.timedelta64(31556952, "s"), np.timedelta64(24, "h")
 BINS = 50
 # Times of the store that say where histograms begin and end, and what sums are taken about.
 _SAMPLED = 64
