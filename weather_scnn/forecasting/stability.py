@@ -149,11 +149,11 @@ class _Batch:
         waiting: Any = None
         for day in range(int(state["day"]), job.days, job.block):
             history, chance, sums = self._block(history, chance, day)
-            if waiting is not None and self._take(state, *waiting, bar):
+            if waiting is not None and self._take(state, waiting, bar):
                 return state
             waiting = day, history, chance, sums
         if waiting is not None:
-            self._take(state, *waiting, bar)
+            self._take(state, waiting, bar)
         return state
 
     def _block(self, history: Fields, chance: Chance | None, day: int) -> tuple[Fields, Chance | None, BlockSums]:
@@ -190,11 +190,9 @@ class _Batch:
             "since": np.asarray(np.nan),
         }
 
-    def _take(
-        self, state: dict[str, Any], day: int, history: Fields, chance: Chance | None, sums: BlockSums, bar: Any
-    ) -> bool:
+    def _take(self, state: dict[str, Any], block: tuple[int, Fields, Chance | None, BlockSums], bar: Any) -> bool:
         """Adds a block up; whether all series have ended."""
-        job = self.job
+        job, (day, history, chance, sums) = self.job, block
         found = jax.tree.map(np.asarray, sums)
         now = time.perf_counter()
         if np.isfinite(state["since"]):  # the first block is compiled
@@ -236,7 +234,7 @@ class _Batch:
         keys, step, fields = jax.tree.unflatten(structure, held)
         return Chance(jax.random.wrap_key_data(keys), step, fields)
 
-    def _judge(self, state: dict[str, Any], day: int, sums: BlockSums) -> None:
+    def _judge(self, state: dict[str, Any], day: int, sums: Any) -> None:
         """Notes which series end in a block, and by what."""
         job, normalisation = self.job, self.job.reader.normalisation
         steps = min(job.block, job.days - day) * job.per_day
@@ -254,14 +252,14 @@ class _Batch:
             if job.allow_implausible:
                 with np.errstate(invalid="ignore"):
                     wrong = ~np.isfinite(extremes[0] + extremes[1])
-                for series in np.flatnonzero(wrong.any(axis=1)):
+                for series in np.flatnonzero(wrong.any(axis=1)).tolist():
                     place = int(wrong[series].argmax())
                     if series not in found or place < found[series].position:
-                        found[int(series)] = Fault(place, name, level, "values that are not finite")
+                        found[series] = Fault(place, name, level, "values that are not finite")
                 continue
-            physical = [each * deviation[index] + mean[index] for each in extremes]
+            lowest, highest = (each * deviation[index] + mean[index] for each in extremes)
             average = (means[..., index] + middle[index]) * deviation[index] + mean[index]
-            note_faults(found, name, level, *physical, average, forecast=True)
+            note_faults(found, name, level, lowest, highest, average, forecast=True)
         for series, fault in found.items():
             if state["ended_by"][series] == "":
                 state["steps"][series] = day * job.per_day + fault.position

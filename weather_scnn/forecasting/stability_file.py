@@ -1,7 +1,7 @@
 """The file of `stability`: what long rollouts were like, beside the truth, in the fields' units."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -42,7 +42,7 @@ class Runs:
     """
 
     names: list[str]
-    held: list[Mapping[str, Any]]
+    held: Sequence[Mapping[str, Any]]
     starts: np.ndarray
     members: np.ndarray
     days: int

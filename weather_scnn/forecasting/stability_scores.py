@@ -1,5 +1,7 @@
 """Numbers that say how well a long rollout keeps to the climate."""
 
+from typing import Any
+
 import numpy as np
 import xarray as xr
 from jaxtyping import Float
@@ -64,7 +66,8 @@ def _season(times: np.ndarray, start: np.datetime64, days: float) -> np.ndarray:
         span = float((times[-1] - times[0]) / DAY) + 2
         years = int(span / _YEAR_DAYS)
         return (times - times[0]) / DAY < years * _YEAR_DAYS if years else np.ones(times.size, bool)
-    return (times - DAY // 2 - start) % YEAR < days * DAY
+    since: Any = times - np.asarray(start) - DAY // 2
+    return since % YEAR < days * DAY
 
 
 def _drift(stability: xr.Dataset, runs: xr.Dataset) -> xr.DataArray:
@@ -101,7 +104,7 @@ def _yearly_deviation(times: np.ndarray, values: np.ndarray) -> Float[np.ndarray
 def _time_mean_error(difference: xr.DataArray, stability: xr.Dataset) -> xr.DataArray:
     weights = xr.DataArray(latitude_weights(stability["latitude"].values), dims="latitude")
     squares = (difference.astype(np.float64) ** 2).weighted(weights).mean(("latitude", "longitude"))
-    return np.sqrt(squares) / stability["field_std"]
+    return squares**0.5 / stability["field_std"]
 
 
 def _small_scale_power(spectrum: xr.DataArray, truth: xr.DataArray) -> xr.DataArray:
@@ -186,7 +189,7 @@ def stability_lines(scores: xr.Dataset) -> list[str]:
         if ended.all():
             continue
         kept = one.isel(init=~ended)
-        drift, error = (np.abs(kept[key]).mean("init") for key in ("drift", "time_mean_error"))
+        drift, error = (abs(kept[key]).mean("init") for key in ("drift", "time_mean_error"))
         lines.append(f"  drift of global means, in yearly standard deviations of the daily mean: {_spread_of(drift)}")
         lines.append(f"  error of time means, in the field's standard deviation: {_spread_of(error)}")
         power = kept["small_scale_power"].isel(spectrum_lead=-1).mean("init")

@@ -202,7 +202,7 @@ def summed(
     (carry, total, squares, counts), (told, power) = jax.lax.scan(
         day, (carry, zero, zero, counts), (jnp.arange(days), counted, split)
     )
-    return carry, BlockSums(total, squares, counts, *told, power)
+    return carry, BlockSums(total, squares, counts, told.means, told.low, told.high, told.dry, power)
 
 
 @functools.partial(jax.jit, static_argnames=("per_day", "prescribed"))
