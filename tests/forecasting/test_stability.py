@@ -10,8 +10,7 @@ import xarray as xr
 
 from tests.conftest import travelling_waves
 from weather_scnn.errors import UserError
-from weather_scnn.forecasting import stability as module
-from weather_scnn.forecasting import stability_truth
+from weather_scnn.forecasting import stability_rollout, stability_truth
 from weather_scnn.forecasting.forecast import forecast
 from weather_scnn.forecasting.stability import spectrum_windows, stability
 from weather_scnn.forecasting.stability_file import open_stability
@@ -33,7 +32,7 @@ OPTIONS = {"init": INIT, "years": DAYS / 365.2425, "spectra": ["1d", "5d"], "pro
 def short_blocks():
     """Of two days, so that five have several; all tests but those of their own options share a compiled program."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "_DAYS_PER_BLOCK", 2)
+        patch.setattr(stability_rollout, "DAYS_PER_BLOCK", 2)
         yield
 
 
@@ -135,10 +134,10 @@ def test_the_truth_is_summed_alike(rolled, small_store, small_grid):
     assert np.isnan(rolled["truth_time_mean_spread"]).all()  # of less than two years
 
 
-@pytest.mark.parametrize("name", ["TruthSums", "_Batch"])
+@pytest.mark.parametrize("name", ["TruthSums", "Batch"])
 def test_a_kill_changes_nothing(run, small_store, rolled, tmp_path, monkeypatch, name):
     owner, method, calls = (
-        (stability_truth.TruthSums, "_add", 7) if name == "TruthSums" else (module._Batch, "_take", 2)
+        (stability_truth.TruthSums, "_add", 7) if name == "TruthSums" else (stability_rollout.Batch, "_take", 2)
     )
     path, count, original = str(tmp_path / "s.nc"), [0], getattr(owner, method)
 
@@ -170,8 +169,8 @@ def test_a_state_that_is_not_finite_is_found_at_its_step(run, small_store, rolle
         found[times == night] = np.nan
         return found
 
-    original = module.phases
-    monkeypatch.setattr(module, "phases", without_sun)
+    original = stability_rollout.phases
+    monkeypatch.setattr(stability_rollout, "phases", without_sun)
     path = str(tmp_path / "s.nc")
     scores = stability(run, small_store, path, allow_implausible=True, **OPTIONS)
     found = open_stability(path).load()
@@ -269,7 +268,7 @@ def test_windows_are_of_the_season_and_of_whole_years():
 
 
 def test_thirty_days_of_the_demonstrations_grid(small_config, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(module, "_DAYS_PER_BLOCK", 10)
+    monkeypatch.setattr(stability_rollout, "DAYS_PER_BLOCK", 10)
     grid = Grid.equiangular(64, 32)
     times = np.datetime64("2001-01-01") + np.arange(9) * SIX_HOURS
     path = str(tmp_path / "waves.zarr")

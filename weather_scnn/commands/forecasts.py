@@ -55,7 +55,8 @@ def forecast(
     ] = "auto",
     seed: Annotated[int, typer.Option(help="Of the perturbations.")] = 0,
     checkpoints: Annotated[
-        str | None, typer.Option(help="Members' checkpoints: last:N, or steps and workdirs of runs, as in 600,800.")
+        str | None,
+        typer.Option(help="Members' checkpoints: last:N, best_long_run, or steps and workdirs of runs, as in 600,800."),
     ] = None,
     batch_size: Annotated[int, typer.Option(help="Forecasts run side by side: initial times x members.")] = 8,
     allow_implausible: Annotated[
@@ -101,7 +102,9 @@ def forecast(
 def export(
     workdir: Workdir,
     output: Output,
-    checkpoint: Annotated[int | None, typer.Option(help="Step of the checkpoint; the newest if left out.")] = None,
+    checkpoint: Annotated[
+        str | None, typer.Option(help="Step of the checkpoint, or best_long_run; the newest if left out.")
+    ] = None,
     scores: Annotated[
         str | None, typer.Option(callback=expand, help="Score file of this forecaster, for its card.")
     ] = None,
@@ -121,4 +124,16 @@ def export(
         from eval.score_reading import open_scores
 
         found = open_scores(scores)
-    run(workdir, output, step=checkpoint, scores=found, licence=licence, about=about, overwrite=overwrite)
+    run(workdir, output, step=_step(checkpoint), scores=found, licence=licence, about=about, overwrite=overwrite)
+
+
+def _step(text: str | None) -> int | str | None:
+    """A checkpoint as `load_run` takes it."""
+    from weather_scnn.errors import UserError
+    from weather_scnn.training.run_folder import BEST_LONG_RUN
+
+    if text is None or text == BEST_LONG_RUN:
+        return text
+    if not text.isdecimal():
+        raise UserError(f"--checkpoint {text} is no step", remedy=f"give a step such as 800, or {BEST_LONG_RUN}")
+    return int(text)

@@ -4,7 +4,6 @@ import dataclasses
 import functools
 import logging
 import sys
-import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -20,41 +19,33 @@ from weather_scnn.forecasting.forecast import open_states
 from weather_scnn.forecasting.initial_states import InitialStates, whole_histories
 from weather_scnn.forecasting.members import refuse_numbers
 from weather_scnn.forecasting.perturbations import IncrementPerturbations
-from weather_scnn.forecasting.plausible_states import Fault, note_faults
 from weather_scnn.forecasting.propagation import minute
 from weather_scnn.forecasting.stability_file import Runs, stability_dataset
+from weather_scnn.forecasting.stability_rollout import Job
 from weather_scnn.forecasting.stability_scores import stability_lines, stability_scores
 from weather_scnn.forecasting.stability_truth import (
     BINS,
     DAY,
     YEAR,
     Days,
-    Snapshot,
     TruthSums,
     cycled,
     histogram_range,
-    packed,
     sampled,
-    unpacked,
 )
 from weather_scnn.forecasting.trained_run import TrainedRun, load_runs
 from weather_scnn.io.durations import parse_duration
 from weather_scnn.io.initial_times import initial_times
 from weather_scnn.io.marks import Kind
 from weather_scnn.io.outputs import check_output, refuse_sources
-from weather_scnn.io.writing import Record, begin_record, write_netcdf
-from weather_scnn.nn import Fields
+from weather_scnn.io.writing import begin_record, write_netcdf
 from weather_scnn.progress import progress_bar
 from weather_scnn.sphere import HarmonicTransform
-from weather_scnn.training.chance import Chance
-from weather_scnn.training.forcings import phases
-from weather_scnn.training.long_rollout import BlockSums, SumConstants, field_names, rollout_sums
-from weather_scnn.training.loss import Scales, make_scales
+from weather_scnn.training.long_rollout import SumConstants
+from weather_scnn.training.loss import make_scales
 from weather_scnn.training.states import StateReader
 
 _logger = logging.getLogger(__name__)
-# Sums of one block are float32.
-_DAYS_PER_BLOCK = 10
 # Days after which spectra are taken, if none are asked for; that of the last day comes beside them.
 _SPECTRUM_DAYS = (1, 10, 60, 365, 3650)
 # In standard deviations of the increments: enough for members to part within weeks, too little to upset a state.
@@ -62,215 +53,6 @@ _AMPLITUDE = 0.1
 # SEEPS (Rodwell et al. 2010): a cell is dry below so many metres, by hours of the total; of others in proportion to 24 h.
 _DRY = {6: 1e-4, 24: 2.5e-4}
 _LONGEST_YEARS = 200.0
-
-
-@dataclasses.dataclass(frozen=True)
-class _Job:
-    """All that the batches of a long rollout share; a series is an initial time and a member.
-
-    Attributes:
-        record: of the output.
-        initial: the states that rollouts start from.
-        inits, members: of each series, positions and numbers, (n,).
-        constants: of the sums, bound to the device.
-        step: of the forecaster.
-        days, map_days: of the rollout, and of those the first that count in maps and histograms.
-        spectrum_days: first and last day of each window of spectra, (lead, 2).
-        batch_size: series side by side.
-        prescribed: positions of scalars that come from the store.
-        seed: of the noise.
-        allow_implausible: go on while states are finite.
-    """
-
-    record: Record
-    initial: InitialStates
-    inits: np.ndarray
-    members: np.ndarray
-    constants: SumConstants
-    step: np.timedelta64
-    days: int
-    map_days: int
-    spectrum_days: np.ndarray
-    batch_size: int
-    prescribed: tuple[int, ...]
-    seed: int
-    allow_implausible: bool
-
-    @property
-    def reader(self) -> StateReader:
-        """Of the store."""
-        return self.initial.reader
-
-    @property
-    def per_day(self) -> int:
-        """Steps a day."""
-        return int(DAY / self.step)
-
-    @property
-    def block(self) -> int:
-        """Days that one compiled program runs over."""
-        return min(_DAYS_PER_BLOCK, self.days)
-
-    def run(self, number: int, run: TrainedRun, scales: Scales, first: int, bar: Any) -> dict[str, Any]:
-        """Rolls out the series from position `first` on that fit into a batch; from the record where that was done."""
-        key = f"checkpoint-{number}-series-{first}"
-        if key in self.record.done:
-            return unpacked(self.record.read(key))
-        batch = _Batch(self, key, run, scales, np.arange(first, min(first + self.batch_size, self.inits.size)))
-        state = batch.roll(bar)
-        self.record.mark_done(key, packed(state))
-        batch.snapshot.remove()
-        return state
-
-
-class _Batch:
-    """Series of one checkpoint on their way, side by side; a short batch is filled up, so that one program serves all."""
-
-    def __init__(self, job: _Job, key: str, run: TrainedRun, scales: Scales, series: np.ndarray):
-        self.job, self.run, self.scales, self.series = job, run, scales, series
-        self.snapshot = Snapshot(job.record, key)
-        filled = np.resize(series, min(job.batch_size, job.inits.size))
-        self.inits, self.members = job.inits[filled], job.members[filled]
-        self.starts = job.initial.starts[self.inits]
-
-    def roll(self, bar: Any) -> dict[str, Any]:
-        """All blocks; the next one is computed while the last is looked at."""
-        job = self.job
-        chance = Chance.begin(self.run.parts, job.seed, self.starts, self.members)
-        state = self.snapshot.load()
-        if state is None:
-            state = self._begun()
-            history = job.initial.histories(0, self.inits, self.members)
-        else:
-            history = Fields(*(state[f"history_{name}"] for name in Fields._fields))
-            chance = self._chance_of(state, chance)
-        # Bound to the device as a block leaves it: else the second block is compiled anew.
-        history = jax.device_put(history, jax.local_devices()[0])
-        waiting: Any = None
-        for day in range(int(state["day"]), job.days, job.block):
-            history, chance, sums = self._block(history, chance, day)
-            if waiting is not None and self._take(state, waiting, bar):
-                return state
-            waiting = day, history, chance, sums
-        if waiting is not None:
-            self._take(state, waiting, bar)
-        return state
-
-    def _block(self, history: Fields, chance: Chance | None, day: int) -> tuple[Fields, Chance | None, BlockSums]:
-        job, steps = self.job, self.job.block * self.job.per_day
-        times = self.starts[:, None] + job.step * (day * job.per_day + np.arange(steps + 1))
-        values = None
-        if job.prescribed:
-            rows = cycled(job.reader.times, times[:, 1:], job.reader.path)
-            scalar = job.reader.read_at(rows, judged=job.allow_implausible).scalar[..., list(job.prescribed)]
-            values = jnp.asarray(np.moveaxis(scalar, 1, 0))
-        counted = jnp.asarray(day + np.arange(job.block) < job.map_days)
-        return rollout_sums(
-            self.run.parts, history, self.scales, jnp.asarray(phases(times)), job.constants,
-            jnp.asarray(day, jnp.int32), counted, chance, values, per_day=job.per_day, prescribed=job.prescribed,
-        )  # fmt: skip
-
-    def _begun(self) -> dict[str, Any]:
-        job, count, constants = self.job, self.starts.size, self.job.constants
-        fields, transform = constants.reference.shape[-1], constants.transform
-        assert transform is not None
-        channels = len(job.reader.channels.describe())
-        return {
-            "day": np.asarray(0),
-            "total": np.zeros((count, *constants.reference.shape)),
-            "squares": np.zeros((count, *constants.reference.shape)),
-            "histogram": np.zeros((count, fields, constants.bins)),
-            "means": np.full((count, job.days, len(constants.area), fields), np.nan),
-            "dry": np.full((count, job.days, len(constants.dry_fields)), np.nan),
-            "power": np.zeros((count, len(job.spectrum_days), transform.max_degree + 1, channels)),
-            "steps": np.full(count, job.days * job.per_day),
-            "ended_by": np.full(count, "", "U200"),
-            "seconds": np.asarray(0.0),
-            "timed_steps": np.asarray(0),
-            "since": np.asarray(np.nan),
-        }
-
-    def _take(self, state: dict[str, Any], block: tuple[int, Fields, Chance | None, BlockSums], bar: Any) -> bool:
-        """Adds a block up; whether all series have ended."""
-        job, (day, history, chance, sums) = self.job, block
-        found = jax.tree.map(np.asarray, sums)
-        now = time.perf_counter()
-        if np.isfinite(state["since"]):  # the first block is compiled
-            state["seconds"] = state["seconds"] + now - state["since"]
-            state["timed_steps"] = state["timed_steps"] + job.block * job.per_day * self.series.size
-        state["since"] = np.asarray(now)
-        self._judge(state, day, found)
-        kept = min(job.block, job.days - day)
-        place = slice(day, day + kept)
-        state["means"][:, place] = np.moveaxis(found.means[:kept].astype(np.float64).mean(axis=1), 1, 0)
-        state["dry"][:, place] = np.moveaxis(found.dry[:kept].astype(np.float64).mean(axis=1), 1, 0)
-        for name in ("total", "squares", "histogram"):
-            state[name] += getattr(found, name)
-        numbers = day + 1 + np.arange(kept)
-        for lead, (first, last) in enumerate(job.spectrum_days):
-            inside = (numbers >= first) & (numbers <= last)
-            if inside.any():
-                state["power"][:, lead] += found.power[:kept][inside].astype(np.float64).sum(axis=0) / (
-                    last - first + 1
-                )
-        state["day"] = np.asarray(day + job.block)
-        bar(day + kept, self.series.size)
-        saved = dict(state) | {f"history_{name}": np.asarray(array) for name, array in zip(Fields._fields, history)}
-        saved |= {"since": np.asarray(np.nan)}
-        if chance is not None:
-            leaves = jax.tree.leaves((jax.random.key_data(chance.keys), chance.step, chance.fields))
-            saved |= {f"chance_{number}": np.asarray(leaf) for number, leaf in enumerate(leaves)}
-        self.snapshot.offer(saved)
-        return bool((state["ended_by"][: self.series.size] != "").all())
-
-    @staticmethod
-    def _chance_of(state: dict[str, Any], like: Chance | None) -> Chance | None:
-        """The noise that was saved."""
-        if like is None:
-            return None
-        tree = (jax.random.key_data(like.keys), like.step, like.fields)
-        leaves, structure = jax.tree.flatten(tree)
-        held = [jnp.asarray(state[f"chance_{number}"]) for number in range(len(leaves))]
-        keys, step, fields = jax.tree.unflatten(structure, held)
-        return Chance(jax.random.wrap_key_data(keys), step, fields)
-
-    def _judge(self, state: dict[str, Any], day: int, sums: Any) -> None:
-        """Notes which series end in a block, and by what."""
-        job, normalisation = self.job, self.job.reader.normalisation
-        steps = min(job.block, job.days - day) * job.per_day
-        low, high = (
-            np.moveaxis(array.reshape(-1, *array.shape[2:])[:steps].astype(np.float64), 1, 0)
-            for array in (sums.low, sums.high)
-        )
-        means = np.moveaxis(sums.means.reshape(-1, *sums.means.shape[2:])[:steps, :, 0].astype(np.float64), 1, 0)
-        mean, deviation = _moments(normalisation)
-        area = np.asarray(job.constants.area[0], np.float64)
-        middle = np.einsum("yxf,y->f", np.asarray(job.constants.reference, np.float64), area)
-        found: dict[int, Fault] = {}
-        for index, (name, level) in enumerate(field_names(job.reader.channels)):
-            extremes = low[..., index], high[..., index]
-            if job.allow_implausible:
-                with np.errstate(invalid="ignore"):
-                    wrong = ~np.isfinite(extremes[0] + extremes[1])
-                for series in np.flatnonzero(wrong.any(axis=1)).tolist():
-                    place = int(wrong[series].argmax())
-                    if series not in found or place < found[series].position:
-                        found[series] = Fault(place, name, level, "values that are not finite")
-                continue
-            lowest, highest = (each * deviation[index] + mean[index] for each in extremes)
-            average = (means[..., index] + middle[index]) * deviation[index] + mean[index]
-            note_faults(found, name, level, lowest, highest, average, forecast=True)
-        for series, fault in found.items():
-            if state["ended_by"][series] == "":
-                state["steps"][series] = day * job.per_day + fault.position
-                state["ended_by"][series] = f"{fault.field}: {fault.what}"
-
-
-def _moments(normalisation: Any) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and standard deviation of the F fields."""
-    winds = normalisation.wind_std
-    mean = np.concatenate([normalisation.scalar_mean, np.zeros(2 * winds.size)])
-    return mean, np.concatenate([normalisation.scalar_std, winds, winds])
 
 
 def spectrum_windows(spectra: Sequence[str] | None, days: int) -> np.ndarray:
@@ -440,7 +222,7 @@ def stability(
     )
     _tell_short(truth.counted[which_map], min(map_days, int(YEAR / DAY)), input)
     inits, numbers = (each.ravel() for each in np.divmod(np.arange(starts.size * members), members))
-    job = _Job(
+    job = Job(
         record, initial, inits, numbers, jax.device_put(constants, jax.local_devices()[0]), step, days, map_days, windows,
         batch_size, prescribed, seed, allow_implausible,
     )  # fmt: skip
