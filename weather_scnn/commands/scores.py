@@ -131,6 +131,10 @@ def report(
     ensemble: Annotated[
         str | None, typer.Option(callback=expand, help="Store whose members are shown; the forecast's if left out.")
     ] = None,
+    stability: Annotated[
+        str | None,
+        typer.Option(callback=expand, help="File written by stability, for a section on rollouts over years."),
+    ] = None,
     reference: Annotated[str | None, typer.Option(help="System that skill is measured against.")] = None,
     region: Annotated[
         str | None, typer.Option(help="Region of the curves; the first of the scores if left out.")
@@ -148,11 +152,14 @@ def report(
     storage_option: StorageOptions = None,
 ) -> None:
     """Makes one HTML page of curves, maps and a scorecard that works offline."""
-    check_paths(output, "REPORT", overwrite=overwrite, scores=scores, forecast=forecast, truth=truth, ensemble=ensemble)
+    check_paths(
+        output, "REPORT", overwrite=overwrite, scores=scores, forecast=forecast, truth=truth, ensemble=ensemble,
+        stability=stability,
+    )  # fmt: skip
     from eval.reporting.report import write_report
 
     path = write_report(
-        scores, output, forecast=forecast, truth=truth, ensemble=ensemble, reference=reference, region=region,
+        scores, output, forecast=forecast, truth=truth, ensemble=ensemble, stability=stability, reference=reference, region=region,
         fields=names(fields) or [], maps=names(maps) or [], zoom=zoom, places=places, exceed=names(exceed) or [],
         overwrite=overwrite,
     )  # fmt: skip
