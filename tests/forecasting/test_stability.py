@@ -212,6 +212,7 @@ def test_what_is_implausible_ends_a_rollout_where_it_ends_a_forecast(run, small_
     assert float(abs(changed).max()) < 2e-5  # what float32 keeps of a geopotential
 
 
+@pytest.mark.slow
 def test_members_of_a_network_without_noise_are_perturbed(run, small_store, tmp_path):
     options = {**OPTIONS, "years": 2 / 365.2425, "spectra": None, "batch_size": 2}
     path, alone = str(tmp_path / "s.nc"), str(tmp_path / "alone.nc")
@@ -309,7 +310,7 @@ def synthetic(offset: float, amplitude: float, late: float) -> xr.Dataset:
 
     truth = season(times, 4.0, 0.0) + 0.3 * rng.standard_normal(times.size)
     rolled = season(valid, 4.0 * amplitude, late) + offset + 0.3 * rng.standard_normal(valid.size)
-    inside = np.interp(valid.astype(float), times.astype(float), truth)
+    inside = np.interp(valid.astype(float), times.astype(float), truth, right=np.nan)
     series = np.stack([rolled, inside])[:, None, :, None]
     spectrum = np.exp(-0.3 * np.arange(32.0)) * (np.arange(32) < 22)
     spectra = np.stack([spectrum * np.where(np.arange(32) > 16.8, 0.8, 1.5), spectrum])[:, None, None, None]
@@ -331,7 +332,7 @@ def synthetic(offset: float, amplitude: float, late: float) -> xr.Dataset:
         },
         {
             "system": ["run", "truth"], "init": [start], "field": ["2m_temperature"], "field_std": ("field", [20.0]),
-            "time": times, "hemisphere": ["north", "south"], "latitude": [-67.5, -22.5, 22.5, 67.5],
+            "day": np.arange(1, 1097), "time": times, "hemisphere": ["north", "south"], "latitude": [-67.5, -22.5, 22.5, 67.5],
             "spectrum_field": ["2m_temperature"], "spectrum_lead": [60 * DAY.astype("m8[ns]")], "degree": np.arange(32),
         },
         {"steps_per_day": 4},

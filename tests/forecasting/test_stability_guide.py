@@ -1,5 +1,7 @@
 """Every command of docs/stability.md runs, on a small state."""
 
+import pytest
+
 from tests import guides
 
 SMALLER = {
@@ -15,6 +17,7 @@ TINY = {
 }  # fmt: skip
 
 
+@pytest.mark.slow
 def test_every_command_of_the_guide_runs(run, small_store, tmp_path, monkeypatch):
     from eval.scoring import score
     from weather_scnn.forecasting.forecast import forecast
