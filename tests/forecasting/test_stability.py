@@ -20,6 +20,8 @@ from weather_scnn.forecasting.trained_run import TrainedRun, load_run
 from weather_scnn.sphere import Grid
 from weather_scnn.sphere.field_spectra import degree_power, kinetic_energy
 from weather_scnn.training.channels import Channels
+from weather_scnn.training.configuration import with_overrides
+from weather_scnn.training.loop import train
 from weather_scnn.training.rollout import build, take_apart
 from weather_scnn.training.states import expected_grid
 
@@ -226,6 +228,43 @@ def test_members_of_a_network_without_noise_are_perturbed(run, small_store, tmp_
         own, perturbed = found["time_mean"][2 * start], found["time_mean"][2 * start + 1]
         np.testing.assert_allclose(own, control[start], rtol=1e-5, atol=1e-5)
         assert float(abs(own - perturbed).sel(field="2m_temperature").max()) > 0.01
+
+
+@pytest.mark.slow
+def test_members_of_a_network_with_noise_go_on_after_a_kill(
+    small_config, small_statistics, small_store, tmp_path, monkeypatch
+):
+    """The noise is saved with the state; such a network is rolled out while it is trained, too."""
+    settings = [
+        "loss.kind=crps", "training.members=2", "model.noise.vector=4", "model.noise.fields=2", "training.stages=2",
+        "data.validation=2001-01-04:2001-01-08", "training.long_run=2x4", "training.validation_days=0.25",
+    ]  # fmt: skip
+    folder, whole, killed = (str(tmp_path / name) for name in ("run", "whole.nc", "killed.nc"))
+    train(with_overrides(small_config, settings), folder, statistics=small_statistics, progress=False)
+    options = {
+        "init": "2001-01-02",
+        "years": 5 / 365.2425,
+        "members": 2,
+        "checkpoints": "best_long_run",
+        "progress": False,
+    }
+    stability(folder, small_store, whole, **options)
+    original, calls = stability_rollout.Batch._take, [0]
+
+    def dies(*arguments):
+        calls[0] += 1
+        if calls[0] == 2:
+            raise KeyboardInterrupt
+        return original(*arguments)
+
+    monkeypatch.setattr(stability_truth, "_SECONDS_BETWEEN_SAVES", 0.0)
+    monkeypatch.setattr(stability_rollout.Batch, "_take", dies)
+    with pytest.raises(KeyboardInterrupt):
+        stability(folder, small_store, killed, **options)
+    stability(folder, small_store, killed, **options)
+    one, other = (open_stability(path).load().drop_vars("steps_per_second").drop_attrs() for path in (whole, killed))
+    xr.testing.assert_identical(one, other)
+    assert not np.allclose(*one["time_mean"].isel(system=0).sel(init="2001-01-02T00"), rtol=1e-6)
 
 
 def test_a_prescribed_field_is_that_of_the_store(run, small_store, tmp_path):
