@@ -37,16 +37,17 @@ class Chance(NamedTuple):
     @classmethod
     def begin(cls, parts: Parts, seed: int, starts: np.ndarray, members: np.ndarray) -> "Chance | None":
         """For initial times and numbers of members, each (b,); None for a network without noise."""
-        if getattr(nnx.merge(*parts), "noise", None) is None:
-            return None
         minutes = starts.astype("datetime64[m]").astype(np.int64) % 2**32
         return _begin(parts, jax.random.key(seed), jnp.asarray(minutes, jnp.uint32), jnp.asarray(members, jnp.uint32))
 
 
-@jax.jit
-def _begin(parts: Parts, key: Array, minutes: Array, members: Array) -> Chance:
+@jax.jit  # which builds the network once, to see its noise
+def _begin(parts: Parts, key: Array, minutes: Array, members: Array) -> Chance | None:
+    noise = getattr(nnx.merge(*parts), "noise", None)
+    if noise is None:
+        return None
     keys = jax.vmap(lambda minute, member: noise_keys(key, minute[None], member[None])[0])(minutes, members)
-    return Chance(keys, jnp.zeros((), jnp.int32), nnx.merge(*parts).noise.stationary(keys))
+    return Chance(keys, jnp.zeros((), jnp.int32), noise.stationary(keys))
 
 
 @functools.partial(jax.jit, static_argnames=("leads",))
