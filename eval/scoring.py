@@ -92,8 +92,7 @@ def _request(
     if convention not in CONVENTIONS:
         raise UserError(f"there is no convention {convention!r}", remedy="choose " + " or ".join(CONVENTIONS))
     known = climatology is not None or convention == WEATHERBENCH1
-    texts = [forecast] if isinstance(forecast, str) else list(forecast)
-    systems = named_forecasts(texts)
+    systems = named_forecasts(forecast)
     if reserved := [name for name, _ in systems if name in (*BASELINES, "truth")]:
         raise UserError(
             f"a forecast is called {reserved[0]!r}", remedy="give it another name, as in --forecast mine=PATH"
