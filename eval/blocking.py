@@ -6,20 +6,17 @@ Shapes: y latitudes, x longitudes, i init times, l lead times.
 from collections.abc import Sequence
 
 import numpy as np
-import rich.box
 import rich.progress
 import rich.table
 import xarray as xr
 from jaxtyping import Float
 
 from eval.forecast_reading import ForecastStore, common_init_times
-from eval.ratio_scores import Ratio, ratio_scores
-from eval.scorecard import format_lead, format_number
+from eval.ratio_scores import Ratio, ratio_table, write_ratio_scores
 from eval.systems import named_forecasts
 from eval.uncertainty import SAMPLES
 from weather_scnn.catalogue.units import GRAVITY
 from weather_scnn.errors import UserError
-from weather_scnn.io.atomic import whole_file
 from weather_scnn.io.field_reader import FieldReader
 from weather_scnn.io.marks import Kind
 from weather_scnn.io.outputs import check_output
@@ -117,7 +114,7 @@ def verify_blocking(
     Raises:
         UserError: a source lacks the field, the latitudes or the times.
     """
-    named = named_forecasts([forecast] if isinstance(forecast, str) else list(forecast))
+    named = named_forecasts(forecast)
     sources = {"--forecast": tuple(path for _, path in named), "--truth": truth}
     check_output(output, Kind.FILE, sources=sources, overwrite=overwrite)
     stores = [ForecastStore.open(system, path) for system, path in named]
@@ -162,8 +159,6 @@ def verify_blocking(
         "lead_time": leads,
         "sector": list(SECTORS),
     }
-    labelled = xr.DataArray(sums, axes, list(axes), name="sums")
-    scores, intervals = ratio_scores(labelled, SCORES, bootstrap)
     counts = np.where(places[:, 2:] > 0, places[:, 2:], np.nan)
     by_longitude = xr.DataArray(
         places[:, :2] / counts,
@@ -174,28 +169,17 @@ def verify_blocking(
         source=named[0][1], truth=truth, init_times=int(inits.size),
         formula="Tibaldi and Molteni (1990): GHGS > 0 and GHGN < -10 m/degree for a shift of -4, 0 or 4 degrees around 40, 60, 80 N",
     )  # fmt: skip
-    with whole_file(output) as part:
-        scores.assign_attrs(attributes).to_netcdf(part, mode="w")
-        groups = {
-            "intervals": intervals,
-            "sums": labelled.to_dataset(),
-            "longitudes": by_longitude.sortby("longitude").to_dataset(name="frequency"),
-        }
-        for group, dataset in groups.items():
-            if dataset is not None:
-                dataset.to_netcdf(part, mode="a", group=group)
-    return scores
+    return write_ratio_scores(
+        output, xr.DataArray(sums, axes, list(axes)), SCORES, bootstrap, attributes=attributes, overwrite=overwrite,
+        groups={"longitudes": by_longitude.sortby("longitude").to_dataset(name="frequency")},
+    )  # fmt: skip
 
 
 def blocking_table(scores: xr.Dataset) -> rich.table.Table:
-    """Frequencies and hit rates of the whole hemisphere for the terminal, at most some eight lead times of every system."""
-    table = rich.table.Table(box=rich.box.SIMPLE_HEAD, title="Blocked longitudes of the northern hemisphere")
-    for name in ("system", "lead", "frequency", "in the truth", "hit rate", "success ratio"):
-        table.add_column(name, justify="left" if name == "system" else "right")
-    leads = scores["lead_time"].values
-    for system in map(str, scores["system"].values):
-        for position in np.unique(np.linspace(0, leads.size - 1, min(8, leads.size)).round().astype(int)):
-            at = scores.sel(system=system, sector="hemisphere").isel(lead_time=position)
-            numbers = [float(at[name]) for name in ("frequency", "truth_frequency", "hit_rate", "success_ratio")]
-            table.add_row(system, format_lead(leads[position]), *map(format_number, numbers))
-    return table
+    """Frequencies and hit rates of the whole hemisphere for the terminal."""
+    return ratio_table(
+        "Blocked longitudes of the northern hemisphere",
+        ("frequency", "in the truth", "hit rate", "success ratio"),
+        scores.sel(sector="hemisphere"),
+        lambda at: tuple(float(at[name]) for name in ("frequency", "truth_frequency", "hit_rate", "success_ratio")),
+    )

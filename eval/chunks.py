@@ -13,10 +13,10 @@ import numpy as np
 from eval.area_sums import Scratch, TruthSums, truth_sums
 from eval.baselines import CLIMATOLOGY, PERSISTENCE, PROBABILISTIC
 from eval.field_reading import as_slice
-from eval.finished_items import FinishedItems
 from eval.pairing import Comparison
 from eval.valid_time_fields import ReadFields, References, ValidTimeFields, Window
 from weather_scnn.errors import UserError
+from weather_scnn.io.writing import Record
 
 
 class VariableGroup:
@@ -29,7 +29,7 @@ class VariableGroup:
         cache_bytes: of the truth and climatology that are kept.
     """
 
-    def __init__(self, comparison: Comparison, number: int, finished: FinishedItems, cache_bytes: int):
+    def __init__(self, comparison: Comparison, number: int, finished: Record, cache_bytes: int):
         self.comparison, self.names = comparison, comparison.groups[number]
         readers = References(comparison, cache_bytes // (2 * len(self.names)))
         self.fields = {name: ValidTimeFields(comparison, name, finished, readers) for name in self.names}

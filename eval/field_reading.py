@@ -16,6 +16,7 @@ import xarray as xr
 from weather_scnn.catalogue.naming import WIND_PAIRS, lookup
 from weather_scnn.catalogue.plausibility import Judge
 from weather_scnn.errors import UserError
+from weather_scnn.io.blocks import stored_chunks
 from weather_scnn.io.retry import period, read_again
 from weather_scnn.regridding.apply import WeightedRegridder, regrid_array
 from weather_scnn.regridding.weights import Weights, make_weights
@@ -23,7 +24,6 @@ from weather_scnn.sphere.grid import Grid
 
 CACHE_BYTES = 192 * 2**20
 _BYTES_PER_READ = 32 * 2**20
-_TOLERANCE_DEGREES = 1e-3
 _log = logging.getLogger(__name__)
 
 
@@ -64,30 +64,8 @@ def chunk_length(array: xr.DataArray, dim: str) -> int:
     """Length of the store's chunks along a dimension; 1 where it does not say."""
     if array.chunks is not None:
         return int(array.chunks[array.dims.index(dim)][0])
-    preferred = array.encoding.get("preferred_chunks", {}).get(dim)
-    if preferred is None:
-        shape = array.encoding.get("chunksizes") or array.encoding.get("chunks")
-        preferred = shape[array.dims.index(dim)] if shape and len(shape) == array.ndim else 1
-    return max(1, int(np.atleast_1d(preferred)[0]))
-
-
-def grid_of(dataset: xr.Dataset) -> Grid:
-    """The grid of a canonical dataset.
-
-    Raises:
-        UserError: it is not a global equiangular or Gaussian grid.
-    """
-    return Grid.from_coordinates(dataset["longitude"].values, dataset["latitude"].values)
-
-
-def same_grid(left: xr.Dataset, right: xr.Dataset) -> bool:
-    """Whether the coordinates agree within 1e-3°."""
-    return all(
-        left[axis].size == right[axis].size
-        and np.abs(left[axis].values.astype(np.float64) - right[axis].values.astype(np.float64)).max()
-        < _TOLERANCE_DEGREES
-        for axis in ("latitude", "longitude")
-    )
+    chunks = array.encoding.get("preferred_chunks") or stored_chunks(array.variable)
+    return max(1, int(np.atleast_1d(chunks.get(dim, 1))[0]))
 
 
 def regridding(source: xr.Dataset, target: xr.Dataset, *, where: str) -> Weights:
@@ -97,8 +75,9 @@ def regridding(source: xr.Dataset, target: xr.Dataset, *, where: str) -> Weights
         UserError: one of them does not cover the globe.
     """
     try:
-        grid_of(source)
-        grid = grid_of(target)
+        _, grid = (
+            Grid.from_coordinates(each["longitude"].values, each["latitude"].values) for each in (source, target)
+        )
     except UserError as error:
         sizes = " and ".join(f"{data.sizes['longitude']}x{data.sizes['latitude']}" for data in (source, target))
         raise UserError(

@@ -9,6 +9,7 @@ import xarray as xr
 
 from eval.field_reading import Conversion, as_slice, chunk_length, read_values
 from eval.forecasts import units_to_truth
+from eval.request import ScoringRequest
 from weather_scnn.catalogue.naming import find
 from weather_scnn.catalogue.plausibility import extremes_of_one_map, implausible
 from weather_scnn.errors import UserError
@@ -18,6 +19,29 @@ from weather_scnn.io.initial_times import initial_times
 from weather_scnn.io.sources import find_source, open_raw
 
 _log = logging.getLogger(__name__)
+
+
+def open_stores(request: ScoringRequest) -> "list[ForecastStore]":
+    """The forecasts of a request.
+
+    Raises:
+        UserError: one of them is none, or a system is said to be kept by valid time that is no forecast.
+    """
+    unknown = set(request.by_valid_time) - {system for system, _ in request.forecasts}
+    if unknown:
+        raise UserError(
+            f"--by-valid-time names {sorted(unknown)[0]!r}, which is no forecast",
+            remedy="choose from " + ", ".join(system for system, _ in request.forecasts),
+        )
+    return [
+        ForecastStore.open(system, path, by_valid_time=system in request.by_valid_time)
+        for system, path in request.forecasts
+    ]
+
+
+def span(times: np.ndarray) -> str:
+    """First and last of some times, for messages."""
+    return f"{np.datetime_as_string(times.min(), 'h')} to {np.datetime_as_string(times.max(), 'h')}"
 
 
 def common_init_times(stores: "Sequence[ForecastStore]", init: str | None) -> np.ndarray:
@@ -36,7 +60,11 @@ def common_init_times(stores: "Sequence[ForecastStore]", init: str | None) -> np
     for store in stores[1:]:
         inits = np.intersect1d(inits, store.init_times)
     if not inits.size:
-        raise UserError("the forecasts share no init time", remedy="give forecasts of one period")
+        raise UserError(
+            "the forecasts share no init time: "
+            + "; ".join(f"{store.system} {span(store.init_times)}" for store in stores),
+            remedy="give forecasts of one period",
+        )
     return inits
 
 

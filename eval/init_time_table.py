@@ -1,6 +1,5 @@
 """Scores of every initial time as a table, to see when a forecast fails."""
 
-import os
 from collections.abc import Sequence
 
 import numpy as np
@@ -13,6 +12,8 @@ from eval.score_reading import STATIONS, SUMS_GROUP, open_scores, scored_at_stat
 from weather_scnn.catalogue.level_numbers import Level
 from weather_scnn.errors import UserError
 from weather_scnn.io.atomic import write_whole
+from weather_scnn.io.marks import Kind
+from weather_scnn.io.outputs import check_output
 
 _COLUMNS = ("init_time", "lead_hours", "variable", "level", "region", "system")
 
@@ -47,10 +48,7 @@ def write_init_time_table(
     Raises:
         UserError: the output exists, is no `.csv` or no table of this function's, or the file has not got what was asked for.
     """
-    if not str(output).endswith(".csv"):
-        raise UserError("is not the name of a table", where=str(output), remedy="end it in .csv")
-    if os.path.exists(output):
-        _refuse_to_replace(str(output), overwrite)
+    check_output(str(output), Kind.TABLE, sources={"--scores": scores}, overwrite=overwrite)
     check_leads(leads, "--leads")
     stations |= scored_at_stations_alone(scores)
     sums = open_scores(scores, group=f"{STATIONS}/{SUMS_GROUP}" if stations else SUMS_GROUP)
@@ -76,14 +74,6 @@ def write_init_time_table(
     whole = pd.concat(tables).sort_values("init_time", kind="stable")
     write_whole(output, whole.to_csv(index=False, float_format="%.9g", date_format="%Y-%m-%dT%H"))
     return len(whole)
-
-
-def _refuse_to_replace(path: str, overwrite: bool) -> None:
-    if not overwrite:
-        raise UserError("exists", where=path, remedy="choose another name, or add --overwrite")
-    with open(path, encoding="utf-8", errors="replace") as file:
-        if not file.readline().startswith(",".join(_COLUMNS)):
-            raise UserError("is no table of scores that this program wrote", where=path, remedy="choose another name")
 
 
 def _require(wanted: Sequence, held: Sequence, option: str, path: str) -> None:

@@ -12,11 +12,11 @@ import threadpoolctl
 from eval.baselines import PERSISTENCE
 from eval.chunks import Block, Chunk, VariableGroup, missing_points, wind_of
 from eval.field_reading import CACHE_BYTES
-from eval.finished_items import FinishedItems
 from eval.implausible_forecasts import implausible_maps
 from eval.item_sums import ItemSums
 from eval.pairing import Comparison
 from eval.work_items import WorkItem, blocks_of
+from weather_scnn.io.writing import Record
 
 
 @functools.cache
@@ -44,7 +44,7 @@ class ItemScorer:
         finished: holds the means of `eval.valid_time_fields.prepare_references`.
     """
 
-    def __init__(self, comparison: Comparison, group: int, finished: FinishedItems):
+    def __init__(self, comparison: Comparison, group: int, finished: Record):
         self.comparison = comparison
         self.group = VariableGroup(comparison, group, finished, CACHE_BYTES)
         self._by_valid_time: dict[tuple[str, str, str, int], np.ndarray] = {}

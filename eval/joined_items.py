@@ -7,13 +7,13 @@ import numpy as np
 import xarray as xr
 
 from eval.conventions import MEMBERS
-from eval.finished_items import FinishedItems
 from eval.item_sums import init_axes, key_of
 from eval.metrics import combine_sums
 from eval.pairing import Comparison
 from eval.score_reading import SUMS_GROUP, open_group
 from eval.scores import all_sums
 from eval.work_items import WorkItem
+from weather_scnn.io.writing import Record
 
 
 class JoinedItems:
@@ -26,9 +26,7 @@ class JoinedItems:
         existing: a file whose init times are joined with these; None for a new one.
     """
 
-    def __init__(
-        self, comparison: Comparison, finished: FinishedItems, items: Sequence[WorkItem], existing: str | None
-    ):
+    def __init__(self, comparison: Comparison, finished: Record, items: Sequence[WorkItem], existing: str | None):
         self.comparison, self.finished, self.existing = comparison, finished, existing
         self.items = [[item for item in items if item.group == n] for n in range(len(comparison.groups))]
         self.fields = [*comparison.names, *comparison.vectors]

@@ -1,7 +1,6 @@
 """What is compared with what: systems, init times, lead times, variables, levels and the grid they share."""
 
 import dataclasses
-import functools
 import logging
 from collections.abc import Sequence
 
@@ -13,8 +12,8 @@ from eval.baselines import CLIMATOLOGY, PERSISTENCE
 from eval.conventions import WEATHERBENCH1, WEATHERBENCH2, WIND_VECTORS
 from eval.coverage import with_scored_days
 from eval.events import require_events
-from eval.field_reading import Conversion, regridding, same_grid
-from eval.forecast_reading import ForecastStore
+from eval.field_reading import Conversion, regridding
+from eval.forecast_reading import ForecastStore, common_init_times, open_stores, span
 from eval.forecasts import common_levels, common_variables, level_numbers, units_to_truth
 from eval.regions import region_weights
 from eval.request import ScoringRequest, lead_positions
@@ -23,9 +22,9 @@ from weather_scnn.catalogue.plausibility import extremes_of_one_map, implausible
 from weather_scnn.catalogue.units import parse_unit
 from weather_scnn.errors import UserError
 from weather_scnn.io.climatology import open_climatology
+from weather_scnn.io.coverage import other_axis
 from weather_scnn.io.field_reader import FieldReader
 from weather_scnn.io.fields import declared_unit
-from weather_scnn.io.initial_times import initial_times
 from weather_scnn.io.opening import CanonicalSource
 from weather_scnn.sphere.grid import Grid
 
@@ -131,27 +130,15 @@ class Comparison:
         return self.forecasts[system].members if system in self.forecasts else 1
 
 
-def _span(times: np.ndarray) -> str:
-    return f"{np.datetime_as_string(times.min(), 'h')} to {np.datetime_as_string(times.max(), 'h')}"
-
-
 def _pairs(
     request: ScoringRequest, forecasts: Sequence[ForecastStore], truth_times: np.ndarray, notes: dict[str, str]
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Init times, lead times and which of their pairs are scored: those that all systems and the truth have."""
     first, leads = forecasts[0], forecasts[0].leads
-    inits = first.init_times
-    if request.init is not None:
-        inits = initial_times(inits, request.init, where=first.path)
+    inits = common_init_times(forecasts[:1], request.init)
     if len(forecasts) > 1:
         counts = {store.system: _within_count(store.init_times, inits) for store in forecasts}
-        common = functools.reduce(np.intersect1d, [store.init_times for store in forecasts[1:]], inits)
-        if not common.size:
-            raise UserError(
-                "the forecasts share no init time: "
-                + "; ".join(f"{store.system} {_span(store.init_times)}" for store in forecasts),
-                remedy="give forecasts of one period",
-            )
+        common = common_init_times(forecasts, request.init)
         if common.size < inits.size:
             _log.warning("scored are the %d init times that all forecasts have, of %d", common.size, inits.size)
         notes["common_init_times"] = f"{common.size} ({', '.join(f'{name} {n}' for name, n in counts.items())})"
@@ -164,8 +151,8 @@ def _pairs(
         present &= store.has(inits, leads) | ~np.isin(leads, store.leads)[None, :]
     if not present.any():
         raise UserError(
-            f"no valid time of the forecast is in the truth: forecasts are valid {_span(valid)}, "
-            f"the truth covers {_span(truth_times)}",
+            f"no valid time of the forecast is in the truth: forecasts are valid {span(valid)}, "
+            f"the truth covers {span(truth_times)}",
             where=f"{first.path} against {request.truth}",
             remedy="give truth of the forecast's period",
         )
@@ -177,8 +164,8 @@ def _pairs(
         keep &= np.isin(inits, truth_times)
         if not keep.any():
             raise UserError(
-                f"persistence needs truth at init time: forecasts start {_span(inits)}, "
-                f"the truth covers {_span(truth_times)}",
+                f"persistence needs truth at init time: forecasts start {span(inits)}, "
+                f"the truth covers {span(truth_times)}",
                 where=request.truth,
                 remedy="give truth that holds the init times, or leave out the baseline `persistence`",
             )
@@ -217,7 +204,7 @@ def _grid_name(dataset: xr.Dataset) -> str:
 
 def _to_grid(source: xr.Dataset, target: xr.Dataset, label: str, where: str, notes: dict[str, str]):
     """Weights from a store's grid, None where it is the scoring grid already; noted and logged."""
-    if same_grid(source, target):
+    if not other_axis(source, target):
         return None
     weights = regridding(source, target, where=where)
     text = f"{_grid_name(source)} to {_grid_name(target)}, conservative"
@@ -303,16 +290,7 @@ def open_comparison(request: ScoringRequest) -> Comparison:
         UserError: nothing can be paired, or grids, units, variables or levels do not fit.
     """
     notes: dict[str, str] = {}
-    unknown = set(request.by_valid_time) - {system for system, _ in request.forecasts}
-    if unknown:
-        raise UserError(
-            f"--by-valid-time names {sorted(unknown)[0]!r}, which is no forecast",
-            remedy="choose from " + ", ".join(system for system, _ in request.forecasts),
-        )
-    stores = [
-        ForecastStore.open(system, path, by_valid_time=system in request.by_valid_time)
-        for system, path in request.forecasts
-    ]
+    stores = open_stores(request)
     first, truth = stores[0], CanonicalSource(request.truth).fields()
     observed = FieldReader.of(truth.dataset, request.truth).lazy
     if "prediction_timedelta" in observed.dims:

@@ -1,11 +1,16 @@
 """Scores that are ratios of sums over init times, such as hit rates, with intervals by the blocks of `eval.uncertainty`."""
 
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import numpy as np
+import rich.box
+import rich.table
 import xarray as xr
 
+from eval.scorecard import format_lead, format_number
 from eval.uncertainty import CONFIDENCE, FEWEST_INIT_TIMES, draw_counts
+from weather_scnn.io.writing import write_netcdf_groups
 
 
 class Ratio(NamedTuple):
@@ -48,3 +53,51 @@ def ratio_scores(sums: xr.DataArray, ratios: dict[str, Ratio], bootstrap: int) -
             both, {**scores[name].coords, "bound": ["lower", "upper"]}, dims, attrs=scores[name].attrs
         )
     return scores, xr.Dataset(found, attrs={"confidence": CONFIDENCE})
+
+
+def write_ratio_scores(
+    output: str,
+    sums: xr.DataArray,
+    ratios: dict[str, Ratio],
+    bootstrap: int,
+    *,
+    attributes: dict,
+    groups: Mapping[str, xr.Dataset],
+    overwrite: bool,
+) -> xr.Dataset:
+    """Writes scores, and as groups `intervals`, where there are some, `sums` and others; gives the scores.
+
+    Args:
+        output: netCDF file.
+        sums, ratios, bootstrap: see `ratio_scores`.
+        attributes: of the file.
+        groups: the others.
+        overwrite: whether to replace it.
+    """
+    scores, intervals = ratio_scores(sums, ratios, bootstrap)
+    some = {} if intervals is None else {"intervals": intervals}
+    everything = {"/": scores.assign_attrs(attributes), **some, "sums": sums.to_dataset(name="sums"), **groups}
+    write_netcdf_groups(everything, output, overwrite=overwrite)
+    return scores
+
+
+def ratio_table(
+    title: str, columns: tuple[str, ...], scores: xr.Dataset, numbers: Callable[[xr.Dataset], tuple[float, ...]]
+) -> rich.table.Table:
+    """Scores by lead time for the terminal: at most some eight lead times of every system.
+
+    Args:
+        title: of the table.
+        columns: after those of system and lead time.
+        scores: dims (system, lead_time).
+        numbers: of a row, from the scores of a system at a lead time.
+    """
+    table = rich.table.Table(box=rich.box.SIMPLE_HEAD, title=title)
+    for name in ("system", "lead", *columns):
+        table.add_column(name, justify="left" if name == "system" else "right")
+    leads = scores["lead_time"].values
+    for system in map(str, scores["system"].values):
+        for position in np.unique(np.linspace(0, leads.size - 1, min(8, leads.size)).round().astype(int)):
+            at = scores.sel(system=system).isel(lead_time=position)
+            table.add_row(system, format_lead(leads[position]), *(format_number(float(each)) for each in numbers(at)))
+    return table

@@ -18,7 +18,6 @@ import xarray as xr
 from eval.baselines import BASELINES, known_baselines
 from eval.conventions import CONVENTIONS, FORMAT_VERSION, WEATHERBENCH1, WEATHERBENCH2
 from eval.events import event_of, radius_of
-from eval.finished_items import FinishedItems
 from eval.item_scoring import ItemScorer
 from eval.metrics import combine_scores
 from eval.pairing import Comparison, open_comparison
@@ -39,14 +38,14 @@ from weather_scnn.errors import UserError
 from weather_scnn.io.marks import Kind
 from weather_scnn.io.outputs import check_output
 from weather_scnn.io.sources import open_one
-from weather_scnn.io.writing import provenance
+from weather_scnn.io.writing import Record, begin_record, provenance
 from weather_scnn.progress import progress_bar
 
 __all__ = ["MODEL", "PROTOCOLS", "combine_scores", "open_scores", "score", "summary_table"]
 
 _log = logging.getLogger(__name__)
 #: Scores the work items of a request, with or without a bar.
-RunElsewhere = Callable[[ScoringRequest, Sequence[WorkItem], FinishedItems, bool], None]
+RunElsewhere = Callable[[ScoringRequest, Sequence[WorkItem], Record, bool], None]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,8 +92,7 @@ def _request(
     if convention not in CONVENTIONS:
         raise UserError(f"there is no convention {convention!r}", remedy="choose " + " or ".join(CONVENTIONS))
     known = climatology is not None or convention == WEATHERBENCH1
-    texts = [forecast] if isinstance(forecast, str) else list(forecast)
-    systems = named_forecasts(texts)
+    systems = named_forecasts(forecast)
     if reserved := [name for name, _ in systems if name in (*BASELINES, "truth")]:
         raise UserError(
             f"a forecast is called {reserved[0]!r}", remedy="give it another name, as in --forecast mine=PATH"
@@ -236,7 +234,7 @@ def score(
         )
     items = work_items_of(comparison)
     job = {"inits": comparison.inits.tolist(), "items": [item.name for item in items], "format": FORMAT_VERSION}
-    finished = FinishedItems.beside(str(output), dataclasses.asdict(request) | job)
+    finished = begin_record(str(output), request=dataclasses.asdict(request) | job)
     if progress:
         size = in_words(expected_bytes(comparison, intervals=bootstrap > 0, further=len(request.skip)))
         counts = (
@@ -254,11 +252,11 @@ def score(
             further = functools.partial(write_stations, observed, finished, existing, attributes, how)
             scores = file.write(output, attributes, how, lambda: bar.advance(task), further)
         except UserError:
-            finished.remove()  # nothing of which was of use
+            finished.clear()  # nothing of which was of use
             raise
     if missing := int(scores.attrs["missing_in_truth"]):
         _log.warning("%d values of the truth are missing: those points are left out of all systems", missing)
-    finished.remove()
+    finished.clear()
     return scores
 
 
@@ -278,7 +276,7 @@ def _check_events(events: Sequence[str], neighbourhoods: Sequence[str], conventi
 def _run(
     comparison: Comparison,
     items: list[WorkItem],
-    finished: FinishedItems,
+    finished: Record,
     run_elsewhere: RunElsewhere | None,
     *,
     progress: bool,

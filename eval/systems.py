@@ -9,14 +9,14 @@ from weather_scnn.io.addresses import expanded
 MODEL = "model"
 
 
-def named_forecasts(texts: Sequence[str], model: str = MODEL) -> list[tuple[str, str]]:
+def named_forecasts(texts: str | Sequence[str], model: str = MODEL) -> list[tuple[str, str]]:
     """Splits `[NAME=]PATH` into names and paths; the first without a name is the model, others go by their file.
 
     Raises:
         UserError: none is given, or two have the same name.
     """
     named: list[tuple[str, str]] = []
-    for text in texts:
+    for text in [texts] if isinstance(texts, str) else texts:
         name, equals, path = text.partition("=")
         if not equals or "/" in name or not name:
             path = text

@@ -23,10 +23,10 @@ from eval.baselines import (
 from eval.conventions import BRIER_QUANTILES
 from eval.events import holds_quantiles
 from eval.field_reading import Conversion, KeptFields, as_slice
-from eval.finished_items import FinishedItems
 from eval.pairing import Comparison
 from weather_scnn.catalogue.plausibility import Judge, extremes_of_one_map, implausible
 from weather_scnn.io.climatology import DAY_OF_YEAR, day_numbers
+from weather_scnn.io.writing import Record
 
 _log = logging.getLogger(__name__)
 _TIME_MEAN, _BASELINE_MEAN = "time-mean", "baseline-mean"
@@ -77,7 +77,7 @@ class ReadFields:
 
 
 def prepare_references(
-    comparison: Comparison, parts: FinishedItems, progress: Callable[[str], None] = lambda text: None
+    comparison: Comparison, parts: Record, progress: Callable[[str], None] = lambda text: None
 ) -> None:
     """Computes means of the truth that scoring needs everywhere, once, into `parts`; those on disk are kept.
 
@@ -89,10 +89,11 @@ def prepare_references(
     kinds = [_TIME_MEAN] if comparison.pooled else []
     kinds += [WEEKLY] if WEEKLY in request.baselines else []
     kinds += [_BASELINE_MEAN] if comparison.pooled and CLIMATOLOGY in request.baselines else []
+    done = parts.finished()
     for name in comparison.names if kinds else []:
         reader = _reader(comparison.truth, comparison.truth_conversion, name, 0, request.truth)
         for kind in kinds:
-            if parts.holds(_reference(kind, name)):
+            if _reference(kind, name) in done:
                 continue
             progress(f"{kind} of {name}")
             if kind == _TIME_MEAN:
@@ -189,14 +190,15 @@ class ValidTimeFields:
         readers: of the truth and the climatology.
     """
 
-    def __init__(self, comparison: Comparison, name: str, parts: FinishedItems, readers: References):
+    def __init__(self, comparison: Comparison, name: str, parts: Record, readers: References):
         self.comparison, self.name = comparison, name
         self.levels = comparison.level_count(name)
         self.points = comparison.latitude.size * comparison.longitude.size
         self._truth = readers.truth(name)
         self._references: dict[str, tuple[np.ndarray, np.ndarray]] = {}
+        done = parts.finished()
         for kind in (_TIME_MEAN, _BASELINE_MEAN, WEEKLY):
-            if parts.holds(_reference(kind, name)):
+            if _reference(kind, name) in done:
                 held = parts.load(_reference(kind, name))
                 self._references[kind] = held["keys"], held["means"].reshape(-1, self.levels, self.points)
         self._climatology: dict[str, dict[int, KeptFields]] = {}

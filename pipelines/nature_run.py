@@ -21,9 +21,10 @@ from pipelines.atmospheres import Atmosphere, HeldSuarez, attributes
 from pipelines.nature_model import OUTPUT_SECONDS
 from pipelines.nature_output import BELOW_GROUND
 from weather_scnn.errors import UserError
+from weather_scnn.io.atomic import write_whole
 from weather_scnn.io.marks import MADE_BY, Kind
 from weather_scnn.io.outputs import check_output
-from weather_scnn.io.writing import StoreInProgress, begin_store
+from weather_scnn.io.writing import StoreInProgress, begin_store, packed
 from weather_scnn.progress import progress_bar
 from weather_scnn.sphere.grid import Grid
 
@@ -128,13 +129,8 @@ def _template(atmosphere: Atmosphere, times: np.ndarray, seed: int, spinup_days:
 
 
 def _save_state(store: StoreInProgress, arrays: dict[str, Any], position: int) -> None:
-    """Writes the restart file under a temporary name, then renames it, so that a kill leaves the old or the new."""
-    buffer = io.BytesIO()
-    np.savez(buffer, position=position, **arrays)
-    filesystem, folder = fsspec.core.url_to_fs(store.scratch)
-    with filesystem.open(f"{folder}/{_RESTART_FILE}.part", "wb") as file:
-        file.write(buffer.getvalue())
-    filesystem.mv(f"{folder}/{_RESTART_FILE}.part", f"{folder}/{_RESTART_FILE}")
+    """Writes the restart file, so that a kill leaves the old or the new."""
+    write_whole(f"{store.scratch}/{_RESTART_FILE}", packed({"position": np.asarray(position), **arrays}))
 
 
 def _load_state(store: StoreInProgress, atmosphere: Atmosphere) -> tuple[Any, int] | None:

@@ -17,7 +17,7 @@ import zarr
 from pipelines import running
 from weather_scnn.catalogue.naming import WIND_PAIRS, lookup
 from weather_scnn.errors import UserError
-from weather_scnn.io.coverage import coverage_fault
+from weather_scnn.io.coverage import coverage_fault, other_axis
 from weather_scnn.io.field_reader import FieldReader
 from weather_scnn.io.sources import find_source, open_raw
 from weather_scnn.io.vertical_axis import model_level_axis
@@ -128,26 +128,25 @@ def open_once(job: str, request: RegriddingRequest) -> Opened:
         regridder = WeightedRegridder(weights, request.coverage)
     sea = None
     if request.method != "spectral" and set(SEA_FIELDS) & set(dataset.data_vars):
-        sea = _sea(reader, latitude, longitude)
+        sea = _sea(reader)
     return Opened(reader, regridder, plan, sea)
 
 
-def _sea(source: FieldReader, latitude: np.ndarray, longitude: np.ndarray) -> np.ndarray | None:
+def _sea(source: FieldReader) -> np.ndarray | None:
     """Cells less than half of which are land, by the source's own mask; None where it has none.
 
     A mask that is there counts for every worker, or stops the job: fields of the sea must not depend on who read it.
     """
     if (reader := source.beside(_MASK)) is None:
         return None
-    held, where = reader.fields, source.path
-    for axis, wanted in (("latitude", latitude), ("longitude", longitude)):
-        if held.sizes[axis] != wanted.size or np.abs(held[axis].values - wanted).max() > 1e-3:
-            raise UserError(
-                f"its {_MASK} lies on {held.sizes['longitude']}x{held.sizes['latitude']} points and its fields on "
-                f"{longitude.size}x{latitude.size}",
-                where=where,
-                remedy=f"give a source whose mask is on the grid of the fields, or without {_MASK}",
-            )
+    where = source.path
+    if other_axis(reader.fields, source.fields):
+        sizes = [f"{each.sizes['longitude']}x{each.sizes['latitude']}" for each in (reader.fields, source.fields)]
+        raise UserError(
+            f"its {_MASK} lies on {sizes[0]} points and its fields on {sizes[1]}",
+            where=where,
+            remedy=f"give a source whose mask is on the grid of the fields, or without {_MASK}",
+        )
     mask = reader.read(_MASK)
     if not np.isfinite(mask).any():
         raise UserError(f"{_MASK} holds no values", where=where, remedy="fetch it again, or give a source without it")

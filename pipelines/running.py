@@ -15,7 +15,7 @@ import tempfile
 import threading
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
+from typing import Any, Generic, TypeVar
 
 import rich.progress
 
@@ -88,25 +88,6 @@ def _small_chunk_cache() -> Callable[[], None]:
     return lambda: netCDF4.set_chunk_cache(*kept)
 
 
-@runtime_checkable
-class Finished(Protocol):
-    """Which work items of an output are done, such as `weather_scnn.io.writing.Record`."""
-
-    @property
-    def output(self) -> str:
-        """Where the output will lie, as messages call it."""
-        ...
-
-    @property
-    def done(self) -> frozenset[str]:
-        """Keys of those that an earlier, interrupted run has finished."""
-        ...
-
-    def finished(self) -> frozenset[str]:
-        """Keys of those that are done by now."""
-        ...
-
-
 @contextlib.contextmanager
 def work_item(job: str, record: Record | None = None, key: str = "") -> Iterator[Callable[..., None]]:
     """Wraps a worker's work on one work item: moves the bar when it is done, keeps the error when it fails.
@@ -125,7 +106,7 @@ def work_item(job: str, record: Record | None = None, key: str = "") -> Iterator
         telling.listen()
     telling.forget()
 
-    def finish(result: bytes = b"done") -> None:
+    def finish(result: bytes | memoryview = b"done") -> None:
         assert record is not None
         telling.leave(record, key)
         record.mark_done(key, result)
@@ -308,7 +289,7 @@ def threads_of(
 def run_work_items(
     work: Work,
     items: Mapping[str, Any],
-    record: Finished,
+    record: Record,
     *,
     job: str,
     description: str,
@@ -355,10 +336,8 @@ def run_work_items(
     _tell(record)
 
 
-def _tell(record: Finished) -> None:
+def _tell(record: Record) -> None:
     """Tells what workers of other processes have warned of, and how many values were changed."""
-    if not isinstance(record, Record):
-        return  # that of scores, whose work items leave no messages
     clipped, warnings = telling.collected(record)
     for message in warnings:
         _LOG.warning("%s", message)

@@ -2,10 +2,9 @@
 
 import dataclasses
 import functools
-import io
 import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,7 +12,7 @@ import pandas as pd
 import xarray as xr
 
 from pipelines import running
-from pipelines.moments import Moments
+from pipelines.partial_statistics import PartialStatistics
 from pipelines.planning import BASE_BYTES, DEFAULT_MEMORY, Estimate
 from weather_scnn.byte_sizes import in_words, parse_bytes
 from weather_scnn.errors import UserError
@@ -23,7 +22,7 @@ from weather_scnn.io.field_reader import FieldReader
 from weather_scnn.io.marks import Kind
 from weather_scnn.io.outputs import check_output
 from weather_scnn.io.statistics import STATISTICS
-from weather_scnn.io.writing import Record, begin_record, provenance, write_netcdf
+from weather_scnn.io.writing import Record, begin_record, packed, provenance, write_netcdf
 from weather_scnn.sphere.grid import latitude_weights
 
 # Of the source, a work item that is recorded when done, and what of it is read at once.
@@ -83,32 +82,32 @@ def partners(times: np.ndarray, step: np.timedelta64) -> np.ndarray:
     return np.where(result, index, -1)
 
 
-def _moments(values: np.ndarray, weights: np.ndarray) -> Moments:
-    """Moments over time and map of float32 values (time[, level], latitude, longitude), some levels at a time."""
+def _moments(values: np.ndarray, weights: np.ndarray) -> PartialStatistics:
+    """PartialStatistics over time and map of float32 values (time[, level], latitude, longitude), some levels at a time."""
     axes = (-values.ndim, -2, -1)
     if values.ndim == 3:
-        return Moments.of(values, weights, axes)
+        return PartialStatistics.of(values, weights, axes)
     levels = max(1, _VALUES_AT_ONCE // max(1, values[:, 0].size))
-    parts = [Moments.of(values[:, i : i + levels], weights, axes) for i in range(0, values.shape[1], levels)]
-    return Moments(*(np.concatenate(part) for part in zip(*(dataclasses.astuple(each) for each in parts))))
+    parts = [PartialStatistics.of(values[:, i : i + levels], weights, axes) for i in range(0, values.shape[1], levels)]
+    return PartialStatistics(*(np.concatenate(part) for part in zip(*(dataclasses.astuple(each) for each in parts))))
 
 
-def _differences(window: np.ndarray, later: np.ndarray, earlier: np.ndarray, weights: np.ndarray) -> Moments:
-    """Moments of window[later] − window[earlier], formed in float64 some levels at a time."""
+def _differences(window: np.ndarray, later: np.ndarray, earlier: np.ndarray, weights: np.ndarray) -> PartialStatistics:
+    """PartialStatistics of window[later] − window[earlier], formed in float64 some levels at a time."""
     axes = (-window.ndim, -2, -1)
     levels = window.shape[1] if window.ndim == 4 else 1
     at_once = max(1, _VALUES_AT_ONCE // max(1, later.size * window.shape[-2] * window.shape[-1]))
     parts = []
     for first in range(0, levels, at_once):
         part = window[:, first : first + at_once] if window.ndim == 4 else window
-        parts.append(Moments.of(part[later].astype(np.float64) - part[earlier], weights, axes))
+        parts.append(PartialStatistics.of(part[later].astype(np.float64) - part[earlier], weights, axes))
     if window.ndim == 3:
         return parts[0]
-    return Moments(*(np.concatenate(part) for part in zip(*(dataclasses.astuple(each) for each in parts))))
+    return PartialStatistics(*(np.concatenate(part) for part in zip(*(dataclasses.astuple(each) for each in parts))))
 
 
 def _work(item: StatisticsItem, *, job: str, request: StatisticsRequest, record: Record) -> None:
-    """Moments of a work item, kept in the record: the driver combines them in one order, whatever ran where."""
+    """PartialStatistics of a work item, kept in the record: the driver combines them in one order, whatever ran where."""
     with running.work_item(job, record, item.key) as finish:
         reader = _opened(job, request)
         dataset = reader.fields
@@ -117,7 +116,7 @@ def _work(item: StatisticsItem, *, job: str, request: StatisticsRequest, record:
         levels = slice(item.first_level, item.last_level) if "level" in array.dims else None
         if "time" not in array.dims:
             values = reader.read(item.name, None, levels)
-            finish(_packed(Moments.of(values, weights, (-2, -1)), None))
+            finish(_packed(PartialStatistics.of(values, weights, (-2, -1)), None))
             return
         partner = partners(dataset["time"].values, parse_duration(request.step))
         earlier = np.full(partner.size, -1)
@@ -125,8 +124,8 @@ def _work(item: StatisticsItem, *, job: str, request: StatisticsRequest, record:
         starts = starts[partner[starts] >= 0]
         earlier[partner[starts]] = starts
         end = max(item.stop, int(partner[starts].max()) + 1 if starts.size else 0)
-        states: Moments | None = None
-        increments: Moments | None = None
+        states: PartialStatistics | None = None
+        increments: PartialStatistics | None = None
         window, first = None, item.start  # times from `first` on that increments still need
         for begin in range(item.start, end, item.times_in_block):
             stop = min(begin + item.times_in_block, end)
@@ -149,22 +148,19 @@ def _work(item: StatisticsItem, *, job: str, request: StatisticsRequest, record:
         finish(_packed(states, increments))
 
 
-def _packed(states: Moments, increments: Moments | None) -> bytes:
-    arrays = {f"states_{key}": value for key, value in dataclasses.asdict(states).items()}
-    if increments is not None:
-        arrays |= {f"increments_{key}": value for key, value in dataclasses.asdict(increments).items()}
-    buffer = io.BytesIO()
-    np.savez(buffer, **arrays)
-    return buffer.getvalue()
+def _packed(states: PartialStatistics, increments: PartialStatistics | None) -> memoryview:
+    kinds = {"states": states, **({} if increments is None else {"increments": increments})}
+    return packed(
+        {f"{kind}_{key}": value for kind, each in kinds.items() for key, value in dataclasses.asdict(each).items()}
+    )
 
 
-def _unpacked(result: bytes) -> tuple[Moments, Moments | None]:
-    with np.load(io.BytesIO(result)) as arrays:
-        fields = [field.name for field in dataclasses.fields(Moments)]
-        states = Moments(*(arrays[f"states_{name}"] for name in fields))
-        if "increments_mean" not in arrays:
-            return states, None
-        return states, Moments(*(arrays[f"increments_{name}"] for name in fields))
+def _unpacked(arrays: Mapping[str, np.ndarray]) -> tuple[PartialStatistics | None, ...]:
+    fields = [field.name for field in dataclasses.fields(PartialStatistics)]
+    return tuple(
+        PartialStatistics(*(arrays[f"{kind}_{name}"] for name in fields)) if f"{kind}_mean" in arrays else None
+        for kind in ("states", "increments")
+    )
 
 
 def _plan(
@@ -246,7 +242,7 @@ def _table(record: Record, items: dict[str, StatisticsItem], reader: FieldReader
         for item in sorted(each for each in items.values() if each.name == name):
             bands.setdefault((item.first_level, item.last_level), []).append(item)
         for (first, last), parts in bands.items():
-            result = [_unpacked(record.read(item.key)) for item in parts]
+            result = [_unpacked(record.load(item.key)) for item in parts]
             states, increments = (functools.reduce(_merged, kind) for kind in zip(*result))
             place: Any = slice(first, last) if shape else ...
             for prefix, moments in (("", states), ("increment_", increments)):
@@ -257,11 +253,11 @@ def _table(record: Record, items: dict[str, StatisticsItem], reader: FieldReader
     return dataset
 
 
-def _merged(first: Moments | None, second: Moments | None) -> Moments | None:
+def _merged(first: PartialStatistics | None, second: PartialStatistics | None) -> PartialStatistics | None:
     return None if first is None or second is None else first.merge(second)
 
 
-def _columns(moments: Moments | None) -> dict[str, np.ndarray]:
+def _columns(moments: PartialStatistics | None) -> dict[str, np.ndarray]:
     if moments is None:
         return {}
     return {

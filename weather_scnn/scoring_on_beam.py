@@ -5,18 +5,14 @@ It stands beside the command line, for it joins what `eval` scores to what `pipe
 
 import functools
 import threading
-import typing
 from collections.abc import Sequence
 
-from eval.finished_items import FinishedItems
 from eval.item_scoring import ItemScorer
 from eval.pairing import Comparison, open_comparison
 from eval.request import ScoringRequest
 from eval.work_items import WorkItem
 from pipelines import running
-
-if typing.TYPE_CHECKING:
-    from weather_scnn.io.writing import Record
+from weather_scnn.io.writing import Record, packed
 
 _LOCAL = threading.local()
 
@@ -29,20 +25,20 @@ def _open(job: str, request: ScoringRequest) -> Comparison:
 _COMPARISONS = running.OncePerJob(_open)
 
 
-def _score_item(item: WorkItem, *, job: str, request: ScoringRequest, folder: str) -> None:
+def _score_item(item: WorkItem, *, job: str, request: ScoringRequest, finished: Record) -> None:
     """Scores an item and writes its sums; a worker keeps the caches of its latest variables."""
-    with running.work_item(job):
+    with running.work_item(job, finished, item.name) as finish:
         wanted = (job, item.group)
         if getattr(_LOCAL, "group", None) != wanted:
-            _LOCAL.scorer = ItemScorer(_COMPARISONS(job, request), item.group, FinishedItems(folder))
+            _LOCAL.scorer = ItemScorer(_COMPARISONS(job, request), item.group, finished)
             _LOCAL.group = wanted
-        FinishedItems(folder).save(item.name, _LOCAL.scorer.score(item))
+        finish(packed(_LOCAL.scorer.score(item)))
 
 
 def run_on_beam(
     request: ScoringRequest,
     items: Sequence[WorkItem],
-    finished: FinishedItems,
+    finished: Record,
     progress: bool,
     *,
     beam_options: Sequence[str],
@@ -52,7 +48,7 @@ def run_on_beam(
     Args:
         request: what is compared.
         items: all of them.
-        finished: a folder that workers and this process can both reach.
+        finished: at a place that workers and this process can both reach.
         progress: whether to show a bar.
         beam_options: of the runner.
 
@@ -61,12 +57,12 @@ def run_on_beam(
     """
     running.check_options(beam_options)
     job = running.new_job()
-    work = functools.partial(_score_item, job=job, request=request, folder=finished.path)
+    work = functools.partial(_score_item, job=job, request=request, finished=finished)
     try:
         running.run_work_items(
             work,
             {item.name: item for item in items},
-            typing.cast("Record", finished),  # finished items under their names are all that is asked of it
+            finished,
             job=job,
             description="scoring",
             beam_options=beam_options,

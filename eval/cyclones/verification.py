@@ -5,11 +5,9 @@ Shapes: s systems, i init times, l lead times.
 
 import dataclasses
 import logging
-import os
 from collections.abc import Callable, Sequence
 
 import numpy as np
-import rich.box
 import rich.progress
 import rich.table
 import xarray as xr
@@ -17,12 +15,11 @@ import xarray as xr
 from eval.cyclones.detection import Criteria, CycloneFinder, Low
 from eval.cyclones.tracks import Stitching, Track, kilometres, pair_tracks, stitch
 from eval.forecast_reading import ForecastStore, common_init_times
-from eval.ratio_scores import Ratio, ratio_scores
-from eval.scorecard import format_lead, format_number
+from eval.ratio_scores import Ratio, ratio_table, write_ratio_scores
 from eval.systems import named_forecasts
 from eval.uncertainty import SAMPLES
 from weather_scnn.errors import UserError
-from weather_scnn.io.atomic import whole_file, write_whole
+from weather_scnn.io.atomic import write_whole
 from weather_scnn.io.field_reader import FieldReader
 from weather_scnn.io.marks import Kind
 from weather_scnn.io.outputs import check_output
@@ -229,13 +226,11 @@ def verify_cyclones(
     Raises:
         UserError: a source has no pressure at mean sea level or is not global, or the truth has no cyclone or time of them.
     """
-    named = named_forecasts([forecast] if isinstance(forecast, str) else list(forecast))
+    named = named_forecasts(forecast)
     sources = {"--forecast": tuple(path for _, path in named), "--truth": truth}
     check_output(output, Kind.FILE, sources=sources, overwrite=overwrite)
-    if tracks is not None and not tracks.endswith(".csv"):
-        raise UserError("is not the name of a table", where=tracks, remedy="end it in .csv")
-    if tracks is not None and os.path.exists(tracks) and not overwrite:
-        raise UserError("exists", where=tracks, remedy="choose another name, or add --overwrite")
+    if tracks is not None:
+        check_output(tracks, Kind.TABLE, sources=sources, overwrite=overwrite)
     how = Stitching(shortest=shortest)
     stores = [ForecastStore.open(system, path) for system, path in named]
     inits = common_init_times(stores, init)
@@ -272,34 +267,22 @@ def verify_cyclones(
         nearest_km=nearest, init_times=int(inits.size),
     )  # fmt: skip
     axes = {"system": [store.system for store in stores], "part": list(_SUMS), "init_time": inits, "lead_time": leads}
-    labelled = xr.DataArray(sums, axes, list(axes), name="sums")
-    scores, intervals = ratio_scores(labelled, SCORES, bootstrap)
     records = xr.Dataset(_records(kept))
-    with whole_file(output) as part:
-        scores.assign_attrs(attributes).to_netcdf(part, mode="w")
-        for group, dataset in (("intervals", intervals), ("sums", labelled.to_dataset()), ("tracks", records)):
-            if dataset is not None:
-                dataset.to_netcdf(part, mode="a", group=group)
+    scores = write_ratio_scores(
+        output, xr.DataArray(sums, axes, list(axes)), SCORES, bootstrap, attributes=attributes,
+        groups={"tracks": records}, overwrite=overwrite,
+    )  # fmt: skip
     if tracks:
         write_whole(tracks, records.to_dataframe().to_csv(index=False, float_format="%.6g"))
     return scores
 
 
 def cyclone_table(scores: xr.Dataset) -> rich.table.Table:
-    """Scores by lead time for the terminal: at most some eight lead times of every system."""
-    table = rich.table.Table(box=rich.box.SIMPLE_HEAD, title="Errors of tropical cyclones, hit rate and success ratio")
-    for name in ("system", "lead", "track km", "pressure hPa", "wind m/s", "hits", "success"):
-        table.add_column(name, justify="left" if name == "system" else "right")
-    leads = scores["lead_time"].values
-    for system in map(str, scores["system"].values):
-        for position in np.unique(np.linspace(0, leads.size - 1, min(8, leads.size)).round().astype(int)):
-            at = {name: float(scores[name].sel(system=system)[position]) for name in SCORES}
-            numbers = (
-                at["track_error"],
-                at["pressure_error"] / 100,
-                at["wind_error"],
-                at["hit_rate"],
-                at["success_ratio"],
-            )
-            table.add_row(system, format_lead(leads[position]), *map(format_number, numbers))
-    return table
+    """Errors, hit rate and success ratio for the terminal."""
+    shown = ("track_error", "pressure_error", "wind_error", "hit_rate", "success_ratio")
+    return ratio_table(
+        "Errors of tropical cyclones, hit rate and success ratio",
+        ("track km", "pressure hPa", "wind m/s", "hits", "success"),
+        scores.assign(pressure_error=scores["pressure_error"] / 100),
+        lambda at: tuple(float(at[name]) for name in shown),
+    )

@@ -4,8 +4,6 @@ import dataclasses
 import re
 from collections.abc import Callable, Sequence
 
-import matplotlib.cm
-import matplotlib.colors
 import numpy as np
 from matplotlib.ticker import MaxNLocator
 
@@ -15,7 +13,7 @@ from eval.reporting.forecast_maps import map_rows
 from eval.reporting.forecast_sample import ForecastSample
 from eval.reporting.line_pictures import contour_pixels, pale_coasts, spaghetti, thickened, with_edge
 from eval.reporting.report_subject import Subject, find_fields
-from eval.reporting.world_map import has_isolines, painted_map, shade
+from eval.reporting.world_map import ColourBar, has_isolines, painted_map, shade
 from eval.scorecard import Field, format_date, format_lead
 from weather_scnn.errors import UserError
 
@@ -97,11 +95,11 @@ def _figure(
     *,
     description: str,
     units: str,
-    bar: matplotlib.cm.ScalarMappable | None = None,
+    bar: ColourBar | None = None,
 ) -> str:
     figure, picture = painted_map(
-        paint, sample.globe, title=title, most_bytes=subject.output.most_map_bytes, bar=bar, ends="neither",
-        units="probability, %" if bar is not None else "", coasts=bar is not None,
+        paint, sample.globe, title=title, most_bytes=subject.output.most_map_bytes, bar=bar,
+        coasts=bar is not None,
     )  # fmt: skip
     rows = map_rows(sample.globe, [*columns.values()])
     subject.tick()
@@ -155,7 +153,7 @@ def _probability(subject: Subject, sample: ForecastSample, event: Event, init: n
     title = f"{event.field.short} {event.words}"
     slug = re.sub(r"\W+", "_", title.lower()).strip("_")
     columns = {"probability": share} | ({} if truth is None else {"happened": 100.0 * event.happens(truth, limits)})
-    bar = matplotlib.cm.ScalarMappable(matplotlib.colors.Normalize(0.0, 100.0), _COLOURS)
+    bar = ColourBar(_COLOURS, (0.0, 100.0), "probability, %", "neither")
     return _figure(
         subject, sample, paint, f"probability_{slug}_{lead.replace(' ', '')}", f"{title}, {lead}", columns,
         units="%", bar=bar, description=f"Probability of {event.field.label} {event.words} at {lead}",

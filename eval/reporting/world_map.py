@@ -43,6 +43,28 @@ class WorldMap(NamedTuple):
     picture: bytes
 
 
+class ColourBar(NamedTuple):
+    """Colours of a map: a colour map of matplotlib, the values at its ends, their units, and which ends are open."""
+
+    colours: str
+    limits: tuple[float, float]
+    units: str
+    ends: str = "both"
+
+    def draw(self, figure: Figure, place: tuple[float, float, float, float]) -> None:
+        """Draws it into a figure: left, bottom, width and height as shares of it."""
+        shades = matplotlib.cm.ScalarMappable(matplotlib.colors.Normalize(*self.limits), self.colours)
+        bar = figure.colorbar(shades, cax=figure.add_axes(place), orientation="horizontal", extend=self.ends)
+        bar.outline.set_visible(False)
+        bar.locator = MaxNLocator(5)
+        bar.formatter = FuncFormatter(lambda value, _: number_on_axis(value))
+        bar.update_ticks()
+        bar.ax.grid(visible=False)
+        bar.ax.set_xlabel(self.units, fontsize=9, labelpad=1)
+        if bar.solids is not None:
+            bar.solids.set_rasterized(True)
+
+
 @dataclasses.dataclass(frozen=True)
 class Globe:
     """What all maps of a report share.
@@ -250,8 +272,8 @@ def world_map(
     def paint(pixels: int) -> np.ndarray:
         return shade(globe.raster(pixels)(field), colours, limits, isolines=isolines, palette=True)
 
-    bar = matplotlib.cm.ScalarMappable(matplotlib.colors.Normalize(*limits), colours)
-    return painted_map(paint, globe, title=title, most_bytes=most_bytes, bar=bar, units=units, ends=ends)
+    bar = ColourBar(colours, limits, units, ends)
+    return painted_map(paint, globe, title=title, most_bytes=most_bytes, bar=bar)
 
 
 def painted_map(
@@ -260,9 +282,7 @@ def painted_map(
     *,
     title: str,
     most_bytes: int,
-    bar: matplotlib.cm.ScalarMappable | None = None,
-    units: str = "",
-    ends: str = "both",
+    bar: ColourBar | None = None,
     coasts: bool = True,
 ) -> WorldMap:
     """A map of any picture.
@@ -272,9 +292,7 @@ def painted_map(
         globe: the planet.
         title: what is shown.
         most_bytes: what the picture may take of the page, if a small one can be so small.
-        bar: colours and limits of a colour bar; None for none.
-        units: along the bar.
-        ends: see `world_map`.
+        bar: below the map; None for none.
         coasts: whether to draw them; a picture may have its own.
     """
     left, right, bottom, top = globe.projection.extent
@@ -298,7 +316,7 @@ def painted_map(
         axes.set_axis_off()
         axes.set_title(title)
         if bar is not None:
-            _colour_bar(figure, (0.12, 0.44 / whole, 0.76, 0.074 / whole), bar, units, ends)
+            bar.draw(figure, (0.12, 0.44 / whole, 0.76, 0.074 / whole))
     return WorldMap(figure, _page_picture(paint, most_bytes))
 
 
@@ -342,32 +360,13 @@ def dots_map(
             image[rows[inside], columns[inside]] = values[known][placed][inside]
         return shade(image, colours, limits, isolines=False, palette=True)
 
-    bar = matplotlib.cm.ScalarMappable(matplotlib.colors.Normalize(*limits), colours)
-    return painted_map(paint, globe, title=title, most_bytes=most_bytes, bar=bar, units=units, ends=ends)
+    bar = ColourBar(colours, limits, units, ends)
+    return painted_map(paint, globe, title=title, most_bytes=most_bytes, bar=bar)
 
 
 def map_scale(colours: str, limits: tuple[float, float], units: str) -> Figure:
     """The colour bar alone, for pictures that have none of their own."""
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(4.2, 0.55))
-        shades = matplotlib.cm.ScalarMappable(matplotlib.colors.Normalize(*limits), colours)
-        _colour_bar(figure, (0.12, 0.72, 0.76, 0.14), shades, units, "both")
+        ColourBar(colours, limits, units).draw(figure, (0.12, 0.72, 0.76, 0.14))
     return figure
-
-
-def _colour_bar(
-    figure: Figure,
-    place_: tuple[float, float, float, float],
-    drawn: matplotlib.cm.ScalarMappable,
-    units: str,
-    ends: str,
-) -> None:
-    bar = figure.colorbar(drawn, cax=figure.add_axes(place_), orientation="horizontal", extend=ends)
-    bar.outline.set_visible(False)
-    bar.locator = MaxNLocator(5)
-    bar.formatter = FuncFormatter(lambda value, _: number_on_axis(value))
-    bar.update_ticks()
-    bar.ax.grid(visible=False)
-    bar.ax.set_xlabel(units, fontsize=9, labelpad=1)
-    if bar.solids is not None:
-        bar.solids.set_rasterized(True)

@@ -14,7 +14,7 @@ import xarray as xr
 
 from eval.baselines import CLIMATOLOGY, PERSISTENCE
 from eval.events import require_events
-from eval.forecast_reading import ForecastStore, common_init_times
+from eval.forecast_reading import ForecastStore, common_init_times, open_stores
 from eval.pairing import Comparison
 from eval.regions import region_of
 from eval.request import ScoringRequest, StationRequest
@@ -271,10 +271,7 @@ def open_station_comparison(request: ScoringRequest, comparison: Comparison | No
     stations = request.stations
     assert stations is not None
     if comparison is None:
-        stores = [
-            ForecastStore.open(system, path, by_valid_time=system in request.by_valid_time)
-            for system, path in request.forecasts
-        ]
+        stores = open_stores(request)
         inits, leads = common_init_times(stores, request.init), stores[0].leads
         inits = inits[~np.isin(inits.astype(np.int64), np.array(request.skip, np.int64))]
         if not inits.size:

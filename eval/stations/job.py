@@ -9,7 +9,6 @@ import xarray as xr
 
 from eval.baselines import CLIMATOLOGY, PERSISTENCE
 from eval.conventions import CONVENTIONS, FORMAT_VERSION, WEATHERBENCH1, WEATHERBENCH2
-from eval.finished_items import FinishedItems
 from eval.request import ScoringRequest
 from eval.score_writing import Bootstrap
 from eval.stations.comparison import StationComparison, open_station_comparison
@@ -17,7 +16,7 @@ from eval.stations.scoring import score_stations
 from eval.stations.writing import StationWriter
 from weather_scnn.errors import UserError
 from weather_scnn.io.atomic import whole_file
-from weather_scnn.io.writing import provenance
+from weather_scnn.io.writing import Record, begin_record, provenance
 from weather_scnn.progress import progress_bar
 
 
@@ -38,7 +37,7 @@ def score_at_stations_alone(
     """Scores without a truth: the file's root tells what there is, and the group `stations` holds the scores."""
     observed = open_station_comparison(request, None)
     job = {"inits": observed.inits.tolist(), "format": FORMAT_VERSION}
-    finished = FinishedItems.beside(output, dataclasses.asdict(request) | job)
+    finished = begin_record(output, request=dataclasses.asdict(request) | job)
     if progress:
         counts = f"{observed.inits.size} init times, {observed.leads.size} lead times, {len(observed.systems)} systems"
         print(f"score: {counts}, {observed.observations.ids.size} stations", file=sys.stderr)
@@ -56,11 +55,11 @@ def score_at_stations_alone(
     )
     with whole_file(output) as part:
         scores = StationWriter(observed, finished, existing).write(str(part), attributes, how, alone=True)
-    finished.remove()
+    finished.clear()
     return scores
 
 
-def run_stations(observed: StationComparison, finished: FinishedItems, *, progress: bool) -> None:
+def run_stations(observed: StationComparison, finished: Record, *, progress: bool) -> None:
     """Scores what is not finished yet."""
     with progress_bar(rich.progress.TaskProgressColumn(), enabled=progress) as bar:
         task = bar.add_task("stations", total=len(observed.keys))
@@ -69,7 +68,7 @@ def run_stations(observed: StationComparison, finished: FinishedItems, *, progre
 
 def write_stations(
     observed: StationComparison | None,
-    finished: FinishedItems,
+    finished: Record,
     existing: str | None,
     attributes: dict[str, Any],
     how: Bootstrap,

@@ -11,7 +11,6 @@ import numpy as np
 from eval.baselines import CLIMATOLOGY, PERSISTENCE
 from eval.events import Event, event_of, holds_quantiles
 from eval.field_reading import read_values
-from eval.finished_items import FinishedItems
 from eval.scores.ensembles import crps
 from eval.scores.errors import ERRORS
 from eval.scores.events import event_labels, event_terms
@@ -24,6 +23,7 @@ from weather_scnn.errors import UserError
 from weather_scnn.io.climatology import DAY_OF_YEAR, day_numbers
 from weather_scnn.io.fields import declared_unit
 from weather_scnn.io.observations import Reports
+from weather_scnn.io.writing import Record
 
 ENSEMBLE = ("crps", "crps_fair", "variance")
 #: Of every station over the init times.
@@ -319,7 +319,7 @@ def _inits_together(comparison: StationComparison, key: Key) -> int:
 
 def score_stations(
     comparison: StationComparison,
-    finished: FinishedItems,
+    finished: Record,
     tick: Callable[[str, float], None] = lambda name, share: None,
 ) -> None:
     """Scores every variable that is not finished yet, into `finished`.
@@ -332,8 +332,9 @@ def score_stations(
     Raises:
         UserError: a forecast has no value where it must.
     """
+    done = finished.finished()
     for key in comparison.keys:
-        if finished.holds(item_name(key)):
+        if item_name(key) in done:
             continue
         sums, step = StationSums(comparison, key), _inits_together(comparison, key)
         for first in range(0, comparison.inits.size, step):

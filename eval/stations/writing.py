@@ -7,7 +7,6 @@ import xarray as xr
 
 from eval.conventions import MEMBERS
 from eval.event_curves import GROUP, event_curves
-from eval.finished_items import FinishedItems
 from eval.metrics import (
     combine_sums,
     definitions,
@@ -27,6 +26,7 @@ from eval.stations.comparison import ALL_STATIONS, StationComparison
 from eval.stations.scoring import AT_STATION, ENSEMBLE, item_name, labels_of
 from weather_scnn.catalogue.naming import find
 from weather_scnn.errors import UserError
+from weather_scnn.io.writing import Record
 
 PLACES = "places"
 #: Scores of every station, from the sums there; a station's `count` is the number of observations.
@@ -42,7 +42,7 @@ class StationWriter:
         existing: a file whose init times are joined with these; None for a new one.
     """
 
-    def __init__(self, comparison: StationComparison, finished: FinishedItems, existing: str | None):
+    def __init__(self, comparison: StationComparison, finished: Record, existing: str | None):
         self.comparison, self.finished, self.existing = comparison, finished, existing
         self.levels = sorted({level for _, level in comparison.keys if level is not None})
         self.names = list(dict.fromkeys(name for name, _ in comparison.keys))

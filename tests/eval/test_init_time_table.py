@@ -91,5 +91,5 @@ def test_a_table_of_others_is_never_replaced(scored):
     other = scored / "stations.csv"
     other.write_text("station,rmse\nA,1.0\n")
     ran = invoke("--scores", str(scored / "scores.nc"), "--output", str(other), "--overwrite")
-    assert ran.exit_code == 1 and "no table of scores that this program wrote" in " ".join(ran.output.split())
+    assert ran.exit_code == 1 and "is not a table of scores that this program has made" in " ".join(ran.output.split())
     assert other.read_text() == "station,rmse\nA,1.0\n"

@@ -212,7 +212,7 @@ def test_truth_without_values_or_valid_times(scored, make, tmp_path, caplog):
     empty = make.write(truth.where(False).astype(np.float32), tmp_path / "empty.zarr")
     with pytest.raises(UserError, match="nothing could be scored"):
         scored(truth=empty)
-    assert not list(tmp_path.glob("*.parts")) and not (tmp_path / "scores.nc.parts").exists()
+    assert not list(tmp_path.glob("*.progress")) and not (tmp_path / "scores.nc.progress").exists()
 
 
 def test_forecasts_that_cannot_be_are_told_and_scored(scored, make, tmp_path, caplog):

@@ -102,7 +102,7 @@ def test_an_interrupted_run_goes_on(world, whole, tmp_path, monkeypatch):
     monkeypatch.setattr(ItemScorer, "score", dying)
     with pytest.raises(KeyboardInterrupt):
         score(world["forecast"], world["truth"], path, climatology=world["climatology"], **OPTIONS)
-    assert not (tmp_path / "s.nc").exists() and len(list((tmp_path / "s.nc.parts").glob("*/*.npz"))) == 4
+    assert not (tmp_path / "s.nc").exists() and len(list((tmp_path / "s.nc.progress").glob("00*"))) == 4
     first = set(done)
     done.clear()
     monkeypatch.setattr(ItemScorer, "score", counted)

@@ -416,4 +416,4 @@ def test_a_pass_that_was_stopped_goes_on(run, tmp_path, monkeypatch):
         score(*arguments, **options)
     score(*arguments, **options)
     assert len(done) == 1 + 4 and done.count(done[0]) == 1  # four variables, the first of them once
-    assert not (tmp_path / "s.nc.parts").exists()
+    assert not (tmp_path / "s.nc.progress").exists()

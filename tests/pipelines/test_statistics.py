@@ -6,7 +6,7 @@ import pytest
 import xarray as xr
 
 from pipelines import statistics
-from pipelines.moments import Moments
+from pipelines.partial_statistics import PartialStatistics
 from pipelines.statistics import compute_statistics
 from weather_scnn.errors import UserError
 from weather_scnn.io.statistics import read_statistics
@@ -130,12 +130,12 @@ def test_two_halves_make_the_whole():
     values = 1e6 + rng.standard_normal((30, 4, *GRID.shape))
     values[3, 1, 0] = np.nan
     axes = (-4, -2, -1)
-    whole = Moments.of(values, ROWS, axes)
-    halves = Moments.of(values[:7], ROWS, axes).merge(Moments.of(values[7:], ROWS, axes))
+    whole = PartialStatistics.of(values, ROWS, axes)
+    halves = PartialStatistics.of(values[:7], ROWS, axes).merge(PartialStatistics.of(values[7:], ROWS, axes))
     np.testing.assert_array_equal(halves.count, whole.count)
     np.testing.assert_allclose(halves.mean, whole.mean, rtol=1e-14)
     np.testing.assert_allclose(halves.std, whole.std, rtol=1e-10)
-    nothing = Moments.of(np.full((2, 4, *GRID.shape), np.nan), ROWS, axes)
+    nothing = PartialStatistics.of(np.full((2, 4, *GRID.shape), np.nan), ROWS, axes)
     np.testing.assert_allclose(nothing.merge(whole).mean, whole.mean)
     assert np.isnan(nothing.std).all()
 

@@ -1,74 +1,29 @@
-"""Files that are there whole or not at all, with the permissions that the user's umask gives."""
+"""Files that are there whole or not at all, on this machine or at an address."""
 
 import contextlib
+import functools
 import os
 import pathlib
-import secrets
-import tempfile
-from collections.abc import Iterator
 
-from etils import epath
+from fsspec.implementations.local import LocalFileSystem
 
-from weather_scnn.errors import UserError, place_fault
+from weather_scnn import whole_files
 from weather_scnn.io.addresses import is_remote, located
 
-UNFINISHED = ".part"
-# What a disk must still take, so that an error of netCDF's is not laid to it.
-_PROBE_BYTES = 2**16
+
+def whole_file(path: str | os.PathLike) -> contextlib.AbstractContextManager[pathlib.Path]:
+    """As `weather_scnn.whole_files.whole_file`, also at an fsspec address, to which the file is uploaded at the end."""
+    address = str(path)
+    return whole_files.whole_file(path, functools.partial(_upload, address) if is_remote(address) else None)
 
 
-@contextlib.contextmanager
-def whole_file(path: str | os.PathLike) -> Iterator[pathlib.Path]:
-    """A file to be written that takes the name `path` at once when the block ends, and goes if it fails.
-
-    It is born in the same folder like any other file: Python's own temporary files are for their owner alone, and stay
-    so when they are renamed.
-
-    Args:
-        path: local, or an fsspec address, to which the file is then uploaded.
-
-    Raises:
-        UserError: the disk is full or the like, also where a library hides it: netCDF calls it an HDF error.
-    """
-    if is_remote(str(path)):
-        handle, name = tempfile.mkstemp(suffix=UNFINISHED)
-        os.close(handle)
-        part = pathlib.Path(name)
-    else:
-        target = pathlib.Path(os.path.realpath(os.path.expanduser(path)))
-        part = target.parent / f".{target.name}.{secrets.token_hex(6)}{UNFINISHED}"
-        part.touch(exist_ok=False)
-    try:
-        yield part
-        if is_remote(str(path)):
-            filesystem, root = located(str(path))
-            filesystem.put_file(str(part), root)  # an object appears when its upload is complete
-            filesystem.invalidate_cache()
-        else:
-            os.replace(part, target)
-    except (OSError, RuntimeError) as error:
-        fault = place_fault(error, str(path)) or _hidden_fault(part, str(path))
-        if fault is None:
-            raise
-        raise UserError(fault.what, where=str(path), remedy=fault.remedy) from error
-    finally:
-        part.unlink(missing_ok=True)
+def _upload(address: str, part: pathlib.Path) -> None:
+    filesystem, root = located(address)
+    filesystem.put_file(str(part), root)  # an object appears when its upload is complete
+    filesystem.invalidate_cache()
 
 
-def _hidden_fault(part: pathlib.Path, where: str) -> UserError | None:
-    """What the system says of writing a little beside a file that could not be written; None where it can be."""
-    probe = part.with_name(f"{part.name}.probe")
-    try:
-        try:
-            probe.write_bytes(bytes(_PROBE_BYTES))
-        finally:
-            probe.unlink(missing_ok=True)
-    except OSError as error:
-        return place_fault(error, where)
-    return None
-
-
-def write_whole(path: str | os.PathLike, content: str | bytes) -> None:
+def write_whole(path: str | os.PathLike, content: str | bytes | memoryview) -> None:
     """Writes a file, replacing an older one at once.
 
     Args:
@@ -76,8 +31,11 @@ def write_whole(path: str | os.PathLike, content: str | bytes) -> None:
         content: of the file.
     """
     data = content.encode() if isinstance(content, str) else content
-    if is_remote(os.fspath(path)):
-        epath.Path(path).write_bytes(data)
-        return
+    if is_remote(str(path)):
+        filesystem, root = located(str(path))
+        if not isinstance(filesystem, LocalFileSystem):
+            filesystem.pipe_file(root, bytes(data))
+            return
+        path = root
     with whole_file(path) as part:
         part.write_bytes(data)

@@ -4,10 +4,12 @@ Names decide, never positions (makani's converter: some WeatherBench 2 stores ar
 here moves indices only; no field is read.
 """
 
+import functools
 from collections.abc import Hashable, Iterable, Sequence
 from typing import cast
 
 import numpy as np
+import pandas as pd
 import xarray as xr
 
 from weather_scnn.catalogue.level_numbers import level_axis
@@ -15,7 +17,8 @@ from weather_scnn.catalogue.naming import identify
 from weather_scnn.errors import UserError
 from weather_scnn.io.axis_names import KIND_MARK, REGULAR_FIRST, name_axes
 from weather_scnn.io.blocks import stored_chunks
-from weather_scnn.io.notes import ORDER, Notes, logger, note
+from weather_scnn.io.members import lacking_member, tell_first_member
+from weather_scnn.io.notes import ORDER, Notes, note
 from weather_scnn.io.time_axis import split_steps, trimmed_to_declared
 from weather_scnn.io.versions import PRELIMINARY, along_time, final_first, merged_versions
 from weather_scnn.io.vertical_axis import (
@@ -37,15 +40,10 @@ def _one_member(dataset: xr.Dataset, where: str, notes: Notes, member: int | Non
     if member is not None and len(numbers) > 1:
         result = np.flatnonzero(numbers == member)
         if len(result) == 0:
-            raise UserError(
-                f"has no ensemble member {member}",
-                where=where,
-                remedy=f"choose from {', '.join(map(str, numbers[:12]))}{' …' if len(numbers) > 12 else ''}",
-            )
+            raise lacking_member(member, numbers.tolist(), where)
         chosen = int(result[0])
     elif len(numbers) > 1:
-        logger.warning("%s holds %d ensemble members; number %s alone is read", where, len(numbers), numbers[0])
-        note(notes, "ensemble_member", "", f"number {numbers[0]} of {len(numbers)} members")
+        tell_first_member(numbers, where, notes)
     return dataset.isel(number=chosen)
 
 
@@ -92,6 +90,27 @@ def take(dataset: xr.Dataset, dim: str, order: np.ndarray) -> xr.Dataset:
     if len(order) > 1 and (stride := int(order[1]) - int(order[0])) > 0 and np.all(np.diff(order) == stride):
         return dataset.isel({dim: slice(int(order[0]), int(order[-1]) + 1, stride)})
     return dataset.isel({dim: order})
+
+
+def at_levels(dataset: xr.Dataset, levels: Iterable[float]) -> xr.Dataset:
+    """Those of these levels, hPa, that a dataset with an axis of levels has."""
+    held = np.asarray(dataset["level"].values)
+    return take(dataset, "level", np.flatnonzero(np.isclose(held[:, None], np.asarray([*levels])).any(axis=1)))
+
+
+def shared_times(datasets: Iterable[xr.Dataset | xr.DataArray]) -> pd.Index | None:
+    """Times that all have, of those that are over time; None where none is."""
+    indexes = [each["time"].to_index() for each in datasets if "time" in each.dims]
+    if not indexes:
+        return None
+    return functools.reduce(lambda one, other: one if one.equals(other) else one.intersection(other), indexes)
+
+
+def at_times(dataset: xr.Dataset, times: pd.Index) -> xr.Dataset:
+    """These times of a dataset that has them all; one without an axis of times as it is."""
+    if "time" not in dataset.dims or dataset.sizes["time"] == len(times):
+        return dataset
+    return take(dataset, "time", dataset["time"].to_index().get_indexer(times))
 
 
 def _ordered_map(dataset: xr.Dataset, where: str, notes: Notes) -> xr.Dataset:

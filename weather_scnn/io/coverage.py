@@ -1,6 +1,18 @@
 """Which part of the globe the rows and columns of a canonical grid cover."""
 
 import numpy as np
+import xarray as xr
+
+_SAME_DEGREES = 1e-3
+
+
+def other_axis(one: xr.DataArray | xr.Dataset, other: xr.DataArray | xr.Dataset) -> str:
+    """The axis of two maps whose coordinates differ by more than rounding, 1e-3°; empty if none does."""
+    for axis in ("latitude", "longitude"):
+        ours, theirs = (each[axis].values.astype(np.float64) for each in (one, other))
+        if ours.size != theirs.size or np.abs(ours - theirs).max() > _SAME_DEGREES:
+            return axis
+    return ""
 
 
 def missing_lines(latitude: np.ndarray, longitude: np.ndarray) -> str:

@@ -22,7 +22,7 @@ from weather_scnn.catalogue.units import GRAVITY
 from weather_scnn.errors import UserError
 from weather_scnn.io.accumulations import summable, total
 from weather_scnn.io.blocks import in_blocks
-from weather_scnn.io.canonical import take
+from weather_scnn.io.canonical import at_times, shared_times
 from weather_scnn.job_platform import job_device
 from weather_scnn.physics import humidity
 from weather_scnn.physics.solar import toa_incident_solar_radiation
@@ -311,13 +311,9 @@ def derive(dataset: xr.Dataset, names: Sequence[str]) -> xr.Dataset:
         array = found.make(lazy)
         array.attrs = found.described(name)
         fields[name] = array.astype(np.float32, keep_attrs=True).rename(name)
-    times = [array["time"].to_index() for array in fields.values() if "time" in array.dims]
-    if times:
-        common = functools.reduce(lambda one, other: one if one.equals(other) else one.intersection(other), times)
-        for name, array in fields.items():
-            if "time" in array.dims and array.sizes["time"] != len(common):
-                order = array["time"].to_index().get_indexer(common)
-                fields[name] = take(array.to_dataset(name=name), "time", order)[name]
+    common = shared_times(fields.values())
+    if common is not None:
+        fields = {name: at_times(array.to_dataset(name=name), common)[name] for name, array in fields.items()}
     dims = ("time", "prediction_timedelta", "level", "latitude", "longitude")
     result = xr.Dataset({name: array.transpose(*[dim for dim in dims if dim in array.dims], ...)
                          for name, array in fields.items()}, attrs=dataset.attrs)  # fmt: skip

@@ -1,7 +1,6 @@
 """Derived fields among those asked for of a source: what inputs they need, and the result."""
 
 import dataclasses
-import functools
 from collections.abc import Iterable, Sequence
 
 import numpy as np
@@ -10,7 +9,7 @@ import xarray as xr
 
 from weather_scnn.catalogue.naming import lookup
 from weather_scnn.errors import UserError
-from weather_scnn.io.canonical import take
+from weather_scnn.io.canonical import at_levels, at_times, shared_times, take
 from weather_scnn.io.derived import Recipe, canonical_name, derive, may_be_made, recipe
 from weather_scnn.io.durations import parse_duration
 from weather_scnn.io.opening import CanonicalSource
@@ -81,9 +80,7 @@ class FieldPlan:
         if self.names is not None and (self.derived or not set(self.names) >= set(map(str, opened.data_vars))):
             dataset = derive(opened, self.names)
         if self.kept_levels is not None and "level" in dataset.dims:
-            held = dataset["level"].values
-            kept = np.flatnonzero(np.isclose(held[:, None], np.asarray(self.kept_levels)).any(axis=1))
-            dataset = take(dataset, "level", kept)
+            dataset = at_levels(dataset, self.kept_levels)
         if self.hours_before and self.period:
             dataset = dataset.sel(time=parse_period(self.period))
             if dataset.sizes["time"] == 0:
@@ -150,18 +147,13 @@ def of_shared_times(datasets: Sequence[xr.Dataset], where: str) -> xr.Dataset:
     Raises:
         UserError: there is none.
     """
-    timed = [dataset["time"].to_index() for dataset in datasets if "time" in dataset.dims]
-    common = functools.reduce(lambda one, other: one if one.equals(other) else one.intersection(other), timed)
+    common = shared_times(datasets)
+    assert common is not None
     if len(common) == 0:
         raise UserError(
             "the fields asked for share no time", where=where, remedy="ask for fields of one period with --variables"
         )
-    parts = []
-    for dataset in datasets:
-        if "time" in dataset.dims and dataset.sizes["time"] != len(common):
-            order = dataset["time"].to_index().get_indexer(common)
-            dataset = take(dataset, "time", order)
-        parts.append(dataset)
+    parts = [at_times(dataset, common) for dataset in datasets]
     joined = xr.merge(parts, join="override", compat="override", combine_attrs="drop_conflicts")
     adjusted = dict.fromkeys(text for part in parts for text in str(part.attrs.get("adjusted", "")).split("; ") if text)
     return joined.assign_attrs({"adjusted": "; ".join(adjusted)} if adjusted else {})

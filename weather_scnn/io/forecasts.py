@@ -8,11 +8,13 @@ import xarray as xr
 
 from weather_scnn.errors import UserError
 from weather_scnn.io.axis_names import AXIS_NAMES
-from weather_scnn.io.canonical import canonical_axes, take
+from weather_scnn.io.canonical import at_levels, canonical_axes, take
+from weather_scnn.io.coverage import other_axis
 from weather_scnn.io.field_reader import FieldReader
 from weather_scnn.io.fields import named_fields
 from weather_scnn.io.joining import on_one_level_axis
 from weather_scnn.io.level_names import gathered_levels
+from weather_scnn.io.members import lacking_member, tell_first_member
 from weather_scnn.io.notes import Adjustment, Notes, adjusted, logger
 from weather_scnn.io.periods import parse_period
 from weather_scnn.io.selection import require_levels, wanted_names
@@ -27,7 +29,6 @@ HELD = "held"
 _LEAD, _MEMBER = "prediction_timedelta", "number"
 _LEADS = (_LEAD, *AXIS_NAMES[_LEAD], *AXIS_NAMES["step"])
 _INITIAL = ("init_time", "initial_time", "forecast_reference_time", "init")
-_TOLERANCE_DEGREES = 1e-3
 # Numbers beyond this are not hours.
 _LONGEST_LEAD = np.timedelta64(10 * 366, "D")
 
@@ -113,20 +114,19 @@ def chosen_forecasts(
         wanted, held = np.asarray([*levels], float), np.asarray(dataset["level"].values if "level" in dataset else [])
         present = {str(name): {*held.tolist()} for name, array in dataset.data_vars.items() if "level" in array.dims}
         require_levels(present, wanted.tolist(), path)
-        dataset = take(dataset, "level", np.flatnonzero(np.isclose(held[:, None], wanted).any(axis=1)))
+        dataset = at_levels(dataset, wanted)
     if time is not None:
         dataset = dataset.sel(time=parse_period(time))
         if not dataset.sizes["time"]:
             raise UserError(f"has no initial time in {time}", where=path, remedy="give another period")
     numbers = dataset[_MEMBER].values if _MEMBER in dataset.dims else np.zeros(0, int)
     if member is not None and member not in numbers:
-        some = f"choose from {', '.join(map(str, numbers[:12]))}" if numbers.size else "leave --member out"
-        raise UserError(f"has no ensemble member {member}", where=path, remedy=some)
+        raise lacking_member(member, numbers.tolist(), path)
     if not numbers.size:
         return dataset
     chosen = numbers[0] if member is None else member
     if member is None and numbers.size > 1:
-        logger.warning("%s holds %d ensemble members; number %s alone is read", path, numbers.size, chosen)
+        tell_first_member(numbers, path, [])
     return dataset.isel({_MEMBER: int(np.flatnonzero(numbers == chosen)[0])}, drop=True)
 
 
@@ -244,12 +244,10 @@ def _joined(pieces: Sequence[tuple[str, xr.Dataset]], path: str) -> xr.Dataset:
     if not others:
         return first
     for where, piece in others:
-        for axis in ("latitude", "longitude"):
-            ours, theirs = piece[axis].values, first[axis].values
-            if ours.shape != theirs.shape or np.abs(ours - theirs).max() > _TOLERANCE_DEGREES:
-                raise UserError(
-                    f"has other {axis}s than {first_path}", where=where, remedy="give files of one grid at a time"
-                )
+        if axis := other_axis(piece, first):
+            raise UserError(
+                f"has other {axis}s than {first_path}", where=where, remedy="give files of one grid at a time"
+            )
     parts: dict[str, list[xr.DataArray]] = {}
     for _, piece in pieces:
         for name, array in piece.data_vars.items():

@@ -9,22 +9,14 @@ import xarray as xr
 from weather_scnn.catalogue.level_numbers import level_axis
 from weather_scnn.catalogue.naming import lookup
 from weather_scnn.errors import UserError
-from weather_scnn.io.canonical import take
+from weather_scnn.io.canonical import shared_times, take
+from weather_scnn.io.coverage import other_axis
 from weather_scnn.io.notes import Notes, logger, note
 from weather_scnn.io.stored import on_axis
 from weather_scnn.io.versions import PRELIMINARY
 
 #: Key of a field's encoding: levels of the axis that it has not got, where fields are on levels of their own.
 ABSENT = "absent_levels"
-
-
-def _other_axis(array: xr.DataArray, first: xr.DataArray) -> str:
-    """The axis whose coordinates differ by more than rounding; empty if none does."""
-    for axis in ("latitude", "longitude"):
-        same = array.sizes[axis] == first.sizes[axis]
-        if not same or np.abs(array[axis].values - first[axis].values).max() > 1e-3:
-            return axis
-    return ""
 
 
 def joined(name: str, parts: list[tuple[str, xr.DataArray]], notes: Notes) -> xr.DataArray:
@@ -34,7 +26,7 @@ def joined(name: str, parts: list[tuple[str, xr.DataArray]], notes: Notes) -> xr
         return arrays[0]
     first = arrays[0]
     for where, array in parts[1:]:
-        if axis := _other_axis(array, first):
+        if axis := other_axis(array, first):
             raise UserError(
                 f"{name} has another {axis} axis than in {parts[0][0]}",
                 where=where,
@@ -72,7 +64,7 @@ def joined(name: str, parts: list[tuple[str, xr.DataArray]], notes: Notes) -> xr
             remedy="ask for the levels they share with --levels",
         )
     stacks = [unique_times(name, array, notes) for array in stacks]
-    times = common_times([array["time"].to_index() for array in stacks], name, notes)
+    times = _common_times(stacks, name, notes)
     stacks = [array.sel(time=times).drop_vars(["step", PRELIMINARY], errors="ignore") for array in stacks]
     return xr.concat(
         stacks, "level", coords="minimal", compat="override", join="exact", combine_attrs="override"
@@ -124,13 +116,11 @@ def _one_kind_of_step(name: str, array: xr.DataArray, notes: Notes) -> xr.DataAr
     return array.isel(time=np.flatnonzero(kept))
 
 
-def common_times(indexes: Sequence[pd.Index], what: str, notes: Notes) -> pd.Index:
+def _common_times(arrays: Sequence[xr.DataArray], what: str, notes: Notes) -> pd.Index:
     """Times that all share; none are invented for those that lack some."""
-    common = indexes[0]
-    for index in indexes[1:]:
-        if not common.equals(index):
-            common = common.intersection(index)
-    dropped = max(len(index) for index in indexes) - len(common)
+    common = shared_times(arrays)
+    assert common is not None
+    dropped = max(array.sizes["time"] for array in arrays) - len(common)
     if len(common) == 0:
         raise UserError("the fields share no time", where=what, remedy="ask for fields of one period with --variables")
     if dropped:
@@ -177,7 +167,7 @@ def assembled(fields: dict[str, xr.DataArray], where: str, notes: Notes) -> xr.D
         )
     timed = [array for array in fields.values() if "time" in array.dims]
     if timed:
-        common = common_times([array["time"].to_index() for array in timed], where, notes)
+        common = _common_times(timed, where, notes)
         for name, array in fields.items():
             if "time" in array.dims and array.sizes["time"] != len(common):
                 fields[name] = array.sel(time=common)
@@ -185,7 +175,7 @@ def assembled(fields: dict[str, xr.DataArray], where: str, notes: Notes) -> xr.D
     first = next(iter(fields.values()))
     arrays: dict[Hashable, xr.DataArray] = {}
     for name, array in fields.items():
-        if _other_axis(array, first):
+        if other_axis(array, first):
             raise UserError(
                 f"{name} is on another grid than {first.name or next(iter(fields))}",
                 where=where,

@@ -1,7 +1,7 @@
 """Marks by which this program knows what it has made; only that does it replace.
 
 Stores and netCDF files say so in their root attributes, a report in its page, a workdir in its configuration, a folder
-of forecasts in a file beside them.
+of forecasts in a file beside them, a table by its columns.
 """
 
 import enum
@@ -33,6 +33,8 @@ _ZARR_CHUNKS = re.compile(r"c|\d+(\.\d+)*")
 _REPORT_PARTS = {"index.html", "figures", "tables"}
 _REPORT_FILES = (".png", ".svg", ".webp", ".gif", ".csv", ".html")
 _FORECAST_FILES = re.compile(rf"{ABOUT_FORECASTS}|\d{{8}}T\d{{4}}\.(nc|grib2)")
+#: How the tables of this program begin: of scores by initial time, of tracks.
+_TABLES = (b"init_time,lead_hours,variable,level,", b"system,init_time,track_id,truth_track_id,")
 _RUN_FILES = ("config.json", "metrics.csv", "validation.csv", "curves.png", "validation.png", "missing_values.json")
 _RUN_SECTIONS = {"data", "model", "training"}
 
@@ -44,6 +46,7 @@ class Kind(enum.Enum):
     FILE = "netCDF file"
     REPORT = "report"
     FORECASTS = "folder of forecasts"
+    TABLE = "table of scores"
 
 
 def refuse_foreign(path: str, kind: Kind) -> None:
@@ -58,13 +61,14 @@ def refuse_foreign(path: str, kind: Kind) -> None:
     folder = filesystem.isdir(root)
     if folder and set(_names(filesystem, root)) <= _ZARR_METADATA and not store_attributes(path):
         return
-    if not (_marked_file(path) if kind is Kind.FILE and not folder else folder and _marked_folder(path, kind)):
+    marked = {Kind.FILE: _marked_file, Kind.TABLE: _marked_table}.get(kind)
+    if not (marked(path) if marked is not None and not folder else folder and _marked_folder(path, kind)):
         raise UserError(
             f"is not a {kind.value} that this program has made, so it is not overwritten",
             where=str(path),
             remedy="choose another output, or move it away",
         )
-    strangers = () if kind is Kind.FILE else _strangers(filesystem, root, kind)
+    strangers = () if marked is not None else _strangers(filesystem, root, kind)
     for name in strangers:
         raise UserError(
             f"holds {name}, which is no part of a {kind.value}, so it is not overwritten",
@@ -117,6 +121,12 @@ def _marked_file(path: str) -> bool:
             return _made_here(getattr(dataset, CREATED_BY, ""))
     except (OSError, ValueError):
         return False
+
+
+def _marked_table(path: str) -> bool:
+    filesystem, root = located(path)
+    with filesystem.open(root, "rb") as file:
+        return file.readline().startswith(_TABLES)
 
 
 def _names(filesystem: Any, root: str) -> list[str]:

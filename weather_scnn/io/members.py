@@ -1,11 +1,29 @@
 """Ensemble members: of several the first is read, or the one asked for."""
 
+from collections.abc import Iterable, Sequence
+
 import numpy as np
 import xarray as xr
 
 from weather_scnn.errors import UserError
 from weather_scnn.io.axis_names import name_axes
 from weather_scnn.io.notes import Notes, logger, note
+
+
+def lacking_member(member: int, held: Iterable[int], where: str) -> UserError:
+    """What to say of a member that is not among those there are."""
+    numbers = sorted(held)
+    if not numbers:
+        what = f"has no ensemble members, and member {member} is asked for"
+        return UserError(what, where=where, remedy="leave --member out")
+    some = f"choose from {', '.join(map(str, numbers[:12]))}{' …' if len(numbers) > 12 else ''}"
+    return UserError(f"has no ensemble member {member}", where=where, remedy=some)
+
+
+def tell_first_member(numbers: Sequence[int] | np.ndarray, where: str, notes: Notes) -> None:
+    """Says that of several members the first alone is read."""
+    logger.warning("%s holds %d ensemble members; number %s alone is read", where, len(numbers), numbers[0])
+    note(notes, "ensemble_member", "", f"number {numbers[0]} of {len(numbers)} members")
 
 
 def require_member(raw: list[tuple[str, xr.Dataset]], path: str, member: int) -> None:
@@ -18,14 +36,7 @@ def require_member(raw: list[tuple[str, xr.Dataset]], path: str, member: int) ->
         elif "number" in named.dims:
             held |= set(range(named.sizes["number"]))
     if member not in held:
-        some = f"choose from {', '.join(map(str, sorted(held)[:12]))}{' …' if len(held) > 12 else ''}"
-        raise UserError(
-            f"has no ensemble member {member}"
-            if held
-            else f"has no ensemble members, and member {member} is asked for",
-            where=path,
-            remedy=some if held else "leave --member out",
-        )
+        raise lacking_member(member, held, path)
 
 
 def pieces_of_one_member(
@@ -39,12 +50,7 @@ def pieces_of_one_member(
     if kept not in numbers:
         if numbers == [0]:
             return pieces  # a deterministic field among members, or a number that means nothing
-        raise UserError(
-            f"has no ensemble member {kept}",
-            where=path,
-            remedy=f"choose from {', '.join(map(str, numbers[:12]))}{' …' if len(numbers) > 12 else ''}",
-        )
+        raise lacking_member(kept, numbers, path)
     if member is None:
-        logger.warning("%s holds %d ensemble members; number %s alone is read", path, len(numbers), kept)
-        note(notes, "ensemble_member", "", f"number {kept} of {len(numbers)} members")
+        tell_first_member(numbers, path, notes)
     return [(where, piece) for where, piece in pieces if piece.attrs.get("number", kept) == kept]

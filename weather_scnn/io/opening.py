@@ -15,7 +15,7 @@ import xarray as xr
 from weather_scnn.catalogue.naming import catalogue_order, identify, lookup
 from weather_scnn.errors import UserError
 from weather_scnn.io.blocks import in_blocks
-from weather_scnn.io.canonical import canonical_axes, take
+from weather_scnn.io.canonical import at_levels, canonical_axes, take
 from weather_scnn.io.derived import may_be_made
 from weather_scnn.io.fields import (
     TOTAL,
@@ -237,9 +237,8 @@ def _levels_of(array: xr.DataArray, levels: Sequence[float]) -> xr.DataArray | N
     """Those of `levels` that a file holds; None if it holds none of them. Fields without levels stay."""
     if "level" not in array.dims:
         return array
-    present = array["level"].values
-    order = np.flatnonzero(np.isclose(present[:, None], np.asarray(levels)[None, :]).any(axis=1))
-    return take(array.to_dataset(name="field"), "level", order)["field"].rename(array.name) if len(order) else None
+    chosen = at_levels(array.to_dataset(name="field"), levels)["field"].rename(array.name)
+    return chosen if chosen.sizes["level"] else None
 
 
 def refuse_forecasts(dataset: xr.Dataset, where: str) -> None:

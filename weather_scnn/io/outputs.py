@@ -47,7 +47,7 @@ def check_output(
     for named in (sources or {}).values():
         for source in _each(named):
             require_there(source)
-    refuse_unwritable(path, parent_must_exist=kind is Kind.FILE)
+    refuse_unwritable(path, parent_must_exist=kind in (Kind.FILE, Kind.TABLE))
 
 
 def check_ending(path: str, kind: Kind) -> None:
@@ -57,6 +57,10 @@ def check_ending(path: str, kind: Kind) -> None:
         # A name without an ending will do.
         if lower.endswith((".zarr", *GRIB_ENDINGS, *_FILES_OF_OTHER_KINDS)) or path.endswith("/"):
             raise UserError("is no name for a netCDF file", where=path, remedy="end it in .nc, for that is written")
+        return
+    if kind is Kind.TABLE:
+        if not lower.endswith(".csv"):
+            raise UserError("is not the name of a table", where=path, remedy="end it in .csv")
         return
     folder = kind is not Kind.STORE
     if folder and is_remote(path):

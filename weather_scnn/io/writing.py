@@ -7,20 +7,22 @@ finished its root attribute `status` says "incomplete", which readers of data re
 import contextlib
 import dataclasses
 import datetime
+import io
 import json
 import os
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import fsspec
+import numpy as np
 import xarray as xr
 import zarr
 from fsspec.implementations.local import LocalFileSystem
 
 from weather_scnn.errors import UserError
 from weather_scnn.io.addresses import located
-from weather_scnn.io.atomic import UNFINISHED, whole_file
+from weather_scnn.io.atomic import whole_file, write_whole
 from weather_scnn.io.marks import (
     COMPLETE,
     CREATED_BY,
@@ -34,6 +36,7 @@ from weather_scnn.io.marks import (
 )
 from weather_scnn.io.outputs import refuse_to_overwrite, refuse_unwritable
 from weather_scnn.io.replacing import place_beside, put_in_place, recover, settled_path
+from weather_scnn.whole_files import UNFINISHED
 
 # Beside the store, not in it: Zarr warns about every foreign name it meets inside a group.
 _PROGRESS = ".progress"
@@ -74,6 +77,13 @@ def provenance(*, source: str, formula: str = "", **details: Any) -> dict[str, A
     return attributes
 
 
+def packed(arrays: Mapping[str, np.ndarray | np.number]) -> memoryview:
+    """Arrays as the result of a work item; see `Record.load`."""
+    content = io.BytesIO()
+    np.savez(content, **arrays)  # type: ignore[arg-type]
+    return content.getbuffer()
+
+
 @dataclasses.dataclass(frozen=True)
 class Record:
     """Which work items of an output are done: small files in a folder beside it, so that any number of workers can add.
@@ -91,16 +101,22 @@ class Record:
         """Where the output will lie, as messages call it."""
         return self.path
 
-    def mark_done(self, key: str, result: bytes = b"done") -> None:
+    def mark_done(self, key: str, result: bytes | memoryview = b"done") -> None:
         """Records that the work item `key` is finished, with its result where that is small; call it last."""
         filesystem, root = fsspec.core.url_to_fs(self.path + _PROGRESS)
         if isinstance(filesystem, LocalFileSystem):
             os.makedirs(root, exist_ok=True)
-            # A file cut short by a kill must not count.
-            with whole_file(os.path.join(root, key)) as part:
-                part.write_bytes(result)
-        else:
-            filesystem.pipe_file(f"{root}/{key}", result)
+        write_whole(f"{self.path}{_PROGRESS}/{key}", result)
+
+    def save(self, key: str, arrays: Mapping[str, np.ndarray]) -> None:
+        """As `mark_done`, with arrays as the result."""
+        self.mark_done(key, packed(arrays))
+
+    def load(self, key: str, wanted: Iterable[str] | None = None) -> dict[str, np.ndarray]:
+        """Arrays of a work item, or those wanted of it that it has; only these are read."""
+        filesystem, root = located(self.path + _PROGRESS)
+        with filesystem.open(f"{root}/{key}", "rb") as file, np.load(file) as held:
+            return {name: held[name] for name in (held.files if wanted is None else wanted) if name in held.files}
 
     def read(self, key: str) -> bytes:
         """The result of a finished work item."""

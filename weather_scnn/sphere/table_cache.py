@@ -1,25 +1,25 @@
 """Tables on disk, so that a second process need not compute them again.
 
 A table's file is named by a digest of everything that determines its content: the latitudes, the sizes, the kind of
-table and the source text of the recursion. It is written beside its final name and renamed, so that two processes may
-write at once, and it carries a digest of its data, which is checked when it is read; a damaged file is made anew.
+table and the source text of the recursion. It has its name only when whole, so that two processes may write at once,
+and it carries a digest of its data, which is checked when it is read; a damaged file is made anew.
 """
 
 import contextlib
 import functools
 import hashlib
 import inspect
-import os
 import pathlib
-import secrets
 from collections.abc import Callable
 
 import numpy as np
 
 from weather_scnn.cache_folder import cache_folder
+from weather_scnn.errors import UserError
 from weather_scnn.sphere import grid as grid_module
 from weather_scnn.sphere import tables
 from weather_scnn.sphere.grid import Grid
+from weather_scnn.whole_files import whole_file
 
 #: Environment variable with the directory of the cache; `off` turns it off.
 VARIABLE = "WEATHER_SCNN_TABLES"
@@ -62,16 +62,9 @@ def _read(path: pathlib.Path) -> np.ndarray | None:
 
 def _write(path: pathlib.Path, array: np.ndarray) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    # Not one of Python's temporary files, which only their owner may read: a group may share its cache.
-    part = path.with_name(f"{path.stem}{secrets.token_hex(6)}.part")
-    try:
-        with open(part, "xb") as file:
-            file.write(_digest(array))
-            np.save(file, array, allow_pickle=False)
-        os.replace(part, path)
-    except BaseException:
-        part.unlink(missing_ok=True)
-        raise
+    with whole_file(path) as part, open(part, "wb") as file:
+        file.write(_digest(array))
+        np.save(file, array, allow_pickle=False)
 
 
 def cached(
@@ -96,6 +89,6 @@ def cached(
     if found is not None:
         return found
     array = np.ascontiguousarray(make(), dtype)
-    with contextlib.suppress(OSError):
+    with contextlib.suppress(OSError, UserError):
         _write(path, array)
     return array

@@ -6,7 +6,7 @@ import numpy as np
 
 
 @dataclasses.dataclass(frozen=True)
-class Moments:
+class PartialStatistics:
     """Weighted moments of part of the data, each of shape (level,) or ().
 
     Attributes:
@@ -22,8 +22,8 @@ class Moments:
     squares: np.ndarray | np.number
 
     @classmethod
-    def of(cls, values: np.ndarray, weights: np.ndarray, axes: tuple[int, ...]) -> "Moments":
-        """Moments over `axes` of an array with NaNs where data is missing.
+    def of(cls, values: np.ndarray, weights: np.ndarray, axes: tuple[int, ...]) -> "PartialStatistics":
+        """PartialStatistics over `axes` of an array with NaNs where data is missing.
 
         Args:
             values: shape (…, latitude, longitude).
@@ -47,12 +47,12 @@ class Moments:
         squares = (np.einsum("...x,...x->...", deviation, deviation) * weights).sum(outer)
         return cls(row_count.sum(outer), weight, mean, squares)
 
-    def merge(self, other: "Moments") -> "Moments":
-        """Moments of the union of two disjoint parts (Chan, Golub and LeVeque 1983, with weights)."""
+    def merge(self, other: "PartialStatistics") -> "PartialStatistics":
+        """PartialStatistics of the union of two disjoint parts (Chan, Golub and LeVeque 1983, with weights)."""
         weight = self.weight + other.weight
         share = other.weight / np.where(weight > 0, weight, 1.0)
         difference = other.mean - self.mean
-        return Moments(
+        return PartialStatistics(
             self.count + other.count,
             weight,
             self.mean + share * difference,
