@@ -272,7 +272,8 @@ def load_forecaster(workdir: str | pathlib.Path, checkpoints: str | None = None)
 
     Args:
         workdir: folder of a run, local or an fsspec address.
-        checkpoints: `last:N`, or steps of the run and workdirs of other runs with commas between; default the newest.
+        checkpoints: `last:N`, or steps of the run, `best_long_run` and workdirs of other runs with commas between; default the
+            newest.
 
     Raises:
         UserError: there is no such checkpoint.

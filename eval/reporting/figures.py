@@ -100,6 +100,11 @@ def _lead_axis(axes: Axes, hours: np.ndarray) -> None:
         step = next(step for step in (1, 3, 6, 12, 24) if span / step <= 7 or step == 24)
         axes.xaxis.set_major_locator(MultipleLocator(step))
         axes.set_xlabel("lead time, hours")
+    elif span > 24 * 800:
+        years = next(years for years in (1, 2, 5, 10, 20) if span / 8766 / years <= 8 or years == 20)
+        axes.xaxis.set_major_locator(MultipleLocator(8766 * years))
+        axes.xaxis.set_major_formatter(lambda value, _: f"{value / 8766:g}")
+        axes.set_xlabel("lead time, years")
     else:
         days = next(days for days in (1, 2, 5, 10, 30, 100) if span / 24 / days <= 8 or days == 100)
         axes.xaxis.set_major_locator(MultipleLocator(24 * days))

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import rich.progress
+import xarray as xr
 
 from eval.regions import region_of
 from eval.reporting import page
@@ -25,6 +26,7 @@ from eval.reporting.report_places import Place, meteograms, places_section, read
 from eval.reporting.report_scorecard import region_section, scorecards, tiles
 from eval.reporting.report_settings import explanations_section, settings_section
 from eval.reporting.report_spectra import spectra_section
+from eval.reporting.report_stability import FIELDS, stability_section
 from eval.reporting.report_subject import Subject
 from eval.reporting.score_file import ScoreFile
 from eval.reporting.station_maps import station_map_count, stations_section
@@ -32,6 +34,7 @@ from eval.reporting.world_map import Globe
 from eval.scorecard import format_date, format_lead, values
 from eval.scores import score_named
 from weather_scnn.errors import UserError
+from weather_scnn.forecasting.stability_file import open_stability
 from weather_scnn.io.marks import Kind
 from weather_scnn.io.opening import open_dataset
 from weather_scnn.io.outputs import check_output
@@ -95,6 +98,7 @@ class Contents:
         paths: of the stores.
         places: of meteograms; empty for the usual ones.
         events: whose probability is shown; empty for what is unusual.
+        stability: rollouts over years, if a file of them is given.
     """
 
     subject: Subject
@@ -105,6 +109,7 @@ class Contents:
     paths: dict[str, str]
     places: list[Place]
     events: list[Event]
+    stability: xr.Dataset | None = None
 
 
 Section = Callable[[Contents], str]
@@ -147,6 +152,7 @@ def sections(held: Contents) -> list[tuple[str, str, str]]:
         ("stations", "Stations", lambda held: stations_section(held.subject, held.globe, held.projection)),
         ("events", "Events", lambda held: event_section(held.subject)),
         ("spectra", "Spectra", lambda held: spectra_section(held.subject)),
+        ("stability", "Over years", lambda held: stability_section(held.subject, held.stability, held.globe)),
         ("histograms", "Histograms", _with_sample(histogram_section)),
         ("ranks", "Rank histograms", lambda held: rank_section(held.subject)),
         ("scores", "What the scores mean", lambda held: explanations_section(held.subject)),
@@ -194,6 +200,7 @@ def write_report(
     forecast: str | None = None,
     truth: str | None = None,
     ensemble: str | None = None,
+    stability: str | None = None,
     reference: str | None = None,
     region: str | None = None,
     fields: Sequence[str] = (),
@@ -212,6 +219,7 @@ def write_report(
         forecast: the forecast store, for maps, histograms and the animation; with `truth`.
         truth: the truth. Its land_sea_mask, if it has one, tells whether the coasts are the Earth's.
         ensemble: the store whose members are shown at places and on maps; the forecast's if None.
+        stability: a file of `weather-scnn stability`, for a section on rollouts over years.
         reference: the system that skill is measured against; persistence, else climatology, if None.
         region: the region of curves; the first of the file if None.
         fields: fields of figures, such as `geopotential@500`, `2m_temperature` or `Z500`; those most looked at if empty.
@@ -232,7 +240,13 @@ def write_report(
     projection = projection_of(None if zoom is None else region_of(zoom))
     if (forecast is not None or ensemble is not None) and truth is None:
         raise UserError("maps need both the forecast and the truth", remedy="give both --forecast and --truth")
-    sources = {"--scores": scores, "--forecast": forecast, "--truth": truth, "--ensemble": ensemble}
+    sources = {
+        "--scores": scores,
+        "--forecast": forecast,
+        "--truth": truth,
+        "--ensemble": ensemble,
+        "--stability": stability,
+    }
     chosen = read_places(places)
     if (chosen or exceed) and forecast is None and ensemble is None:
         raise UserError("--places and --exceed show a forecast", remedy="give --forecast and --truth, too")
@@ -248,6 +262,7 @@ def write_report(
         if members.members < 2:
             raise UserError("holds a single forecast", where=ensemble, remedy="leave --ensemble out")
     globe = _globe(file, truth, projection)
+    rolled = None if stability is None else open_stability(stability).load()
     recover(target)
     # Made beside its final place, so that it appears there whole or not at all.
     folder = pathlib.Path(place_beside(target))
@@ -265,6 +280,8 @@ def write_report(
         further = station_map_count(subject) + (0 if sample is None else MOST_BUST_MAPS)
         if members is not None and members.members > 1:
             further += ensemble_maps(len(events))
+        if rolled is not None:
+            further += FIELDS * (rolled.sizes["system"] - 1)
         maps_drawn = map_shares(subject, None if sample is None else sample.leads, further)
         require_room(maps_drawn)
         # In the page three bytes of a picture take four.
@@ -273,7 +290,7 @@ def write_report(
             bar.update(task, total=_figure_count(subject, sample) + further + meteograms(chosen, members))
             stores = {"forecast": forecast, "truth": truth, "ensemble": ensemble}
             paths = {name: path for name, path in stores.items() if path is not None}
-            text = _page(Contents(subject, sample, members, globe, projection, paths, chosen, events))
+            text = _page(Contents(subject, sample, members, globe, projection, paths, chosen, events, rolled))
             bar.update(task, total=bar.tasks[0].completed)
         (folder / "index.html").write_text(text, encoding="utf-8")
         put_in_place(str(folder), target)

@@ -8,7 +8,7 @@ import pytest
 import xarray as xr
 
 from eval.scorecard import list_fields
-from weather_scnn.command_options import pressure_levels
+from weather_scnn.commands.options import pressure_levels
 from weather_scnn.errors import UserError
 from weather_scnn.forecasting.forecast_store import forecast_template
 from weather_scnn.forecasting.kept_fields import Kept

@@ -11,10 +11,11 @@ import pytest
 from tests.training.test_loop import assert_same_bits
 from tests.training.test_sharding import finish, losses, start
 from weather_scnn.errors import UserError
-from weather_scnn.forecasting.propagation import Chance, propagate, read_states
+from weather_scnn.forecasting.propagation import propagate, read_states
 from weather_scnn.forecasting.trained_run import load_run
 from weather_scnn.models import NoiseConfig
 from weather_scnn.training import loop
+from weather_scnn.training.chance import Chance
 from weather_scnn.training.configuration import Config, LossConfig, MeshConfig, Stage, with_overrides
 from weather_scnn.training.forcings import phases
 from weather_scnn.training.log import read_metrics

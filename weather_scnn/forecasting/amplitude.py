@@ -16,7 +16,6 @@ from weather_scnn.errors import UserError
 from weather_scnn.forecasting.batches import batches
 from weather_scnn.forecasting.initial_states import InitialStates, Perturber, history_rows
 from weather_scnn.forecasting.propagation import (
-    Chance,
     gap_channels,
     propagate,
     states_as_they_are,
@@ -25,6 +24,7 @@ from weather_scnn.forecasting.propagation import (
 from weather_scnn.forecasting.trained_run import TrainedRun
 from weather_scnn.io.periods import parse_period
 from weather_scnn.nn import map_fields
+from weather_scnn.training.chance import Chance
 from weather_scnn.training.forcings import phases
 from weather_scnn.training.loss import channel_weights
 from weather_scnn.training.states import StateReader

@@ -19,7 +19,7 @@ def export(
     workdir: str | os.PathLike,
     output: str | os.PathLike,
     *,
-    step: int | None = None,
+    step: int | str | None = None,
     scores: xr.Dataset | None = None,
     licence: str = "",
     about: str = "",
@@ -30,7 +30,7 @@ def export(
     Args:
         workdir: folder of the run, or another package.
         output: folder to write, local or an fsspec address.
-        step: of the checkpoint; the newest by default.
+        step: of the checkpoint, or `best_long_run`; the newest by default.
         scores: of this forecaster on data that it was not trained on, as `score` gives them, for the card.
         licence: of the weights and of what they were trained on.
         about: what it was trained on, in a sentence or two.

@@ -28,7 +28,7 @@ from weather_scnn.forecasting.lead_times import asked_leads
 from weather_scnn.forecasting.members import Members, refuse_numbers
 from weather_scnn.forecasting.perturbations import IncrementPerturbations
 from weather_scnn.forecasting.plausible_states import Outcome, Stop, blanked, faults
-from weather_scnn.forecasting.propagation import Chance, minute, propagate
+from weather_scnn.forecasting.propagation import minute, propagate
 from weather_scnn.forecasting.store_layout import StoreLayout, size_in_words
 from weather_scnn.forecasting.trained_run import TrainedRun, load_runs
 from weather_scnn.io.durations import parse_duration
@@ -39,6 +39,7 @@ from weather_scnn.io.periods import parse_period
 from weather_scnn.io.writing import StoreInProgress, attributes_of_unfinished, begin_store
 from weather_scnn.nn import Fields, map_fields
 from weather_scnn.progress import progress_bar
+from weather_scnn.training.chance import Chance
 from weather_scnn.training.channels import Channels
 from weather_scnn.training.forcings import phases
 from weather_scnn.training.loss import Scales, make_scales

@@ -14,12 +14,13 @@ from weather_scnn.forecasting.forecast import forecast as run_forecast
 from weather_scnn.forecasting.forecast import open_states
 from weather_scnn.forecasting.forecast_store import to_dataset
 from weather_scnn.forecasting.initial_states import whole_histories
-from weather_scnn.forecasting.propagation import Chance, propagate, read_states
+from weather_scnn.forecasting.propagation import propagate, read_states
 from weather_scnn.forecasting.trained_run import TrainedRun, load_runs
 from weather_scnn.io.durations import parse_duration
 from weather_scnn.io.in_memory import address_of, taken_from_store
 from weather_scnn.nn import map_fields
 from weather_scnn.sphere import Grid
+from weather_scnn.training.chance import Chance
 from weather_scnn.training.forcings import phases
 from weather_scnn.training.loss import make_scales
 

@@ -16,10 +16,11 @@ from jaxtyping import Array, Float
 
 from weather_scnn.catalogue.naming import lookup
 from weather_scnn.errors import UserError
-from weather_scnn.forecasting.propagation import Chance, propagate, read_states, usable_states
+from weather_scnn.forecasting.propagation import propagate, read_states, usable_states
 from weather_scnn.nn import Fields, map_fields
 from weather_scnn.sphere import HarmonicTransform
 from weather_scnn.sphere.products import EXACT
+from weather_scnn.training.chance import Chance
 from weather_scnn.training.forcings import phases
 from weather_scnn.training.loss import Scales
 from weather_scnn.training.rollout import Parts

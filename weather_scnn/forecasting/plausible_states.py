@@ -72,22 +72,43 @@ def faults(fields: xr.Dataset, channels: Channels, area: np.ndarray, *, forecast
             lowest, highest = (np.fmin, np.fmax) if gaps else (np.minimum, np.maximum)
             low, high = (kind.reduce(flat, axis=-1).astype(np.float64) for kind in (lowest, highest))
             mean = np.einsum("bkyx,y->bk", values, area) / flat.shape[-1] if name == "geopotential" else low
-        low, high = _tolerated(lookup(name), low, high, forecast=forecast)
-        wrong = ~(np.isfinite(low) & np.isfinite(high))
-        if not wrong.any() and not _what(
-            name, level, *(float(each) for each in (low.min(), high.max(), mean.min(), mean.max()))
-        ):
-            continue
-        for series, position in np.ndindex(low.shape):
-            if series in found and found[series].position <= position:
-                continue
-            at = series, position
-            what = "values that are not finite"
-            if not wrong[at]:
-                what = _what(name, level, float(low[at]), float(high[at]), float(mean[at]))
-            if what:
-                found[series] = Fault(position, name, level, what)
+        note_faults(found, name, level, low, high, mean, forecast=forecast)
     return found
+
+
+def note_faults(
+    found: dict[int, Fault],
+    name: str,
+    level: Level | None,
+    low: np.ndarray,
+    high: np.ndarray,
+    mean: np.ndarray,
+    *,
+    forecast: bool,
+) -> None:
+    """Notes the first states of series that one field makes impossible, where no earlier one is noted.
+
+    Args:
+        found: faults by number of the series, added to.
+        name, level: of the field.
+        low, high, mean: extremes, and area mean, which only geopotential needs, of the states, (series, position).
+        forecast: see `faults`.
+    """
+    low, high = _tolerated(lookup(name), low, high, forecast=forecast)
+    wrong = ~(np.isfinite(low) & np.isfinite(high))
+    if not wrong.any() and not _what(
+        name, level, *(float(each) for each in (low.min(), high.max(), mean.min(), mean.max()))
+    ):
+        return
+    for series, position in np.ndindex(low.shape):
+        if series in found and found[series].position <= position:
+            continue
+        at = series, position
+        what = "values that are not finite"
+        if not wrong[at]:
+            what = _what(name, level, float(low[at]), float(high[at]), float(mean[at]))
+        if what:
+            found[series] = Fault(position, name, level, what)
 
 
 def _tolerated(

@@ -17,7 +17,7 @@ from weather_scnn.training.configuration import Config
 from weather_scnn.training.normalisation import Normalisation
 from weather_scnn.training.optimiser import initial_state, make_optimiser
 from weather_scnn.training.rollout import Parts, build, take_apart
-from weather_scnn.training.run_folder import is_package
+from weather_scnn.training.run_folder import BEST_LONG_RUN, is_package
 from weather_scnn.training.states import expected_grid
 
 _LAST = re.compile(r"last:(\d+)")
@@ -46,8 +46,12 @@ class TrainedRun:
     name: str
 
 
-def load_run(workdir: str | pathlib.Path, step: int | None = None) -> TrainedRun:
-    """The forecaster of one checkpoint of a run, the newest by default; or that of an exported package.
+def load_run(workdir: str | pathlib.Path, step: int | str | None = None) -> TrainedRun:
+    """The forecaster of one checkpoint of a run, or that of an exported package.
+
+    Args:
+        workdir: of the run, or the package.
+        step: of the checkpoint; `best_long_run`; the newest by default.
 
     Raises:
         UserError: there is none, or it does not fit.
@@ -60,8 +64,10 @@ def load_run(workdir: str | pathlib.Path, step: int | None = None) -> TrainedRun
         channels, grid = Channels.from_config(config.data), expected_grid(config.data)
         parts = package.into(take_apart(build(config.model, config.data, channels, grid, config.training.seed)))
         return TrainedRun(config, normalisation, channels, grid, parts, package.statics, package.where)
-    with Checkpoints(workdir) as checkpoints:
+    best = step == BEST_LONG_RUN
+    with Checkpoints(workdir, best=best) as checkpoints:
         present = checkpoints.steps
+        step = checkpoints.latest if best or step is None else int(step)
         if step is not None and step not in present:
             raise UserError(
                 f"holds no checkpoint {step}",
@@ -75,11 +81,11 @@ def load_run(workdir: str | pathlib.Path, step: int | None = None) -> TrainedRun
         template = initial_state(parts, make_optimiser(config.optimiser, config.training.stages))
         state = checkpoints.restore(template, step)
         parts = parts._replace(parameters=state.average, statistics=state.average_statistics)
-        name = f"{workdir}@{checkpoints.latest if step is None else step}"
+        name = f"{workdir}@{step}"
     return TrainedRun(config, normalisation, channels, grid, parts, about.statics, name)
 
 
-def _chosen(workdir: str, text: str) -> list[tuple[str, int | None]]:
+def _chosen(workdir: str, text: str) -> list[tuple[str, int | str | None]]:
     """Workdirs and steps that `--checkpoints` names."""
     last = _LAST.fullmatch(text.strip())
     if last is not None:
@@ -93,11 +99,13 @@ def _chosen(workdir: str, text: str) -> list[tuple[str, int | None]]:
                 remedy="ask for fewer, or train with a larger training.keep_checkpoints",
             )
         return [(workdir, step) for step in reversed(steps[-count:])]
-    chosen: list[tuple[str, int | None]] = []
+    chosen: list[tuple[str, int | str | None]] = []
     for entry in (part.strip() for part in text.split(",")):
         folder, at, step = entry.rpartition("@")
         if entry.isdecimal():
             chosen.append((workdir, int(entry)))
+        elif entry == BEST_LONG_RUN or (at and step == BEST_LONG_RUN):
+            chosen.append((folder or workdir, BEST_LONG_RUN))
         elif at and step.isdecimal():
             chosen.append((folder, int(step)))
         elif entry:
@@ -112,7 +120,8 @@ def load_runs(workdir: str, checkpoints: str | None) -> list[TrainedRun]:
 
     Args:
         workdir: the run.
-        checkpoints: `last:N`, or steps of the run and workdirs of other runs (`RUN` or `RUN@STEP`) with commas between.
+        checkpoints: `last:N`, or steps of the run, `best_long_run` and workdirs of other runs (`RUN`, `RUN@STEP` or
+            `RUN@best_long_run`) with commas between.
 
     Raises:
         UserError: one is not there, or they were not trained on the same state, grid and moments.

@@ -18,7 +18,7 @@ from weather_scnn.sphere import Grid
 from weather_scnn.training.configuration import Config
 from weather_scnn.training.normalisation import Normalisation
 from weather_scnn.training.optimiser import TrainState
-from weather_scnn.training.run_folder import CONFIGURATION, require_checkpoints, run_folder
+from weather_scnn.training.run_folder import BEST_LONG_RUN, CONFIGURATION, require_checkpoints, run_folder
 from weather_scnn.version import __version__
 
 _STATE, _ABOUT, _STATICS = "state", "about", "statics"
@@ -54,6 +54,7 @@ class About(NamedTuple):
         cursor: where in the data it stands; None in checkpoints of versions that did not save it.
         statics: standardised static fields of the training store, (y, x, s); None likewise.
         started_from: workdir, step and version of the run whose weights this one began with; None for none.
+        long_run_error: of the time means of the long run from it; None without one.
     """
 
     config: Config
@@ -61,6 +62,7 @@ class About(NamedTuple):
     cursor: Cursor | None
     statics: Float[np.ndarray, "y x s"] | None
     started_from: dict[str, Any] | None = None
+    long_run_error: float | None = None
 
 
 def _named(tree: Any) -> dict[str, Any]:
@@ -83,12 +85,19 @@ class Checkpoints:
     Args:
         workdir: folder of the run; local, or an address such as gs://bucket/run.
         keep: how many are kept; None where nothing will be written.
+        best: the one of the best long run, in RUN/best_long_run, in place of the newest.
     """
 
-    def __init__(self, workdir: str | os.PathLike, *, keep: int | None = None):
-        self.folder = run_folder(workdir) / "checkpoints"
+    def __init__(self, workdir: str | os.PathLike, *, keep: int | None = None, best: bool = False):
+        self.folder = run_folder(workdir) / (BEST_LONG_RUN if best else "checkpoints")
         if keep is None:
             require_checkpoints(workdir)
+            if best and not self.folder.is_dir():
+                raise UserError(
+                    "holds no checkpoint of a long run",
+                    where=str(workdir),
+                    remedy="train with training.long_run=4x1460",
+                )
         # What a kill left half-written goes; it never counted as a checkpoint.
         options = ocp.CheckpointManagerOptions(
             max_to_keep=keep, create=keep is not None, cleanup_tmp_directories=keep is not None
@@ -121,6 +130,7 @@ class Checkpoints:
         cursor: Cursor,
         statics: Float[np.ndarray, "y x s"],
         started_from: dict[str, Any] | None = None,
+        long_run_error: float | None = None,
     ) -> None:
         """Copies the state and writes it in the background; a later save or `wait` waits for it."""
         about = {
@@ -140,6 +150,7 @@ class Checkpoints:
             "created_by": f"weather-scnn {__version__}",
             "jax": jax.__version__,
             "started_from": started_from,
+            "long_run_error": long_run_error,
         }
         self._manager.save(
             cursor.step,
@@ -189,7 +200,7 @@ class Checkpoints:
             statics = self._manager.restore(
                 step, args=ocp.args.Composite(**{_STATICS: ocp.args.StandardRestore(like)})
             )[_STATICS][_STATICS]
-        return About(config, normalisation, cursor, statics, found.get("started_from"))
+        return About(config, normalisation, cursor, statics, found.get("started_from"), found.get("long_run_error"))
 
     def _saved(self, step: int | None) -> dict[str, tuple[int, ...]]:
         """Shapes of the arrays of a checkpoint's state, by name."""

@@ -80,6 +80,33 @@ class Stage:
 
 
 @dataclasses.dataclass(frozen=True)
+class LongRun:
+    """Rollouts while training, from so many initial times of the validation period, over so many forecast steps."""
+
+    starts: int
+    steps: int
+
+    def __post_init__(self) -> None:
+        if self.starts < 1 or self.steps < 1:
+            raise UserError(
+                f"a long run of {self.steps} steps from {self.starts} initial times", remedy="give at least 1 of each"
+            )
+
+    def __str__(self) -> str:
+        return f"{self.starts}x{self.steps}"
+
+    @classmethod
+    def parse(cls, text: str) -> "LongRun":
+        """Reads STARTSxSTEPS.
+
+        Raises:
+            ValueError: the text reads otherwise.
+        """
+        starts, steps = map(int, text.split("x"))
+        return cls(starts, steps)
+
+
+@dataclasses.dataclass(frozen=True)
 class VariableWeight:
     """Loss weight of one variable, relative to 1 for the others; of a wind, either component names it."""
 
@@ -197,6 +224,7 @@ class OptimiserConfig:
 _LEAST = {
     "batch_size": 1, "seed": 0, "members": 1, "accumulation": 1, "backprop_steps": 0, "input_noise": 0, "log_every": 1, "checkpoint_every": 1,
     "keep_checkpoints": 1, "validate_every": 0, "validation_windows": 1, "explosion_factor": 0,
+    "long_run_every": 1, "long_run_share": 0,
 }  # fmt: skip
 
 
@@ -235,6 +263,11 @@ class TrainingConfig:
         validate_every: steps between validation rollouts; 0 makes one with every checkpoint.
         validation_windows: initial times of a validation, spread evenly over `data.validation`.
         validation_days: leads at which its RMSE is told.
+        long_run: rollouts of so many steps from so many times of `data.validation`, written 4x1460: the checkpoint whose time
+            means are nearest to the truth's is kept as best_long_run, see docs/stability.md. Empty for none.
+        long_run_every: checkpoints from one long run to the next; the last checkpoint always has one.
+        long_run_share: of the work of training so far that long runs may take, all but the last, counted in steps of the
+            forecaster, of which one with its gradient is three; one that would take more is left out.
         on_divergence: what a loss that is not finite or spikes does: stop the run, or skip that step and count it.
         explosion_factor: a loss above this many times the recent one counts as a spike; 0 for none.
         trackers: that are told the same as TensorBoard: mlflow, wandb; each needs the extra of its name.
@@ -260,6 +293,9 @@ class TrainingConfig:
     validate_every: int = 0
     validation_windows: int = 32
     validation_days: tuple[float, ...] = (1.0, 3.0, 5.0)
+    long_run: tuple[LongRun, ...] = ()
+    long_run_every: int = 1
+    long_run_share: float = 0.25
     on_divergence: Literal["stop", "skip"] = "stop"
     explosion_factor: float = 20.0
     trackers: tuple[str, ...] = ()
@@ -286,6 +322,8 @@ class TrainingConfig:
             )
         if any(length < 1 for length in self.random_lengths):
             raise UserError(f"training.random_lengths are {self.random_lengths}", remedy="give lengths of 1 or more")
+        if len(self.long_run) > 1:
+            raise UserError("training.long_run names several long runs", remedy="give one, such as 4x1460")
         if not self.stages:
             raise UserError("training.stages is empty", remedy="give stages such as 800x1,200x2")
 
@@ -331,8 +369,16 @@ class Config:
                 "training.augment turns fields, and those of data.masked_variables have gaps that do not turn",
                 remedy="leave rotation or the masked variables out",
             )
+        if self.training.long_run and not self.data.validation:
+            raise UserError(
+                "training.long_run starts from times of data.validation, which is empty", remedy="give that period"
+            )
         other = self.data.input_step not in ("", self.data.step)
-        if other and self.data.input_steps > 1 and any(stage.rollout_steps > 1 for stage in self.training.stages):
+        if (
+            other
+            and self.data.input_steps > 1
+            and (self.training.long_run or any(stage.rollout_steps > 1 for stage in self.training.stages))
+        ):
             raise UserError(
                 f"rollouts of several steps of {self.data.step} from input times {self.data.input_step} apart",
                 remedy="set training.stages to rollouts of one step, or leave data.input_step out",
@@ -392,6 +438,9 @@ HARMLESS = (
     "training.validate_every",
     "training.validation_windows",
     "training.validation_days",
+    "training.long_run",
+    "training.long_run_every",
+    "training.long_run_share",
     "data.validation",
     "data.prefetch",
     "data.readers",
@@ -492,6 +541,8 @@ def _parse(kind: Any, text: str, key: str) -> Any:
     expected = getattr(kind, "__name__", str(kind))
     if "Stage" in str(kind):
         expected = "stages such as 800x1,200x2, or 200x2@1e-4 with a learning rate, 200x2x4:0.9 with members and alpha"
+    if "LongRun" in str(kind):
+        expected = "initial times and steps such as 4x1460"
     if "Resolution" in str(kind):
         expected = "levels such as 1:1:32+16:8,2:4:64+32:6"
     if "VariableWeight" in str(kind):
@@ -552,7 +603,7 @@ def extends(saved: tuple[Stage, ...], wanted: tuple[Stage, ...]) -> bool:
 
 def _told(value: Any) -> str:
     """A setting as one writes it."""
-    if isinstance(value, tuple) and value and all(isinstance(entry, Stage) for entry in value):
+    if isinstance(value, tuple) and value and all(isinstance(entry, Stage | LongRun) for entry in value):
         return ",".join(map(str, value))
     return repr(value)
 

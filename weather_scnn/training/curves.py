@@ -115,7 +115,7 @@ def _unit(name: str) -> str:
 
 
 def _validation_figure(workdir: epath.Path) -> Any:
-    rows = read_table(workdir / "validation.csv")
+    rows = [row for row in read_table(workdir / "validation.csv") if row["persistence_rmse"]]  # long runs have none
     names = tuple(dict.fromkeys(row["variable"] for row in rows))
     leads = sorted({float(row["lead_days"]) for row in rows})
     if not rows:

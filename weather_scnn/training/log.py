@@ -124,6 +124,11 @@ class RunLog:
         self._validation.write(rows)
         self._tell(step, told)
 
+    def long_run(self, step: int, name: str, days: float, error: float) -> None:
+        """The error of the time means of a long run, as a line of validation.csv under a name of its own."""
+        self._validation.write([dict(zip(VALIDATION_COLUMNS, (step, name, f"{days:g}", f"{error:.6g}", "")))])
+        self._tell(step, {"long_run_error": error})
+
     def _tell(self, step: int, values: Mapping[str, float]) -> None:
         for key, value in values.items():
             self._events.add_scalar(key, value, step)

@@ -2,41 +2,36 @@
 
 import collections
 import contextlib
-import dataclasses
 import itertools
 import logging
 import os
 import time
-from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import Any
 
 import jax
 import numpy as np
-from etils import epath
 
 from weather_scnn.errors import UserError
 from weather_scnn.io.outputs import check_workdir
-from weather_scnn.io.statistics import read_statistics
 from weather_scnn.training.assembly import Experiment, assemble
-from weather_scnn.training.channels import Channels
+from weather_scnn.training.beginning import begin, check_windows, resume
 from weather_scnn.training.checkpoints import Checkpoints, Cursor, parameter_count, save_config
-from weather_scnn.training.configuration import Config, Stage, differences, flatten
+from weather_scnn.training.configuration import Config, Stage, flatten
 from weather_scnn.training.curves import CurveDrawer
 from weather_scnn.training.divergence import divergence_error
 from weather_scnn.training.duration import spell, units
 from weather_scnn.training.leaves import LeafStep
 from weather_scnn.training.log import Display, RunLog, scorecard_lines
-from weather_scnn.training.loss import channel_weights
-from weather_scnn.training.normalisation import Normalisation
+from weather_scnn.training.long_run import ROW, LongRuns
 from weather_scnn.training.optimiser import TrainState, learning_rate_schedule
 from weather_scnn.training.placement import placed_ahead
 from weather_scnn.training.preemption import StopRequests
-from weather_scnn.training.preparation import check_statistics, check_store, left_as_found
+from weather_scnn.training.preparation import left_as_found
 from weather_scnn.training.run_folder import finished_steps, run_folder
 from weather_scnn.training.sharding import device_mesh, host_share
 from weather_scnn.training.step import Ensemble
 from weather_scnn.training.trackers import require_trackers
-from weather_scnn.training.weights import Origin
 
 _MOST_SKIPPED = 50  # steps in a row; then skipping has not helped
 _MEASURED_SECONDS = 15.0  # of steps, before it is said how long the rest will take
@@ -86,18 +81,22 @@ def train(
             stop = stack.enter_context(StopRequests())
             resumed = checkpoints.latest
             if resumed is None:
-                beginning = _begin(config, statistics, folder, make_statistics, kept)
+                beginning = begin(config, statistics, folder, make_statistics, kept)
             else:
-                beginning = _resume(config, folder, checkpoints)
+                beginning = resume(config, folder, checkpoints)
             config = beginning.config
             experiment = assemble(
                 config, beginning.normalisation, folder, mesh, origin=beginning.origin, progress=progress and leader
             )
+            long_runs = best = None
+            if config.training.long_run:
+                long_runs = LongRuns(config, experiment.channels, experiment.normalisation, mesh, folder, resumed or 0)
+                best = stack.enter_context(Checkpoints(folder, keep=1, best=True))
             lengths = dict.fromkeys(stage.rollout_steps for stage in config.training.stages)
             windows, *_ = (len(experiment.loader.windows(length)) for length in lengths)
             state = experiment.state
             if resumed is not None:
-                _check_windows(experiment, beginning.cursor, folder)
+                check_windows(experiment, beginning.cursor, folder)
                 state = checkpoints.restore(state, resumed)
         if leader:
             save_config(config, folder)
@@ -115,117 +114,8 @@ def train(
             + (f", resumed at step {resumed} of {total}" if resumed else "")
         )
         display.say(*beginning.told(experiment, int(state.step)))
-        return _Loop(experiment, beginning.started_from, checkpoints, stop, log, curves, display).run(state)
-
-
-class _Beginning(NamedTuple):
-    """What a run begins with, or goes on with.
-
-    Attributes:
-        config: the experiment; a run that goes on keeps what it was started from.
-        normalisation: moments of the channels.
-        origin: the checkpoint a new run begins with.
-        started_from: where its weights came from, once.
-        cursor: where in the data a resumed run stands.
-        stages: those before they were extended.
-    """
-
-    config: Config
-    normalisation: Normalisation
-    origin: Origin | None = None
-    started_from: dict[str, Any] | None = None
-    cursor: Cursor | None = None
-    stages: tuple[Stage, ...] = ()
-
-    def told(self, experiment: Experiment, step: int) -> Iterator[str]:
-        """What a person should know of it."""
-        if self.origin is not None:
-            new = experiment.new_parameters
-            yield (
-                f"begins with the weights of {self.origin.workdir}@{self.origin.step} ({self.origin.kind})"
-                + (f"; {new:,} parameters are new" if new else "")
-            )
-        stages = self.config.training.stages
-        if self.stages and self.stages != stages:
-            optimiser = self.config.optimiser
-            before, now = (float(learning_rate_schedule(optimiser, each)(step)) for each in (self.stages, stages))
-            yield (
-                f"extended from {sum(stage.steps for stage in self.stages)} to {self.config.training.total_steps} steps: "
-                f"the learning rate, {before:.3g} by then, goes on at {now:.3g}"
-            )
-
-
-def _begin(
-    config: Config,
-    statistics: str,
-    folder: epath.Path,
-    make_statistics: Callable[[Config, str], None] | None,
-    kept: set[str],
-) -> _Beginning:
-    """A new run's moments, from its statistics or the run whose weights it takes."""
-    given = statistics or config.data.statistics
-    path = given or str(folder / "statistics.nc")
-    channels = Channels.from_config(config.data)
-    channel_weights(channels, config.loss)  # what is wrong with them is said before a long period is read
-    times = check_store(config)
-    origin = Origin.of(config) if config.training.start_from else None
-    if origin is not None and not given:
-        return _Beginning(config, origin.normalisation, origin, origin.provenance)
-    if not given and make_statistics is not None and not epath.Path(path).exists():
-        if jax.process_count() > 1:
-            raise UserError(
-                "several processes cannot make the statistics together",
-                remedy="make them first with weather-scnn stats, and add --set data.statistics=FILE",
-            )
-        try:
-            make_statistics(config, path)
-        except UserError:
-            kept.update(entry.name for entry in folder.iterdir() if entry.name != "checkpoints")
-            raise  # the same command goes on with what it has finished
-    found = read_statistics(path)
-    period = f" --time {config.data.train}" if config.data.train else ""
-    remedy = f"make them with weather-scnn stats --input {config.data.path}{period} --step {config.data.step}" + (
-        ", or leave data.statistics out" if given else f", or remove {path}, so that train makes them anew"
-    )
-    normalisation = Normalisation.from_statistics(found, channels, where=path)
-    if origin is not None:
-        origin.check_statistics(normalisation, path)
-        return _Beginning(config, origin.normalisation, origin, origin.provenance)
-    check_statistics(found, config, times, where=path, remedy=remedy)
-    return _Beginning(config, normalisation)
-
-
-def _resume(config: Config, folder: epath.Path, checkpoints: Checkpoints) -> _Beginning:
-    """What a run goes on with, from its newest checkpoint."""
-    about = checkpoints.about(checkpoints.latest)
-    changed = differences(about.config, config)
-    if changed:
-        raise UserError(
-            f"was begun with another configuration: {'; '.join(changed)}",
-            where=str(folder),
-            remedy="choose another --workdir, or give the configuration it was begun with; only training.stages may "
-            "grow, by further stages or a longer last one",
-        )
-    was = about.config.training
-    training = dataclasses.replace(config.training, start_from=was.start_from, start_with=was.start_with)
-    return _Beginning(
-        dataclasses.replace(config, training=training),
-        about.normalisation,
-        started_from=about.started_from,
-        cursor=about.cursor,
-        stages=was.stages,
-    )
-
-
-def _check_windows(experiment: Experiment, cursor: Cursor | None, folder: epath.Path) -> None:
-    if cursor is None:
-        return
-    found = experiment.loader.fingerprint(cursor.rollout_steps)
-    if found != cursor.windows:
-        raise UserError(
-            f"was begun on {cursor.windows}, but the store now gives {found}, so it cannot go on from where it was",
-            where=str(folder),
-            remedy="give the store it was begun with, or data.train as then, or begin anew in another --workdir",
+        return _Loop(experiment, beginning.started_from, checkpoints, stop, log, curves, display, long_runs, best).run(
+            state
         )
 
 
@@ -241,10 +131,13 @@ class _Loop:
         log: RunLog | None,
         curves: CurveDrawer | None,
         display: Display,
+        long_runs: LongRuns | None = None,
+        best: Checkpoints | None = None,
     ):
         self.experiment, self.checkpoints, self.stop = experiment, checkpoints, stop
         self.started_from = started_from
         self.log, self.curves, self.display = log, curves, display
+        self.long_runs, self.best = long_runs, best
         self.training = experiment.config.training
         self.rate = learning_rate_schedule(experiment.config.optimiser, self.training.stages)
         self.fingerprints: dict[int, str] = {}
@@ -261,6 +154,9 @@ class _Loop:
         mark = int(state.step)
         self.counted = mark
         step = LeafStep(experiment.step, state, experiment.tables, experiment.scales)
+        if mark:
+            # That of a step at which the run was stopped.
+            self.run_long(mark, *training.stage_at(mark - 1), state)
         del state  # its arrays are the step's now
         if self.stop.due(mark):
             raise self.stop.stopped(mark, saved=False)
@@ -323,6 +219,8 @@ class _Loop:
                 names = self.experiment.channels.describe()
                 self.log.step(row, dict(zip(names, np.asarray(report.channel_errors).tolist())))
             self.display.report(row)
+        if not stopping:
+            self.run_long(mark, first, stage, step.state)
         if saving:
             self.save(mark, first, stage, step.state)
         if self.curves is not None and (saving or watching):
@@ -391,13 +289,18 @@ class _Loop:
 
     def save(self, mark: int, first: int, stage: Stage, state: TrainState) -> None:
         """Hands the state to orbax, which copies it before it returns."""
-        if self.checkpoints.latest == mark:
-            return
+        if self.checkpoints.latest != mark:
+            self.hand_over(self.checkpoints, mark, first, stage, state)
+
+    def hand_over(
+        self, checkpoints: Checkpoints, mark: int, first: int, stage: Stage, state: TrainState, **about: Any
+    ) -> None:
+        """Saves the state with what it was made with."""
         experiment = self.experiment
         if stage.rollout_steps not in self.fingerprints:
             self.fingerprints[stage.rollout_steps] = experiment.loader.fingerprint(stage.rollout_steps)
         cursor = Cursor(mark, stage.rollout_steps, mark - first, self.fingerprints[stage.rollout_steps])
-        self.checkpoints.save(
+        checkpoints.save(
             state,
             experiment.config,
             experiment.normalisation,
@@ -405,4 +308,30 @@ class _Loop:
             cursor=cursor,
             statics=experiment.statics,
             started_from=self.started_from,
+            **about,
         )
+
+    def run_long(self, mark: int, first: int, stage: Stage, state: TrainState) -> None:
+        """Makes the long run that is due after step `mark`, and keeps the state if none was better.
+
+        It is kept before the state itself is saved: after a kill between the two, the long run is made again, and comes
+        to the same.
+        """
+        if self.long_runs is None or self.best is None or not self.long_runs.due(mark):
+            return
+        found = self.long_runs(mark, self.experiment.averaged(state), self.experiment.scales)
+        latest = self.best.latest
+        before = np.inf if latest is None else self.best.about(latest).long_run_error
+        days = found.steps * self.long_runs.step / np.timedelta64(24, "h")
+        if latest is None or (before is not None and found.error < before):
+            self.hand_over(self.best, mark, first, stage, state, long_run_error=found.error)
+            self.best.wait()
+        told = f"error of time means {found.error:.3g}, worst {found.worst} {found.worst_error:.3g}"
+        if not np.isfinite(found.error):
+            told = f"{found.worst} is not finite after {days:g} days"
+        kept = "" if latest is None else f"; best so far {min(before or np.inf, found.error):.3g}"
+        self.display.say(f"step {mark}: long run of {self.long_runs.size}: {told}{kept}")
+        if self.log is not None:
+            self.log.long_run(mark, ROW, self.long_runs.size.steps * days / max(found.steps, 1), found.error)
+        # The rate of steps is that of training alone.
+        self.since, self.counted, self.waited = time.perf_counter(), mark, self.experiment.loader.waited

@@ -13,6 +13,8 @@ from weather_scnn.training.configuration import Config, differences
 CONFIGURATION = "config.json"
 #: The description of a forecaster that was exported; see `weather_scnn.forecasting.export`.
 PACKAGE = "forecaster.json"
+#: Folder of the checkpoint that a long run found best, and its name for `--checkpoints`.
+BEST_LONG_RUN = "best_long_run"
 _COMMITTED = "commit_success.txt"
 
 

@@ -8,7 +8,7 @@ import typing
 from typing import Any, Literal
 
 from weather_scnn.models import Resolution
-from weather_scnn.training.configuration import Config, Stage, VariableWeight
+from weather_scnn.training.configuration import Config, LongRun, Stage, VariableWeight
 
 _HEAD = """# Settings
 
@@ -21,6 +21,7 @@ weather-scnn settings
 # How values that are no plain ones are written.
 _WRITTEN = {
     Stage: "STEPSxROLLOUTxMEMBERS@RATE:ALPHA",
+    LongRun: "STARTSxSTEPS",
     VariableWeight: "NAME:WEIGHT",
     Resolution: "COARSENING:BLOCKS:SCALARS+VECTORS:P",
 }
