@@ -1,6 +1,6 @@
 """A small forecaster for the idealised nature run: trains in minutes on two CPU cores."""
 
-from weather_scnn.models import ModelConfig
+from weather_scnn.models import CorrectorConfig, ModelConfig
 from weather_scnn.training.channels import DataConfig
 from weather_scnn.training.configuration import Config, OptimiserConfig, Stage, TrainingConfig
 
@@ -28,7 +28,7 @@ def get_config() -> Config:
             filter_parameters=8,
             max_degree=22,
             # The mass of the air, constant to 0.03 Pa in the nature run, was 30 Pa low after five days without.
-            hold_mean=("surface_pressure",),
+            correctors=CorrectorConfig(means=("surface_pressure",)),
         ),
         optimiser=OptimiserConfig(learning_rate=3e-3, warmup_steps=50),
         training=TrainingConfig(

@@ -108,5 +108,5 @@ def test_holding_the_mean_of_what_is_not_there_is_refused():
         data=DataConfig(grid="16x8", surface_variables=("2m_temperature",)),
         model=ModelConfig(hold_mean=("surface_pressure",)),
     )
-    with pytest.raises(UserError, match=r"surface_pressure, which is no scalar"):
+    with pytest.raises(UserError, match=r"model\.correctors\.means names surface_pressure, which is no scalar"):
         describe(config)

@@ -1,4 +1,4 @@
-"""The whole network: shapes, equivariance, held means, variants, precision, and the planar network beside it."""
+"""The whole network: shapes, equivariance, variants, precision, and the planar network beside it."""
 
 import dataclasses
 import zlib
@@ -47,8 +47,8 @@ VARIANTS = {
 }
 
 
-def make(config=SMALL, *, grid=GRID, state=STATE, inputs=2, extras=2, held=(), seed=0):
-    return make_forecaster(config, grid, state=state, inputs=inputs, extras=extras, held=held, rngs=nnx.Rngs(seed))
+def make(config=SMALL, *, grid=GRID, state=STATE, inputs=2, extras=2, seed=0):
+    return make_forecaster(config, grid, state=state, inputs=inputs, extras=extras, rngs=nnx.Rngs(seed))
 
 
 def fields(seed, shape, width):
@@ -78,7 +78,7 @@ def test_every_variant_has_real_parameters_and_the_shapes_of_the_state(variant):
     config = dataclasses.replace(SMALL, **VARIANTS[variant])
 
     def run(history, extras, mask):
-        net = make(config, held=(1,))
+        net = make(config)
         out = net(history, extras, training=True, mask=mask)
         return out, nnx.state(net, nnx.Param), nnx.state(net, nnx.BatchStat)
 
@@ -91,7 +91,7 @@ def test_every_variant_has_real_parameters_and_the_shapes_of_the_state(variant):
 
 @pytest.mark.parametrize("variant", ["flat", pytest.param("spin 0", marks=pytest.mark.slow), "planar"])
 def test_turning_the_planet_about_its_axis_turns_the_forecast(variant):
-    net = opened(make(dataclasses.replace(SMALL, **VARIANTS[variant]), held=(0,)))
+    net = opened(make(dataclasses.replace(SMALL, **VARIANTS[variant])))
     history, extras = fields(1, (1, 2, 8, 16), STATE), fields(2, (1, 8, 16), (2, 0)).scalar
     out = net(history, extras)
     turned = net(Fields(*(jnp.roll(part, 5, axis=3) for part in history)), jnp.roll(extras, 5, axis=2))
@@ -152,15 +152,6 @@ def test_turned_noise_gives_the_turned_forecast_of_a_turned_planet():
         found = forecast(net, rotate_spectrum(spectra, *angles), turned)
         errors.append(float(jnp.linalg.norm(found - expected) / jnp.linalg.norm(expected)))
     assert errors[1] < 0.02 and errors[1] < 0.5 * errors[0]
-
-
-def test_held_means_do_not_change_and_others_do():
-    for kind in ("spherical", "planar"):
-        net = opened(make(dataclasses.replace(SMALL, kind=kind), held=(1,)))
-        out = net(fields(0, (2, 2, 8, 16), STATE), fields(1, (2, 8, 16), (2, 0)).scalar)
-        mean = jnp.einsum("byxc,y->bc", out.scalar, jnp.asarray(GRID.quadrature_weights)) / (2 * 16)
-        assert float(jnp.abs(mean[:, 1]).max()) < 1e-5 * float(jnp.abs(out.scalar).max())
-        assert float(jnp.abs(mean[:, [0, 2]]).min()) > 1e-3
 
 
 def test_a_padded_batch_trains_as_the_batch_itself(model):
@@ -290,12 +281,12 @@ def test_the_planar_convolution_is_the_same_by_either_way_and_periodic():
     ["spins 0, 1, 2", *(pytest.param(name, marks=pytest.mark.slow) for name in ("spatial norm", "paper", "pyramid"))],
 )
 def test_the_layout_for_accelerators_gives_the_same_forecast_and_gradient(variant):
-    config = dataclasses.replace(SMALL, **{"hold_mean": ("a",), **VARIANTS[variant]})
+    config = dataclasses.replace(SMALL, **VARIANTS[variant])
     given, extras = fields(0, (2, 2, *GRID.shape), STATE), fields(1, (2, *GRID.shape), Width(2, 0)).scalar
     results = []
     for platform in ("cpu", "gpu"):
         with made_for(platform):
-            graph, state, rest = nnx.split(opened(make(config, held=(0,))), nnx.Param, ...)
+            graph, state, rest = nnx.split(opened(make(config)), nnx.Param, ...)
 
         @jax.jit
         def loss(state, rest, graph=graph):

@@ -10,7 +10,7 @@ from flax import nnx
 
 from weather_scnn.errors import UserError
 from weather_scnn.io.statistics import read_statistics
-from weather_scnn.models import ModelConfig, Resolution
+from weather_scnn.models import CorrectorConfig, ModelConfig, Resolution
 from weather_scnn.nn import Fields
 from weather_scnn.training.channels import Channels
 from weather_scnn.training.checkpoints import Checkpoints, Cursor
@@ -83,7 +83,10 @@ def test_extras_that_the_network_was_not_made_for_are_refused(keisler_like, smal
 
 @pytest.mark.slow
 def test_a_checkpoint_of_a_pyramid_gives_the_same_network_back(small_config, small_statistics, tmp_path):
-    model = ModelConfig(levels=(Resolution(1, 0, 4, 2), Resolution(2, 1, 6, 3, 1, 3)), hold_mean=("2m_temperature",))
+    model = ModelConfig(
+        levels=(Resolution(1, 0, 4, 2), Resolution(2, 1, 6, 3, 1, 3)),
+        correctors=CorrectorConfig(means=("2m_temperature",)),
+    )
     config = dataclasses.replace(small_config, model=model)
     channels, grid, normalisation, reader = opened(config, small_statistics)
     parts = [take_apart(build(model, config.data, channels, grid, seed)) for seed in (1, 2)]

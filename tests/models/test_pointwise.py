@@ -1,4 +1,4 @@
-"""The layer that sees what spectra cannot hold: small scales pass, rotations commute, means are held, old runs stay."""
+"""The layer that sees what spectra cannot hold: small scales pass, rotations commute, old runs stay."""
 
 import dataclasses
 
@@ -16,8 +16,8 @@ GRID = Grid.equiangular(16, 8)
 CONFIG = ModelConfig(scalar_channels=4, vector_channels=2, blocks=1, max_degree=4, pointwise=6)
 
 
-def network(config: ModelConfig = CONFIG, held: tuple[int, ...] = ()):
-    return make_forecaster(config, GRID, state=Width(2, 1), inputs=2, extras=3, held=held, rngs=nnx.Rngs(0))
+def network(config: ModelConfig = CONFIG):
+    return make_forecaster(config, GRID, state=Width(2, 1), inputs=2, extras=3, rngs=nnx.Rngs(0))
 
 
 @pytest.fixture
@@ -71,16 +71,8 @@ def test_winds_are_multiplied_by_factors_so_their_frame_does_not_matter(given):
     np.testing.assert_allclose(other.northward, one.eastward, atol=1e-5)
 
 
-def test_means_are_held(given):
-    model = awake(network(held=(1,)))
-    weights = GRID.quadrature_weights[:, None] / (2 * GRID.longitudes)
-    means = np.einsum("byxc,yx->bc", model(*given).scalar, np.broadcast_to(weights, GRID.shape))
-    np.testing.assert_allclose(means[:, 1], 0, atol=1e-5)
-    assert np.abs(means[:, 0]).max() > 1e-2
-
-
 def test_without_it_the_network_is_that_of_before():
     plain = network(dataclasses.replace(CONFIG, pointwise=0))
-    assert plain.pointwise is None and plain.area is None
+    assert plain.pointwise is None
     names = {"/".join(map(str, path)) for path, _ in nnx.to_flat_state(nnx.state(plain))}
-    assert not any("pointwise" in name or "area" in name for name in names)
+    assert not any("pointwise" in name for name in names)

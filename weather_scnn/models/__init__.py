@@ -6,7 +6,7 @@ Configurations need no JAX; the networks are imported when they are first used.
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from weather_scnn.models.configuration import ModelConfig, NoiseConfig, Resolution
+from weather_scnn.models.configuration import CorrectorConfig, ModelConfig, NoiseConfig, Resolution
 
 if TYPE_CHECKING:
     from weather_scnn.models.forecaster import Forecaster
@@ -21,6 +21,7 @@ _HOMES = {
 }
 
 __all__ = [
+    "CorrectorConfig",
     "Forecaster",
     "ModelConfig",
     "NoiseConfig",

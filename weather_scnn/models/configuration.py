@@ -14,6 +14,8 @@ NormKind = Literal["spectral", "spatial", "none"]
 Remat = Literal["none", "pointwise", "grid", "block"]
 Precision = Literal["highest", "high", "default"]
 Activations = Literal["float32", "bfloat16"]
+Positivity = Literal["none", "clip", "rescale"]
+EnergyBudget = Literal["none", "hold", "fluxes"]
 _CHOICES = {
     "kind": Kind,
     "nonlinearity": Nonlinearity,
@@ -103,6 +105,51 @@ class NoiseConfig:
         return self.vector > 0 or self.fields > 0
 
 
+@dataclasses.dataclass(frozen=True)
+class CorrectorConfig:
+    """What each forecast step is held to, in training too; see `weather_scnn.training.correctors`, in this order.
+
+    Attributes:
+        means: fields whose mean over the globe stays, by a uniform shift.
+        positive: fields that the catalogue calls never negative, such as humidity and precipitation, are cut off at zero in
+            the state that is fed on: `clip` adds what is cut off, `rescale` takes it from the rest, so that the global
+            mean stays.
+        dry_air: the surface pressure without the weight of the column's water keeps its global mean, by a uniform shift of
+            the surface pressure.
+        moisture: precipitation is scaled so that the global mean of the column's water changes by evaporation less
+            precipitation; evaporation or surface_latent_heat_flux must be in the state.
+        energy: of the columns, by a uniform shift of the temperature: `hold` keeps its global mean, which suits planets
+            without seasons; `fluxes` changes it by the radiation and the heat at the top and the bottom, which must be in
+            the state.
+    """
+
+    means: tuple[str, ...] = ()
+    positive: Positivity = "none"
+    dry_air: bool = False
+    moisture: bool = False
+    energy: EnergyBudget = "none"
+
+    def __post_init__(self) -> None:
+        for name, known in (("positive", Positivity), ("energy", EnergyBudget)):
+            if getattr(self, name) not in get_args(known):
+                raise UserError(
+                    f"model.correctors.{name} is {getattr(self, name)!r}",
+                    remedy=f"choose {' or '.join(get_args(known))}",
+                )
+        for name, on in (("surface_pressure", self.dry_air), ("temperature", self.energy != "none")):
+            if on and name in self.means:
+                other = "dry_air" if name == "surface_pressure" else "energy"
+                raise UserError(
+                    f"model.correctors.means holds {name}, and model.correctors.{other} shifts it",
+                    remedy="leave out one of both",
+                )
+
+    @property
+    def present(self) -> bool:
+        """Whether there is anything to correct."""
+        return self != CorrectorConfig()
+
+
 _COUNTS = ("vector_channels", "tensor_channels", "filter_parameters", "max_degree")
 
 
@@ -129,7 +176,7 @@ class ModelConfig:
         pointwise: hidden features of a layer that sees the inputs as they are at each point, and some more of the spectral
             ones, and adds to the increment what spectra cannot hold: scales beyond `max_degree`, the edges of coasts and
             mountains; 0 for none. On 64x32 a third of the change of T850 in six hours is beyond degree 30.
-        hold_mean: fields whose global mean the forecast keeps, such as surface_pressure, which is the mass of the air.
+        correctors: what each step is held to. `model.correctors.means` was once called hold_mean, which still works.
         remat: what the backward pass computes again: none; pointwise, non-linearities; grid, all that is on the grid
             within a block; block, all
             within a block.
@@ -158,14 +205,17 @@ class ModelConfig:
     activate_after_skip: bool = False
     branch_scale: float = 0.0
     pointwise: int = 0
-    hold_mean: tuple[str, ...] = ()
+    correctors: CorrectorConfig = CorrectorConfig()
     remat: Remat = "none"
     precision: Precision = "high"
     activations: Activations = "float32"
     kernel_size: int = 3
     noise: NoiseConfig = NoiseConfig()
+    hold_mean: dataclasses.InitVar[tuple[str, ...] | None] = None  # what correctors.means was called until version 0.2
 
-    def __post_init__(self) -> None:
+    def __post_init__(self, hold_mean: tuple[str, ...] | None) -> None:
+        if hold_mean:
+            object.__setattr__(self, "correctors", dataclasses.replace(self.correctors, means=tuple(hold_mean)))
         at_least("model", self, {"scalar_channels": 1, "blocks": 1, "kernel_size": 1})
         at_least("model", self, dict.fromkeys((*_COUNTS, "pointwise"), 0))
         for name, known in _CHOICES.items():

@@ -2,7 +2,6 @@
 
 import dataclasses
 import itertools
-from collections.abc import Sequence
 from typing import Any
 
 import jax.numpy as jnp
@@ -24,7 +23,6 @@ from weather_scnn.nn import (
     map_fields,
     run_blocks,
 )
-from weather_scnn.nn.area_means import area_table, without_means
 from weather_scnn.sphere import Grid
 
 
@@ -77,7 +75,6 @@ class Forecaster(nnx.Module):
         state: channels of the state.
         inputs: number of input times.
         extras: number of static and forcing channels together, all spin 0.
-        held: spin-0 channels whose global mean does not change.
         step_hours: of a forecast step, for the noise.
         rngs: source of the initial values.
     """
@@ -90,11 +87,10 @@ class Forecaster(nnx.Module):
         state: Width,
         inputs: int,
         extras: int,
-        held: Sequence[int] = (),
         step_hours: float = 6.0,
         rngs: nnx.Rngs,
     ):
-        self.state, self.config, self.extras, self.held = state, config, extras, tuple(held)
+        self.state, self.config, self.extras = state, config, extras
         levels = config.pyramid
         self.spins = any(level.vector_channels for level in levels)
         given = Width(state.scalars * inputs + extras, state.vectors * inputs)
@@ -149,7 +145,6 @@ class Forecaster(nnx.Module):
         self.decoder = convolution(first, self.decoded, harmonics[0].max_degree, levels[0], 0.01)
         seen = given._replace(scalars=given.scalars + more)
         self.pointwise = PointwiseHead(seen, wanted, more, precision=config.precision, rngs=rngs) if more else None
-        self.area = area_table(grid) if more else None
 
         noise, degree = config.noise, min(self.harmonics.max_degree, self.harmonics.max_order)
         self.noise = (
@@ -229,13 +224,7 @@ class Forecaster(nnx.Module):
             below = finer[number]
             spectrum = below + spectrum.resampled(below.max_degree, below.max_order)
             spectrum = run_blocks(others, spectrum, remat=remat, **options)
-        increment = self.decoder(spectrum)
-        if self.held:
-            # The integral over the sphere is √(4π) a_00.
-            first, *others = increment.blocks
-            first = first.at[0, 0, 0, :, jnp.array(self.held)].set(0.0)
-            increment = dataclasses.replace(increment, blocks=(first, *others))
-        result = self.harmonics.synthesis(increment, self.decoded).fields
+        result = self.harmonics.synthesis(self.decoder(spectrum), self.decoded).fields
         if self.pointwise is not None:
             result = self._with_pointwise(result, fields)
         return result if self.spins else from_scalars(result.scalar, self.state)
@@ -245,10 +234,7 @@ class Forecaster(nnx.Module):
         scalar, features = jnp.split(result.scalar, [self.wanted.scalars], axis=-1)
         seen = inputs._replace(scalar=jnp.concatenate([inputs.scalar, features], axis=-1))
         assert self.pointwise is not None
-        found = self.pointwise(seen)
-        if self.held and self.area is not None:
-            found = found._replace(scalar=without_means(found.scalar, self.held, self.area))
-        return map_fields(jnp.add, result._replace(scalar=scalar), found)
+        return map_fields(jnp.add, result._replace(scalar=scalar), self.pointwise(seen))
 
 
 def _options(config: ModelConfig, level: Resolution) -> BlockOptions:

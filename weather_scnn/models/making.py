@@ -1,7 +1,5 @@
 """The network that a configuration describes."""
 
-from collections.abc import Sequence
-
 from flax import nnx
 
 from weather_scnn.models.configuration import ModelConfig
@@ -18,13 +16,10 @@ def make_forecaster(
     state: Width,
     inputs: int,
     extras: int,
-    held: Sequence[int] = (),
     step_hours: float = 6.0,
     rngs: nnx.Rngs,
 ) -> Forecaster | PlanarForecaster:
     """The network of a configuration, freshly initialised; see `Forecaster` for the arguments."""
     if config.kind == "planar":
-        return PlanarForecaster(config, grid, state=state, inputs=inputs, extras=extras, held=held, rngs=rngs)
-    return Forecaster(
-        config, grid, state=state, inputs=inputs, extras=extras, held=held, step_hours=step_hours, rngs=rngs
-    )
+        return PlanarForecaster(config, grid, state=state, inputs=inputs, extras=extras, rngs=rngs)
+    return Forecaster(config, grid, state=state, inputs=inputs, extras=extras, step_hours=step_hours, rngs=rngs)

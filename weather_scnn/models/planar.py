@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -13,7 +12,6 @@ from jaxtyping import Array, Bool, Float
 from weather_scnn.models.configuration import ModelConfig
 from weather_scnn.models.forecaster import as_scalars, from_scalars, pack
 from weather_scnn.nn import Fields, Width
-from weather_scnn.nn.area_means import area_table, without_means
 from weather_scnn.sphere import Grid
 from weather_scnn.sphere.products import EXACT, check_precision
 
@@ -98,12 +96,11 @@ class PlanarForecaster(nnx.Module):
     """A residual CNN that predicts one step; u and v are two scalars to it.
 
     Args:
-        config: `scalar_channels` features, `blocks`, `kernel_size`, `hold_mean`; the rest is of the sphere.
+        config: `scalar_channels` features, `blocks`, `kernel_size`; the rest is of the sphere.
         grid: grid of the fields.
         state: channels of the state.
         inputs: number of input times.
         extras: number of static and forcing channels together.
-        held: scalar channels whose global mean does not change.
         rngs: source of the initial values.
     """
 
@@ -115,13 +112,11 @@ class PlanarForecaster(nnx.Module):
         state: Width,
         inputs: int,
         extras: int,
-        held: Sequence[int] = (),
         rngs: nnx.Rngs,
     ):
-        self.state, self.config, self.extras, self.held = state, config, extras, tuple(held)
+        self.state, self.config, self.extras = state, config, extras
         given, wanted = (state.scalars + 2 * state.vectors) * inputs + extras, state.scalars + 2 * state.vectors
         width, size = config.scalar_channels, config.kernel_size
-        self.area = area_table(grid)
         common: dict[str, Any] = {"precision": config.precision, "rngs": rngs}
         self.encoder = PeriodicConvolution(given, width, size, **common)
         self.blocks = nnx.List([PlanarBlock(width, size, **common) for _ in range(config.blocks)])
@@ -140,10 +135,7 @@ class PlanarForecaster(nnx.Module):
         field = self.encoder(as_scalars(pack(history, extras)).scalar)
         for block in self.blocks:
             field = block(field, training=training, mask=chosen)
-        increment = self.decoder(field)
-        if self.held:
-            increment = without_means(increment, self.held, self.area)
-        return from_scalars(increment, self.state)
+        return from_scalars(self.decoder(field), self.state)
 
 
 def planar_like(config: ModelConfig, parameters: int, *, state: Width, inputs: int, extras: int) -> ModelConfig:

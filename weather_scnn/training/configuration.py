@@ -447,7 +447,7 @@ HARMLESS = (
 )
 
 
-_ALIASES = {"training.push_forward": "training.backprop_steps"}
+_ALIASES = {"training.push_forward": "training.backprop_steps", "model.hold_mean": "model.correctors.means"}
 
 
 def _build(kind: Any, value: Any) -> Any:
@@ -456,7 +456,7 @@ def _build(kind: Any, value: Any) -> Any:
         return kind(**{key: _build(hints[key], entry) for key, entry in value.items()})  # type: ignore[operator]
     if typing.get_origin(kind) is tuple:
         return tuple(_build(typing.get_args(kind)[0], entry) for entry in value)
-    return value
+    return tuple(value) if isinstance(value, list) else value  # what an older name was given
 
 
 def flatten(config: Any, prefix: str = "") -> dict[str, Any]:

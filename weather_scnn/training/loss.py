@@ -19,6 +19,7 @@ from weather_scnn.sphere import Grid
 from weather_scnn.sphere.products import EXACT
 from weather_scnn.training.channels import Channels, split_levels
 from weather_scnn.training.configuration import LossConfig
+from weather_scnn.training.correctors import Moments
 from weather_scnn.training.forcings import Forcings
 from weather_scnn.training.losses import Loss, SquaredError, by_channel, make_loss
 from weather_scnn.training.normalisation import Normalisation
@@ -36,6 +37,7 @@ class Scales(NamedTuple):
         forcings: makes their fields.
         missing: which channels may be missing (NaN) over part of the globe; None where none may, (c + d,).
         loss: how forecasts are held against the truth.
+        moments: of the channels, for correctors, which work on physical values.
     """
 
     scalar_ratio: Float[Array, " c"]
@@ -46,6 +48,7 @@ class Scales(NamedTuple):
     forcings: Forcings
     missing: Bool[Array, " channel"] | None = None
     loss: Loss = SquaredError()
+    moments: Moments | None = None
 
     @property
     def ratio(self) -> Fields:
@@ -195,6 +198,7 @@ def make_scales(
         Forcings.on(grid, channels),
         missing,
         SquaredError() if loss is None else make_loss(grid, loss, amplitudes),
+        Moments.of(normalisation),
     )
 
 

@@ -34,6 +34,7 @@ from weather_scnn.sphere.stored import shapes_only
 from weather_scnn.training.channels import Channels
 from weather_scnn.training.checkpoints import parameter_count
 from weather_scnn.training.configuration import Config, Stage
+from weather_scnn.training.correctors import Moments
 from weather_scnn.training.duration import chip_speed, copy_speed, device_speed, planned_seconds, product_speed, spell
 from weather_scnn.training.forcings import PHASES, Forcings
 from weather_scnn.training.hlo_cost import communication, floating_point_operations, product_operations, size_of
@@ -300,7 +301,9 @@ def step_tracer(config: Config, devices: list[Any], platform: str) -> tuple[Part
         scalar, wind, static, area, channel = (jnp.zeros(shape) for shape in (c, d, statics, grid.shape[0], c + d))
         missing = jnp.zeros(c + d, bool) if channels.masked else None
         loss, forcings = make_loss(grid, config.loss), Forcings.on(grid, channels)
-        return parts, Scales(scalar, wind, static, area, channel, forcings, missing, loss)
+        of_statics = jnp.zeros(len(channels.statics))
+        moments = Moments(scalar, scalar, wind, scalar, of_statics, of_statics)
+        return parts, Scales(scalar, wind, static, area, channel, forcings, missing, loss, moments)
 
     with shapes_only(), made_for(platform, split=mesh.shape[MODEL] > 1):
         parts, scales = nnx.eval_shape(constants)

@@ -16,6 +16,7 @@ from weather_scnn.models import Forecaster, ModelConfig, PlanarForecaster, make_
 from weather_scnn.nn import Fields, Noise, Table, Width, map_fields
 from weather_scnn.sphere import Grid
 from weather_scnn.training.channels import Channels, DataConfig
+from weather_scnn.training.correctors import settle
 from weather_scnn.training.loss import Scales, filled, step_errors
 
 # Above so many steps, nested rematerialisation is worth its second forward pass.
@@ -34,28 +35,23 @@ class Parts(NamedTuple):
 def build(
     config: ModelConfig, data: DataConfig, channels: Channels, grid: Grid, seed: int
 ) -> Forecaster | PlanarForecaster:
-    """The forecaster of a configuration, freshly initialised.
+    """The forecaster of a configuration, freshly initialised, with its `correctors`, or None.
 
     Raises:
-        UserError: a field whose mean is to be held is no scalar of the state.
+        UserError: the state lacks a field that a corrector needs.
     """
-    names = [name for name, _ in channels.scalars]
-    for name in config.hold_mean:
-        if name not in names:
-            raise UserError(
-                f"model.hold_mean names {name}, which is no scalar of the state",
-                remedy=f"choose of {', '.join(dict.fromkeys(names))}",
-            )
-    return make_forecaster(
+    step_hours = float(parse_duration(data.step) / np.timedelta64(1, "h"))
+    model = make_forecaster(
         config,
         grid,
         state=Width(len(channels.scalars), len(channels.winds)),
         inputs=data.input_steps,
         extras=channels.extra_count,
-        held=[index for index, name in enumerate(names) if name in config.hold_mean],
-        step_hours=float(parse_duration(data.step) / np.timedelta64(1, "h")),
+        step_hours=step_hours,
         rngs=nnx.Rngs(seed),
     )
+    model.correctors = settle(config.correctors, channels, step_hours)
+    return model
 
 
 def take_apart(model: nnx.Module) -> Parts:
@@ -89,7 +85,7 @@ def advance(
     training: bool,
     noise: Noise | None = None,
 ) -> tuple[Fields, Fields]:
-    """One forecast step.
+    """One forecast step: the network's increment, and the correctors of what comes out.
 
     Channels that may be missing are filled with their mean where they are, and stay missing there.
 
@@ -112,7 +108,10 @@ def advance(
     known = filled(history, gaps)
     options: dict[str, Any] = {} if noise is None else {"noise": noise}
     increment = model(known, extras, training=training, **options)
-    new = map_fields(lambda old, change, ratio: old[:, -1] + change * ratio, known, increment, scales.ratio)
+    last = map_fields(lambda array: array[:, -1], known)
+    new = map_fields(lambda old, change, ratio: old + change * ratio, last, increment, scales.ratio)
+    if (correctors := getattr(model, "correctors", None)) is not None:
+        new = correctors(last, new, scales.moments, scales.area, scales.statics)
     if gaps is not None:
         new = map_fields(lambda gap, array: jnp.where(gap[:, -1], jnp.nan, array), gaps, new)
     return map_fields(lambda old, last: jnp.concatenate([old[:, 1:], last[:, None]], axis=1), history, new), new
