@@ -5,7 +5,7 @@
 Spherical networks beside planar ones of equal parameters, a ridge regression on empirical orthogonal functions, and
 persistence. The networks are trained on the analyses alone, and again after training on the Z500 and T850 of a moist
 nature run (`weather-scnn simulate --model speedy`, made where the package jcm is installed); and both on the last 10 and
-20 days only. `--choose` tests on the last week of March, left out of the training, in place of April: whatever is
+20 days only. All are given the mean maps of both fields over the days they are trained on, as static inputs. `--choose` tests on the last week of March, left out of the training, in place of April: whatever is
 chosen is chosen there. Every network is the mean of `--seeds` runs. What is trained is kept in the workdir, and gone on
 from.
 """
@@ -34,7 +34,7 @@ from weather_scnn.regridding.weights import make_weights
 from weather_scnn.sphere import Grid
 from weather_scnn.training.channels import Channels
 from weather_scnn.training.checkpoints import parameter_count
-from weather_scnn.training.configuration import Config, Stage
+from weather_scnn.training.configuration import Config, Stage, with_overrides
 from weather_scnn.training.loop import train
 from weather_scnn.training.rollout import build, take_apart
 from weather_scnn.training.states import expected_grid
@@ -52,10 +52,26 @@ SPHERICAL, PLANAR, RIDGE = "spherical", "planar of equal parameters", "EOFs and 
 #: Of persistence's RMSE, at most, on days that nobody trained on.
 WANTED = {"geopotential": (0.50, 0.45, 0.70), "temperature": (0.70, 0.66, 0.90)}
 _COMPONENTS = 80
+#: Of what goes on from the nature run; chosen on March, as the length of that run's training.
+FINE_TUNING = ["training.stages=80x1,40x2,40x4", "optimiser.learning_rate=1e-3", "optimiser.average_decay=0.98"]
+#: Mean maps over the training, which say where the waves stand.
+MEANS = tuple(f"{name}_{level}_time_mean" for name, level in FIELDS)
 
 
-def prepare(analyses: pathlib.Path, relief: pathlib.Path, folder: pathlib.Path) -> str:
-    """Analyses on one level axis, with the height and the share of land of every cell."""
+def with_means(states: xr.Dataset, period: str) -> xr.Dataset:
+    """Adds the mean maps over a period."""
+    means = {
+        mean: states[name].sel(level=level, time=slice(*period.split(":")), drop=True).astype(np.float64).mean("time")
+        for mean, (name, level) in zip(MEANS, FIELDS)
+    }
+    units = {mean: states[name].attrs["units"] for mean, (name, _) in zip(MEANS, FIELDS)}
+    return states.assign(
+        {mean: each.astype(np.float32).assign_attrs(units=units[mean]) for mean, each in means.items()}
+    )
+
+
+def prepare(analyses: pathlib.Path, relief: pathlib.Path, folder: pathlib.Path, period: str) -> str:
+    """Analyses on one level axis, with the height and the share of land of every cell and means over the training."""
     store = folder / "analyses.zarr"
     if store.exists():
         return str(store)
@@ -72,22 +88,25 @@ def prepare(analyses: pathlib.Path, relief: pathlib.Path, folder: pathlib.Path) 
     one_map = ("latitude", "longitude")
     states["geopotential_at_surface"] = one_map, 9.80665 * mean(np.maximum(height, 0)), {"units": "m2 s-2"}
     states["land_sea_mask"] = one_map, mean((height > 0).astype(np.float64)), {"units": "1"}
-    states.load().drop_encoding().to_zarr(store)
+    with_means(states.load(), period).drop_encoding().to_zarr(store)
     return str(store)
 
 
-def nature(given: str, folder: pathlib.Path, days: int) -> tuple[str, str]:
-    """The moist nature run to begin with; or an empty path and the reason why there is none."""
-    if given:
-        return given, ""
-    store = folder / "speedy.zarr"
+def nature(given: str, folder: pathlib.Path, days: int, period: str) -> tuple[str, str]:
+    """What of the moist nature run is to begin with; or an empty path and the reason why there is none."""
+    made, store = pathlib.Path(given or folder / "speedy.zarr"), folder / "nature.zarr"
+    if store.exists():
+        return str(store), ""
     try:
-        if not store.exists():
+        if not given:
             from pipelines.nature_run import simulate
 
-            simulate(str(store), days=days, grid=GRID, model="speedy")
+            simulate(str(made), days=days, grid=GRID, model="speedy")
     except ws.UserError as error:
         return "", str(error)
+    names = [*(name for name, _ in FIELDS), "geopotential_at_surface", "land_sea_mask"]
+    states = ws.open_dataset(made)[names].sel(level=[level for _, level in FIELDS], time=slice(*period.split(":")))
+    with_means(states, period).drop_encoding().chunk(time=64).to_zarr(store)
     return str(store), ""
 
 
@@ -257,8 +276,8 @@ def main() -> None:
     parser.add_argument("--analyses", type=pathlib.Path, default=ANALYSES)
     parser.add_argument("--relief", type=pathlib.Path, default=RELIEF)
     parser.add_argument("--nature", default="", help="store of a moist nature run; made where it is not given")
-    parser.add_argument("--nature-period", default="2000-01-01:2001-12-30")
-    parser.add_argument("--nature-stages", default="700x1,80x2", help="training on the nature run")
+    parser.add_argument("--nature-period", default="2000-01-01:2002-01-07")
+    parser.add_argument("--nature-stages", default="2500x1,400x2,150x4", help="training on the nature run")
     parser.add_argument("--days", default="10,20", help="last days of the training period; empty for all of it alone")
     parser.add_argument("--seeds", type=int, default=1, help="runs whose forecasts are averaged")
     parser.add_argument(
@@ -273,15 +292,21 @@ def main() -> None:
         return
     folder = arguments.workdir / ("quick" if arguments.quick else "choose" if arguments.choose else "test")
     folder.mkdir(parents=True, exist_ok=True)
-    config = gfs_z500_t850.get_config()
+    config = with_overrides(
+        gfs_z500_t850.get_config(),
+        [f"data.static_variables={','.join((*gfs_z500_t850.get_config().data.static_variables, *MEANS))}"],
+    )
+    tuned = with_overrides(config, FINE_TUNING)
     if arguments.quick:
-        config = dataclasses.replace(config, training=dataclasses.replace(config.training, stages=(Stage(2, 1),)))
+        tuned = config = dataclasses.replace(
+            config, training=dataclasses.replace(config.training, stages=(Stage(2, 1),))
+        )
     before = tuple(map(Stage.parse, arguments.nature_stages.split(",")))
     before = (Stage(2, 1),) if arguments.quick else before
-    store = prepare(arguments.analyses, arguments.relief, arguments.workdir)
     last, test = (CHOOSING_LAST, CHOOSING_TEST) if arguments.choose else (LAST, TEST)
+    store = prepare(arguments.analyses, arguments.relief, folder, f"{FIRST}:{last}")
     earth, reason = ("", "left out by --quick") if arguments.quick and not arguments.nature else nature(
-        arguments.nature, arguments.workdir, 740
+        arguments.nature, arguments.workdir, 740, arguments.nature_period
     )  # fmt: skip
     whole, days = f"{FIRST}:{last}", [int(each) for each in arguments.days.split(",") if each]
     seeds = range(1 if arguments.quick else arguments.seeds)
@@ -289,12 +314,14 @@ def main() -> None:
 
     def several(name: str, model: ModelConfig, place: str, **options: Any) -> None:
         starts = options.pop("starts", [""] * len(seeds))
+        recipe = tuned if any(starts) else config
+        options["stages"] = recipe.training.stages
         runs[name] = [
-            fitted(folder / f"{place}_{seed}", config, model, seed=seed, start_from=start, **options)
+            fitted(folder / f"{place}_{seed}", recipe, model, seed=seed, start_from=start, **options)
             for seed, start in zip(seeds, starts)
         ]
 
-    on_analyses: dict[str, Any] = {"store": store, "stages": config.training.stages}
+    on_analyses: dict[str, Any] = {"store": store}
     for kind, model in networks(config).items():
         place = kind.split()[0]
         several(kind, model, place, period=whole, **on_analyses)

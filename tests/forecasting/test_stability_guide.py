@@ -13,7 +13,7 @@ TINY = {
     "data.grid": "16x8", "data.levels": "500,850", "data.level_variables": "geopotential,u_component_of_wind,v_component_of_wind",
     "data.surface_variables": "2m_temperature", "data.static_variables": "land_sea_mask", "model.scalar_channels": "4",
     "model.vector_channels": "2", "model.blocks": "1", "model.max_degree": "7", "training.batch_size": "4",
-    "training.stages": "4", "training.validation_days": "0.25", "data.train": "2001-01-01:2001-01-03", "model.hold_mean": "",
+    "training.stages": "4", "training.validation_days": "0.25", "data.train": "2001-01-01:2001-01-03", "model.correctors.means": "",
 }  # fmt: skip
 
 
