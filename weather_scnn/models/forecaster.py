@@ -79,6 +79,9 @@ class Forecaster(nnx.Module):
         rngs: source of the initial values.
     """
 
+    #: Of what a step ends with, see `weather_scnn.training.correctors`; set by `training.rollout.build`.
+    correctors: Any = None
+
     def __init__(
         self,
         config: ModelConfig,

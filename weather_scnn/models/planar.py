@@ -104,6 +104,9 @@ class PlanarForecaster(nnx.Module):
         rngs: source of the initial values.
     """
 
+    #: Of what a step ends with, see `weather_scnn.training.correctors`; set by `training.rollout.build`.
+    correctors: Any = None
+
     def __init__(
         self,
         config: ModelConfig,

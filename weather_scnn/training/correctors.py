@@ -150,7 +150,7 @@ class Correctors:
             scalar = scalar - mean(scalar - old)[:, None, None] * _one_at(self.held, count)
         if self.clipped or self.rescaled:
             scalar = self._not_negative(scalar, moments, area)
-        if self.dry_air:
+        if self.dry_air and self.pressure is not None:
             index, old_water = self.pressure, self._water(old, moments)
             for _ in range(2):
                 pressure, water = values(scalar, index), functools.partial(self._water, scalar, moments)
