@@ -76,7 +76,7 @@ def test_a_folder_of_files_is_finished_after_a_kill(format, whole, run, small_st
     part = ws.open_dataset(path, variables="t2m", time="2001-01-03")
     assert list(part) == ["2m_temperature"] and part.sizes["time"] == 2 and part.sizes["prediction_timedelta"] == 2
     for asked, message in (({"variables": "mslp"}, "no variable mslp"), ({"levels": [300]}, "no level 300 hPa"),
-                           ({"time": "2002"}, "no initial time in 2002"), ({"member": 1}, "no ensemble member 1")):  # fmt: skip
+                           ({"time": "2002"}, "no initial time in 2002"), ({"member": 1}, "no ensemble members, and member 1 is asked for")):  # fmt: skip
         with pytest.raises(UserError, match=message):
             ws.open_dataset(path, **asked)
     with pytest.raises(UserError, match="already exists"):
