@@ -5,9 +5,10 @@
 Spherical networks beside planar ones of equal parameters, a ridge regression on empirical orthogonal functions, and
 persistence. The networks are trained on the analyses alone, and again after training on the Z500 and T850 of a moist
 nature run (`weather-scnn simulate --model speedy`, made where the package jcm is installed); and both on the last 10 and
-20 days only. All are given the mean maps of both fields over the days they are trained on, as static inputs. `--choose` tests on the last week of March, left out of the training, in place of April: whatever is
-chosen is chosen there. Every network is the mean of `--seeds` runs. What is trained is kept in the workdir, and gone on
-from.
+20 days only. All are given the mean maps of both fields as static inputs: those of the nature run, then those of the whole
+training period of the analyses, also where fewer of its days are trained on. `--choose` tests on the last week of March,
+left out of the training, in place of April: whatever is chosen is chosen there. Every network is the mean of `--seeds`
+runs. What is trained is kept in the workdir, and gone on from.
 """
 
 import argparse
@@ -58,16 +59,15 @@ FINE_TUNING = ["training.stages=80x1,40x2,40x4", "optimiser.learning_rate=1e-3",
 MEANS = tuple(f"{name}_{level}_time_mean" for name, level in FIELDS)
 
 
-def with_means(states: xr.Dataset, period: str) -> xr.Dataset:
-    """Adds the mean maps over a period."""
-    means = {
-        mean: states[name].sel(level=level, time=slice(*period.split(":")), drop=True).astype(np.float64).mean("time")
-        for mean, (name, level) in zip(MEANS, FIELDS)
-    }
-    units = {mean: states[name].attrs["units"] for mean, (name, _) in zip(MEANS, FIELDS)}
-    return states.assign(
-        {mean: each.astype(np.float32).assign_attrs(units=units[mean]) for mean, each in means.items()}
-    )
+def keep(states: xr.Dataset, period: str, store: pathlib.Path) -> None:
+    """Writes states with their mean maps over a period; the store has its name only when it is whole."""
+    for mean, (name, level) in zip(MEANS, FIELDS):
+        field = states[name].sel(level=level, time=slice(*period.split(":")), drop=True)
+        found = field.astype(np.float64).mean("time").astype(np.float32)
+        states[mean] = found.assign_attrs(units=field.attrs["units"])
+    part = store.with_suffix(".part")
+    states.drop_encoding().chunk(time=64).to_zarr(part, mode="w")
+    part.rename(store)
 
 
 def prepare(analyses: pathlib.Path, relief: pathlib.Path, folder: pathlib.Path, period: str) -> str:
@@ -88,7 +88,7 @@ def prepare(analyses: pathlib.Path, relief: pathlib.Path, folder: pathlib.Path, 
     one_map = ("latitude", "longitude")
     states["geopotential_at_surface"] = one_map, 9.80665 * mean(np.maximum(height, 0)), {"units": "m2 s-2"}
     states["land_sea_mask"] = one_map, mean((height > 0).astype(np.float64)), {"units": "1"}
-    with_means(states.load(), period).drop_encoding().to_zarr(store)
+    keep(states.load(), period, store)
     return str(store)
 
 
@@ -106,7 +106,7 @@ def nature(given: str, folder: pathlib.Path, days: int, period: str) -> tuple[st
         return "", str(error)
     names = [*(name for name, _ in FIELDS), "geopotential_at_surface", "land_sea_mask"]
     states = ws.open_dataset(made)[names].sel(level=[level for _, level in FIELDS], time=slice(*period.split(":")))
-    with_means(states, period).drop_encoding().chunk(time=64).to_zarr(store)
+    keep(states, period, store)
     return str(store), ""
 
 
@@ -292,10 +292,9 @@ def main() -> None:
         return
     folder = arguments.workdir / ("quick" if arguments.quick else "choose" if arguments.choose else "test")
     folder.mkdir(parents=True, exist_ok=True)
-    config = with_overrides(
-        gfs_z500_t850.get_config(),
-        [f"data.static_variables={','.join((*gfs_z500_t850.get_config().data.static_variables, *MEANS))}"],
-    )
+    config = gfs_z500_t850.get_config()
+    statics = (*config.data.static_variables, *MEANS)
+    config = dataclasses.replace(config, data=dataclasses.replace(config.data, static_variables=statics))
     tuned = with_overrides(config, FINE_TUNING)
     if arguments.quick:
         tuned = config = dataclasses.replace(
@@ -312,31 +311,27 @@ def main() -> None:
     seeds = range(1 if arguments.quick else arguments.seeds)
     runs: dict[str, list[str]] = {}
 
-    def several(name: str, model: ModelConfig, place: str, **options: Any) -> None:
-        starts = options.pop("starts", [""] * len(seeds))
-        recipe = tuned if any(starts) else config
-        options["stages"] = recipe.training.stages
+    def several(name: str, model: ModelConfig, place: str, period: str, starts: Sequence[str] = ()) -> None:
+        recipe = tuned if starts else config
         runs[name] = [
-            fitted(folder / f"{place}_{seed}", recipe, model, seed=seed, start_from=start, **options)
-            for seed, start in zip(seeds, starts)
-        ]
+            fitted(folder / f"{place}_{seed}", recipe, model, store=store, period=period, seed=seed, start_from=start,
+                   stages=recipe.training.stages)
+            for seed, start in zip(seeds, starts or [""] * len(seeds))
+        ]  # fmt: skip
 
-    on_analyses: dict[str, Any] = {"store": store}
     for kind, model in networks(config).items():
         place = kind.split()[0]
-        several(kind, model, place, period=whole, **on_analyses)
+        several(kind, model, place, whole)
         if earth:
             starts = [
                 fitted(arguments.workdir / f"{place}_nature_{seed}", config, model, store=earth, stages=before, seed=seed,
                        period=arguments.nature_period)
                 for seed in seeds
             ]  # fmt: skip
-            several(
-                f"{kind}, begun on a nature run", model, f"{place}_begun", starts=starts, period=whole, **on_analyses
-            )
+            several(f"{kind}, begun on a nature run", model, f"{place}_begun", whole, starts)
         for count in days:
             begin = np.datetime64(last) - np.timedelta64(count - 1, "D")
-            several(f"{kind}, {count} days", model, f"{place}_{count}", period=f"{begin}:{last}", **on_analyses)
+            several(f"{kind}, {count} days", model, f"{place}_{count}", f"{begin}:{last}")
     times = ws.open_dataset(store).sel(time=slice(*test.split(":")))["time"].values
     six, inputs = np.timedelta64(6, "h"), config.data.input_steps
     inits = np.array([t for t in times if all(t - six * k in times for k in range(inputs)) and t + six in times])

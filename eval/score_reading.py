@@ -7,6 +7,7 @@ from eval.conventions import FORMAT_VERSION, MEMBERS
 from eval.map_sums import restored_sums
 from eval.metrics import definitions
 from weather_scnn.errors import UserError
+from weather_scnn.io.marks import refuse_newer
 from weather_scnn.io.sources import open_one
 
 SUMS_GROUP = "sums"
@@ -28,13 +29,7 @@ def open_scores(path: str, *, group: str = "/") -> xr.Dataset:
     with open_one(path) as root:
         if not {"system", "metric", "lead_time"} <= set(root.dims):
             raise UserError("is not a file of scores", where=path, remedy="make one with `weather-scnn score`")
-        version = int(root.attrs.get("format_version", 1))
-    if version > FORMAT_VERSION:
-        raise UserError(
-            f"is in version {version} of the format of scores, and this package reads up to {FORMAT_VERSION}",
-            where=path,
-            remedy="read it with the newer package that wrote it",
-        )
+        refuse_newer(root.attrs, FORMAT_VERSION, "scores", path)
     try:
         with open_group(path, group) as dataset:
             dataset = dataset.load()

@@ -9,9 +9,10 @@ from jaxtyping import Float
 
 from pipelines.climatology_windows import window_weights
 from weather_scnn.io.climatology import DAYS
+from weather_scnn.physics.precipitation import DRY_METRES
 
 #: Amounts in metres below which a total counts as dry (Rasp et al. 2024), by variable.
-SEEPS_DRY = {"total_precipitation_6hr": 0.1e-3, "total_precipitation_24hr": 0.25e-3}
+SEEPS_DRY = {f"total_precipitation_{hours}hr": metres for hours, metres in DRY_METRES.items()}
 #: Wet amounts above this quantile are heavy (Rodwell et al. 2010).
 SEEPS_HEAVY = 2 / 3
 

@@ -23,7 +23,7 @@ class PartialStatistics:
 
     @classmethod
     def of(cls, values: np.ndarray, weights: np.ndarray, axes: tuple[int, ...]) -> "PartialStatistics":
-        """PartialStatistics over `axes` of an array with NaNs where data is missing.
+        """Statistics over `axes` of an array with NaNs where data is missing.
 
         Args:
             values: shape (…, latitude, longitude).
@@ -48,7 +48,7 @@ class PartialStatistics:
         return cls(row_count.sum(outer), weight, mean, squares)
 
     def merge(self, other: "PartialStatistics") -> "PartialStatistics":
-        """PartialStatistics of the union of two disjoint parts (Chan, Golub and LeVeque 1983, with weights)."""
+        """Statistics of the union of two disjoint parts (Chan, Golub and LeVeque 1983, with weights)."""
         weight = self.weight + other.weight
         share = other.weight / np.where(weight > 0, weight, 1.0)
         difference = other.mean - self.mean

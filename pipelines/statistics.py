@@ -83,7 +83,7 @@ def partners(times: np.ndarray, step: np.timedelta64) -> np.ndarray:
 
 
 def _moments(values: np.ndarray, weights: np.ndarray) -> PartialStatistics:
-    """PartialStatistics over time and map of float32 values (time[, level], latitude, longitude), some levels at a time."""
+    """Statistics over time and map of float32 values (time[, level], latitude, longitude), some levels at a time."""
     axes = (-values.ndim, -2, -1)
     if values.ndim == 3:
         return PartialStatistics.of(values, weights, axes)
@@ -93,7 +93,7 @@ def _moments(values: np.ndarray, weights: np.ndarray) -> PartialStatistics:
 
 
 def _differences(window: np.ndarray, later: np.ndarray, earlier: np.ndarray, weights: np.ndarray) -> PartialStatistics:
-    """PartialStatistics of window[later] − window[earlier], formed in float64 some levels at a time."""
+    """Statistics of window[later] − window[earlier], formed in float64 some levels at a time."""
     axes = (-window.ndim, -2, -1)
     levels = window.shape[1] if window.ndim == 4 else 1
     at_once = max(1, _VALUES_AT_ONCE // max(1, later.size * window.shape[-2] * window.shape[-1]))
@@ -107,7 +107,7 @@ def _differences(window: np.ndarray, later: np.ndarray, earlier: np.ndarray, wei
 
 
 def _work(item: StatisticsItem, *, job: str, request: StatisticsRequest, record: Record) -> None:
-    """PartialStatistics of a work item, kept in the record: the driver combines them in one order, whatever ran where."""
+    """Statistics of a work item, kept in the record: the driver combines them in one order, whatever ran where."""
     with running.work_item(job, record, item.key) as finish:
         reader = _opened(job, request)
         dataset = reader.fields

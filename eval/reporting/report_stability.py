@@ -12,13 +12,11 @@ from eval.reporting.report_subject import Subject
 from eval.reporting.world_map import Globe, world_map
 from eval.scorecard import Field, format_lead, pretty_units
 from weather_scnn.forecasting.stability_file import TRUTH
-from weather_scnn.forecasting.stability_scores import stability_scores
+from weather_scnn.forecasting.stability_scores import NOTHING, stability_scores
 
 #: Fields of figures, each with a map a system.
 FIELDS = 3
 _MOST_SYSTEMS, _MOST_POINTS = 3, 400
-# Share of the largest power below which there is nothing but rounding.
-_NOTHING = 1e-9
 
 
 def stability_section(subject: Subject, stability: xr.Dataset | None, globe: Globe | None) -> str:
@@ -171,7 +169,7 @@ def _ratio(subject: Subject, stability: xr.Dataset, field: Field, label: str, sy
     if label not in stability["spectrum_field"].values:
         return ""
     power = stability["spectrum"].sel(spectrum_field=label).mean("init")
-    truth = power.sel(system=TRUTH).where(lambda each: each > _NOTHING * each.max("degree"))
+    truth = power.sel(system=TRUTH).where(lambda each: each > NOTHING * each.max("degree"))
     ratio = power / truth
     reached = np.flatnonzero(np.isfinite(ratio.sel(system=systems).isel(degree=1).values).any(axis=0))
     if not reached.size:

@@ -7,16 +7,15 @@ from eval.chunks import Chunk
 from eval.pairing import Comparison
 from eval.scores.base import MapStyle, PointwiseScore
 from weather_scnn.catalogue.naming import lookup
+from weather_scnn.physics.precipitation import DRY_METRES
 
-# Amounts below these are dry: metres in the window's hours (WeatherBench 2).
-_DRY_METRES = {6: 0.1e-3, 24: 0.25e-3}
 # Where it is nearly always dry or wet the score is unstable, and the point is left out (WeatherBench 2).
 _LEAST_DRY, _MOST_DRY = 0.1, 0.85
 
 
 def dry_threshold(hours: int | None) -> float:
     """Metres below which a total over so many hours counts as dry: 0.25 mm for 24 h, 0.1 mm for shorter windows."""
-    return _DRY_METRES[24] if hours is not None and hours >= 24 else _DRY_METRES[6]
+    return DRY_METRES[24] if hours is not None and hours >= 24 else DRY_METRES[6]
 
 
 def usable_points(dry_fraction: Float[np.ndarray, "..."] | float) -> Bool[np.ndarray, "..."]:

@@ -39,6 +39,7 @@ from weather_scnn.io.initial_times import initial_times
 from weather_scnn.io.marks import Kind
 from weather_scnn.io.outputs import check_output, refuse_sources
 from weather_scnn.io.writing import begin_record, write_netcdf
+from weather_scnn.physics.precipitation import DRY_METRES
 from weather_scnn.progress import progress_bar
 from weather_scnn.sphere import HarmonicTransform
 from weather_scnn.training.long_rollout import SumConstants
@@ -50,8 +51,6 @@ _logger = logging.getLogger(__name__)
 _SPECTRUM_DAYS = (1, 10, 60, 365, 3650)
 # In standard deviations of the increments: enough for members to part within weeks, too little to upset a state.
 _AMPLITUDE = 0.1
-# SEEPS (Rodwell et al. 2010): a cell is dry below so many metres, by hours of the total; of others in proportion to 24 h.
-_DRY = {6: 1e-4, 24: 2.5e-4}
 _LONGEST_YEARS = 200.0
 
 
@@ -86,7 +85,8 @@ def _dry_fields(reader: StateReader) -> tuple[tuple[int, ...], np.ndarray]:
         if variable is None or not name.startswith("total_precipitation") or variable.window_hours is None:
             continue
         hours = variable.window_hours
-        limit = _DRY.get(int(hours), _DRY[24] * hours / 24)
+        # Of windows that SEEPS does not know, in proportion to 24 h.
+        limit = DRY_METRES.get(int(hours), DRY_METRES[24] * hours / 24)
         places.append(index)
         limits.append((limit - reader.normalisation.scalar_mean[index]) / reader.normalisation.scalar_std[index])
     return tuple(places), np.array(limits, np.float32)

@@ -10,10 +10,11 @@ import xarray as xr
 from weather_scnn.catalogue.naming import lookup
 from weather_scnn.errors import UserError
 from weather_scnn.forecasting.stability_truth import DAY, Truth, moments
+from weather_scnn.io.marks import refuse_newer
 from weather_scnn.io.sources import open_one
 from weather_scnn.io.writing import provenance
 from weather_scnn.training.channels import Channels
-from weather_scnn.training.long_rollout import REGIONS, SumConstants, field_names
+from weather_scnn.training.long_rollout import REGIONS, SumConstants, field_moments, field_names
 from weather_scnn.training.states import StateReader
 
 #: Of the layout below; whoever changes what older versions can read raises it.
@@ -86,8 +87,7 @@ def stability_dataset(
     """
     channels, normalisation, grid = reader.channels, reader.normalisation, reader.grid
     winds = normalisation.wind_std
-    offset = np.concatenate([normalisation.scalar_mean, np.zeros(2 * winds.size)])
-    scale = np.concatenate([normalisation.scalar_std, winds, winds])
+    offset, scale = field_moments(normalisation)
     reference = np.asarray(constants.reference, np.float64)
     regional = np.einsum("yxf,ry->rf", np.nan_to_num(reference), np.asarray(constants.area, np.float64))
     count, total_steps = runs.starts.size, int(runs.days * DAY / runs.step)
@@ -243,11 +243,5 @@ def open_stability(path: str) -> xr.Dataset:
     with open_one(path) as held:
         if not {"global_mean", "time_mean", "finite_steps"} <= set(held.data_vars):
             raise UserError("is not a file of stability", where=path, remedy="make one with weather-scnn stability")
-        version = int(held.attrs.get("format_version", 1))
-    if version > FORMAT_VERSION:
-        raise UserError(
-            f"is in version {version} of the format of stability, and this package reads up to {FORMAT_VERSION}",
-            where=path,
-            remedy="read it with the newer package that wrote it",
-        )
+        refuse_newer(held.attrs, FORMAT_VERSION, "stability", path)
     return xr.open_dataset(path, decode_timedelta=True)

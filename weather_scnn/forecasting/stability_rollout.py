@@ -10,13 +10,13 @@ import numpy as np
 
 from weather_scnn.forecasting.initial_states import InitialStates
 from weather_scnn.forecasting.plausible_states import Fault, note_faults
-from weather_scnn.forecasting.stability_truth import DAY, Snapshot, cycled, packed, unpacked
+from weather_scnn.forecasting.stability_truth import DAY, Snapshot, cycled
 from weather_scnn.forecasting.trained_run import TrainedRun
 from weather_scnn.io.writing import Record
 from weather_scnn.nn import Fields
 from weather_scnn.training.chance import Chance
 from weather_scnn.training.forcings import phases
-from weather_scnn.training.long_rollout import BlockSums, SumConstants, field_names, rollout_sums
+from weather_scnn.training.long_rollout import BlockSums, SumConstants, field_moments, field_names, rollout_sums
 from weather_scnn.training.loss import Scales
 from weather_scnn.training.states import StateReader
 
@@ -75,10 +75,10 @@ class Job:
         """Rolls out the series from position `first` on that fit into a batch; from the record where that was done."""
         key = f"checkpoint-{number}-series-{first}"
         if key in self.record.done:
-            return unpacked(self.record.read(key))
+            return self.record.load(key)
         batch = Batch(self, key, run, scales, np.arange(first, min(first + self.batch_size, self.inits.size)))
         state = batch.roll(bar)
-        self.record.mark_done(key, packed(state))
+        self.record.save(key, state)
         batch.snapshot.remove()
         return state
 
@@ -224,10 +224,3 @@ class Batch:
             if state["ended_by"][series] == "":
                 state["steps"][series] = day * job.per_day + fault.position
                 state["ended_by"][series] = f"{fault.field}: {fault.what}"
-
-
-def field_moments(normalisation: Any) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and standard deviation of the F fields."""
-    winds = normalisation.wind_std
-    mean = np.concatenate([normalisation.scalar_mean, np.zeros(2 * winds.size)])
-    return mean, np.concatenate([normalisation.scalar_std, winds, winds])

@@ -1,19 +1,17 @@
 """Numbers that say how well a long rollout keeps to the climate."""
 
-from typing import Any
-
 import numpy as np
 import xarray as xr
 from jaxtyping import Float
 
 from weather_scnn.forecasting.stability_file import TRUTH
-from weather_scnn.forecasting.stability_truth import DAY, YEAR
+from weather_scnn.forecasting.stability_truth import DAY, YEAR, season, whole_years
 from weather_scnn.sphere.grid import latitude_weights
 
 _YEAR_DAYS = float(YEAR / DAY)
 # Share of the largest power below which a degree holds nothing but rounding, and of the variance of daily means below which
 # there is no seasonal cycle to compare.
-_NOTHING, _NO_SEASON = 1e-9, 0.1
+NOTHING, _NO_SEASON = 1e-9, 0.1
 
 
 def stability_scores(stability: xr.Dataset) -> xr.Dataset:
@@ -60,16 +58,6 @@ def stability_scores(stability: xr.Dataset) -> xr.Dataset:
     )
 
 
-def _season(times: np.ndarray, start: np.datetime64, days: float) -> np.ndarray:
-    """Which days, by their ends, are of the season that begins at a time."""
-    if days + 1 >= _YEAR_DAYS:
-        span = float((times[-1] - times[0]) / DAY) + 2
-        years = int(span / _YEAR_DAYS)
-        return (times - times[0]) / DAY < years * _YEAR_DAYS if years else np.ones(times.size, bool)
-    since: Any = times - np.asarray(start) - DAY // 2
-    return since % YEAR < days * DAY
-
-
 def _drift(stability: xr.Dataset, runs: xr.Dataset) -> xr.DataArray:
     times, held = stability["time"].values, stability["truth_global_mean"].values
     days = stability.sizes["day"]
@@ -78,7 +66,7 @@ def _drift(stability: xr.Dataset, runs: xr.Dataset) -> xr.DataArray:
     mean = runs["global_mean"].isel(day=slice(days - last, None)).mean("day", skipna=False)
     expected = np.stack(
         [
-            _mean_of(held[_season(times, start + (days - last) * DAY, last)])
+            _mean_of(held[season(times, start + (days - last) * DAY, last * DAY)])
             for start in stability["init"].values.astype("datetime64[ns]")
         ]
     )
@@ -92,9 +80,8 @@ def _mean_of(values: np.ndarray) -> np.ndarray:
 
 def _yearly_deviation(times: np.ndarray, values: np.ndarray) -> Float[np.ndarray, " field"]:
     """Standard deviation of daily means within a year, its square averaged over the whole years; over all without one."""
-    number = ((times - times[0]) // YEAR).astype(np.int64)
-    years = int((times[-1] - times[0] + 2 * DAY) // YEAR)
-    parts = [values[number == year] for year in range(years)] or [values]
+    number = whole_years(times)
+    parts = [values[number == year] for year in range(number.max() + 1)] or [values]
     variances = [np.nanvar(part, axis=0) for part in parts]
     with np.errstate(invalid="ignore"):
         deviation = np.sqrt(np.mean(variances, axis=0))
@@ -109,7 +96,7 @@ def _time_mean_error(difference: xr.DataArray, stability: xr.Dataset) -> xr.Data
 
 def _small_scale_power(spectrum: xr.DataArray, truth: xr.DataArray) -> xr.DataArray:
     power = truth.isel(degree=slice(1, None))
-    there = power > _NOTHING * power.max("degree")
+    there = power > NOTHING * power.max("degree")
     top = power["degree"].where(there).max(("init", "spectrum_lead", "degree"))
     small = (truth["degree"] > 0.8 * top) & (truth["degree"] <= top)
     return spectrum.where(small).sum("degree", skipna=True, min_count=1) / truth.where(small).sum("degree", min_count=1)

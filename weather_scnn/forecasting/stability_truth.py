@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import io
 import time
 from typing import Any
 
@@ -16,7 +15,7 @@ from jaxtyping import Bool, Float, Int
 from weather_scnn.errors import UserError
 from weather_scnn.io.addresses import located
 from weather_scnn.io.atomic import write_whole
-from weather_scnn.io.writing import Record
+from weather_scnn.io.writing import Record, packed
 from weather_scnn.nn import Fields
 from weather_scnn.progress import progress_bar
 from weather_scnn.training.long_rollout import BlockSums, SumConstants, joined, state_sums
@@ -29,19 +28,6 @@ BINS = 50
 _SAMPLED = 64
 _SECONDS_BETWEEN_SAVES = 60.0
 _DAYS_READ = 4
-
-
-def packed(state: dict[str, Any]) -> bytes:
-    """Arrays in the format npz."""
-    content = io.BytesIO()
-    np.savez(content, **state)
-    return content.getvalue()
-
-
-def unpacked(content: bytes) -> dict[str, Any]:
-    """Inverse of `packed`."""
-    with np.load(io.BytesIO(content)) as held:
-        return dict(held)
 
 
 class Snapshot:
@@ -59,7 +45,10 @@ class Snapshot:
     def load(self) -> dict[str, Any] | None:
         """What was saved last; None where nothing was."""
         filesystem, root = located(self._path)
-        return unpacked(filesystem.cat_file(root)) if filesystem.exists(root) else None
+        if not filesystem.exists(root):
+            return None
+        with filesystem.open(root, "rb") as file, np.load(file) as held:
+            return dict(held)
 
     def offer(self, state: dict[str, Any]) -> None:
         """Saves, if a minute has passed."""
@@ -135,17 +124,28 @@ class Days:
 
     @functools.cached_property
     def years(self) -> Int[np.ndarray, " n"]:
-        """Number of the year since the first day; −1 beyond the last whole one."""
-        number = ((self.middles - self.middles[0]) // YEAR).astype(np.int64)
-        span = self.ends[-1] - self.ends[0] + 2 * DAY  # 365 days are a year, too
-        return np.where(number < span // YEAR, number, -1)
+        """See `whole_years`."""
+        return whole_years(self.ends)
 
     def window(self, start: np.datetime64, length: np.timedelta64) -> Bool[np.ndarray, " n"]:
-        """Days of the same season in any year; from about a year on all whole years of the store, or all of it."""
-        if length + DAY >= YEAR:
-            years = self.years
-            return years >= 0 if (years >= 0).any() else np.ones(years.size, bool)
-        return (self.middles - start) % YEAR < length
+        """See `season`."""
+        return season(self.ends, start, length)
+
+
+def whole_years(ends: np.ndarray) -> Int[np.ndarray, " n"]:
+    """Number of the year since the first of some days, which are named by their ends; −1 beyond the last whole one."""
+    number = ((ends - ends[0]) // YEAR).astype(np.int64)
+    span = ends[-1] - ends[0] + 2 * DAY  # 365 days are a year, too
+    return np.where(number < span // YEAR, number, -1)
+
+
+def season(ends: np.ndarray, start: np.datetime64, length: np.timedelta64) -> Bool[np.ndarray, " n"]:
+    """Days, by their ends, of the same season in any year; from about a year on all whole years, or all there are."""
+    if length + DAY >= YEAR:
+        years = whole_years(ends)
+        return years >= 0 if (years >= 0).any() else np.ones(years.size, bool)
+    since: Any = ends - DAY // 2 - np.asarray(start)
+    return since % YEAR < length
 
 
 @dataclasses.dataclass(frozen=True)
@@ -210,7 +210,7 @@ class TruthSums:
     def __call__(self, record: Record, *, progress: bool) -> Truth:
         """The truth, from the record where an earlier run has finished it."""
         if "truth" in record.done:
-            return self._truth(unpacked(record.read("truth")))
+            return self._truth(record.load("truth"))
         snapshot = Snapshot(record, "truth")
         state = snapshot.load() or self._begun()
         count, per_day = self.days.rows.shape
@@ -228,7 +228,7 @@ class TruthSums:
                 snapshot.offer(state)
                 bar.update(task, completed=first + len(rows))
         self._close_year(state)
-        record.mark_done("truth", packed(state))
+        record.save("truth", state)
         snapshot.remove()
         return self._truth(state)
 

@@ -8,7 +8,7 @@ import enum
 import json
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from weather_scnn.errors import UserError
@@ -47,6 +47,27 @@ class Kind(enum.Enum):
     REPORT = "report"
     FORECASTS = "folder of forecasts"
     TABLE = "table of scores"
+
+
+def refuse_newer(attributes: Mapping[Any, Any], readable: int, what: str, where: str) -> None:
+    """Refuses a file of this program's in a version of its format that only a newer package reads.
+
+    Args:
+        attributes: of its root.
+        readable: the newest version that is read.
+        what: the format is of.
+        where: the file.
+
+    Raises:
+        UserError: it is newer.
+    """
+    version = int(attributes.get("format_version", 1))
+    if version > readable:
+        raise UserError(
+            f"is in version {version} of the format of {what}, and this package reads up to {readable}",
+            where=where,
+            remedy="read it with the newer package that wrote it",
+        )
 
 
 def refuse_foreign(path: str, kind: Kind) -> None:

@@ -24,6 +24,7 @@ from weather_scnn.training.chance import Chance
 from weather_scnn.training.channels import Channels
 from weather_scnn.training.loss import Scales, filled
 from weather_scnn.training.losses import product_by_degree, spectra
+from weather_scnn.training.normalisation import Normalisation
 from weather_scnn.training.rollout import Parts, advance
 
 #: Of area means: the globe and its halves.
@@ -40,6 +41,13 @@ def field_names(channels: Channels) -> list[tuple[str, Any]]:
     """Variable and level of each of the F fields."""
     winds = channels.winds
     return [*channels.scalars, *((u, level) for u, _, level in winds), *((v, level) for _, v, level in winds)]
+
+
+def field_moments(normalisation: Normalisation) -> tuple[Float[np.ndarray, " F"], Float[np.ndarray, " F"]]:
+    """Mean and standard deviation of each of the F fields."""
+    winds = normalisation.wind_std
+    mean = np.concatenate([normalisation.scalar_mean, np.zeros(2 * winds.size)])
+    return mean, np.concatenate([normalisation.scalar_std, winds, winds])
 
 
 @jax.tree_util.register_dataclass

@@ -192,9 +192,9 @@ class LongRuns:
                 parts, history, scales, forcings, self.constants, jnp.asarray(0, jnp.int32), counted, chance, per_day=1
             )
             left = self.size.steps - first
-            finite = np.isfinite(np.asarray(sums.low) + np.asarray(sums.high))[:left].all(axis=(1, 2))
-            if not finite.all():
-                step, _, _, field = np.argwhere(~np.isfinite(np.asarray(sums.low) + np.asarray(sums.high)))[0]
+            wrong = np.argwhere(~np.isfinite(np.asarray(sums.low) + np.asarray(sums.high))[:left])
+            if wrong.size:
+                step, _, _, field = wrong[0]
                 return LongRunResult(np.inf, names[field], np.inf, first + int(step))
             total += np.asarray(sums.total)
         # Of the sums less the truth's mean, what is left is the difference.
