@@ -47,7 +47,7 @@ def stability_scores(stability: xr.Dataset) -> xr.Dataset:
                 ~ended, np.inf
             ),
             "truth_time_mean_error": _time_mean_error(stability["truth_time_mean_spread"], stability),
-            "small_scale_power": _small_scale_power(runs["spectrum"], truth["spectrum"]),
+            "small_scale_power": small_scale_power(runs["spectrum"], truth["spectrum"]),
             **_seasons(stability, runs),
             "finite_steps": runs["finite_steps"],
             "ended_by": runs["ended_by"],
@@ -70,7 +70,7 @@ def _drift(stability: xr.Dataset, runs: xr.Dataset) -> xr.DataArray:
             for start in stability["init"].values.astype("datetime64[ns]")
         ]
     )
-    return (mean - xr.DataArray(expected, dims=("init", "field"))) / _yearly_deviation(times, held)
+    return (mean - xr.DataArray(expected, dims=("init", "field"))) / yearly_deviation(times, held)
 
 
 def _mean_of(values: np.ndarray) -> np.ndarray:
@@ -78,7 +78,7 @@ def _mean_of(values: np.ndarray) -> np.ndarray:
     return values[known].mean(axis=0) if known.any() else np.full(values.shape[-1], np.nan)
 
 
-def _yearly_deviation(times: np.ndarray, values: np.ndarray) -> Float[np.ndarray, " field"]:
+def yearly_deviation(times: np.ndarray, values: np.ndarray) -> Float[np.ndarray, " field"]:
     """Standard deviation of daily means within a year, its square averaged over the whole years; over all without one."""
     number = whole_years(times)
     parts = [values[number == year] for year in range(number.max() + 1)] or [values]
@@ -94,10 +94,16 @@ def _time_mean_error(difference: xr.DataArray, stability: xr.Dataset) -> xr.Data
     return squares**0.5 / stability["field_std"]
 
 
-def _small_scale_power(spectrum: xr.DataArray, truth: xr.DataArray) -> xr.DataArray:
-    power = truth.isel(degree=slice(1, None))
+def small_scale_power(spectrum: xr.DataArray, truth: xr.DataArray, max_degree: int | None = None) -> xr.DataArray:
+    """Power of the smallest fifth of the degrees in which the truth has any, over the truth's.
+
+    Args:
+        spectrum, truth: power by degree from 0, along `degree`, and by `spectrum_field`.
+        max_degree: the largest that counts, where the truth has traces beyond what its model computes.
+    """
+    power = truth.sel(degree=slice(1, max_degree))
     there = power > NOTHING * power.max("degree")
-    top = power["degree"].where(there).max(("init", "spectrum_lead", "degree"))
+    top = power["degree"].where(there).max([dim for dim in power.dims if dim != "spectrum_field"])
     small = (truth["degree"] > 0.8 * top) & (truth["degree"] <= top)
     return spectrum.where(small).sum("degree", skipna=True, min_count=1) / truth.where(small).sum("degree", min_count=1)
 
