@@ -144,7 +144,8 @@ def variants(nature: Nature, stages: Sequence[Stage]) -> dict[str, list[str]]:
 
 def small(model: ModelConfig) -> ModelConfig:
     """A network that compiles in seconds."""
-    return dataclasses.replace(model, scalar_channels=4, vector_channels=min(model.vector_channels, 2), blocks=1)
+    vectors, degree = min(model.vector_channels, 2), min(model.max_degree, 8)
+    return dataclasses.replace(model, scalar_channels=4, vector_channels=vectors, blocks=1, max_degree=degree)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -425,7 +426,8 @@ def main() -> None:
         folder = folder / nature.model
     settings = variants(nature, stages) if arguments.ablate else {}
     names = [OURS, *PEERS, *settings]
-    chosen = arguments.only.split(";") if arguments.only else names
+    default = [OURS, LARGE_PLANAR] if arguments.quick else names
+    chosen = arguments.only.split(";") if arguments.only else default
     if unknown := [name for name in chosen if name not in names]:
         parser.error(f"--only names {unknown[0]!r}; choose of {'; '.join(names)}")
     folder.mkdir(parents=True, exist_ok=True)
