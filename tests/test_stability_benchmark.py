@@ -81,7 +81,7 @@ def test_a_rollout_that_ended_is_worse_than_any(known):
         ["x"],
     )
     line = next(line for line in page.splitlines() if line.startswith(f"| {OURS} |"))
-    assert "| 1 of 2 |" in line and "| –; -1.05 (surface_pressure) |" in line
+    assert "| 1 of 2 |" in line and "| –; -1.06 (surface_pressure) |" in line
     assert f"- {OURS}, seed 1: after 25 days, " in page
     assert "| input noise: `training.input_noise=0.03` | 10 | 1 of 1 |" in page and page.endswith("left out:\n\n- x\n")
 
