@@ -68,6 +68,8 @@ SHORT_DAYS, STARTS, STARTS_APART = 60, 12, 30
 #: Largest degree that the nature run and the networks both compute. Interpolation to levels gives the dry run, which is
 #: spectral to degree 21, traces up to 31, which no network sees; the Earth is spectral to 31, its networks to 30.
 RESOLVED = {"held-suarez": 21, "speedy": 30}
+#: Highest learning rate of benchmarks/skill.py.
+RATE = 3e-3
 PAGES = {"held-suarez": "stability.md", "speedy": "stability_speedy.md"}
 ENDED = "–"
 
@@ -115,18 +117,27 @@ def base(nature: Nature) -> list[str]:
 def variants(nature: Nature, stages: Sequence[Stage]) -> dict[str, list[str]]:
     """Settings of each variant of the spherical network."""
     total, dry = sum(stage.steps for stage in stages), nature.model == "held-suarez"
-    longer = ",".join(
-        f"{stage.steps}x{max(2 * stage.rollout_steps, 1) if stage.rollout_steps > 1 else 1}" for stage in stages
-    )
+    rolled = [stage for stage in stages if stage.rollout_steps > 1]
+
+    def written(**changed: Any) -> str:
+        changes = {
+            stage: dataclasses.replace(stage, **{name: of(stage) for name, of in changed.items()}) for stage in rolled
+        }
+        return "training.stages=" + ",".join(str(changes.get(stage, stage)) for stage in stages)
+
+    longer = written(rollout_steps=lambda stage: 2 * stage.rollout_steps)
+    # On the cosine, which goes to zero with the last step, rollouts come when hardly anything is learned any more.
+    constant = written(learning_rate=lambda _: RATE / 10)
     held = {"energy held": ["model.correctors.energy=hold"]} if dry else {
         "mass of dry air held": ["model.correctors.dry_air=true"],
         "no negative amounts": ["model.correctors.positive=rescale"],
     }  # fmt: skip
     return {
         "single steps": [f"training.stages={total}x1"],
-        "rollouts twice as long": [f"training.stages={longer}"],
+        "rollouts twice as long": [longer],
+        "rollouts at a tenth of the rate": [constant],
         "truncated backpropagation": ["training.backprop_steps=1"],
-        "twice as long, truncated": [f"training.stages={longer}", "training.backprop_steps=1"],
+        "twice as long, truncated": [longer, "training.backprop_steps=1"],
         "input noise": ["training.input_noise=0.03"],
         "spectral loss": ["loss.kind=spectral", "loss.degree_exponent=1"],
         "adjusted loss": ["loss.kind=adjusted"],

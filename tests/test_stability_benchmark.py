@@ -106,6 +106,8 @@ def test_each_variant_is_another_network_or_training(model):
     for config in configs.values():
         settle(config.model.correctors, Channels.from_config(config.data), 6.0)  # the state has what they need
     assert configs["rollouts twice as long"].training.stages == (Stage(1000, 1), Stage(200, 4))
+    assert configs["rollouts at a tenth of the rate"].training.stages == (Stage(1000, 1), Stage(200, 2, 3e-4))
+    assert base.optimiser.learning_rate == benchmark.RATE
     assert configs["single steps"].training.stages == (Stage(1200, 1),)
 
 
