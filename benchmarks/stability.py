@@ -132,12 +132,14 @@ def variants(nature: Nature, stages: Sequence[Stage]) -> dict[str, list[str]]:
         "mass of dry air held": ["model.correctors.dry_air=true"],
         "no negative amounts": ["model.correctors.positive=rescale"],
     }  # fmt: skip
-    return {
+    of_rollouts = {
         "single steps": [f"training.stages={total}x1"],
         "rollouts twice as long": [longer],
         "rollouts at a tenth of the rate": [constant],
         "truncated backpropagation": ["training.backprop_steps=1"],
         "twice as long, truncated": [longer, "training.backprop_steps=1"],
+    }
+    return (of_rollouts if rolled else {}) | {
         "input noise": ["training.input_noise=0.03"],
         "spectral loss": ["loss.kind=spectral", "loss.degree_exponent=1"],
         "adjusted loss": ["loss.kind=adjusted"],
@@ -330,10 +332,15 @@ def truth_line(found: Mapping[str, Any]) -> str:
     return f"A single year of the truth beside all of its years: {', '.join(parts)}. {told}" if parts else told
 
 
+def seed_of(found: Mapping[str, Any]) -> int:
+    """Of the training."""
+    return found["request"]["config"]["training"]["seed"]
+
+
 def ends(found: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[str]:
     """Where rollouts ended, and by what."""
     return [
-        f"- {name}, seed {each['request']['config']['training']['seed']}: after "
+        f"- {name}, seed {seed_of(each)}: after "
         f"{each['finite_steps'] / each['steps'] * each['request']['days']:.4g} days, {each['ended_by']}"
         for name, several in found.items()
         for each in several
@@ -393,7 +400,7 @@ def page(
     if compared:
         lines += ["", *table({name: summary(each) for name, each in compared.items()}, "network, middle; worst")]
     if varied:
-        own = {f"{OURS}, seed 0": summary(compared[OURS][:1])} if OURS in compared else {}
+        own = {f"{OURS}, seed 0": summary([each]) for each in compared.get(OURS, ()) if seed_of(each) == 0}
         labels = {name: f"{name}: {' '.join(f'`{text}`' for text in settings[name])}" for name in varied}
         lines += ["", "## One setting another", ""]
         lines += table(own | {labels[name]: summary(each) for name, each in varied.items()}, "variant")

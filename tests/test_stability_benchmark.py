@@ -62,8 +62,10 @@ def test_a_rollout_that_ended_is_worse_than_any(known):
     assert {value for value, _ in found["figures"].values()} == {None}
     assert set(found["figures"]) == set(benchmark.FIGURES)
     good, bad = benchmark.figures(known, known, 21), found
-    request = {"days": 1096, "config": {"training": {"seed": 1}}}
-    told = [each | {"request": request, "parameters": 10, "minutes": 1.0} for each in (good, bad)]
+    requests = [{"days": 1096, "config": {"training": {"seed": seed}}} for seed in (0, 1)]
+    told = [
+        each | {"request": request, "parameters": 10, "minutes": 1.0} for each, request in zip((good, bad), requests)
+    ]
     both = benchmark.summary(told)
     assert (both["to_the_end"], both["runs"]) == (1, 2)
     # Of two the middle one is the worse; the worst is of those that did not end.
@@ -82,6 +84,7 @@ def test_a_rollout_that_ended_is_worse_than_any(known):
     )
     line = next(line for line in page.splitlines() if line.startswith(f"| {OURS} |"))
     assert "| 1 of 2 |" in line and "| –; -1.06 (surface_pressure) |" in line
+    assert f"| {OURS}, seed 0 | 10 | 1 of 1 | 0.528 (2m_temperature) |" in page
     assert f"- {OURS}, seed 1: after 25 days, " in page
     assert "| input noise: `training.input_noise=0.03` | 10 | 1 of 1 |" in page and page.endswith("left out:\n\n- x\n")
 
