@@ -30,7 +30,8 @@ from eval.scoring import score
 from weather_scnn.forecasting.forecast import forecast
 from weather_scnn.sphere import Grid
 from weather_scnn.sphere.field_spectra import degree_power
-from weather_scnn.training.configuration import Config, LossConfig, Stage, with_overrides
+from weather_scnn.training.configuration import Config, LossConfig, Stage
+from weather_scnn.training.configuration_reading import with_overrides
 from weather_scnn.training.loop import train
 
 HERE = pathlib.Path(__file__).parent

@@ -35,7 +35,8 @@ from weather_scnn.regridding.weights import make_weights
 from weather_scnn.sphere import Grid
 from weather_scnn.training.channels import Channels
 from weather_scnn.training.checkpoints import parameter_count
-from weather_scnn.training.configuration import Config, Stage, with_overrides
+from weather_scnn.training.configuration import Config, Stage
+from weather_scnn.training.configuration_reading import with_overrides
 from weather_scnn.training.loop import train
 from weather_scnn.training.rollout import build, take_apart
 from weather_scnn.training.states import expected_grid

@@ -79,7 +79,7 @@ def test_what_runs_on_the_hosts_is_known():
 def test_the_batch_of_a_recipe_divides_over_its_chips(name):
     from weather_scnn.sphere import Grid
     from weather_scnn.training.channels import Channels
-    from weather_scnn.training.configuration import load_config
+    from weather_scnn.training.configuration_reading import load_config
 
     config = load_config(ROOT / "configs" / "tpu" / f"{name}.py")
     chips, hosts = map(int, re.search(rf"{name}.py` \| `[^`]+` \| (\d+), (\d+)", GUIDE).groups())
@@ -116,7 +116,7 @@ def test_the_guide_can_be_followed(small_store, small_config, tmp_path):
     """All our commands, in order, with the bucket in a folder, small data and one process."""
     config = tmp_path / "small.py"
     config.write_text(
-        "from weather_scnn.training.configuration import Config, with_overrides\n"
+        "from weather_scnn.training.configuration import Config\n"
         f"def get_config():\n    return Config.from_json({small_config.to_json()!r})\n"
     )
     places = {

@@ -14,7 +14,8 @@ from weather_scnn.forecasting.forecast_store import forecast_template
 from weather_scnn.forecasting.kept_fields import Kept
 from weather_scnn.sphere import Grid
 from weather_scnn.training.channels import Channels, DataConfig, split_levels
-from weather_scnn.training.configuration import Config, LossConfig, with_overrides
+from weather_scnn.training.configuration import Config, LossConfig
+from weather_scnn.training.configuration_reading import with_overrides
 from weather_scnn.training.loss import channel_weights
 from weather_scnn.training.normalisation import Normalisation
 from weather_scnn.training.states import StateReader

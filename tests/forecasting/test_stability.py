@@ -20,7 +20,7 @@ from weather_scnn.forecasting.trained_run import TrainedRun, load_run
 from weather_scnn.sphere import Grid
 from weather_scnn.sphere.field_spectra import degree_power, kinetic_energy
 from weather_scnn.training.channels import Channels
-from weather_scnn.training.configuration import with_overrides
+from weather_scnn.training.configuration_reading import with_overrides
 from weather_scnn.training.loop import train
 from weather_scnn.training.rollout import build, take_apart
 from weather_scnn.training.states import expected_grid

@@ -10,7 +10,8 @@ from weather_scnn.io.derived_opening import at_step
 from weather_scnn.io.durations import parse_duration
 from weather_scnn.io.initial_times import split_init
 from weather_scnn.training.channels import DataConfig
-from weather_scnn.training.configuration import Config, with_overrides
+from weather_scnn.training.configuration import Config
+from weather_scnn.training.configuration_reading import with_overrides
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,8 @@ from weather_scnn.models import ModelConfig
 from weather_scnn.sphere.stored import shapes_only
 from weather_scnn.training.channels import Channels, DataConfig
 from weather_scnn.training.checkpoints import parameter_count
-from weather_scnn.training.configuration import Config, Stage, TrainingConfig, load_config, with_overrides
+from weather_scnn.training.configuration import Config, Stage, TrainingConfig
+from weather_scnn.training.configuration_reading import load_config, with_overrides
 from weather_scnn.training.rollout import build
 from weather_scnn.training.states import expected_grid
 

@@ -3,7 +3,8 @@ import pathlib
 import pytest
 
 from weather_scnn.errors import UserError
-from weather_scnn.training.configuration import Config, Stage, differences, load_config, with_overrides
+from weather_scnn.training.configuration import Config, Stage
+from weather_scnn.training.configuration_reading import differences, load_config, with_overrides
 
 CONFIGS = pathlib.Path(__file__).parents[2] / "configs"
 

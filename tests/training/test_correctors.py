@@ -16,14 +16,8 @@ from weather_scnn.models import CorrectorConfig, ModelConfig
 from weather_scnn.nn import Fields, map_fields
 from weather_scnn.sphere import Grid
 from weather_scnn.training.channels import Channels, DataConfig
-from weather_scnn.training.configuration import (
-    Config,
-    OptimiserConfig,
-    Stage,
-    TrainingConfig,
-    differences,
-    with_overrides,
-)
+from weather_scnn.training.configuration import Config, OptimiserConfig, Stage, TrainingConfig
+from weather_scnn.training.configuration_reading import differences, with_overrides
 from weather_scnn.training.correctors import settle
 from weather_scnn.training.forcings import PHASES
 from weather_scnn.training.hlo_cost import size_of

@@ -5,7 +5,8 @@ import re
 import pytest
 
 import weather_scnn.training.loop as loop
-from weather_scnn.training.configuration import Config, load_config, with_overrides
+from weather_scnn.training.configuration import Config
+from weather_scnn.training.configuration_reading import load_config, with_overrides
 from weather_scnn.training.duration import planned_seconds, spell, step_units, units
 from weather_scnn.training.plan import plan
 

@@ -16,7 +16,8 @@ from weather_scnn.forecasting.trained_run import load_run
 from weather_scnn.models import NoiseConfig
 from weather_scnn.training import loop
 from weather_scnn.training.chance import Chance
-from weather_scnn.training.configuration import Config, LossConfig, MeshConfig, Stage, with_overrides
+from weather_scnn.training.configuration import Config, LossConfig, MeshConfig, Stage
+from weather_scnn.training.configuration_reading import with_overrides
 from weather_scnn.training.forcings import phases
 from weather_scnn.training.log import read_metrics
 from weather_scnn.training.loss import make_scales

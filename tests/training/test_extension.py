@@ -11,7 +11,8 @@ import pytest
 from tests.training.test_loop import assert_same_bits
 from weather_scnn.errors import UserError
 from weather_scnn.training.checkpoints import Checkpoints
-from weather_scnn.training.configuration import Config, Stage, differences, extends, with_overrides
+from weather_scnn.training.configuration import Config, Stage
+from weather_scnn.training.configuration_reading import differences, extends, with_overrides
 from weather_scnn.training.log import read_metrics
 from weather_scnn.training.loop import train
 

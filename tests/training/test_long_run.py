@@ -14,7 +14,8 @@ from weather_scnn.forecasting.forecast import forecast
 from weather_scnn.forecasting.trained_run import load_run
 from weather_scnn.sphere import Grid
 from weather_scnn.training.checkpoints import Checkpoints
-from weather_scnn.training.configuration import Config, LongRun, Stage, TrainingConfig, with_overrides
+from weather_scnn.training.configuration import Config, LongRun, Stage, TrainingConfig
+from weather_scnn.training.configuration_reading import with_overrides
 from weather_scnn.training.log import read_table
 from weather_scnn.training.long_run import ROW, LongRuns, due_marks
 from weather_scnn.training.loop import train

@@ -12,7 +12,8 @@ import pytest
 from tests.sphere.test_products import precisions
 from weather_scnn.errors import UserError
 from weather_scnn.sphere import products
-from weather_scnn.training.configuration import MeshConfig, Stage, with_overrides
+from weather_scnn.training.configuration import MeshConfig, Stage
+from weather_scnn.training.configuration_reading import with_overrides
 from weather_scnn.training.hlo_cost import communication, floating_point_operations, product_operations, size_of
 from weather_scnn.training.hlo_text import Program
 from weather_scnn.training.plan import Plan, plan, step_tracer

@@ -13,7 +13,7 @@ from tests.conftest import travelling_waves
 from weather_scnn.cli import app
 from weather_scnn.errors import UserError
 from weather_scnn.io.statistics import read_statistics
-from weather_scnn.training.configuration import with_overrides
+from weather_scnn.training.configuration_reading import with_overrides
 from weather_scnn.training.loop import train
 from weather_scnn.training.preparation import check_statistics, check_store, left_as_found
 

@@ -8,7 +8,8 @@ import sys
 import pytest
 
 from weather_scnn.errors import UserError
-from weather_scnn.training.configuration import Config, flatten, load_config
+from weather_scnn.training.configuration import Config
+from weather_scnn.training.configuration_reading import flatten, load_config
 from weather_scnn.training.settings_table import settings_page
 
 ROOT = pathlib.Path(__file__).parents[2]

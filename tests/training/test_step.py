@@ -25,8 +25,8 @@ from weather_scnn.training.configuration import (
     Stage,
     TrainingConfig,
     VariableWeight,
-    with_overrides,
 )
+from weather_scnn.training.configuration_reading import with_overrides
 from weather_scnn.training.forcings import PHASES, Forcings
 from weather_scnn.training.loss import (
     Scales,

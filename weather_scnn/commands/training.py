@@ -25,7 +25,8 @@ def train(
 ) -> None:
     """Trains a forecaster, or goes on with a run that was interrupted."""
     from weather_scnn.io.outputs import check_workdir
-    from weather_scnn.training.configuration import Config, load_config, with_overrides
+    from weather_scnn.training.configuration import Config
+    from weather_scnn.training.configuration_reading import load_config, with_overrides
     from weather_scnn.training.run_folder import is_trained, run_folder
 
     settings = with_overrides(load_config(config), set_ or [])
@@ -90,7 +91,7 @@ def plan(
     json_: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Prints parameters, operations, memory and communication per device, from the compiled program; needs no data."""
-    from weather_scnn.training.configuration import load_config, with_overrides
+    from weather_scnn.training.configuration_reading import load_config, with_overrides
 
     settings = with_overrides(load_config(config), set_ or [])
     from weather_scnn.training.plan import plan as estimate

@@ -12,7 +12,8 @@ from weather_scnn.io.statistics import read_statistics
 from weather_scnn.training.assembly import Experiment
 from weather_scnn.training.channels import Channels
 from weather_scnn.training.checkpoints import Checkpoints, Cursor
-from weather_scnn.training.configuration import Config, Stage, differences
+from weather_scnn.training.configuration import Config, Stage
+from weather_scnn.training.configuration_reading import differences
 from weather_scnn.training.loss import channel_weights
 from weather_scnn.training.normalisation import Normalisation
 from weather_scnn.training.optimiser import learning_rate_schedule

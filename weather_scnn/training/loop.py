@@ -17,7 +17,8 @@ from weather_scnn.io.outputs import check_workdir
 from weather_scnn.training.assembly import Experiment, assemble
 from weather_scnn.training.beginning import begin, check_windows, resume
 from weather_scnn.training.checkpoints import Checkpoints, Cursor, parameter_count, save_config
-from weather_scnn.training.configuration import Config, Stage, flatten
+from weather_scnn.training.configuration import Config, Stage
+from weather_scnn.training.configuration_reading import flatten
 from weather_scnn.training.curves import CurveDrawer
 from weather_scnn.training.divergence import divergence_error
 from weather_scnn.training.duration import spell, units

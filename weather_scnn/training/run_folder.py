@@ -8,7 +8,8 @@ from etils import epath
 
 from weather_scnn.errors import UserError
 from weather_scnn.io.addresses import expanded, located, unreachable
-from weather_scnn.training.configuration import Config, differences
+from weather_scnn.training.configuration import Config
+from weather_scnn.training.configuration_reading import differences
 
 CONFIGURATION = "config.json"
 #: The description of a forecaster that was exported; see `weather_scnn.forecasting.export`.
