@@ -153,34 +153,15 @@ def stability(
         UserError: the store does not fit the run, the step does not divide a day, or a request cannot be met.
     """
     refuse_numbers(members, _AMPLITUDE, seed, batch_size)
-    days = round(years * float(YEAR / DAY)) if 0 < years <= _LONGEST_YEARS else 0
-    if not days:
-        raise UserError(
-            f"--years {years:g} is no length from a day to {_LONGEST_YEARS:g} years", remedy="give --years 1"
-        )
+    days = _whole_days(years)
     if isinstance(workdir, str):
         refuse_sources(output, {"--workdir": workdir}, inside_is_fine=True)
     check_output(output, Kind.FILE, sources={"--input": input}, overwrite=overwrite)
     runs = load_runs(workdir, checkpoints) if isinstance(workdir, str) else list(workdir)
-    data = runs[0].config.data
-    step, input_step = parse_duration(data.step), parse_duration(data.input_step or data.step)
-    if data.input_steps > 1 and input_step != step:
-        raise UserError(
-            f"the run forecasts {data.step} at once from states {data.input_step} apart, so it cannot go on from there",
-            remedy="give a run whose data.input_step is its data.step",
-        )
-    if DAY % step:
-        raise UserError(f"the run's step of {data.step} does not divide a day", remedy="give a run of 6h, 12h or 24h")
+    step = _step_of(runs[0])
     reader = open_states(runs, input)
     starts = initial_times(reader.times, init, where=input)
-    initial = InitialStates(reader, starts, whole_histories(reader, starts, input_step, data.input_steps))
-    initial.judge(allow_implausible=allow_implausible)
-    noise = [run.config.model.noise.present for run in runs]
-    if members > 1 and not all(noise):
-        random = IncrementPerturbations.estimate(
-            reader, step, amplitude=_AMPLITUDE, seed=seed, allow_implausible=allow_implausible
-        )
-        initial = dataclasses.replace(initial, perturbations=[random])
+    initial = _initial_states(runs, reader, starts, step, members, seed, allow_implausible)
     prescribed = _prescribed(prescribe, reader)
     windows = spectrum_windows(spectra, days)
     whole_years = int((days + 1) * DAY / YEAR)
@@ -192,15 +173,7 @@ def stability(
         if last > reader.times[-1] and progress:
             end = minute(reader.times[-1])
             print(f"{', '.join(prescribe)}: beyond {end} the store's last whole years come again", file=sys.stderr)
-    reference, *extremes = sampled(reader)
-    lowest, per_unit = histogram_range(*extremes)
-    dry_fields, dry = _dry_fields(reader)
-    transform = HarmonicTransform.create(reader.grid, min(reader.grid.maximum_degree, reader.grid.maximum_order))
-    constants = SumConstants.of(
-        reader.channels, reader.grid, reference, lowest=jnp.asarray(lowest, jnp.float32),
-        per_unit=jnp.asarray(per_unit, jnp.float32), dry=jnp.asarray(dry), transform=transform, dry_fields=dry_fields,
-        bins=BINS,
-    )  # fmt: skip
+    constants = _sum_constants(reader)
     request = {
         "init": init, "days": days, "members": members, "spectra": windows.tolist(), "prescribe": list(prescribe),
         "seed": seed, "batch_size": batch_size, "allow_implausible": allow_implausible, "input": input,
@@ -226,30 +199,7 @@ def stability(
         record, initial, inits, numbers, jax.device_put(constants, jax.local_devices()[0]), step, days, map_days, windows,
         batch_size, prescribed, seed, allow_implausible,
     )  # fmt: skip
-    held = []
-    with progress_bar(rich.progress.MofNCompleteColumn(), "days", enabled=progress) as bar:
-        task = bar.add_task("roll out", total=len(runs) * inits.size * days)
-        before = 0
-        for number, run in enumerate(runs):
-            statics = reader.statics() if run.statics is None else run.statics
-            scales = make_scales(run.channels, run.normalisation, statics, run.grid)
-            one = (
-                dataclasses.replace(job, initial=dataclasses.replace(initial, perturbations=None))
-                if noise[number]
-                else job
-            )
-            parts = []
-            for first in range(0, inits.size, batch_size):
-                count = min(batch_size, inits.size - first)
-                parts.append(
-                    one.run(
-                        number, run, scales, first,
-                        lambda day, size, before=before: bar.update(task, completed=before + day * size),
-                    )
-                )  # fmt: skip
-                before += count * days
-                bar.update(task, completed=before)
-            held.append(_joined(parts, inits.size))
+    held = _roll_out(job, runs, progress=progress)
     result = stability_dataset(
         Runs([run.name for run in runs], held, starts[inits], numbers, days, map_days, windows[:, 1], step),
         truth, constants, reader, which_map[inits], which_season.reshape(starts.size, -1)[inits],
@@ -265,6 +215,87 @@ def stability(
         for line in stability_lines(scores):
             print(line, file=sys.stderr)
     return scores
+
+
+def _whole_days(years: float) -> int:
+    """Of a rollout."""
+    days = round(years * float(YEAR / DAY)) if 0 < years <= _LONGEST_YEARS else 0
+    if not days:
+        raise UserError(
+            f"--years {years:g} is no length from a day to {_LONGEST_YEARS:g} years", remedy="give --years 1"
+        )
+    return days
+
+
+def _step_of(run: TrainedRun) -> np.timedelta64:
+    """The forecaster's step, if forecasts can be its next inputs and whole steps make a day."""
+    data = run.config.data
+    step = parse_duration(data.step)
+    if data.input_steps > 1 and parse_duration(data.input_step or data.step) != step:
+        raise UserError(
+            f"the run forecasts {data.step} at once from states {data.input_step} apart, so it cannot go on from there",
+            remedy="give a run whose data.input_step is its data.step",
+        )
+    if DAY % step:
+        raise UserError(f"the run's step of {data.step} does not divide a day", remedy="give a run of 6h, 12h or 24h")
+    return step
+
+
+def _initial_states(
+    runs: Sequence[TrainedRun],
+    reader: StateReader,
+    starts: np.ndarray,
+    step: np.timedelta64,
+    members: int,
+    seed: int,
+    allow_implausible: bool,
+) -> InitialStates:
+    """States that rollouts start from, perturbed where members would not differ otherwise."""
+    histories = whole_histories(reader, starts, step, runs[0].config.data.input_steps)
+    initial = InitialStates(reader, starts, histories)
+    initial.judge(allow_implausible=allow_implausible)
+    if members == 1 or all(run.config.model.noise.present for run in runs):
+        return initial
+    random = IncrementPerturbations.estimate(
+        reader, step, amplitude=_AMPLITUDE, seed=seed, allow_implausible=allow_implausible
+    )
+    return dataclasses.replace(initial, perturbations=[random])
+
+
+def _sum_constants(reader: StateReader) -> SumConstants:
+    """What sums are taken about, and the limits of what they count, from states all over the store."""
+    reference, *extremes = sampled(reader)
+    lowest, per_unit = histogram_range(*extremes)
+    dry_fields, dry = _dry_fields(reader)
+    transform = HarmonicTransform.create(reader.grid, min(reader.grid.maximum_degree, reader.grid.maximum_order))
+    return SumConstants.of(
+        reader.channels, reader.grid, reference, lowest=jnp.asarray(lowest, jnp.float32),
+        per_unit=jnp.asarray(per_unit, jnp.float32), dry=jnp.asarray(dry), transform=transform, dry_fields=dry_fields,
+        bins=BINS,
+    )  # fmt: skip
+
+
+def _roll_out(job: Job, runs: Sequence[TrainedRun], *, progress: bool) -> list[dict[str, Any]]:
+    """Sums of all series of each forecaster, batch by batch."""
+    held, series, before = [], job.inits.size, 0
+    alike = dataclasses.replace(job, initial=dataclasses.replace(job.initial, perturbations=None))
+    with progress_bar(rich.progress.MofNCompleteColumn(), "days", enabled=progress) as bar:
+        task = bar.add_task("roll out", total=len(runs) * series * job.days)
+        for number, run in enumerate(runs):
+            statics = job.reader.statics() if run.statics is None else run.statics
+            scales = make_scales(run.channels, run.normalisation, statics, run.grid)
+            own = alike if run.config.model.noise.present else job
+            parts = []
+            for first in range(0, series, job.batch_size):
+
+                def move(day: int, size: int, before: int = before) -> None:
+                    bar.update(task, completed=before + day * size)
+
+                parts.append(own.run(number, run, scales, first, move))
+                before += min(job.batch_size, series - first) * job.days
+                bar.update(task, completed=before)
+            held.append(_joined(parts, series))
+    return held
 
 
 def _unique(masks: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
