@@ -5,7 +5,6 @@ import functools
 import itertools
 import logging
 import math
-import sys
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -84,9 +83,9 @@ def _opened(job: str, request: ClimatologyRequest) -> FieldReader:
     return FieldReader(request.input, variables=names, time=request.time)
 
 
-def _work(item: ClimatologyItem, *, job: str, request: ClimatologyRequest, store: StoreInProgress) -> None:
+def _work(item: ClimatologyItem, *, job: str, request: ClimatologyRequest, record: StoreInProgress) -> None:
     """Computes and writes one work item, then records it."""
-    with running.work_item(job, store, item.key) as finish:
+    with running.work_item(job, record, item.key) as finish:
         reader = _opened(job, request)
         times = reader.fields["time"].values
         groups = [samples(times, hour, request.calendar) for hour in item.hours]
@@ -101,7 +100,7 @@ def _work(item: ClimatologyItem, *, job: str, request: ClimatologyRequest, store
             maps = reader.read(item.name, positions, levels)
             return maps[part_of_map]
 
-        group = zarr.open_group(store.path, mode="r+", use_consolidated=False)
+        group = zarr.open_group(record.path, mode="r+", use_consolidated=False)
         place = tuple(slice(start, stop) for _, start, stop in item.region)
         output_days = np.arange(1, DAYS + 1)[item.slice("dayofyear")]
         one_map = 4 * math.prod(shape[:1] if levels else ()) * math.prod(reader.fields[item.name].shape[-2:])
@@ -356,6 +355,7 @@ def compute_climatology(
     if wrong := [each for each in quantiles if not 0 <= each <= 1]:
         raise UserError(f"the quantile {wrong[0]:g} is not between 0 and 1", remedy="write them as 0.05,0.95")
     running.check_options(beam_options or [], no_beam=no_beam)
+    memory = parse_bytes(max_memory)
     names = None if variables is None else tuple(variables)
     request = ClimatologyRequest(str(input), time, names, window, calendar, tuple(sorted(map(float, quantiles))))
     job = running.new_job()
@@ -382,7 +382,7 @@ def compute_climatology(
             _LOG.warning(
                 "%d of %d hours and days of the year have no data within the window: NaN", empty, DAYS * hours.size
             )
-        template, encoding, items, estimate = _plan(reader, hours, request, parse_bytes(max_memory))
+        template, encoding, items, estimate = _plan(reader, hours, request, memory)
         template.attrs.update(
             provenance(
                 source=str(input),
@@ -396,21 +396,17 @@ def compute_climatology(
         )
         facts = dataclasses.asdict(request) | {"command": "climatology", "fields": fields, "pieces": sorted(items)}
         facts |= {"times": [int(times.size), str(times[0]), str(times[-1])]}
-        threads = running.threads_of(
-            estimate, len(items), parse_bytes(max_memory), beam_options=beam_options, no_beam=no_beam
-        )
-        store = begin_store(output, template, request=facts, overwrite=overwrite, encoding=encoding)
-        if progress:
-            print(f"climatology: {times.size} times; {estimate.in_process(threads, beam=not no_beam)}", file=sys.stderr)
-        running.run_work_items(
-            functools.partial(_work, job=job, request=request, store=store),
+        store = running.run_planned(
+            functools.partial(_work, job=job, request=request),
             items,
-            store,
+            estimate,
+            lambda: begin_store(output, template, request=facts, overwrite=overwrite, encoding=encoding),
             job=job,
             description="climatology",
+            told=f"climatology: {times.size} times",
+            max_memory=memory,
             beam_options=beam_options,
             no_beam=no_beam,
-            threads=threads,
             progress=progress,
         )
         store.finish()

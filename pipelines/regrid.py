@@ -7,7 +7,6 @@ twice is harmless and a killed job continues.
 
 import dataclasses
 import functools
-import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -261,22 +260,17 @@ def regrid(
             "chunks": encoding,
             "pieces": sorted({item.stop - item.start for item in items.values()}),
         }
-        threads = running.threads_of(estimate, len(items), memory, beam_options=beam_options, no_beam=no_beam)
-        store = begin_store(output, template, request=facts, overwrite=overwrite, encoding=encoding)
-        if progress:
-            print(
-                f"regrid {grid.name}: {len(times)} times; {estimate.in_process(threads, beam=not no_beam)}",
-                file=sys.stderr,
-            )
-        running.run_work_items(
-            functools.partial(work, job=job, request=request, store=store),
+        store = running.run_planned(
+            functools.partial(work, job=job, request=request),
             items,
-            store,
+            estimate,
+            lambda: begin_store(output, template, request=facts, overwrite=overwrite, encoding=encoding),
             job=job,
             description="regrid",
+            told=f"regrid {grid.name}: {len(times)} times",
+            max_memory=memory,
             beam_options=beam_options,
             no_beam=no_beam,
-            threads=threads,
             progress=progress,
         )
         store.finish()

@@ -175,9 +175,9 @@ def groups(dataset: xr.Dataset, winds: str) -> list[tuple[str, ...]]:
     return result
 
 
-def work(item: RegriddingItem, *, job: str, request: RegriddingRequest, store: StoreInProgress) -> None:
+def work(item: RegriddingItem, *, job: str, request: RegriddingRequest, record: StoreInProgress) -> None:
     """Reads, regrids and writes one work item, block by block, then records it."""
-    with running.work_item(job, store, item.key) as finish:
+    with running.work_item(job, record, item.key) as finish:
         opened = open_once(job, request)
         with_levels = "level" in opened.reader.fields[item.names[0]].dims
         plan = opened.levels if with_levels else None
@@ -193,7 +193,7 @@ def work(item: RegriddingItem, *, job: str, request: RegriddingRequest, store: S
                 for result, values in zip(results, opened.regridded(item.names, fields)):
                     result[(place, levels) if plan is not None else place] = values
         for name, result in zip(item.names, results):
-            _write(job, store.path, name, item, result if plan is None else plan.apply(result))
+            _write(job, record.path, name, item, result if plan is None else plan.apply(result))
         finish()
 
 

@@ -44,6 +44,7 @@ _FAILURES: dict[str, BaseException] = {}
 Work = Callable[[Any], None]
 R = TypeVar("R")
 T = TypeVar("T")
+O = TypeVar("O", bound=Record)
 
 
 def new_job() -> str:
@@ -284,6 +285,41 @@ def threads_of(
             remedy=f"use --direct_num_workers={fitting}, or --max-memory {needed}",
         )
     return asked
+
+
+def run_planned(
+    work: Callable[..., None],
+    items: Mapping[str, Any],
+    estimate: Estimate,
+    begin: Callable[[], O],
+    *,
+    job: str,
+    description: str,
+    told: str,
+    max_memory: int,
+    beam_options: Sequence[str] | None,
+    no_beam: bool,
+    progress: bool,
+) -> O:
+    """Says what a job will cost, begins its output if that fits, does its work items, and gives the output.
+
+    Args:
+        work: as `run_work_items` takes it, with the output, `record`, still to be given.
+        items, job, description, beam_options, no_beam, progress: as there.
+        estimate: of what they cost.
+        begin: makes the output.
+        told: what is done to how much, said before the cost.
+        max_memory: bytes that one worker may take.
+    """
+    threads = threads_of(estimate, len(items), max_memory, beam_options=beam_options, no_beam=no_beam)
+    record = begin()
+    if progress:
+        print(f"{told}; {estimate.in_process(threads, beam=not no_beam)}", file=sys.stderr)
+    run_work_items(
+        functools.partial(work, record=record), items, record, job=job, description=description,
+        beam_options=beam_options, no_beam=no_beam, threads=threads, progress=progress,
+    )  # fmt: skip
+    return record
 
 
 def run_work_items(

@@ -3,7 +3,6 @@
 import dataclasses
 import functools
 import math
-import sys
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -321,6 +320,7 @@ def compute_statistics(
     check_output(output, Kind.FILE, sources={"--input": input}, overwrite=overwrite)
     parse_duration(step, "the step", likely=("h",))
     running.check_options(beam_options or [], no_beam=no_beam)
+    memory = parse_bytes(max_memory)
     request = StatisticsRequest(str(input), time, None if variables is None else tuple(variables), step)
     job = running.new_job()
     where = f"{input}, period {time}" if time else str(input)
@@ -343,28 +343,24 @@ def compute_statistics(
         if fault := missing_lines(dataset["latitude"].values, dataset["longitude"].values):
             raise UserError(f"a part of the grid is missing: {fault}", where=where, remedy="fetch the whole grid")
         reader.judge_first()
-        items, estimate = _plan(reader, request, parse_bytes(max_memory))
+        items, estimate = _plan(reader, request, memory)
         facts = dataclasses.asdict(request) | {
             "command": "stats",
             "fields": sorted(map(str, dataset.data_vars)),
             "times": [int(times.size), str(times[0]), str(times[-1])],
             "pieces": sorted(items),
         }
-        threads = running.threads_of(
-            estimate, len(items), parse_bytes(max_memory), beam_options=beam_options, no_beam=no_beam
-        )
-        record = begin_record(output, request=facts)
-        if progress:
-            print(f"stats: {times.size} times; {estimate.in_process(threads, beam=not no_beam)}", file=sys.stderr)
-        running.run_work_items(
-            functools.partial(_work, job=job, request=request, record=record),
+        record = running.run_planned(
+            functools.partial(_work, job=job, request=request),
             items,
-            record,
+            estimate,
+            lambda: begin_record(output, request=facts),
             job=job,
             description="statistics",
+            told=f"stats: {times.size} times",
+            max_memory=memory,
             beam_options=beam_options,
             no_beam=no_beam,
-            threads=threads,
             progress=progress,
         )
         table = _table(record, items, reader)
