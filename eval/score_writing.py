@@ -22,7 +22,7 @@ from eval.metrics import (
     metrics_in,
 )
 from eval.score_storage import LARGE, stored
-from eval.scores import all_scores, all_sums
+from eval.scores import all_sums, in_order
 from eval.uncertainty import SEED, STATISTICS, block_length, intervals_and_differences
 from weather_scnn.catalogue.units import squared_units
 from weather_scnn.errors import UserError
@@ -101,14 +101,11 @@ class ScoreWriter(JoinedItems):
         sums = self.field_sums(field, "degree")
         if sums is None:
             return {}
-        names, statistics = metrics_in(sums), field_statistics(sums, field)
-        scores = labelled(metrics_from_means(mean_over_init_times(statistics)), sums, field, names)
+        names = metrics_in(sums)
+        scores, sure = field_scores(sums, field, names, self.bootstrap)
         scores["metric"].attrs.update(definitions(names))
-        groups = {"degree_sums": sums, "degree_scores": xr.Dataset({field: scores})}
-        if self.bootstrap.samples:
-            sure = self._uncertainty(statistics, sums, field, names)
-            groups |= {f"degree_{name}": dataset for name, dataset in sure.items()}
-        return groups
+        groups = {"sums": sums, "scores": xr.Dataset({field: scores}), **sure}
+        return {f"degree_{name}": dataset for name, dataset in groups.items()}
 
     def _ranks(self, field: str) -> dict[str, xr.Dataset]:
         comparison, old = self.comparison, self._old_group("rank_histogram")
@@ -159,8 +156,8 @@ class ScoreWriter(JoinedItems):
     def _write(
         self, path: str, attributes: dict[str, Any], tick: Callable[[], None], further: Callable[[str], Any]
     ) -> xr.Dataset:
-        metrics = self._metrics()
-        scores, present, first = {}, [], True
+        metrics, convention = self._metrics(), self.comparison.request.convention
+        scores, present, new = {}, [], True
         counts: dict[str, dict[str, np.ndarray]] = {"missing": {}, "implausible": {}}
         for field in sorted(self.fields, key=self._group):
             sums = self.field_sums(field)
@@ -168,22 +165,14 @@ class ScoreWriter(JoinedItems):
             if field in self.comparison.names:
                 for kind, held in counts.items():
                     held[field] = self._arrays(field)[f"{kind}/{field}"]
-            statistics = field_statistics(sums, field)
-            averages = mean_over_init_times(statistics)
-            means = metrics_from_means(averages, self.comparison.request.convention)
-            scores[field] = labelled(means, sums, field, metrics)
-            curves = event_curves(averages, scores[field])
+            scores[field], further_groups = field_scores(sums, field, metrics, self.bootstrap, convention)
             weight = sums[field].sel(moment="weight", drop=True) > 0
             present.append(weight.any([name for name in weight.dims if name not in ("init_time", "lead_time")]))
             groups = {"sums": sums, **self._maps(field), **self._spectra(field), **self._ranks(field)}
-            groups |= self._degrees(field)
-            if curves is not None:
-                groups[GROUP] = xr.Dataset({field: curves})
-            if self.bootstrap.samples:
-                groups |= self._uncertainty(statistics, sums, field, metrics)
+            groups |= self._degrees(field) | further_groups
             for group, dataset in groups.items():
-                self._append(dataset, path, group, first=first)
-                first = False
+                append(dataset, path, group, new=new)
+                new = False
             tick()
         root = xr.Dataset({field: scores[field] for field in self.fields})
         root["metric"].attrs.update(definitions(metrics))
@@ -201,23 +190,19 @@ class ScoreWriter(JoinedItems):
         tell_implausible(implausible)
         tail["init_count"] = counted.assign_attrs(long_name="init times with truth at this lead time")
         tail[IMPLAUSIBLE] = implausible.assign_attrs(long_name="maps whose values cannot be")
-        times = np.datetime_as_string(known["init_time"].values, "h")
         root.attrs = {
             **attributes,
-            "init_times": int(times.size),
-            "first_init_time": min(times),
-            "last_init_time": max(times),
+            **root_attributes(known["init_time"].values, metrics),
             "missing_in_truth": int(tail[MISSING_TRUTH].sum()),
             "missing_in_forecast": int(tail[MISSING_FORECAST].sum()),
             "implausible_in_forecast": int(implausible.sum()),
-            **{f"definition_{name}": text for name, text in definitions(metrics).items()},
         }
-        self._append(xr.Dataset(tail, attrs=root.attrs), path, "sums", first=False)
+        append(xr.Dataset(tail, attrs=root.attrs), path, "sums")
         if self.comparison.map_leads.size:
             texts = {f"definition_{score.name}": score.at_places for score in map_metrics()}
-            self._append(xr.Dataset(attrs=texts), path, "maps", first=False)
+            append(xr.Dataset(attrs=texts), path, "maps")
         further(path)
-        self._append(root, path, None, first=False)
+        append(root, path, None)
         return root
 
     def _refuse(self, lacking: int) -> None:
@@ -250,28 +235,45 @@ class ScoreWriter(JoinedItems):
                         labels = {each.axis: list(each.labels(self.comparison)), "system": self.comparison.systems}
                         sums[each.variable(field)] = xr.DataArray(arrays[key], labels, axes)
                 found |= set(metrics_in(xr.Dataset(sums)))
-        return tuple(score.name for score in all_scores(sorted(found)) if score.name in found)
-
-    def _uncertainty(
-        self, statistics: dict[str, np.ndarray], sums: xr.Dataset, field: str, metrics: Sequence[str]
-    ) -> dict[str, xr.Dataset]:
-        convention = self.comparison.request.convention if "region" in sums.dims else WEATHERBENCH2
-        return uncertainty(statistics, sums, field, metrics, self.bootstrap, convention)
-
-    @staticmethod
-    def _append(dataset: xr.Dataset, path: str, group: str | None, *, first: bool) -> None:
-        dataset, encoding = stored(dataset.drop_encoding(), group)
-        # Coordinates come again with every field of a group, alike.
-        dataset.to_netcdf(path, mode="w" if first else "a", group=group, encoding=encoding)
+        return in_order(found)
 
 
-def uncertainty(
+def append(dataset: xr.Dataset, path: str, group: str | None, *, below: str = "", new: bool = False) -> None:
+    """Writes a group of a file, which it makes if `new`; coordinates come again with every field of a group, alike."""
+    dataset, encoding = stored(dataset.drop_encoding(), group)
+    place = f"{below}/{group or ''}".strip("/") or None
+    dataset.to_netcdf(path, mode="w" if new else "a", group=place, encoding=encoding)
+
+
+def root_attributes(init_times: np.ndarray, metrics: Sequence[str]) -> dict[str, Any]:
+    """Attributes of scores that tell over which init times they are, and what they mean."""
+    times = np.datetime_as_string(init_times, "h")
+    told = {"init_times": int(times.size), "first_init_time": min(times), "last_init_time": max(times)}
+    return told | {f"definition_{name}": text for name, text in definitions(metrics).items()}
+
+
+def field_scores(
+    sums: xr.Dataset, field: str, metrics: Sequence[str], bootstrap: Bootstrap, convention: str = WEATHERBENCH2
+) -> tuple[xr.DataArray, dict[str, xr.Dataset]]:
+    """Scores of a field, and the groups that come of the same sums: event curves, intervals, differences."""
+    statistics, groups = field_statistics(sums, field), {}
+    averages = mean_over_init_times(statistics)
+    scores = labelled(metrics_from_means(averages, convention), sums, field, metrics)
+    curves = event_curves(averages, scores)
+    if curves is not None:
+        groups[GROUP] = xr.Dataset({field: curves})
+    if bootstrap.samples:
+        groups |= _uncertainty(statistics, sums, field, metrics, bootstrap, convention)
+    return scores, groups
+
+
+def _uncertainty(
     statistics: dict[str, np.ndarray],
     sums: xr.Dataset,
     field: str,
     metrics: Sequence[str],
     bootstrap: Bootstrap,
-    convention: str = WEATHERBENCH2,
+    convention: str,
 ) -> dict[str, xr.Dataset]:
     """Intervals and, of several systems, differences of a field's scores; see `eval.uncertainty`."""
     intervals, differences = intervals_and_differences(

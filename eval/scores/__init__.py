@@ -72,6 +72,11 @@ def all_scores(names: Iterable[str]) -> list[Score]:
     return [*SCORES, *(score for score in event_scores(names) if score.name not in static)]
 
 
+def in_order(names: Collection[str]) -> tuple[str, ...]:
+    """Names of scores in the order of files."""
+    return tuple(score.name for score in all_scores(sorted(names)) if score.name in names)
+
+
 def scores_from(known: Collection[str], *, averages: bool = False) -> list[Score]:
     """The scores that follow from these means, or from these averages of statistics."""
     return [

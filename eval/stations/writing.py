@@ -1,26 +1,15 @@
 """The groups of `scores.nc` for stations: `stations` laid out as the root, and below it what the root has beside itself."""
 
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import xarray as xr
 
 from eval.conventions import MEMBERS
-from eval.event_curves import GROUP, event_curves
-from eval.metrics import (
-    combine_sums,
-    definitions,
-    field_statistics,
-    fields_of,
-    labelled,
-    mean_over_init_times,
-    metrics_from_means,
-    metrics_in,
-)
+from eval.metrics import combine_sums, definitions, fields_of, metrics_in
 from eval.score_reading import OBSERVATION_COUNT, STATIONS, SUMS_GROUP, open_group
-from eval.score_storage import stored
-from eval.score_writing import Bootstrap, uncertainty
-from eval.scores import ENSEMBLE_SUMS, EVENT_SUMS, all_scores
+from eval.score_writing import Bootstrap, append, field_scores, root_attributes
+from eval.scores import ENSEMBLE_SUMS, EVENT_SUMS, in_order
 from eval.scores.errors import ERRORS
 from eval.stations.comparison import ALL_STATIONS, StationComparison
 from eval.stations.scoring import AT_STATION, ENSEMBLE, item_name, labels_of
@@ -151,36 +140,19 @@ class StationWriter:
                 "nothing could be scored: at no station and time have all systems a value beside an observation",
                 where=self.comparison.observations.path, remedy="give observations of the forecasts' valid times",
             )  # fmt: skip
-        metrics = metrics_in(sums)
-        metrics = tuple(score.name for score in all_scores(sorted(metrics)) if score.name in metrics)
-        scores, groups, curves = {}, {SUMS_GROUP: sums}, {}
+        metrics = in_order(metrics_in(sums))
+        scores, groups = {}, {SUMS_GROUP: sums}
         for field in fields_of(sums):
-            statistics = field_statistics(sums, field)
-            means = mean_over_init_times(statistics)
-            scores[field] = labelled(metrics_from_means(means), sums, field, metrics)
-            curve = event_curves(means, scores[field])
-            if curve is not None:
-                curves[field] = curve
-            if bootstrap.samples:
-                for name, dataset in uncertainty(statistics, sums, field, metrics, bootstrap).items():
-                    groups[name] = groups[name].merge(dataset) if name in groups else dataset
+            scores[field], further = field_scores(sums, field, metrics, bootstrap)
+            for name, dataset in further.items():
+                groups[name] = groups[name].merge(dataset) if name in groups else dataset
         root = xr.Dataset(scores)
         root["metric"].attrs.update(definitions(metrics))
-        times = np.datetime_as_string(sums["init_time"].values, "h")
-        root.attrs = {
-            **sums.attrs, "init_times": int(times.size), "first_init_time": min(times), "last_init_time": max(times),
-            "stations": int((self.comparison.belongs[:, 0] > 0).sum()),
-            **{f"definition_{name}": text for name, text in definitions(metrics).items()},
-        }  # fmt: skip
-        if curves:
-            groups[GROUP] = xr.Dataset(curves)
-        groups[PLACES] = self.places()
+        root.attrs = sums.attrs | root_attributes(sums["init_time"].values, metrics)
+        root.attrs["stations"] = int((self.comparison.belongs[:, 0] > 0).sum())
         # A group's parents come after it, so that it has axes of its own and can be read alone.
-        mode: Literal["w", "a"] = "w" if alone else "a"
-        for name, dataset in {**groups, "": root}.items():
-            dataset, encoding = stored(dataset.drop_encoding(), name)
-            dataset.to_netcdf(path, mode=mode, group=f"{STATIONS}/{name}".rstrip("/"), encoding=encoding)
-            mode = "a"
+        for name, dataset in {**groups, PLACES: self.places(), None: root}.items():
+            append(dataset, path, name, below=STATIONS, new=alone and name == SUMS_GROUP)
         if alone:
             # A file with nothing but coordinates in its root would be taken for one of other fields in groups.
             weights = [sums[name].sel(moment="weight", region=ALL_STATIONS, drop=True) for name in self.names]
