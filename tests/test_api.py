@@ -172,7 +172,7 @@ def test_spectra_and_calculus_keep_other_dimensions_and_order(store):
     assert energy.dims == ("level", "degree") and float(energy.isel(level=0).sum()) > 0
 
 
-@pytest.mark.parametrize("name", ["weather_scnn.api", "weather_scnn.xr"])
+@pytest.mark.parametrize("name", ["weather_scnn.api", "weather_scnn.xr", "weather_scnn.catalogue.field_names"])
 def test_examples(name):
     found = doctest.testmod(importlib.import_module(name), raise_on_error=False)
     assert found.attempted and not found.failed

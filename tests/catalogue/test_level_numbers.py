@@ -8,12 +8,13 @@ import pytest
 import xarray as xr
 
 from eval.scorecard import list_fields
+from weather_scnn.catalogue.field_names import split_levels
 from weather_scnn.commands.options import pressure_levels
 from weather_scnn.errors import UserError
 from weather_scnn.forecasting.forecast_store import forecast_template
 from weather_scnn.forecasting.kept_fields import Kept
 from weather_scnn.sphere import Grid
-from weather_scnn.training.channels import Channels, DataConfig, split_levels
+from weather_scnn.training.channels import Channels, DataConfig
 from weather_scnn.training.configuration import Config, LossConfig
 from weather_scnn.training.configuration_reading import with_overrides
 from weather_scnn.training.loss import channel_weights

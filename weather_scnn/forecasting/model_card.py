@@ -6,6 +6,8 @@ import jax
 import numpy as np
 import xarray as xr
 
+from weather_scnn.catalogue.field_names import field_in_words
+from weather_scnn.catalogue.level_numbers import level_number
 from weather_scnn.forecasting.trained_run import TrainedRun
 
 _LEADS_HOURS = (6, 24, 72, 120, 240)
@@ -89,7 +91,7 @@ def _table(scores: xr.Dataset) -> list[str]:
                 " / ".join(f"{float(one.sel(system=system).isel(lead_time=place)):.4g}" for place in places)
                 for system in systems
             )
-            where = "" if level is None else f" at {level:g} hPa"
-            lines.append(f"| {name}{where}, {array.attrs.get('units', '')} | " + " | ".join(cells) + " |")
+            field = field_in_words(str(name), None if level is None else level_number(level))
+            lines.append(f"| {field}, {array.attrs.get('units', '')} | " + " | ".join(cells) + " |")
     about = [f"{key}: {scores.attrs[key]}" for key in ("truth", "init_times", "period") if key in scores.attrs]
     return [*lines, *(["", "; ".join(about) + "."] if about else [])]

@@ -9,6 +9,7 @@ import numpy as np
 import xarray as xr
 from jaxtyping import Bool
 
+from weather_scnn.catalogue.field_names import field_in_words
 from weather_scnn.catalogue.level_numbers import Level
 from weather_scnn.catalogue.naming import Variable, lookup
 from weather_scnn.catalogue.plausibility import Extremes, implausible
@@ -43,7 +44,7 @@ class Fault:
     @property
     def field(self) -> str:
         """Variable and level, for messages."""
-        return self.name if self.level is None else f"{self.name} at {self.level} hPa"
+        return field_in_words(self.name, self.level)
 
 
 def faults(fields: xr.Dataset, channels: Channels, area: np.ndarray, *, forecast: bool) -> dict[int, Fault]:

@@ -7,13 +7,13 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from weather_scnn.catalogue.field_names import field_label
 from weather_scnn.catalogue.naming import lookup
 from weather_scnn.errors import UserError
 from weather_scnn.forecasting.stability_truth import DAY, Truth, moments
 from weather_scnn.io.marks import refuse_newer
 from weather_scnn.io.sources import open_one
 from weather_scnn.io.writing import provenance
-from weather_scnn.training.channels import Channels
 from weather_scnn.training.long_rollout import REGIONS, SumConstants, field_moments, field_names
 from weather_scnn.training.states import StateReader
 
@@ -50,18 +50,6 @@ class Runs:
     map_days: int
     leads: np.ndarray
     step: np.timedelta64
-
-
-def field_labels(channels: Channels) -> list[str]:
-    """Names of the F fields: geopotential@500, 2m_temperature."""
-    return [name if level is None else f"{name}@{level}" for name, level in field_names(channels)]
-
-
-def spectrum_labels(channels: Channels) -> list[str]:
-    """Names of the fields of spectra: scalars as fields, then winds as wind@850 and 10m_wind."""
-    scalars = field_labels(channels)[: len(channels.scalars)]
-    winds = [(u.replace("u_component_of_", ""), level) for u, _, level in channels.winds]
-    return scalars + [name if level is None else f"{name}@{level}" for name, level in winds]
 
 
 def stability_dataset(
@@ -149,7 +137,7 @@ def stability_dataset(
         variables["truth_dry_fraction"] = (("time", "dry_field"), truth.dry)
     names = field_names(channels)
     units = [_units(name, reader) for name, _ in names]
-    labels, spectrum_names = field_labels(channels), spectrum_labels(channels)
+    labels, spectrum_names = ([field_label(*field) for field in kind] for kind in (names, channels.fields))
     scalars = len(channels.scalars)
     coordinates: dict[str, Any] = {
         "system": [*runs.names, TRUTH],

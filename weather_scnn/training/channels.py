@@ -2,6 +2,7 @@
 
 import dataclasses
 
+from weather_scnn.catalogue.field_names import field_in_words, split_levels, wind_name
 from weather_scnn.catalogue.level_numbers import Level, level_number
 from weather_scnn.catalogue.naming import WIND_PAIRS
 from weather_scnn.errors import UserError
@@ -190,19 +191,11 @@ class Channels:
         """Static fields and coordinates."""
         return len(self.statics) + len(self.coordinates)
 
+    @property
+    def fields(self) -> list[tuple[str, Level | None]]:
+        """Name and level of each channel, scalars before winds."""
+        return [*self.scalars, *((wind_name(eastward), level) for eastward, _, level in self.winds)]
+
     def describe(self) -> list[str]:
         """One name a channel, scalars before winds, for messages and logs."""
-        names = [name if level is None else f"{name} at {level} hPa" for name, level in self.scalars]
-        for eastward, _, level in self.winds:
-            wind = eastward.replace("u_component_of_", "")
-            names.append(wind if level is None else f"{wind} at {level} hPa")
-        return names
-
-
-def split_levels(text: str, setting: str = "data.level_variables") -> tuple[str, tuple[Level, ...] | None]:
-    """A variable and its own levels, written name@500/850; None without."""
-    name, at, levels = text.partition("@")
-    try:
-        return name, tuple(level_number(level) for level in levels.split("/")) if at else None
-    except ValueError as error:
-        raise UserError(f"{text!r} in {setting}", remedy=f"write it as {name}@500 or {name}@500/850, in hPa") from error
+        return [field_in_words(*field) for field in self.fields]

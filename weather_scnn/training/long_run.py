@@ -15,6 +15,7 @@ from etils import epath
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Float
 
+from weather_scnn.catalogue.field_names import field_in_words
 from weather_scnn.errors import UserError
 from weather_scnn.io.durations import parse_duration
 from weather_scnn.nn import Fields
@@ -180,7 +181,7 @@ class LongRuns:
             scales: constants of the rollout.
         """
         self.made.add(mark)
-        names = [name if level is None else f"{name} at {level} hPa" for name, level in field_names(self.channels)]
+        names = [field_in_words(*field) for field in field_names(self.channels)]
         members = np.zeros(self.starts.size, np.int64)
         chance = Chance.begin(parts, self.config.training.seed, self.starts, members)
         history, total = self.history, np.zeros((self.starts.size, *self.truth.shape))

@@ -13,11 +13,12 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
+from weather_scnn.catalogue.field_names import field_label, split_levels
 from weather_scnn.errors import UserError
 from weather_scnn.nn import Fields, map_fields
 from weather_scnn.sphere import Grid
 from weather_scnn.sphere.products import EXACT
-from weather_scnn.training.channels import Channels, split_levels
+from weather_scnn.training.channels import Channels
 from weather_scnn.training.configuration import LossConfig
 from weather_scnn.training.correctors import Moments
 from weather_scnn.training.forcings import Forcings
@@ -119,13 +120,13 @@ def _targets(channels: Channels, loss: LossConfig) -> Bool[np.ndarray, " channel
     if not loss.targets:
         return np.ones(len(fields), bool)
     found = np.zeros(len(fields), bool)
-    known = sorted({name if level is None else f"{name}@{level}" for names, level in fields for name in names})
+    known = sorted({field_label(name, level) for names, level in fields for name in names})
     for text in loss.targets:
         name, levels = split_levels(text, "loss.targets")
         for level in levels or (None,):
             these = [name in names and (level is None or level == own) for names, own in fields]
             if not any(these):
-                wanted = name if level is None else f"{name}@{level}"
+                wanted = field_label(name, level)
                 near = difflib.get_close_matches(wanted, known, n=1, cutoff=0.0)[0]
                 raise UserError(
                     f"loss.targets names {wanted}, which is not in the state", remedy=f"did you mean {near}?"
