@@ -2,14 +2,11 @@
 
 import concurrent.futures
 import functools
-import io
 import math
-import zipfile
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 import dask.array
-import fsspec
 import jax
 import numpy as np
 import rich.console
@@ -21,10 +18,10 @@ from pipelines.atmospheres import Atmosphere, HeldSuarez, attributes
 from pipelines.nature_model import OUTPUT_SECONDS
 from pipelines.nature_output import BELOW_GROUND
 from weather_scnn.errors import UserError
-from weather_scnn.io.atomic import write_whole
 from weather_scnn.io.marks import MADE_BY, Kind
 from weather_scnn.io.outputs import check_output
-from weather_scnn.io.writing import StoreInProgress, begin_store, packed
+from weather_scnn.io.restart_file import RestartFile
+from weather_scnn.io.writing import begin_store
 from weather_scnn.progress import progress_bar
 from weather_scnn.sphere.grid import Grid
 
@@ -37,7 +34,6 @@ _BLOCK = 4
 _CHUNK_BYTES = 2**19
 # Blocks between two saved states: an interrupted run repeats at most this many days, a few seconds.
 _BLOCKS_PER_RESTART = 30
-_RESTART_FILE = "state.npz"
 _MOST_DAYS = 90_000  # within the 292 years that timestamps of nanoseconds reach
 _LOWEST_LEVEL, _HIGHEST_LEVEL = 1000, 50
 
@@ -128,21 +124,16 @@ def _template(atmosphere: Atmosphere, times: np.ndarray, seed: int, spinup_days:
     )
 
 
-def _save_state(store: StoreInProgress, arrays: dict[str, Any], position: int) -> None:
-    """Writes the restart file, so that a kill leaves the old or the new."""
-    write_whole(f"{store.scratch}/{_RESTART_FILE}", packed({"position": np.asarray(position), **arrays}))
+def _save(restart: RestartFile, atmosphere: Atmosphere, state: Any, position: int) -> None:
+    restart.save({"position": np.asarray(position), **atmosphere.pack(state)})
 
 
-def _load_state(store: StoreInProgress, atmosphere: Atmosphere) -> tuple[Any, int] | None:
+def _resumed(restart: RestartFile, atmosphere: Atmosphere) -> tuple[Any, int] | None:
     """The state an interrupted run saved last and the index of the output it belongs to; None if there is none."""
-    filesystem, folder = fsspec.core.url_to_fs(store.scratch)
-    path = f"{folder}/{_RESTART_FILE}"
-    if not filesystem.exists(path):
-        return None
+    saved = restart.load()
     try:
-        with filesystem.open(path, "rb") as file, np.load(io.BytesIO(file.read())) as saved:
-            return atmosphere.unpack(saved), int(saved["position"])
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile):
+        return None if saved is None else (atmosphere.unpack(saved), int(saved["position"]))
+    except KeyError:  # of a model that has changed since
         return None
 
 
@@ -237,7 +228,8 @@ def simulate(
     arrays: dict[str, Any] = {name: group[name] for name in names}
     bar = progress_bar(_SimulatedDays(), enabled=progress)
     with bar, concurrent.futures.ThreadPoolExecutor(1) as writer:
-        resumed = _load_state(store, atmosphere)
+        restart = RestartFile(store, "state")
+        resumed = _resumed(restart, atmosphere)
         if resumed is None:
             blocks = math.ceil(spinup_days * _OUTPUTS_PER_DAY / _BLOCK)
             early = times[0] - _STEP * _BLOCK * np.arange(blocks, 0, -1)
@@ -248,7 +240,7 @@ def simulate(
                 jax.block_until_ready(state)
                 bar.advance(task)
             first = 0
-            _save_state(store, atmosphere.pack(state), first)
+            _save(restart, atmosphere, state, first)
         else:
             state, first = resumed
         task = bar.add_task("simulate", total=times.size / _OUTPUTS_PER_DAY)
@@ -257,7 +249,7 @@ def simulate(
         for count, (begin, end) in enumerate(_blocks(times.size, first)):
             if pending is not None and count % _BLOCKS_PER_RESTART == 0:
                 pending.result()
-                _save_state(store, atmosphere.pack(state), begin)
+                _save(restart, atmosphere, state, begin)
             # The last block may be short; its surplus times are integrated and dropped.
             state, frames = _run_block(atmosphere, state, atmosphere.boundary(times[begin] + _STEP * np.arange(_BLOCK)))
             fields = {name: np.asarray(values)[: end - begin] for name, values in frames.items()}

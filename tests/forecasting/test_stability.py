@@ -17,6 +17,7 @@ from weather_scnn.forecasting.stability_file import open_stability
 from weather_scnn.forecasting.stability_scores import stability_lines, stability_scores
 from weather_scnn.forecasting.stability_truth import Days, cycled
 from weather_scnn.forecasting.trained_run import TrainedRun, load_run
+from weather_scnn.io import restart_file
 from weather_scnn.sphere import Grid
 from weather_scnn.sphere.field_spectra import degree_power, kinetic_energy
 from weather_scnn.training.channels import Channels
@@ -149,7 +150,7 @@ def test_a_kill_changes_nothing(run, small_store, rolled, tmp_path, monkeypatch,
             raise KeyboardInterrupt
         return original(*arguments)
 
-    monkeypatch.setattr(stability_truth, "_SECONDS_BETWEEN_SAVES", 0.0)
+    monkeypatch.setattr(restart_file, "_SECONDS_BETWEEN_SAVES", 0.0)
     monkeypatch.setattr(owner, method, dies)
     with pytest.raises(KeyboardInterrupt):
         stability(run, small_store, path, **OPTIONS)
@@ -257,7 +258,7 @@ def test_members_of_a_network_with_noise_go_on_after_a_kill(
             raise KeyboardInterrupt
         return original(*arguments)
 
-    monkeypatch.setattr(stability_truth, "_SECONDS_BETWEEN_SAVES", 0.0)
+    monkeypatch.setattr(restart_file, "_SECONDS_BETWEEN_SAVES", 0.0)
     monkeypatch.setattr(stability_rollout.Batch, "_take", dies)
     with pytest.raises(KeyboardInterrupt):
         stability(folder, small_store, killed, **options)

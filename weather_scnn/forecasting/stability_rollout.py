@@ -10,8 +10,9 @@ import numpy as np
 
 from weather_scnn.forecasting.initial_states import InitialStates
 from weather_scnn.forecasting.plausible_states import Fault, note_faults
-from weather_scnn.forecasting.stability_truth import DAY, Snapshot, cycled
+from weather_scnn.forecasting.stability_truth import DAY, cycled
 from weather_scnn.forecasting.trained_run import TrainedRun
+from weather_scnn.io.restart_file import RestartFile
 from weather_scnn.io.writing import Record
 from weather_scnn.nn import Fields
 from weather_scnn.training.chance import Chance
@@ -79,7 +80,7 @@ class Job:
         batch = Batch(self, key, run, scales, np.arange(first, min(first + self.batch_size, self.inits.size)))
         state = batch.roll(bar)
         self.record.save(key, state)
-        batch.snapshot.remove()
+        batch.restart.remove()
         return state
 
 
@@ -88,7 +89,7 @@ class Batch:
 
     def __init__(self, job: Job, key: str, run: TrainedRun, scales: Scales, series: np.ndarray):
         self.job, self.run, self.scales, self.series = job, run, scales, series
-        self.snapshot = Snapshot(job.record, key)
+        self.restart = RestartFile(job.record, key)
         filled = np.resize(series, min(job.batch_size, job.inits.size))
         self.inits, self.members = job.inits[filled], job.members[filled]
         self.starts = job.initial.starts[self.inits]
@@ -97,7 +98,7 @@ class Batch:
         """All blocks; the next one is computed while the last is looked at."""
         job = self.job
         chance = Chance.begin(self.run.parts, job.seed, self.starts, self.members)
-        state = self.snapshot.load()
+        state = self.restart.load()
         if state is None:
             state = self._begun()
             history = job.initial.histories(0, self.inits, self.members)
@@ -180,7 +181,7 @@ class Batch:
         if chance is not None:
             leaves = jax.tree.leaves((jax.random.key_data(chance.keys), chance.step, chance.fields))
             saved |= {f"chance_{number}": np.asarray(leaf) for number, leaf in enumerate(leaves)}
-        self.snapshot.offer(saved)
+        self.restart.offer(saved)
         return bool((state["ended_by"][: self.series.size] != "").all())
 
     @staticmethod

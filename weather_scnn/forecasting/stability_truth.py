@@ -2,10 +2,8 @@
 
 import dataclasses
 import functools
-import time
 from typing import Any
 
-import fsspec
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -13,9 +11,8 @@ import rich.progress
 from jaxtyping import Bool, Float, Int
 
 from weather_scnn.errors import UserError
-from weather_scnn.io.addresses import located
-from weather_scnn.io.atomic import write_whole
-from weather_scnn.io.writing import Record, packed
+from weather_scnn.io.restart_file import RestartFile
+from weather_scnn.io.writing import Record
 from weather_scnn.nn import Fields
 from weather_scnn.progress import progress_bar
 from weather_scnn.training.long_rollout import BlockSums, SumConstants, joined, state_sums
@@ -26,41 +23,7 @@ YEAR, DAY = np.timedelta64(31556952, "s"), np.timedelta64(24, "h")
 BINS = 50
 # Times of the store that say where histograms begin and end, and what sums are taken about.
 _SAMPLED = 64
-_SECONDS_BETWEEN_SAVES = 60.0
 _DAYS_READ = 4
-
-
-class Snapshot:
-    """Where a long computation stands, saved once a minute in the record of the output, so that a kill costs no more.
-
-    Args:
-        record: of the output.
-        name: of the computation.
-    """
-
-    def __init__(self, record: Record, name: str):
-        self._path = f"{record.scratch}/{name}.npz"
-        self._saved = time.monotonic()
-
-    def load(self) -> dict[str, Any] | None:
-        """What was saved last; None where nothing was."""
-        filesystem, root = located(self._path)
-        if not filesystem.exists(root):
-            return None
-        with filesystem.open(root, "rb") as file, np.load(file) as held:
-            return dict(held)
-
-    def offer(self, state: dict[str, Any]) -> None:
-        """Saves, if a minute has passed."""
-        if time.monotonic() - self._saved >= _SECONDS_BETWEEN_SAVES:
-            write_whole(self._path, packed(state))
-            self._saved = time.monotonic()
-
-    def remove(self) -> None:
-        """When it is no longer needed."""
-        filesystem, root = fsspec.core.url_to_fs(self._path)
-        if filesystem.exists(root):
-            filesystem.rm(root)
 
 
 def sampled(reader: StateReader) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -211,8 +174,8 @@ class TruthSums:
         """The truth, from the record where an earlier run has finished it."""
         if "truth" in record.done:
             return self._truth(record.load("truth"))
-        snapshot = Snapshot(record, "truth")
-        state = snapshot.load() or self._begun()
+        restart = RestartFile(record, "truth")
+        state = restart.load() or self._begun()
         count, per_day = self.days.rows.shape
         with progress_bar(rich.progress.MofNCompleteColumn(), "days", enabled=progress) as bar:
             task = bar.add_task("truth", total=count, completed=int(state["position"]))
@@ -225,11 +188,11 @@ class TruthSums:
                     sums = state_sums(day, self.constants, jnp.asarray(first + place, jnp.int32), per_day=per_day)
                     self._add(state, first + place, jax.tree.map(np.asarray, sums))
                 state["position"] = np.asarray(first + len(rows))
-                snapshot.offer(state)
+                restart.offer(state)
                 bar.update(task, completed=first + len(rows))
         self._close_year(state)
         record.save("truth", state)
-        snapshot.remove()
+        restart.remove()
         return self._truth(state)
 
     def _begun(self) -> dict[str, Any]:
