@@ -118,7 +118,7 @@ class Comparison:
     def groups(self) -> list[tuple[str, ...]]:
         """Variables that are read together: the components of a wind, and all others alone."""
         pairs = list(self.vectors.values())
-        return [pair for pair in pairs] + [(name,) for name in self.names if not any(name in pair for pair in pairs)]
+        return pairs + [(name,) for name in self.names if not any(name in pair for pair in pairs)]
 
     def level_count(self, name: str) -> int:
         """Levels of a variable, 1 where it has none."""

@@ -127,7 +127,7 @@ class _OnPressureLevels:
         return np.ascontiguousarray(np.moveaxis(made, -1, -3))
 
 
-def _as_opened(where: str, dataset: xr.Dataset) -> xr.Dataset:
+def _as_opened(dataset: xr.Dataset) -> xr.Dataset:
     """A file whose model levels stand where pressures would: their numbers are left in order."""
     axis = model_level_axis(dataset)
     if axis is not None:
@@ -179,7 +179,7 @@ def on_pressure_levels(
                 what=lambda: "the coefficients of its model levels cannot be read",
                 where=where,
             )
-    pieces = [(where, _as_opened(where, dataset)) for where, dataset in raw]
+    pieces = [(where, _as_opened(dataset)) for where, dataset in raw]
     names = listed(variables)
     source = CanonicalSource(path, member=member, raw=pieces)
     made = plan(source, names, None if levels is None else sorted(levels), time)

@@ -165,7 +165,7 @@ class Kept:
             elif not wanted.size:
                 continue
             elif found.hours_before:
-                array = _total(name, found, summed, leads[wanted])
+                array = _total(found, summed, leads[wanted])
             elif not found.inputs:
                 array = _of_times(found, fields.isel({_LEAD: wanted}), starts)
             else:
@@ -252,7 +252,7 @@ def _cells(grid: Grid, region: str | None) -> tuple[np.ndarray, np.ndarray, np.n
     return rows, columns, longitude
 
 
-def _total(name: str, found: Recipe, summed: xr.Dataset, leads: np.ndarray) -> xr.DataArray:
+def _total(found: Recipe, summed: xr.Dataset, leads: np.ndarray) -> xr.DataArray:
     """A total at these leads, from fields of these and of leads before."""
     source = summed[list(found.inputs)]
     times = _EPOCH + summed[_LEAD].values.astype("timedelta64[ns]")

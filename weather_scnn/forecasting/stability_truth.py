@@ -80,11 +80,6 @@ class Days:
             )
         return cls(anchor + (whole + 1) * DAY, order[first[:, None] + np.arange(per_day)])
 
-    @property
-    def middles(self) -> np.ndarray:
-        """Of the days."""
-        return self.ends - DAY // 2
-
     @functools.cached_property
     def years(self) -> Int[np.ndarray, " n"]:
         """See `whole_years`."""

@@ -43,7 +43,6 @@ VARIABLE = "WEATHER_SCNN_DOWNLOADS"
 #: What stands for the newest analysis in place of initial times.
 LATEST = "latest"
 _KEPT_DAYS = 14
-_CYCLE = np.timedelta64(6, "h")
 _MOST_TIMES = 60
 _OLD = np.timedelta64(24, "h")
 _PAUSES_SECONDS = (1.0, 5.0, 20.0)

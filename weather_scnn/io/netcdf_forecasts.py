@@ -72,7 +72,7 @@ def as_cf(forecast: xr.Dataset) -> xr.Dataset:
                          "long_name": "height above the ground"}  # fmt: skip
                 coordinates[label] = ((), height, about)
                 beside.append(label)
-        array.attrs = _attributes(str(name), variable, dict(array.attrs), axis, bool(hours))
+        array.attrs = _attributes(variable, dict(array.attrs), axis, bool(hours))
         array.encoding = {"zlib": True, "complevel": 1, "shuffle": True, "_FillValue": _FILL, "dtype": "float32",
                           "chunksizes": _map_chunks(array)}  # fmt: skip
         coordinates["forecast_reference_time"] = _reference(start, encoding)
@@ -121,7 +121,7 @@ def _reference(start: np.datetime64, encoding: dict[str, Any]) -> xr.Variable:
     return xr.Variable((), start, about, {**encoding, "_FillValue": None})
 
 
-def _attributes(name: str, variable: Variable | None, held: dict[str, Any], axis: str, total: bool) -> dict[str, Any]:
+def _attributes(variable: Variable | None, held: dict[str, Any], axis: str, total: bool) -> dict[str, Any]:
     """Names and units of the catalogue, and how values lie in time."""
     catalogued = variable.attributes if variable is not None else held
     kept: dict[str, Any] = {

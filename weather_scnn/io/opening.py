@@ -89,7 +89,7 @@ class CanonicalSource:
         if member is not None:
             require_member(raw, self.path, member)
         self._notes: Notes = []
-        raw = with_times(raw, self.path, self._notes)
+        raw = with_times(raw, self._notes)
         self._attributes = raw[0][1].attrs
         self._left_out: dict[str, UserError] = {}
         pieces = [
@@ -268,7 +268,7 @@ def longitudes_from(dataset: xr.Dataset, west: float = -180.0) -> xr.Dataset:
     return moved.assign_coords(longitude=("longitude", longitude[order], attributes))
 
 
-def with_times(raw: list[tuple[str, xr.Dataset]], path: str, notes: Notes) -> list[tuple[str, xr.Dataset]]:
+def with_times(raw: list[tuple[str, xr.Dataset]], notes: Notes) -> list[tuple[str, xr.Dataset]]:
     """The files without those that hold no time, which an interrupted writer or a request without data leaves behind.
 
     Raises:

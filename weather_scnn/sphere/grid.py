@@ -243,11 +243,6 @@ class Grid:
         return np.radians(90.0 - self.latitude)
 
     @property
-    def latitude_bounds(self) -> Float[np.ndarray, " y+1"]:
-        """Degrees; see `cell_bounds`."""
-        return cell_bounds(self.latitude)
-
-    @property
     def area_weights(self) -> Float[np.ndarray, " y"]:
         """Cell-area weights of mean 1; see `latitude_weights`."""
         return latitude_weights(self.latitude)

@@ -212,7 +212,7 @@ def block_shape(grid: Grid, max_degree: int, begin: int, end: int, kinds: int) -
     return 2 * ((end - begin + 1) // 2), 2, kinds * ((max_degree + 2 - begin) // 2), (grid.latitudes + 1) // 2
 
 
-def _block(grid: Grid, begin: int, end: int, kinds: list[Float[np.ndarray, "m l h"]]) -> Float[np.ndarray, "q g d h"]:
+def _block(begin: int, end: int, kinds: list[Float[np.ndarray, "m l h"]]) -> Float[np.ndarray, "q g d h"]:
     """Functions of every kind for orders begin … end − 1 and degrees begin … as (p i, g, t k, h)."""
     _, degrees, half = kinds[0].shape
     pairs = (end - begin + 1) // 2
@@ -230,7 +230,7 @@ def scalar_block(grid: Grid, max_degree: int, begin: int, end: int) -> Float[np.
 
     The sum over degrees of parity g gives S_g(θ) on the northern rows; north = S₀ + S₁, south = (−1)^m (S₀ − S₁).
     """
-    return _block(grid, begin, end, [legendre(northern_colatitude(grid), max_degree, np.arange(begin, end))[:, begin:]])
+    return _block(begin, end, [legendre(northern_colatitude(grid), max_degree, np.arange(begin, end))[:, begin:]])
 
 
 def spin_block(grid: Grid, spin: int, max_degree: int, begin: int, end: int) -> Float[np.ndarray, "q g d h"]:
@@ -241,7 +241,7 @@ def spin_block(grid: Grid, spin: int, max_degree: int, begin: int, end: int) -> 
     """
     theta, orders = northern_colatitude(grid), np.arange(begin, end)
     plus, minus = (legendre(theta, max_degree, orders, s)[:, begin:] for s in (spin, -spin))
-    return _block(grid, begin, end, [(plus + minus) / 2, (plus - minus) / 2])
+    return _block(begin, end, [(plus + minus) / 2, (plus - minus) / 2])
 
 
 def symmetry_weights(grid: Grid, odd_spin: bool) -> Float[np.ndarray, "p g h h"]:

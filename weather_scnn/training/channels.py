@@ -114,7 +114,7 @@ class Channels:
         scalars: list[tuple[str, Level | None]] = []
         winds: list[tuple[str, str, Level | None]] = []
         northward = set(WIND_PAIRS.values())
-        on_levels = {name: levels for name, levels in map(split_levels, config.level_variables)}
+        on_levels = dict(map(split_levels, config.level_variables))
         if any(levels is None for levels in on_levels.values()) and not config.levels:
             raise UserError("data.level_variables are given but data.levels is empty", remedy="set data.levels")
         common = tuple(map(level_number, config.levels))
