@@ -15,6 +15,7 @@ import xarray as xr
 import zarr
 
 from pipelines import running
+from pipelines.beam import check_options
 from pipelines.climatology_quantiles import SEEPS_DRY, smooth_quantiles, smooth_seeps
 from pipelines.climatology_windows import samples, smoothing_matrix, sums_of_days, window_weights
 from pipelines.planning import BASE_BYTES, DEFAULT_MEMORY, Estimate
@@ -354,7 +355,7 @@ def compute_climatology(
         raise UserError(f"there is no calendar {calendar!r}", remedy=f"choose one of {', '.join(CALENDARS)}")
     if wrong := [each for each in quantiles if not 0 <= each <= 1]:
         raise UserError(f"the quantile {wrong[0]:g} is not between 0 and 1", remedy="write them as 0.05,0.95")
-    running.check_options(beam_options or [], no_beam=no_beam)
+    check_options(beam_options or [], no_beam=no_beam)
     memory = parse_bytes(max_memory)
     names = None if variables is None else tuple(variables)
     request = ClimatologyRequest(str(input), time, names, window, calendar, tuple(sorted(map(float, quantiles))))

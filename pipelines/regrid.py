@@ -15,6 +15,7 @@ import numpy as np
 import xarray as xr
 
 from pipelines import running
+from pipelines.beam import check_options
 from pipelines.planning import DEFAULT_MEMORY, Blocks, Estimate, plan_blocks
 from pipelines.regridding_items import (
     SEA_FIELDS,
@@ -216,7 +217,7 @@ def regrid(
             "a coverage means nothing to --method spectral, whose fields have no missing values",
             remedy="leave --coverage out, or choose --method conservative",
         )
-    running.check_options(beam_options or [], no_beam=no_beam)
+    check_options(beam_options or [], no_beam=no_beam)
     memory = parse_bytes(max_memory)
     if isinstance(variables, str):
         variables = [name.strip() for name in variables.split(",") if name.strip()]

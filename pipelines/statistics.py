@@ -11,6 +11,7 @@ import pandas as pd
 import xarray as xr
 
 from pipelines import running
+from pipelines.beam import check_options
 from pipelines.partial_statistics import PartialStatistics
 from pipelines.planning import BASE_BYTES, DEFAULT_MEMORY, Estimate
 from weather_scnn.byte_sizes import in_words, parse_bytes
@@ -319,7 +320,7 @@ def compute_statistics(
     """
     check_output(output, Kind.FILE, sources={"--input": input}, overwrite=overwrite)
     parse_duration(step, "the step", likely=("h",))
-    running.check_options(beam_options or [], no_beam=no_beam)
+    check_options(beam_options or [], no_beam=no_beam)
     memory = parse_bytes(max_memory)
     request = StatisticsRequest(str(input), time, None if variables is None else tuple(variables), step)
     job = running.new_job()

@@ -12,6 +12,7 @@ from eval.pairing import Comparison, open_comparison
 from eval.request import ScoringRequest
 from eval.work_items import WorkItem
 from pipelines import running
+from pipelines.beam import check_options
 from weather_scnn.io.writing import Record, packed
 
 _LOCAL = threading.local()
@@ -55,7 +56,7 @@ def run_on_beam(
     Raises:
         UserError: as a worker raised it, or an option that Beam does not know.
     """
-    running.check_options(beam_options)
+    check_options(beam_options)
     job = running.new_job()
     work = functools.partial(_score_item, job=job, request=request, finished=finished)
     try:

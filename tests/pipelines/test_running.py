@@ -15,6 +15,7 @@ import xarray as xr
 from typer.testing import CliRunner
 
 from pipelines import regridding_items, running, telling
+from pipelines.beam import check_options, runner_and_options
 from pipelines.climatology import compute_climatology
 from pipelines.regrid import regrid
 from pipelines.statistics import compute_statistics
@@ -125,8 +126,8 @@ def test_options_of_other_runners_reach_beam(runner):
     )
 
     arguments = [f"--runner={runner}", *CLOUD[runner]]
-    running.check_options(arguments)
-    found, options, here = running.runner_and_options(arguments)
+    check_options(arguments)
+    found, options, here = runner_and_options(arguments)
     assert found is None and not here and options.view_as(StandardOptions).runner == runner
     if runner == "DataflowRunner":
         cloud = options.view_as(GoogleCloudOptions)
