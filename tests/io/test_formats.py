@@ -16,7 +16,8 @@ from weather_scnn.errors import UserError
 from weather_scnn.io import icechunk_stores, sources
 from weather_scnn.io.field_reader import FieldReader
 from weather_scnn.io.in_memory import address_of
-from weather_scnn.io.stored import StoredArray, stored_fields
+from weather_scnn.io.stored import StoredArray
+from weather_scnn.io.stored_fields import stored_fields
 
 VALUES = (280 + np.random.default_rng(0).normal(size=(4, 6, 8))).astype(np.float32)
 

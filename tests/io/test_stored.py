@@ -12,7 +12,8 @@ from weather_scnn.errors import UserError
 from weather_scnn.io import retry
 from weather_scnn.io.field_reader import FieldReader
 from weather_scnn.io.plain_zarr import ChunkCache, plain_arrays
-from weather_scnn.io.stored import JoinedParts, StoredArray, as_stored_variable, limited, on_axis, scaled, stored_fields
+from weather_scnn.io.stored import JoinedParts, StoredArray
+from weather_scnn.io.stored_fields import as_stored_variable, limited, on_axis, scaled, stored_fields
 
 SHAPE = (7, 3, 5, 8)
 DIMS = ("time", "level", "latitude", "longitude")

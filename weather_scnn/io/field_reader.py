@@ -24,7 +24,8 @@ from weather_scnn.io.opening import CanonicalSource, listed, refuse_forecasts
 from weather_scnn.io.plain_zarr import ChunkCache
 from weather_scnn.io.retry import period, read_again
 from weather_scnn.io.sources import find_source, open_raw
-from weather_scnn.io.stored import Pending, StoredArray, as_stored_variable
+from weather_scnn.io.stored import Pending, StoredArray
+from weather_scnn.io.stored_fields import as_stored_variable
 
 _INPUT_BYTES = 64 * 2**20
 _MAP = ("latitude", "longitude")

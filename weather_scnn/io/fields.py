@@ -12,7 +12,7 @@ from weather_scnn.errors import UserError
 from weather_scnn.io.grib import RUNNING, WINDOW
 from weather_scnn.io.missing_values import declared_range, without_range
 from weather_scnn.io.notes import Notes, logger, note
-from weather_scnn.io.stored import limited, scaled
+from weather_scnn.io.stored_fields import limited, scaled
 
 # Where a GRIB file has one variable on several kinds of level or step, the first of these is it.
 _LEVEL_TYPES: tuple[str, ...] = (

@@ -19,7 +19,7 @@ from weather_scnn.io.notes import Adjustment, Notes, adjusted, logger
 from weather_scnn.io.periods import parse_period
 from weather_scnn.io.selection import require_levels, wanted_names
 from weather_scnn.io.sources import find_source, open_raw
-from weather_scnn.io.stored import on_axis
+from weather_scnn.io.stored_fields import on_axis
 from weather_scnn.io.time_axis import decoded_times
 
 #: Axes of a forecast beside those of states, in their order.

@@ -9,7 +9,7 @@ from weather_scnn.errors import UserError
 from weather_scnn.io.addresses import GRIB_ENDINGS
 from weather_scnn.io.filters import lacking_filter
 from weather_scnn.io.plain_zarr import ChunkCache
-from weather_scnn.io.stored import stored_fields
+from weather_scnn.io.stored_fields import stored_fields
 
 if TYPE_CHECKING:
     from weather_scnn.io.grib_messages import MessageGrid

@@ -10,7 +10,7 @@ from weather_scnn.errors import UserError
 from weather_scnn.io.addresses import IN_MEMORY, is_in_memory
 from weather_scnn.io.marks import REQUEST, STATUS
 from weather_scnn.io.plain_zarr import ChunkCache
-from weather_scnn.io.stored import stored_fields
+from weather_scnn.io.stored_fields import stored_fields
 
 _numbers = itertools.count(1)
 _held: dict[str, xr.Dataset] = {}

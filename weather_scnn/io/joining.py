@@ -12,7 +12,7 @@ from weather_scnn.errors import UserError
 from weather_scnn.io.canonical import shared_times, take
 from weather_scnn.io.coverage import other_axis
 from weather_scnn.io.notes import Notes, logger, note
-from weather_scnn.io.stored import on_axis
+from weather_scnn.io.stored_fields import on_axis
 from weather_scnn.io.versions import PRELIMINARY
 
 #: Key of a field's encoding: levels of the axis that it has not got, where fields are on levels of their own.

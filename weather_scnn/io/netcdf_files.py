@@ -8,7 +8,7 @@ from weather_scnn.io.filters import lacking_filter
 from weather_scnn.io.groups import open_group, require_fields
 from weather_scnn.io.missing_values import decoded, zero_is_a_value
 from weather_scnn.io.plain_zarr import ChunkCache
-from weather_scnn.io.stored import stored_fields
+from weather_scnn.io.stored_fields import stored_fields
 
 
 def recognised(path: str, start: bytes) -> bool:

@@ -12,7 +12,7 @@ from weather_scnn.io.groups import explain_zarr, open_store, require_fields
 from weather_scnn.io.marks import INCOMPLETE, STATUS
 from weather_scnn.io.missing_values import decoded, zero_is_a_value
 from weather_scnn.io.plain_zarr import ChunkCache, plain_arrays
-from weather_scnn.io.stored import stored_fields
+from weather_scnn.io.stored_fields import stored_fields
 
 #: What lies in a folder that is such a store.
 MARKS = ZARR_MARKS
