@@ -16,7 +16,8 @@ from weather_scnn.training.configuration import MeshConfig, Stage
 from weather_scnn.training.configuration_reading import with_overrides
 from weather_scnn.training.hlo_cost import communication, floating_point_operations, product_operations, size_of
 from weather_scnn.training.hlo_text import Program
-from weather_scnn.training.plan import Plan, plan, step_tracer
+from weather_scnn.training.plan import plan, step_tracer
+from weather_scnn.training.plan_costs import Plan
 from weather_scnn.training.rollout import segment_length
 
 PROGRAM = """HloModule jit_step

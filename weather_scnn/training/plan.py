@@ -23,7 +23,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-import rich.table
 from flax import nnx
 from jax.sharding import Mesh
 
@@ -35,13 +34,14 @@ from weather_scnn.training.channels import Channels
 from weather_scnn.training.checkpoints import parameter_count
 from weather_scnn.training.configuration import Config, Stage
 from weather_scnn.training.correctors import Moments
-from weather_scnn.training.duration import chip_speed, copy_speed, device_speed, planned_seconds, product_speed, spell
+from weather_scnn.training.duration import chip_speed, copy_speed, device_speed, planned_seconds, product_speed
 from weather_scnn.training.forcings import PHASES, Forcings
 from weather_scnn.training.hlo_cost import communication, floating_point_operations, product_operations, size_of
 from weather_scnn.training.hlo_text import Program
 from weather_scnn.training.loss import Scales, channel_weights
 from weather_scnn.training.losses import make_loss
 from weather_scnn.training.optimiser import initial_state, make_optimiser
+from weather_scnn.training.plan_costs import CHIPS, Plan, StageCost
 from weather_scnn.training.rollout import Parts, build, take_apart
 from weather_scnn.training.sharding import DATA, ENSEMBLE, MODEL, device_mesh, mesh_shape, put_constants, shardings
 from weather_scnn.training.states import expected_grid
@@ -54,139 +54,6 @@ _VIRTUAL = re.compile(r"xla_force_host_platform_device_count=(?!1\b)")
 _TOPOLOGY = re.compile(r"(v\d\w*):(\d+(?:x\d+)+)")
 # Measured at 240x121: 23 s in place of 44 s, the same memory to 4 bytes in 1 GB.
 _UNOPTIMISED = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
-# GiB of a chip, TFLOP/s of its matrix units for bfloat16 and GB/s of its memory, from the vendor's pages.
-_CHIPS = {"v4": (32, 275, 1200), "v5e": (16, 197, 819), "v5p": (95, 459, 2765), "v6e": (32, 918, 1640)}
-
-
-@dataclasses.dataclass(frozen=True)
-class StageCost:
-    """Cost of one training step, on each device but for the operations.
-
-    Attributes:
-        rollout_steps: forecast steps.
-        flops: floating-point operations on all devices together, with what the backward pass computes again.
-        state_bytes: parameters, their average, optimiser state, tables, batch.
-        temporary_bytes: activations and work space at their peak.
-        communicated: bytes sent, by kind of collective.
-        equations: of the traced step, see `hlo_cost.size_of`.
-        movements: how many of them join or reverse arrays.
-        bytes_accessed: that the compiled program reads from and writes to memory, see `Program.bytes_accessed`.
-        seconds: of the operations of products at the devices' peak, and of the bytes at their memory's rate; no step is
-            shorter than the longer of the two. None for CPUs and for devices that are neither there nor known.
-    """
-
-    rollout_steps: int
-    flops: float
-    state_bytes: int
-    temporary_bytes: int
-    communicated: dict[str, int]
-    equations: int
-    movements: int
-    bytes_accessed: int = 0
-    seconds: tuple[float, float] | None = None
-
-
-@dataclasses.dataclass(frozen=True)
-class Plan:
-    """Parameters a part, and the cost of every stage.
-
-    Attributes:
-        parameters: number of trained values by part of the network.
-        table_bytes: memory of the transforms' tables, all together.
-        batch_size: windows a step, over all devices.
-        mesh: devices along (data, ensemble, model).
-        device: what the program was compiled for.
-        platform: whose layout of the transforms it has: cpu, gpu or tpu.
-        stages: cost of a step by rollout length, ascending.
-        seconds: that all steps of the configuration take, roughly; None for devices that are not there.
-        members: of the ensembles, the most of any stage.
-    """
-
-    parameters: dict[str, int]
-    table_bytes: int
-    batch_size: int
-    mesh: tuple[int, int, int]
-    device: str
-    platform: str
-    stages: tuple[StageCost, ...]
-    seconds: float | None = None
-    members: int = 1
-
-    @property
-    def ideal_bytes(self) -> int:
-        """What data parallelism has to send: each gradient once in and once out, 2 · parameters · 4 bytes."""
-        return 8 * sum(self.parameters.values()) if self.mesh[0] * self.mesh[1] > 1 else 0
-
-    def render(self) -> list[rich.table.Table]:
-        """Two tables for a terminal."""
-        parts = rich.table.Table("part", rich.table.Column("parameters", justify="right"), title="Parameters")
-        for name, count in self.parameters.items():
-            parts.add_row(name, f"{count:,}")
-        parts.add_row("[bold]all", f"[bold]{sum(self.parameters.values()):,}")
-        data, _, _ = self.mesh
-        devices = math.prod(self.mesh)
-        numbers = (
-            "GFLOP",
-            "state",
-            "activations",
-            "in all",
-            "sent",
-            "accessed",
-            "shortest",
-            "equations",
-            "joins, reversals",
-        )
-        share = f"batch {self.batch_size}, {self.batch_size // data} each" + (
-            f"; {self.members} members" if self.members > 1 else ""
-        )
-        costs = rich.table.Table(
-            *(rich.table.Column(name, justify="right") for name in ("rollout", *numbers)),
-            title=f"A training step on {' × '.join(map(str, self.mesh))} (data × ensemble × model) devices, {share}; MiB a device",
-            caption=self._caption(),
-        )
-        for stage in self.stages:
-            sent = sum(stage.communicated.values())
-            costs.add_row(
-                str(stage.rollout_steps),
-                f"{stage.flops / devices / 1e9:,.2f}",
-                *(
-                    f"{size / 2**20:,.1f}"
-                    for size in (
-                        stage.state_bytes,
-                        stage.temporary_bytes,
-                        stage.state_bytes + stage.temporary_bytes,
-                        sent,
-                        stage.bytes_accessed,
-                    )
-                ),
-                _shortest(stage.seconds),
-                f"{stage.equations:,}",
-                f"{stage.movements:,}",
-            )
-        return [parts, costs]
-
-    def _caption(self) -> str:
-        text = f"Compiled for {self.device}, in the layout for {self.platform.upper()}s. Transform tables: {self.table_bytes / 2**20:,.1f} MiB on all devices."
-        if self.ideal_bytes:
-            text += f" Gradients alone would send {self.ideal_bytes / 2**20:,.1f} MiB."
-        kind = self.device.split(":")[0]
-        if kind in _CHIPS:
-            memory, peak, _ = _CHIPS[kind]
-            largest = max(stage.state_bytes + stage.temporary_bytes for stage in self.stages)
-            verdict = "fits" if largest < memory * 2**30 else "does NOT fit"
-            text += f" A chip has {memory} GiB: it {verdict}. Its peak is {peak} TFLOP/s in bfloat16."
-        if self.seconds is not None:
-            text += f" All steps take {spell(self.seconds)}, within a factor of two; train says it better in its first minute."
-        return text
-
-    @classmethod
-    def from_json(cls, values: dict[str, Any]) -> "Plan":
-        """Inverse of `dataclasses.asdict`."""
-        stages = tuple(
-            StageCost(**{**stage, "seconds": stage["seconds"] and tuple(stage["seconds"])})
-            for stage in values.pop("stages")
-        )
-        return cls(**{**values, "mesh": tuple(values["mesh"])}, stages=stages)
 
 
 def plan(
@@ -231,8 +98,8 @@ def compiled_plan(
     kind, present = name.split(":")[0], set(devices) <= set(jax.devices())
     peaks = speed = None
     shared = len(devices)
-    if kind in _CHIPS:
-        _, teraflops, gigabytes = _CHIPS[kind]
+    if kind in CHIPS:
+        _, teraflops, gigabytes = CHIPS[kind]
         peaks, speed = (teraflops * 1e12, gigabytes * 1e9), chip_speed(teraflops, len(devices))
     elif present and platform == devices[0].platform and not _VIRTUAL.search(os.environ.get("XLA_FLAGS", "")):
         product = product_speed(devices[0])
@@ -338,18 +205,9 @@ def step_tracer(config: Config, devices: list[Any], platform: str) -> tuple[Part
     return parts, mesh, traced
 
 
-def _shortest(seconds: tuple[float, float] | None) -> str:
-    """The shortest possible step, and what bounds it."""
-    if seconds is None:
-        return ""
-    return f"{max(seconds) * 1e3:,.3g} ms, {'products' if seconds[0] > seconds[1] else 'memory'}"
-
-
 def _zeros(parts: Parts) -> Parts:
-    return parts._replace(
-        parameters=jax.tree.map(lambda like: jnp.zeros(like.shape, like.dtype), parts.parameters),
-        statistics=jax.tree.map(lambda like: jnp.zeros(like.shape, like.dtype), parts.statistics),
-    )
+    new = {name: jax.tree.map(jnp.zeros_like, getattr(parts, name)) for name in ("parameters", "statistics")}
+    return parts._replace(**new)
 
 
 def _placed(like: Any, sharding: jax.NamedSharding) -> jax.ShapeDtypeStruct:
@@ -368,18 +226,11 @@ def _in_another_process(config: Config, devices: int, topology: str, every_stage
         "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",  # its lock is for real TPUs
         "TF_CPP_MIN_LOG_LEVEL": "3",
     }
-    request = json.dumps(
-        {
-            "config": config.to_json(),
-            "topology": topology,
-            "devices": devices,
-            "every_stage": every_stage,
-            "platform": platform,
-        }
-    )
+    request = {"config": config.to_json(), "topology": topology, "devices": devices}
+    request |= {"every_stage": every_stage, "platform": platform}
     done = subprocess.run(
         [sys.executable, "-m", "weather_scnn.training.plan"],
-        input=request,
+        input=json.dumps(request),
         capture_output=True,
         text=True,
         env=environment,
