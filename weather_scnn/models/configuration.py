@@ -6,7 +6,7 @@ from typing import Literal, get_args
 
 from weather_scnn.errors import UserError
 from weather_scnn.nn.width import Width
-from weather_scnn.setting_limits import at_least
+from weather_scnn.setting_limits import at_least, known_choices
 
 Kind = Literal["spherical", "planar"]
 Nonlinearity = Literal["phase_collapse", "magnitude"]
@@ -16,14 +16,6 @@ Precision = Literal["highest", "high", "default"]
 Activations = Literal["float32", "bfloat16"]
 Positivity = Literal["none", "clip", "rescale"]
 EnergyBudget = Literal["none", "hold", "fluxes"]
-_CHOICES = {
-    "kind": Kind,
-    "nonlinearity": Nonlinearity,
-    "normalisation": NormKind,
-    "remat": Remat,
-    "precision": Precision,
-    "activations": Activations,
-}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -130,12 +122,7 @@ class CorrectorConfig:
     energy: EnergyBudget = "none"
 
     def __post_init__(self) -> None:
-        for name, known in (("positive", Positivity), ("energy", EnergyBudget)):
-            if getattr(self, name) not in get_args(known):
-                raise UserError(
-                    f"model.correctors.{name} is {getattr(self, name)!r}",
-                    remedy=f"choose {' or '.join(get_args(known))}",
-                )
+        known_choices("model.correctors", self)
         for name, on in (("surface_pressure", self.dry_air), ("temperature", self.energy != "none")):
             if on and name in self.means:
                 other = "dry_air" if name == "surface_pressure" else "energy"
@@ -218,10 +205,7 @@ class ModelConfig:
             object.__setattr__(self, "correctors", dataclasses.replace(self.correctors, means=tuple(hold_mean)))
         at_least("model", self, {"scalar_channels": 1, "blocks": 1, "kernel_size": 1})
         at_least("model", self, dict.fromkeys((*_COUNTS, "pointwise"), 0))
-        for name, known in _CHOICES.items():
-            if getattr(self, name) not in get_args(known):
-                choices = " or ".join(get_args(known))
-                raise UserError(f"model.{name} is {getattr(self, name)!r}", remedy=f"choose {choices}")
+        known_choices("model", self)
         if self.kernel_size % 2 == 0:
             raise UserError(f"model.kernel_size is {self.kernel_size}", remedy="give an odd number")
         if self.noise.present and self.kind == "planar":
@@ -247,14 +231,5 @@ class ModelConfig:
     @property
     def pyramid(self) -> tuple[Resolution, ...]:
         """The levels, one for a flat network."""
-        return self.levels or (
-            Resolution(
-                1,
-                self.blocks,
-                self.scalar_channels,
-                self.vector_channels,
-                self.tensor_channels,
-                self.filter_parameters,
-                self.max_degree,
-            ),
-        )
+        flat = {name: getattr(self, name) for name in ("blocks", "scalar_channels", *_COUNTS)}
+        return self.levels or (Resolution(**flat),)

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from weather_scnn.errors import UserError
 from weather_scnn.models import ModelConfig
-from weather_scnn.setting_limits import at_least
+from weather_scnn.setting_limits import at_least, known_choices
 from weather_scnn.training.channels import DataConfig
 
 #: What `training.augment` may name.
@@ -159,8 +159,7 @@ class LossConfig:
     winds: Literal["vector", "components"] = "vector"
 
     def __post_init__(self) -> None:
-        _check_choice(self, "loss", "kind")
-        _check_choice(self, "loss", "winds")
+        known_choices("loss", self)
         at_least("loss", self, {"alpha": 0, "spectral_weight": 0, "whitening": 0})
         if isinstance(self.alpha, int | float) and self.alpha > 1:
             raise UserError(f"loss.alpha is {self.alpha}", remedy="give one from 0 to 1")
@@ -187,13 +186,6 @@ class MeshConfig:
 
     def __post_init__(self) -> None:
         at_least("training.mesh", self, {"model": 1, "ensemble": 1})
-
-
-def _check_choice(config: Any, section: str, name: str) -> None:
-    """Holds a field of kind Literal against its choices, which a configuration file may pass by."""
-    choices = typing.get_args(typing.get_type_hints(type(config))[name])
-    if getattr(config, name) not in choices:
-        raise UserError(f"{section}.{name} is {getattr(config, name)!r}", remedy=f"give {' or '.join(choices)}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -307,8 +299,7 @@ class TrainingConfig:
     def __post_init__(self, push_forward: int | None) -> None:
         if push_forward:
             object.__setattr__(self, "backprop_steps", push_forward)
-        for name in ("remat", "on_divergence", "start_with", "trained"):
-            _check_choice(self, "training", name)
+        known_choices("training", self)
         at_least("training", self, _LEAST)
         for name, choices in (("augment", AUGMENTATIONS), ("trackers", TRACKERS)):
             for kind in getattr(self, name):
@@ -391,16 +382,12 @@ class Config:
             raise UserError(
                 "loss.kind=crps scores ensembles, and training.members is 1", remedy="set training.members=2 or more"
             )
-        if scored != self.model.noise.present:
-            what, remedy = (
-                ("loss.kind=crps scores ensembles, and nothing makes their members differ", "set model.noise.vector=16")
-                if scored
-                else (
-                    f"model.noise makes ensembles, and loss.kind={self.loss.kind} does not score them",
-                    "set loss.kind=crps",
-                )
-            )
-            raise UserError(what, remedy=remedy)
+        if scored and not self.model.noise.present:
+            what = "loss.kind=crps scores ensembles, and nothing makes their members differ"
+            raise UserError(what, remedy="set model.noise.vector=16")
+        if self.model.noise.present and not scored:
+            what = f"model.noise makes ensembles, and loss.kind={self.loss.kind} does not score them"
+            raise UserError(what, remedy="set loss.kind=crps")
         if not scored and max(counts) > 1:
             raise UserError(f"{max(counts)} training.members without loss.kind=crps", remedy="set loss.kind=crps")
         if not scored and training.trained == "noise":
