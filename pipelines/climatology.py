@@ -18,8 +18,8 @@ from pipelines import running
 from pipelines.beam import check_options
 from pipelines.climatology_quantiles import SEEPS_DRY, smooth_quantiles, smooth_seeps
 from pipelines.climatology_windows import samples, smoothing_matrix, sums_of_days, window_weights
-from pipelines.planning import BASE_BYTES, DEFAULT_MEMORY, Estimate
-from weather_scnn.byte_sizes import in_words, parse_bytes
+from pipelines.planning import BASE_BYTES, DEFAULT_MEMORY, Estimate, too_little
+from weather_scnn.byte_sizes import parse_bytes
 from weather_scnn.errors import UserError
 from weather_scnn.io.climatology import CALENDARS, DAYS, MONTH_DAY
 from weather_scnn.io.coverage import missing_lines
@@ -95,11 +95,8 @@ def _work(item: ClimatologyItem, *, job: str, request: ClimatologyRequest, recor
         levels = item.slice("level") if "level" in dims else None
         shape = tuple(part.stop - part.start for part in (*([levels] if levels else []), *inside))
 
-        part_of_map: Any = (..., *inside)
-
         def read(positions: np.ndarray) -> np.ndarray:
-            maps = reader.read(item.name, positions, levels)
-            return maps[part_of_map]
+            return reader.read(item.name, positions, levels)[(..., *inside)]
 
         group = zarr.open_group(record.path, mode="r+", use_consolidated=False)
         place = tuple(slice(start, stop) for _, start, stop in item.region)
@@ -267,24 +264,18 @@ def _plan(
         stored = reader.chunks(name)
         for kind, targets in _outputs(name, request):
             split = _split(kind, sizes, stored, days, request, max_memory - BASE_BYTES)
-            chunks, parts = split.chunks, split.items
-            full = {"hour": hours.size, "dayofyear": DAYS, **sizes}
-            if kind == "quantiles":
-                number = len(request.quantiles)
-                full = {"hour": hours.size, "quantile": number, "dayofyear": DAYS, **sizes}
-                chunks, parts = {**chunks, "quantile": number}, {**parts, "quantile": number}
+            all_of = {"quantile": len(request.quantiles)} if kind == "quantiles" else {}
+            full = {"hour": hours.size, **all_of, "dayofyear": DAYS, **sizes}
+            chunks, parts = split.chunks | all_of, split.items | all_of
             chunk = tuple(min(chunks[dim], full[dim]) for dim in full)
+            lazy = dask.array.zeros(tuple(full.values()), dtype=np.float32, chunks=-1)
             for target, prefix in targets.items():
                 attributes = {key: array.attrs[key] for key in ("units", "long_name") if key in array.attrs}
                 if prefix and "long_name" in attributes:
                     attributes["long_name"] = prefix + attributes["long_name"]
                 if target.endswith("_fraction"):
                     attributes["units"] = "1"
-                template[target] = (
-                    tuple(full),
-                    dask.array.zeros(tuple(full.values()), dtype=np.float32, chunks=-1),
-                    attributes,
-                )
+                template[target] = (tuple(full), lazy, attributes)
                 encoding[target] = {"chunks": chunk}
             offsets = {dim: range(0, full[dim], parts[dim]) for dim in full}
             for corner in itertools.product(*offsets.values()):
@@ -294,11 +285,7 @@ def _plan(
             written = 4 * math.prod(full.values()) * len(targets)
             memory = BASE_BYTES + split.memory
             if memory > max_memory:
-                raise UserError(
-                    f"needs {in_words(memory)} of memory a worker, and {in_words(max_memory)} are allowed",
-                    where=f"{request.input}, {name}",
-                    remedy=f"use --max-memory {in_words(1.02 * memory).replace(' ', '')}",
-                )
+                raise too_little(memory, max_memory, f"{request.input}, {name}")
             total = total + Estimate(float(array.nbytes) * split.again, written, memory, split.again)
     return template, encoding, items, total
 
@@ -375,10 +362,8 @@ def compute_climatology(
         times = dataset["time"].values
         hours = _hours(times, where)
         matrix = smoothing_matrix(np.arange(1, DAYS + 1), window)
-        empty = 0
-        for hour in hours:
-            present = np.bincount(samples(times, int(hour), calendar)[1] - 1, minlength=DAYS)
-            empty += int(((matrix @ present) == 0).sum())
+        days = (samples(times, int(hour), calendar)[1] for hour in hours)
+        empty = sum(int((matrix @ np.bincount(each - 1, minlength=DAYS) == 0).sum()) for each in days)
         if empty:
             _LOG.warning(
                 "%d of %d hours and days of the year have no data within the window: NaN", empty, DAYS * hours.size

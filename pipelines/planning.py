@@ -83,6 +83,16 @@ class Blocks:
     estimate: Estimate
 
 
+def _more_memory(needed: float) -> str:
+    return f"use --max-memory {in_words(needed).replace(' ', '')}"
+
+
+def too_little(needed: float, allowed: float, where: str, *, what: str = "needs", remedy: str = "") -> UserError:
+    """What is said where a worker's memory is too small; by default a little more of it is the remedy."""
+    told = f"{what} {in_words(needed)} of memory a worker, and {in_words(allowed)} are allowed"
+    return UserError(told, where=where, remedy=remedy or _more_memory(1.02 * needed))
+
+
 def plan_blocks(
     sizes: Mapping[str, int],
     chunks: Mapping[str, int],
@@ -137,15 +147,11 @@ def plan_blocks(
     least = block(max(1, math.ceil(chunk_times * chunk_levels / _MOST_REREADS)))
     if available < least:
         needed = 1.02 * (max_memory - available + least)
-        remedy = f"use --max-memory {in_words(needed).replace(' ', '')}"
+        remedy = _more_memory(needed)
         fitting = int((room - least) // (2 * output_each))
         if output_times > 1 and fitting >= 1:
             remedy = f"use --chunks time={min(fitting, output_times - 1)}, or {remedy[4:]}"
-        raise UserError(
-            f"needs {in_words(needed)} of memory a worker, and {in_words(max_memory)} are allowed",
-            where=where,
-            remedy=remedy,
-        )
+        raise too_little(needed, max_memory, where, remedy=remedy)
     whole = block(chunk_times * chunk_levels)
     if whole <= available:
         at_once = min(available, max(whole, 2 * _BLOCK_BYTES))

@@ -114,13 +114,8 @@ def _plan(
         )
         total = total + blocks.estimate
         for start in range(0, sizes["time"], blocks.times_in_item):
-            item = RegriddingItem(
-                names,
-                start,
-                min(start + blocks.times_in_item, sizes["time"]),
-                blocks.times_in_block,
-                blocks.levels_in_block,
-            )
+            stop = min(start + blocks.times_in_item, sizes["time"])
+            item = RegriddingItem(names, start, stop, blocks.times_in_block, blocks.levels_in_block)
             items[item.key] = item
     return items, total
 

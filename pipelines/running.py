@@ -117,12 +117,7 @@ def workers() -> int:
 
 
 def threads_of(
-    estimate: Estimate,
-    items: int,
-    max_memory: int,
-    *,
-    beam_options: Sequence[str] | None = None,
-    no_beam: bool = False,
+    estimate: Estimate, items: int, max_memory: int, *, beam_options: Sequence[str] | None, no_beam: bool
 ) -> int:
     """Threads of a worker's process: as many as fit into its memory, unless the options say how many.
 

@@ -13,8 +13,8 @@ import xarray as xr
 from pipelines import running
 from pipelines.beam import check_options
 from pipelines.partial_statistics import PartialStatistics
-from pipelines.planning import BASE_BYTES, DEFAULT_MEMORY, Estimate
-from weather_scnn.byte_sizes import in_words, parse_bytes
+from pipelines.planning import BASE_BYTES, DEFAULT_MEMORY, Estimate, too_little
+from weather_scnn.byte_sizes import parse_bytes
 from weather_scnn.errors import UserError
 from weather_scnn.io.coverage import missing_lines
 from weather_scnn.io.durations import parse_duration
@@ -82,27 +82,24 @@ def partners(times: np.ndarray, step: np.timedelta64) -> np.ndarray:
     return np.where(result, index, -1)
 
 
-def _moments(values: np.ndarray, weights: np.ndarray) -> PartialStatistics:
-    """Statistics over time and map of float32 values (time[, level], latitude, longitude), some levels at a time."""
-    axes = (-values.ndim, -2, -1)
-    if values.ndim == 3:
+def _moments(
+    fields: np.ndarray, weights: np.ndarray, later: np.ndarray | None = None, earlier: np.ndarray | None = None
+) -> PartialStatistics:
+    """Statistics over time and map of float32 fields (time[, level], latitude, longitude), some levels at a time.
+
+    With `later` and `earlier` of fields[later] − fields[earlier], formed in float64.
+    """
+    axes = (-fields.ndim, -2, -1)
+
+    def of(part: np.ndarray) -> PartialStatistics:
+        values = part if later is None else part[later].astype(np.float64) - part[earlier]
         return PartialStatistics.of(values, weights, axes)
-    levels = max(1, _VALUES_AT_ONCE // max(1, values[:, 0].size))
-    parts = [PartialStatistics.of(values[:, i : i + levels], weights, axes) for i in range(0, values.shape[1], levels)]
-    return PartialStatistics(*(np.concatenate(part) for part in zip(*(dataclasses.astuple(each) for each in parts))))
 
-
-def _differences(window: np.ndarray, later: np.ndarray, earlier: np.ndarray, weights: np.ndarray) -> PartialStatistics:
-    """Statistics of window[later] − window[earlier], formed in float64 some levels at a time."""
-    axes = (-window.ndim, -2, -1)
-    levels = window.shape[1] if window.ndim == 4 else 1
-    at_once = max(1, _VALUES_AT_ONCE // max(1, later.size * window.shape[-2] * window.shape[-1]))
-    parts = []
-    for first in range(0, levels, at_once):
-        part = window[:, first : first + at_once] if window.ndim == 4 else window
-        parts.append(PartialStatistics.of(part[later].astype(np.float64) - part[earlier], weights, axes))
-    if window.ndim == 3:
-        return parts[0]
+    if fields.ndim == 3:
+        return of(fields)
+    values_a_level = (len(fields) if later is None else later.size) * math.prod(fields.shape[-2:])
+    at_once = max(1, _VALUES_AT_ONCE // max(1, values_a_level))
+    parts = [of(fields[:, i : i + at_once]) for i in range(0, fields.shape[1], at_once)]
     return PartialStatistics(*(np.concatenate(part) for part in zip(*(dataclasses.astuple(each) for each in parts))))
 
 
@@ -136,7 +133,7 @@ def _work(item: StatisticsItem, *, job: str, request: StatisticsRequest, record:
             window = block if window is None else np.concatenate([window, block])
             later = np.arange(begin, stop)[earlier[begin:stop] >= 0]
             if later.size:
-                result = _differences(window, later - first, earlier[later] - first, weights)
+                result = _moments(window, weights, later - first, earlier[later] - first)
                 increments = result if increments is None else increments.merge(result)
             pending = starts[partner[starts] >= stop]
             keep = int(pending.min()) if pending.size else stop
@@ -195,21 +192,12 @@ def _plan(
         count = levels
         while count > 1 and held(min(chunk, 8), count) > room:
             count = -(-count // 2)
-        count = (
-            count
-            if count in (levels, 1)
-            else max(1, count // chunk_levels * chunk_levels)
-            if count >= chunk_levels
-            else count
-        )
+        if chunk_levels <= count < levels:
+            count -= count % chunk_levels
         if held(1, count) > room:
             needed = max_memory - room + held(1, count)
-            raise UserError(
-                f"increments over {request.step} need {in_words(needed)} of memory a worker, and "
-                f"{in_words(max_memory)} are allowed",
-                where=f"{request.input}, {name}",
-                remedy=f"use --max-memory {in_words(1.02 * needed).replace(' ', '')}",
-            )
+            what = f"increments over {request.step} need"
+            raise too_little(needed, max_memory, f"{request.input}, {name}", what=what)
         block = chunk * max(1, _BLOCK_BYTES // (4 * points * count * chunk))
         while block > 1 and held(block, count) > room:
             block = -(-block // 2)
