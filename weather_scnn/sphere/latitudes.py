@@ -260,6 +260,17 @@ def check_field(field: jax.Array, grid: Grid) -> None:
         )
 
 
+def degree_count(max_degree: int | None, largest: int, where: str) -> int:
+    """Degrees up to the one asked for, or all; raises a UserError if a transform has not so many."""
+    if max_degree is not None and not 0 <= max_degree <= largest:
+        raise UserError(
+            f"degree {max_degree} is not between 0 and {largest}, the largest of this transform",
+            where=where,
+            remedy="lower max_degree or create the transform with a larger one",
+        )
+    return (largest if max_degree is None else max_degree) + 1
+
+
 # Between coefficients in blocks and spectra
 
 

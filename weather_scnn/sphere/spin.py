@@ -25,6 +25,7 @@ from weather_scnn.sphere.latitudes import (
     by_degree,
     by_order,
     check_field,
+    degree_count,
     divided,
     joined,
     synthesise,
@@ -118,23 +119,12 @@ class SpinTransform:
         layout = stored.layout_of(
             layout, grid, max_degree, max_order, kinds, dtype=dtype, one_table=one_table, mesh=mesh
         )
-        if layout == DENSE:
-            dense_tables = stored.build_dense(grid, max_degree, max_order, abs(spin), dtype=dtype)
-            return cls(
-                grid, spin, max_degree, max_order, mesh, mesh_axis, layout, check_precision(precision), *dense_tables
-            )
         if one_table is None:
             one_table = cls.table_bytes(grid, spin, max_degree, dtype=dtype) > stored.LARGEST_SEPARATE_BYTES
         built = stored.build(
-            grid,
-            max_degree,
-            max_order,
-            abs(spin),
-            dtype=dtype,
-            one_table=one_table,
-            mesh=mesh,
-            mesh_axis=mesh_axis,
-        )
+            grid, max_degree, max_order, abs(spin), layout,
+            dtype=dtype, one_table=one_table, mesh=mesh, mesh_axis=mesh_axis,
+        )  # fmt: skip
         return cls(grid, spin, max_degree, max_order, mesh, mesh_axis, layout, check_precision(precision), *built)
 
     @staticmethod
@@ -350,15 +340,7 @@ class SpinTransform:
         return analyse(self._layout, used, self.weights, both.reshape(-1, *both.shape[-3:]), degrees)
 
     def _degrees(self, max_degree: int | None) -> int:
-        if max_degree is None:
-            return self.max_degree + 1
-        if not 0 <= max_degree <= self.max_degree:
-            raise UserError(
-                f"degree {max_degree} is not between 0 and {self.max_degree}, the largest of this transform",
-                where=f"grid {self.grid.name}, spin {self.spin}",
-                remedy="lower max_degree or create the transform with a larger one",
-            )
-        return max_degree + 1
+        return degree_count(max_degree, self.max_degree, f"grid {self.grid.name}, spin {self.spin}")
 
     def _need_positive(self) -> None:
         if self.spin <= 0:

@@ -14,7 +14,7 @@ from weather_scnn.errors import UserError
 from weather_scnn.progress import progress_bar
 from weather_scnn.sphere import dense, table_cache, tables
 from weather_scnn.sphere.grid import Grid
-from weather_scnn.sphere.layouts import check_layout, chosen_layout
+from weather_scnn.sphere.layouts import DENSE, check_layout, chosen_layout
 
 #: Above this many bytes of synthesis tables, analysis uses them too (Λ·W) instead of tables of its own.
 LARGEST_SEPARATE_BYTES = 512 * 2**20
@@ -70,24 +70,28 @@ def build(
     max_degree: int,
     max_order: int,
     spin: int,
+    layout: str,
     *,
     dtype: np.dtype,
     one_table: bool,
     mesh: jax.sharding.Mesh | None,
     mesh_axis: str | None,
 ) -> tuple[tuple, tuple | None, jax.Array | None]:
-    """Synthesis tables, analysis tables and weights of one spin; one of the last two is None.
+    """Synthesis tables, analysis tables and weights of one spin; one of the last two is None, of the dense layout the last.
 
     Args:
         grid: the grid.
         max_degree: largest degree.
         max_order: largest order.
         spin: s ≥ 0.
+        layout: folded or dense.
         dtype: of the tables.
         one_table: whether synthesis tables serve analysis too, with weights.
         mesh: splits the orders of every block over the devices of one axis.
         mesh_axis: that axis.
     """
+    if layout == DENSE:
+        return _build_dense(grid, max_degree, max_order, spin, dtype=dtype)
     weights = tables.symmetry_weights(grid, spin % 2 == 1)
 
     def place(table: np.ndarray) -> jax.Array:
@@ -114,13 +118,9 @@ def build(
     shown = grid.latitudes >= _ROWS_WITH_PROGRESS and max_degree >= _ROWS_WITH_PROGRESS // 2
     with progress_bar(MofNCompleteColumn(), enabled=shown) as bar:
         for begin, end in bar.track(blocks, description=f"Tables of spin {spin} for {grid.name}"):
-            synthesis.append(
-                get("synthesis", begin, end, lambda: block(begin, end).swapaxes(2, 3))  # noqa: B023
-            )
+            synthesis.append(get("synthesis", begin, end, lambda: block(begin, end).swapaxes(2, 3)))  # noqa: B023
             if not one_table:
-                analysis.append(
-                    get("analysis", begin, end, lambda: tables.analysis_block(block(begin, end), weights))  # noqa: B023
-                )
+                analysis.append(get("analysis", begin, end, lambda: tables.analysis_block(block(begin, end), weights)))  # noqa: B023
     if one_table:
         return tuple(synthesis), None, jnp.asarray(weights.astype(dtype))
     return tuple(synthesis), tuple(analysis), None
@@ -150,7 +150,7 @@ def layout_of(
     return layout
 
 
-def build_dense(
+def _build_dense(
     grid: Grid, max_degree: int, max_order: int, spin: int, *, dtype: np.dtype
 ) -> tuple[tuple[jax.Array, ...], tuple[jax.Array, ...], None]:
     """Synthesis and analysis tables of one spin in the dense layout, (m, l, y) each, and no weights."""

@@ -25,7 +25,7 @@ from jaxtyping import Array, Float
 from weather_scnn.errors import UserError
 from weather_scnn.sphere import dense, stored, tables
 from weather_scnn.sphere.grid import Grid
-from weather_scnn.sphere.latitudes import Layout, analyse, check_field, synthesise, turned
+from weather_scnn.sphere.latitudes import Layout, analyse, check_field, degree_count, synthesise, turned
 from weather_scnn.sphere.layouts import DENSE
 from weather_scnn.sphere.pairs import analyse_pair, synthesise_pair
 from weather_scnn.sphere.products import EXACT, check_precision
@@ -116,15 +116,13 @@ class HarmonicTransform:
         if one_table is None:
             one_table = cls.table_bytes(grid, max_degree, vectors=vectors, dtype=dtype) > stored.LARGEST_SEPARATE_BYTES
 
-        def build(spin: int) -> tuple[Any, Any, Any]:
-            if layout == DENSE:
-                return stored.build_dense(grid, max_degree, max_order, spin, dtype=dtype)
-            return stored.build(
-                grid, max_degree, max_order, spin, dtype=dtype, one_table=one_table, mesh=mesh, mesh_axis=mesh_axis
-            )
-
-        scalar = build(0)
-        vector = build(1) if vectors else (None, None, None)
+        scalar, vector = (
+            stored.build(
+                grid, max_degree, max_order, spin, layout,
+                dtype=dtype, one_table=one_table, mesh=mesh, mesh_axis=mesh_axis,
+            ) if wanted else (None, None, None)
+            for spin, wanted in ((0, True), (1, vectors))
+        )  # fmt: skip
         return cls(grid, max_degree, max_order, mesh, mesh_axis, layout, check_precision(precision), *scalar, *vector)
 
     @staticmethod
@@ -275,15 +273,7 @@ class HarmonicTransform:
             raise UserError("this transform has no vector tables", remedy="create it with vectors=True")
 
     def _degrees(self, max_degree: int | None) -> int:
-        if max_degree is None:
-            return self.max_degree + 1
-        if not 0 <= max_degree <= self.max_degree:
-            raise UserError(
-                f"degree {max_degree} is not between 0 and {self.max_degree}, the largest of this transform",
-                where=f"grid {self.grid.name}",
-                remedy="lower max_degree or create the transform with a larger one",
-            )
-        return max_degree + 1
+        return degree_count(max_degree, self.max_degree, f"grid {self.grid.name}")
 
     def _array(self, parts: list[Coefficients], degrees: int, batch: tuple[int, ...]) -> Float[Array, "*b l m 2 c"]:
         found = Spectrum.of_parts(parts, degrees - 1, min(degrees - 1, self.max_order)).array
