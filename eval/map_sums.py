@@ -12,39 +12,17 @@ from eval.chunks import Chunk, VariableGroup
 from eval.scores import SCORES, pointwise_scores
 from eval.scores.base import Score
 
-MAP_MOMENTS = (
-    "count",
-    "error",
-    "squared_error",
-    "absolute_error",
-    "anomaly_product",
-    "forecast_anomaly_squared",
-    "truth_anomaly_squared",
-    "truth_anomaly",
-)
+_UNSIGNED = ("squared_error", "absolute_error", "anomaly_product", "forecast_anomaly_squared", "truth_anomaly_squared")
+MAP_MOMENTS = ("count", "error", *_UNSIGNED, "truth_anomaly")
 #: Of a wind vector: what has a sign is summed by component.
 WIND_MAP_MOMENTS = (
-    "count",
-    "eastward_error",
-    "northward_error",
-    "squared_error",
-    "absolute_error",
-    "anomaly_product",
-    "forecast_anomaly_squared",
-    "truth_anomaly_squared",
-    "eastward_truth_anomaly",
-    "northward_truth_anomaly",
-)
+    "count", "eastward_error", "northward_error", *_UNSIGNED, "eastward_truth_anomaly", "northward_truth_anomaly",
+)  # fmt: skip
 #: What the scores of a map leave open of the sums that they are made from, and is kept beside them.
 LEFT_OPEN = (
-    "count",
-    "eastward_error",
-    "northward_error",
-    "truth_anomaly_squared",
-    "truth_anomaly",
-    "eastward_truth_anomaly",
+    "count", "eastward_error", "northward_error", "truth_anomaly_squared", "truth_anomaly", "eastward_truth_anomaly",
     "northward_truth_anomaly",
-)
+)  # fmt: skip
 #: Moment of what is kept: `forecast_anomaly_squared` at points where the truth has no anomaly, so that there is no activity.
 ALONE = "forecast_anomaly_squared_alone"
 _NO_ANOMALY = 1e-7

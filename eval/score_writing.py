@@ -13,14 +13,7 @@ from eval.implausible_forecasts import IMPLAUSIBLE, tell_implausible
 from eval.item_sums import key_of
 from eval.joined_items import JoinedItems
 from eval.map_sums import left_open, map_metrics, map_scores, moments_of, restored_sums
-from eval.metrics import (
-    definitions,
-    field_statistics,
-    labelled,
-    mean_over_init_times,
-    metrics_from_means,
-    metrics_in,
-)
+from eval.metrics import definitions, field_statistics, labelled, mean_over_init_times, metrics_from_means, metrics_in
 from eval.score_storage import LARGE, stored
 from eval.scores import all_sums, in_order
 from eval.uncertainty import SEED, STATISTICS, block_length, intervals_and_differences

@@ -18,12 +18,10 @@ from weather_scnn.io.writing import Record, packed
 _LOCAL = threading.local()
 
 
+@running.OncePerJob
 def _open(job: str, request: ScoringRequest) -> Comparison:
+    """Again for each job: a worker that outlives one must not score the next on what the stores held before."""
     return open_comparison(request)
-
-
-# A worker that outlives a job must not score the next one on what the stores held before.
-_COMPARISONS = running.OncePerJob(_open)
 
 
 def _score_item(item: WorkItem, *, job: str, request: ScoringRequest, finished: Record) -> None:
@@ -31,7 +29,7 @@ def _score_item(item: WorkItem, *, job: str, request: ScoringRequest, finished: 
     with running.work_item(job, finished, item.name) as finish:
         wanted = (job, item.group)
         if getattr(_LOCAL, "group", None) != wanted:
-            _LOCAL.scorer = ItemScorer(_COMPARISONS(job, request), item.group, finished)
+            _LOCAL.scorer = ItemScorer(_open(job, request), item.group, finished)
             _LOCAL.group = wanted
         finish(packed(_LOCAL.scorer.score(item)))
 
@@ -70,4 +68,4 @@ def run_on_beam(
             progress=progress,
         )
     finally:
-        _COMPARISONS.forget()
+        _open.forget()

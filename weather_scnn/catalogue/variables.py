@@ -20,7 +20,8 @@ WIND_PAIRS: dict[str, str] = {
     "eastward_turbulent_surface_stress": "northward_turbulent_surface_stress",
     "vertical_integral_of_eastward_water_vapour_flux": "vertical_integral_of_northward_water_vapour_flux",
 }
-_PARTNERS = {**WIND_PAIRS, **{v: u for u, v in WIND_PAIRS.items()}}
+#: The other component of each.
+PARTNERS = {**WIND_PAIRS, **{v: u for u, v in WIND_PAIRS.items()}}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,7 +67,7 @@ class Variable:
     @property
     def partner(self) -> str | None:
         """The other component of a vector; see `WIND_PAIRS`."""
-        return _PARTNERS.get(self.name)
+        return PARTNERS.get(self.name)
 
     @property
     def display_unit(self) -> str:

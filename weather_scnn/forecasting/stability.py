@@ -23,16 +23,7 @@ from weather_scnn.forecasting.propagation import minute
 from weather_scnn.forecasting.stability_file import Runs, stability_dataset
 from weather_scnn.forecasting.stability_rollout import Job
 from weather_scnn.forecasting.stability_scores import stability_lines, stability_scores
-from weather_scnn.forecasting.stability_truth import (
-    BINS,
-    DAY,
-    YEAR,
-    Days,
-    TruthSums,
-    cycled,
-    histogram_range,
-    sampled,
-)
+from weather_scnn.forecasting.stability_truth import BINS, DAY, YEAR, Days, TruthSums, cycled, histogram_range, sampled
 from weather_scnn.forecasting.trained_run import TrainedRun, load_runs
 from weather_scnn.io.durations import parse_duration
 from weather_scnn.io.initial_times import initial_times

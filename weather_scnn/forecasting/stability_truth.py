@@ -7,6 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pandas as pd
 import rich.progress
 from jaxtyping import Bool, Float, Int
 
@@ -303,9 +304,4 @@ def cycled(times: np.ndarray, wanted: np.ndarray, where: str) -> np.ndarray:
 
 def _earlier(time: np.datetime64, years: int) -> np.datetime64:
     """The same calendar day and hour some years before; 28 February for the 29th."""
-    whole = time.astype("datetime64[M]")
-    day = (time.astype("datetime64[D]") - whole.astype("datetime64[D]")).astype(np.int64)
-    rest = time - time.astype("datetime64[D]")
-    month = whole - 12 * years
-    length = ((month + 1).astype("datetime64[D]") - month.astype("datetime64[D]")).astype(np.int64)
-    return (month.astype("datetime64[D]") + min(day, length - 1) + rest).astype("datetime64[ns]")
+    return (pd.Timestamp(time) - pd.DateOffset(years=years)).to_datetime64()

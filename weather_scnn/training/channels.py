@@ -4,7 +4,7 @@ import dataclasses
 
 from weather_scnn.catalogue.field_names import field_in_words, split_levels, wind_name
 from weather_scnn.catalogue.level_numbers import Level, level_number
-from weather_scnn.catalogue.naming import WIND_PAIRS
+from weather_scnn.catalogue.variables import PARTNERS, WIND_PAIRS
 from weather_scnn.errors import UserError
 from weather_scnn.io.addresses import expanded
 from weather_scnn.io.durations import parse_duration
@@ -113,7 +113,6 @@ class Channels:
         """
         scalars: list[tuple[str, Level | None]] = []
         winds: list[tuple[str, str, Level | None]] = []
-        northward = set(WIND_PAIRS.values())
         on_levels = dict(map(split_levels, config.level_variables))
         if any(levels is None for levels in on_levels.values()) and not config.levels:
             raise UserError("data.level_variables are given but data.levels is empty", remedy="set data.levels")
@@ -124,20 +123,16 @@ class Channels:
         ]
         for variables in groups:
             for name, levels in variables.items():
-                partner = WIND_PAIRS.get(name)
-                if partner in variables and variables[partner] != levels:
-                    raise UserError(f"{name} and {partner} are given on different levels", remedy="give them the same")
-                if name in WIND_PAIRS:
-                    partner = WIND_PAIRS[name]
-                    if partner not in variables:
-                        raise UserError(f"{name} is given without {partner}", remedy=f"add {partner}")
-                    winds.extend((name, partner, level) for level in levels)
-                elif name in northward:
-                    partner = next(u for u, v in WIND_PAIRS.items() if v == name)
-                    if partner not in variables:
-                        raise UserError(f"{name} is given without {partner}", remedy=f"add {partner}")
-                else:
+                partner = PARTNERS.get(name)
+                if partner is None:
                     scalars.extend((name, level) for level in levels)
+                elif partner not in variables:
+                    raise UserError(f"{name} is given without {partner}", remedy=f"add {partner}")
+                elif name in WIND_PAIRS:
+                    if variables[partner] != levels:
+                        told = f"{name} and {partner} are given on different levels"
+                        raise UserError(told, remedy="give them the same")
+                    winds.extend((name, partner, level) for level in levels)
         if not scalars and not winds:
             raise UserError("the configuration names no state variable", remedy="set data.surface_variables")
         for name in config.masked_variables:
@@ -149,8 +144,6 @@ class Channels:
         for name in config.coordinates:
             if name not in COORDINATES:
                 raise UserError(f"data.coordinates names {name}", remedy=f"choose of {', '.join(COORDINATES)}")
-        if config.forcing_times not in (1, 2):
-            raise UserError(f"data.forcing_times is {config.forcing_times}", remedy="give 1 or 2")
         return cls(
             tuple(scalars),
             tuple(winds),
