@@ -195,7 +195,7 @@ class ScoreWriter(JoinedItems):
             texts = {f"definition_{score.name}": score.at_places for score in map_metrics()}
             append(xr.Dataset(attrs=texts), path, "maps")
         further(path)
-        append(root, path, None)
+        append(root, path, "")
         return root
 
     def _refuse(self, lacking: int) -> None:
@@ -231,10 +231,10 @@ class ScoreWriter(JoinedItems):
         return in_order(found)
 
 
-def append(dataset: xr.Dataset, path: str, group: str | None, *, below: str = "", new: bool = False) -> None:
+def append(dataset: xr.Dataset, path: str, group: str, *, below: str = "", new: bool = False) -> None:
     """Writes a group of a file, which it makes if `new`; coordinates come again with every field of a group, alike."""
     dataset, encoding = stored(dataset.drop_encoding(), group)
-    place = f"{below}/{group or ''}".strip("/") or None
+    place = f"{below}/{group}".strip("/") or None
     dataset.to_netcdf(path, mode="w" if new else "a", group=place, encoding=encoding)
 
 

@@ -94,9 +94,10 @@ def _work(item: ClimatologyItem, *, job: str, request: ClimatologyRequest, recor
         inside = tuple(item.slice(dim) for dim in dims if dim != "level")
         levels = item.slice("level") if "level" in dims else None
         shape = tuple(part.stop - part.start for part in (*([levels] if levels else []), *inside))
+        part_of_map: Any = (..., *inside)
 
         def read(positions: np.ndarray) -> np.ndarray:
-            return reader.read(item.name, positions, levels)[(..., *inside)]
+            return reader.read(item.name, positions, levels)[part_of_map]
 
         group = zarr.open_group(record.path, mode="r+", use_consolidated=False)
         place = tuple(slice(start, stop) for _, start, stop in item.region)

@@ -151,7 +151,7 @@ class StationWriter:
         root.attrs = sums.attrs | root_attributes(sums["init_time"].values, metrics)
         root.attrs["stations"] = int((self.comparison.belongs[:, 0] > 0).sum())
         # A group's parents come after it, so that it has axes of its own and can be read alone.
-        for name, dataset in {**groups, PLACES: self.places(), None: root}.items():
+        for name, dataset in {**groups, PLACES: self.places(), "": root}.items():
             append(dataset, path, name, below=STATIONS, new=alone and name == SUMS_GROUP)
         if alone:
             # A file with nothing but coordinates in its root would be taken for one of other fields in groups.

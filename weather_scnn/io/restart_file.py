@@ -3,6 +3,7 @@
 import time
 import zipfile
 from collections.abc import Mapping
+from typing import Any
 
 import fsspec
 import numpy as np
@@ -26,7 +27,7 @@ class RestartFile:
         self._path = f"{record.scratch}/{name}.npz"
         self._saved = time.monotonic()
 
-    def load(self) -> dict[str, np.ndarray] | None:
+    def load(self) -> dict[str, Any] | None:
         """What was saved last; None where nothing was, or what is there is damaged, so that the work begins anew."""
         filesystem, root = located(self._path)
         if not filesystem.exists(root):
