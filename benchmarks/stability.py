@@ -58,7 +58,8 @@ from weather_scnn.forecasting.trained_run import load_run
 from weather_scnn.io.atomic import write_whole
 from weather_scnn.models import ModelConfig
 from weather_scnn.training.checkpoints import parameter_count
-from weather_scnn.training.configuration import Config, Stage, with_overrides
+from weather_scnn.training.configuration import Config, Stage
+from weather_scnn.training.configuration_reading import with_overrides
 from weather_scnn.training.log import read_table
 from weather_scnn.training.loop import train
 

@@ -11,7 +11,8 @@ from benchmarks import stability as benchmark
 from benchmarks.skill import NATURES, OURS, PAPER, experiment, systems
 from tests.forecasting.test_stability import synthetic
 from weather_scnn.training.channels import Channels
-from weather_scnn.training.configuration import Stage, with_overrides
+from weather_scnn.training.configuration import Stage
+from weather_scnn.training.configuration_reading import with_overrides
 from weather_scnn.training.correctors import settle
 
 STAGES = (Stage(1000, 1), Stage(200, 2))
