@@ -4,11 +4,12 @@
 
 Spherical networks beside planar ones of equal parameters, a ridge regression on empirical orthogonal functions, and
 persistence. The networks are trained on the analyses alone, and again after training on the Z500 and T850 of a moist
-nature run (`weather-scnn simulate --model speedy`, made where the package jcm is installed); and both on the last 10 and
-20 days only. All are given the mean maps of both fields as static inputs: those of the nature run, then those of the whole
-training period of the analyses, also where fewer of its days are trained on. `--choose` tests on the last week of March,
-left out of the training, in place of April: whatever is chosen is chosen there. Every network is the mean of `--seeds`
-runs. What is trained is kept in the workdir, and gone on from.
+nature run (`weather-scnn simulate --model speedy`, made where the package jcm is installed); and on the last 10 and
+20 days of the analyses only. A step of the planar network takes three times as long, so that on the nature run it takes fewer
+of them, in no less time. All are given the mean maps of both fields as static inputs: those of the nature run, then those of the days of
+analyses that they are trained on. `--choose` tests on the last week of March, left out of the training, in place of
+April: whatever is chosen is chosen there. Every network is the mean of `--seeds` runs. What is trained is kept in the
+workdir, and gone on from.
 """
 
 import argparse
@@ -51,11 +52,16 @@ LEADS = (6, 24, 72)
 FIRST, LAST, TEST = "2021-02-14", "2021-03-22", "2021-04-08:2021-04-12"
 CHOOSING_LAST, CHOOSING_TEST = "2021-03-14", "2021-03-15:2021-03-22"
 SPHERICAL, PLANAR, RIDGE = "spherical", "planar of equal parameters", "EOFs and ridge"
+BEGUN = "begun on a nature run"
 #: Of persistence's RMSE, at most, on days that nobody trained on.
 WANTED = {"geopotential": (0.50, 0.45, 0.70), "temperature": (0.70, 0.66, 0.90)}
 _COMPONENTS = 80
 #: Of what goes on from the nature run; chosen on March, as the length of that run's training.
-FINE_TUNING = ["training.stages=80x1,40x2,40x4", "optimiser.learning_rate=1e-3", "optimiser.average_decay=0.98"]
+FINE_TUNING = [
+    "training.stages=80x1,40x2,40x4@3e-4,24x8@2e-4",
+    "optimiser.learning_rate=1e-3",
+    "optimiser.average_decay=0.98",
+]
 #: Mean maps over the training, which say where the waves stand.
 MEANS = tuple(f"{name}_{level}_time_mean" for name, level in FIELDS)
 
@@ -71,9 +77,8 @@ def keep(states: xr.Dataset, period: str, store: pathlib.Path) -> None:
     part.rename(store)
 
 
-def prepare(analyses: pathlib.Path, relief: pathlib.Path, folder: pathlib.Path, period: str) -> str:
+def prepare(analyses: pathlib.Path, relief: pathlib.Path, store: pathlib.Path, period: str) -> str:
     """Analyses on one level axis, with the height and the share of land of every cell and means over the training."""
-    store = folder / "analyses.zarr"
     if store.exists():
         return str(store)
     states = ws.open_dataset(analyses)[[name for name, _ in FIELDS]].sel(level=[level for _, level in FIELDS])
@@ -256,15 +261,9 @@ def draw(found: dict[str, dict[str, list[float]]], days: Sequence[int], whole: i
     for axis, (name, level) in zip(figure.subplots(1, 2), FIELDS):
         for kind, colour in ((SPHERICAL, "tab:blue"), (PLANAR, "tab:orange")):
             for place, style in ((1, "-"), (2, "--")):
-                values = [found[f"{kind}, {count} days"][name][place] for count in days]
-                axis.plot(
-                    [*days, whole],
-                    [*values, found[kind][name][place]],
-                    style,
-                    marker="o",
-                    color=colour,
-                    label=f"{kind}, {LEADS[place]} h",
-                )
+                values = [found[f"{kind}, {count} days"][name][place] for count in days] + [found[kind][name][place]]
+                label = f"{kind}, {LEADS[place]} h"
+                axis.plot([*days, whole], values, style, marker="o", color=colour, label=label)
         axis.set(title=f"{name} at {level} hPa", xlabel="days to train on", ylabel="RMSE over persistence's")
         axis.axhline(1.0, color="grey", linewidth=0.8)
     figure.axes[0].legend(fontsize=7)
@@ -277,8 +276,11 @@ def main() -> None:
     parser.add_argument("--analyses", type=pathlib.Path, default=ANALYSES)
     parser.add_argument("--relief", type=pathlib.Path, default=RELIEF)
     parser.add_argument("--nature", default="", help="store of a moist nature run; made where it is not given")
-    parser.add_argument("--nature-period", default="2000-01-01:2002-01-07")
-    parser.add_argument("--nature-stages", default="2500x1,400x2,150x4", help="training on the nature run")
+    parser.add_argument("--nature-period", default="2000-01-01:2003-01-14")
+    parser.add_argument("--nature-stages", default="6000x1,800x2,300x4", help="training on the nature run")
+    parser.add_argument(
+        "--planar-nature-stages", default="2500x1,400x2,150x4", help="that of planar networks: of about equal time"
+    )
     parser.add_argument("--days", default="10,20", help="last days of the training period; empty for all of it alone")
     parser.add_argument("--seeds", type=int, default=1, help="runs whose forecasts are averaged")
     parser.add_argument(
@@ -293,6 +295,7 @@ def main() -> None:
         return
     folder = arguments.workdir / ("quick" if arguments.quick else "choose" if arguments.choose else "test")
     folder.mkdir(parents=True, exist_ok=True)
+    days = [int(each) for each in arguments.days.split(",") if each]
     config = gfs_z500_t850.get_config()
     statics = (*config.data.static_variables, *MEANS)
     config = dataclasses.replace(config, data=dataclasses.replace(config.data, static_variables=statics))
@@ -301,38 +304,43 @@ def main() -> None:
         tuned = config = dataclasses.replace(
             config, training=dataclasses.replace(config.training, stages=(Stage(2, 1),))
         )
-    before = tuple(map(Stage.parse, arguments.nature_stages.split(",")))
-    before = (Stage(2, 1),) if arguments.quick else before
+    before, before_planar = (
+        (Stage(2, 1),) if arguments.quick else tuple(map(Stage.parse, stages.split(",")))
+        for stages in (arguments.nature_stages, arguments.planar_nature_stages)
+    )
     last, test = (CHOOSING_LAST, CHOOSING_TEST) if arguments.choose else (LAST, TEST)
-    store = prepare(arguments.analyses, arguments.relief, folder, f"{FIRST}:{last}")
+    spans = {f"_{n}": str(np.datetime64(last) - np.timedelta64(n - 1, "D")) for n in days}
+    records = {span: f"{begin}:{last}" for span, begin in {"": FIRST, **spans}.items()}
+    stores = {
+        span: prepare(arguments.analyses, arguments.relief, folder / f"analyses{span}.zarr", period)
+        for span, period in records.items()
+    }
+    store, whole = stores[""], records[""]
     earth, reason = ("", "left out by --quick") if arguments.quick and not arguments.nature else nature(
-        arguments.nature, arguments.workdir, 740, arguments.nature_period
+        arguments.nature, arguments.workdir, 1111, arguments.nature_period
     )  # fmt: skip
-    whole, days = f"{FIRST}:{last}", [int(each) for each in arguments.days.split(",") if each]
     seeds = range(1 if arguments.quick else arguments.seeds)
     runs: dict[str, list[str]] = {}
 
-    def several(name: str, model: ModelConfig, place: str, period: str, starts: Sequence[str] = ()) -> None:
+    def several(name: str, model: ModelConfig, place: str, span: str, starts: Sequence[str] = ()) -> None:
         recipe = tuned if starts else config
-        runs[name] = [
-            fitted(folder / f"{place}_{seed}", recipe, model, store=store, period=period, seed=seed, start_from=start,
-                   stages=recipe.training.stages)
+        runs[name + span.replace("_", ", ") + " days" * bool(span)] = [
+            fitted(folder / f"{place}{span}_{seed}", recipe, model, store=stores[span], period=records[span], seed=seed,
+                   start_from=start, stages=recipe.training.stages)
             for seed, start in zip(seeds, starts or [""] * len(seeds))
         ]  # fmt: skip
 
     for kind, model in networks(config).items():
         place = kind.split()[0]
-        several(kind, model, place, whole)
+        for span in records:
+            several(kind, model, place, span)
         if earth:
             starts = [
-                fitted(arguments.workdir / f"{place}_nature_{seed}", config, model, store=earth, stages=before, seed=seed,
-                       period=arguments.nature_period)
+                fitted(arguments.workdir / f"{place}_nature_{seed}", config, model, store=earth, seed=seed,
+                       stages=before if kind == SPHERICAL else before_planar, period=arguments.nature_period)
                 for seed in seeds
             ]  # fmt: skip
-            several(f"{kind}, begun on a nature run", model, f"{place}_begun", whole, starts)
-        for count in days:
-            begin = np.datetime64(last) - np.timedelta64(count - 1, "D")
-            several(f"{kind}, {count} days", model, f"{place}_{count}", f"{begin}:{last}")
+            several(f"{kind}, {BEGUN}", model, f"{place}_begun", "", starts)
     times = ws.open_dataset(store).sel(time=slice(*test.split(":")))["time"].values
     six, inputs = np.timedelta64(6, "h"), config.data.input_steps
     inits = np.array([t for t in times if all(t - six * k in times for k in range(inputs)) and t + six in times])
