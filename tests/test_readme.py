@@ -8,6 +8,8 @@ import xarray as xr
 
 from tests.conftest import travelling_waves
 from tests.guides import ROOT, lines, run
+from tests.io import weather_services
+from weather_scnn.io import live_sources, noaa_gfs
 from weather_scnn.sphere import Grid
 
 # What stands for ERA5 and its periods here, and what makes the training small.
@@ -22,7 +24,13 @@ SMALLER = [
     "training.stages=4x1,2x2",
 ]
 
-SHORTER = {"--lead 10d": "--lead 18h", "--members 8": "--members 2", "24h,5d": "6h,18h", "--days 2": "--days 0.25"}
+SHORTER = {
+    "--lead 10d": "--lead 18h",
+    "--members 8": "--members 2",
+    "24h,5d": "6h,18h",
+    "--days 2": "--days 0.25",
+    "--lead 3d": "--lead 12h",
+}
 
 
 @pytest.fixture(scope="module")
@@ -44,11 +52,24 @@ def era5(tmp_path_factory):
     return path
 
 
-def test_every_command_runs(era5, tmp_path, monkeypatch):
+@pytest.fixture
+def noaa(tmp_path, monkeypatch):
+    """NOAA's service on this machine, with two analyses of yesterday and today."""
+    with weather_services.serve() as service:
+        newest = np.datetime64("now", "D").astype("datetime64[ns]")
+        for hours in (6, 0):
+            service.files |= weather_services.gfs(newest - np.timedelta64(hours, "h"))
+        monkeypatch.setenv(noaa_gfs.ADDRESS, service.address)
+        monkeypatch.setenv(live_sources.VARIABLE, str(tmp_path / "downloads"))
+        yield "noaa-gfs"
+
+
+def test_every_command_runs(era5, noaa, tmp_path, monkeypatch):
     """In one folder, in order. `make` targets are run by whoever runs this test; here they must only exist."""
-    (tmp_path / "configs").symlink_to(ROOT / "configs")
+    for folder in ("configs", "pretrained"):
+        (tmp_path / folder).symlink_to(ROOT / folder)
     monkeypatch.chdir(tmp_path)
-    variables = {**REPLACED, "ERA5": era5}
+    variables = {**REPLACED, "ERA5": era5, "ANALYSES": noaa}
     ran = []
     for line in lines("README.md"):
         if line.startswith("make "):
@@ -59,7 +80,10 @@ def test_every_command_runs(era5, tmp_path, monkeypatch):
         else:
             smaller = " ".join(f"--set {setting}" for setting in SMALLER) if "--config" in line else ""
             ran.append(run(line, variables, SHORTER, smaller))
-    assert ran == "check regrid stats climatology plan train forecast forecast score report compare simulate".split()
+    assert (
+        ran
+        == "forecast check regrid stats climatology plan train forecast forecast score report compare simulate".split()
+    )
     assert (tmp_path / "report" / "index.html").stat().st_size > 50_000
     scores = xr.open_dataset(tmp_path / "scores.nc")
     assert set(scores["system"].values) == {"model", "ensemble", "persistence", "climatology"}

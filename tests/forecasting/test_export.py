@@ -23,7 +23,11 @@ INIT = "2001-01-10"
 @pytest.fixture(scope="module")
 def package(run, tmp_path_factory):
     folder = tmp_path_factory.mktemp("package") / "model"
-    card = export(run, folder, licence="CC0", about="Made of a nature run.")
+    lead = np.array([6], "timedelta64[h]").astype("timedelta64[ns]")
+    axes = {"system": ["model"], "metric": ["rmse"], "lead_time": lead, "region": ["global"]}
+    rmse = xr.DataArray(np.full((1, 1, 1, 1), 1.5), axes, tuple(axes), attrs={"units": "K"})
+    scores = xr.Dataset({"2m_temperature": rmse}, attrs={"truth": "/disk/of/mine/truth.zarr", "init_times": 4})
+    card = export(run, folder, scores=scores, licence="CC0", about="Made of a nature run.")
     return folder, card
 
 
@@ -44,6 +48,7 @@ def test_the_card_says_what_it_is_and_no_path_of_the_machine(package, small_conf
     assert (folder / "MODEL_CARD.md").read_text() == card
     assert "CC0" in card and "Made of a nature run." in card and "parameters" in card
     assert small_config.data.path.rpartition("/")[0] not in card
+    assert "| 2m_temperature, K | 1.5 |" in card and "truth: truth.zarr; init_times: 4." in card and "/disk" not in card
 
 
 def test_a_checkpoint_of_before_and_a_package_of_a_package(run, package, tmp_path):

@@ -29,7 +29,11 @@ def model_card(run: TrainedRun, contents: dict[str, Any], scores: xr.Dataset | N
         inputs.append("incident solar radiation")
     if data.clock:
         inputs.append("phases of the year and of the day")
-    stages = ", ".join(f"{stage.steps} steps of rollouts of {stage.rollout_steps}" for stage in training.stages)
+    stages = ", ".join(
+        f"{stage.steps} steps of rollouts of {stage.rollout_steps}"
+        + (f" at a rate of {stage.learning_rate:g}" if stage.learning_rate else "")
+        for stage in training.stages
+    )
     begun = f", begun with the weights of {last_name(training.start_from)}" if training.start_from else ""
     weights = contents["weights"]
     lines = [
@@ -93,5 +97,6 @@ def _table(scores: xr.Dataset) -> list[str]:
             )
             field = field_in_words(str(name), None if level is None else level_number(level))
             lines.append(f"| {field}, {array.attrs.get('units', '')} | " + " | ".join(cells) + " |")
-    about = [f"{key}: {scores.attrs[key]}" for key in ("truth", "init_times", "period") if key in scores.attrs]
+    given = {key: str(scores.attrs[key]) for key in ("truth", "init_times", "period") if key in scores.attrs}
+    about = [f"{key}: {last_name(value) if key == 'truth' else value}" for key, value in given.items()]
     return [*lines, *(["", "; ".join(about) + "."] if about else [])]
