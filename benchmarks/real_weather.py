@@ -350,7 +350,8 @@ def main() -> None:
     found = errors(forecasts, store)
     first = take_apart(build(config.model, config.data, Channels.from_config(config.data), GRID, 0))
     about = [
-        f"Command: `python benchmarks/real_weather.py{' --choose' if arguments.choose else ''} --seeds {len(seeds)}`. "
+        f"Command: `python benchmarks/real_weather.py{' --choose' if arguments.choose else ''} --seeds {len(seeds)} "
+        f'--days "{arguments.days}"`. '
         f"NOAA GFS analyses, trained on {whole} ({int(parameter_count(first.parameters)):,} parameters each), tested on "
         f"{test}, {len(forecasts[RIDGE]['time'])} initial times. JAX {jax.__version__} on {jax.default_backend()}.",
         *([f"Without networks begun on a nature run: {reason}."] if reason else []),
