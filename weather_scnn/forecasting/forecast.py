@@ -255,7 +255,7 @@ def forecast(
     runs = load_runs(workdir, checkpoints) if isinstance(workdir, str) else list(workdir)
     data = runs[0].config.data
     step, input_step = parse_duration(data.step), parse_duration(data.input_step or data.step)
-    direct = data.input_steps > 1 and input_step != step
+    direct = data.input_steps > 1 and bool(input_step != step)
     noise = any(run.config.model.noise.present for run in runs)
     chosen = Members.settle(members, len(runs), perturbation, amplitude, direct=direct, noise=noise)
     asked = asked_leads(lead, leads, step)
