@@ -58,7 +58,7 @@ def test_rows_are_chosen_and_times_without_scores_have_none(scored):
     words = ["--scores", str(scored / "scores.nc"), "--output", output, "--variables", "2m_temperature"]
     ran = invoke(*words, "--leads", "6h", "--systems", "model", "--regions", "30n-60n,30s-0")
     assert ran.exit_code == 0, ran.output
-    rows = list(csv.DictReader(output.read_text().splitlines()))
+    rows = list(csv.DictReader(pathlib.Path(output).read_text().splitlines()))
     assert len(rows) == 2 * 11 and {row["region"] for row in rows} == {"30n-60n", "30s-0"}
     assert "2021-01-03T00" not in {row["init_time"] for row in rows} and {row["level"] for row in rows} == {""}
     again = invoke(*words)
