@@ -5,7 +5,6 @@ import zipfile
 from collections.abc import Mapping
 from typing import Any
 
-import fsspec
 import numpy as np
 
 from weather_scnn.io.addresses import located
@@ -50,6 +49,6 @@ class RestartFile:
 
     def remove(self) -> None:
         """When it is no longer needed."""
-        filesystem, root = fsspec.core.url_to_fs(self._path)
+        filesystem, root = located(self._path)
         if filesystem.exists(root):
             filesystem.rm(root)
