@@ -105,8 +105,7 @@ class Fit:
     @property
     def _steps(self) -> int:
         """Steps of the forecasts that tell; a forecaster that cannot go on from its own states takes one."""
-        direct = self.runs[0].config.data.input_steps > 1 and self.input_step != self.step
-        return 1 if direct else max(1, round(_LEAD / self.step))
+        return 1 if self.runs[0].config.data.direct else max(1, round(_LEAD / self.step))
 
     def _verified(self) -> tuple[StateReader, np.ndarray, str]:
         """A store, rows of its time axis (init, input times and the time that verifies), and which or why none."""

@@ -255,9 +255,8 @@ def forecast(
     runs = load_runs(workdir, checkpoints) if isinstance(workdir, str) else list(workdir)
     data = runs[0].config.data
     step, input_step = parse_duration(data.step), parse_duration(data.input_step or data.step)
-    direct = data.input_steps > 1 and bool(input_step != step)
     noise = any(run.config.model.noise.present for run in runs)
-    chosen = Members.settle(members, len(runs), perturbation, amplitude, direct=direct, noise=noise)
+    chosen = Members.settle(members, len(runs), perturbation, amplitude, direct=data.direct, noise=noise)
     asked = asked_leads(lead, leads, step)
     steps = int(asked[-1] // step)
     kept = Kept.settle(
@@ -269,7 +268,7 @@ def forecast(
     if init.strip() == "latest":
         init = minute(reader.times.max())
     starts = initial_times(reader.times, init, where=input)
-    if direct and steps > 1:
+    if data.direct and steps > 1:
         raise UserError(
             f"the run forecasts {data.step} at once from states {data.input_step} apart, so it cannot go on from there",
             remedy=f"give --lead {data.step}",

@@ -222,7 +222,7 @@ def _step_of(run: TrainedRun) -> np.timedelta64:
     """The forecaster's step, if forecasts can be its next inputs and whole steps make a day."""
     data = run.config.data
     step = parse_duration(data.step)
-    if data.input_steps > 1 and parse_duration(data.input_step or data.step) != step:
+    if data.direct:
         raise UserError(
             f"the run forecasts {data.step} at once from states {data.input_step} apart, so it cannot go on from there",
             remedy="give a run whose data.input_step is its data.step",

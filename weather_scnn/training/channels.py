@@ -80,6 +80,12 @@ class DataConfig:
         limits = {"input_steps": 1, "readers": 1, "prefetch": 1, "cache_gigabytes": 0, "shuffle_windows": 0}
         at_least("data", self, limits)
 
+    @property
+    def direct(self) -> bool:
+        """Whether a forecast cannot be the next input: the network takes states at another distance than its step."""
+        step, between = parse_duration(self.step), parse_duration(self.input_step or self.step)
+        return self.input_steps > 1 and bool(between != step)
+
 
 @dataclasses.dataclass(frozen=True)
 class Channels:
