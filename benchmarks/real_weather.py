@@ -309,38 +309,43 @@ def main() -> None:
         for stages in (arguments.nature_stages, arguments.planar_nature_stages)
     )
     last, test = (CHOOSING_LAST, CHOOSING_TEST) if arguments.choose else (LAST, TEST)
-    spans = {f"_{n}": str(np.datetime64(last) - np.timedelta64(n - 1, "D")) for n in days}
-    records = {span: f"{begin}:{last}" for span, begin in {"": FIRST, **spans}.items()}
+    #: By number of days; 0 stands for all.
+    periods = {0: f"{FIRST}:{last}"}
+    periods |= {n: f"{np.datetime64(last) - np.timedelta64(n - 1, 'D')}:{last}" for n in days}
+
+    def named(place: str, count: int) -> str:
+        return f"{place}_{count}" if count else place
+
     stores = {
-        span: prepare(arguments.analyses, arguments.relief, folder / f"analyses{span}.zarr", period)
-        for span, period in records.items()
+        count: prepare(arguments.analyses, arguments.relief, folder / f"{named('analyses', count)}.zarr", period)
+        for count, period in periods.items()
     }
-    store, whole = stores[""], records[""]
+    store, whole = stores[0], periods[0]
     earth, reason = ("", "left out by --quick") if arguments.quick and not arguments.nature else nature(
         arguments.nature, arguments.workdir, 1111, arguments.nature_period
     )  # fmt: skip
     seeds = range(1 if arguments.quick else arguments.seeds)
     runs: dict[str, list[str]] = {}
 
-    def several(name: str, model: ModelConfig, place: str, span: str, starts: Sequence[str] = ()) -> None:
+    def several(name: str, model: ModelConfig, place: str, count: int, starts: Sequence[str] = ()) -> None:
         recipe = tuned if starts else config
-        runs[name + span.replace("_", ", ") + " days" * bool(span)] = [
-            fitted(folder / f"{place}{span}_{seed}", recipe, model, store=stores[span], period=records[span], seed=seed,
-                   start_from=start, stages=recipe.training.stages)
+        runs[f"{name}, {count} days" if count else name] = [
+            fitted(folder / f"{named(place, count)}_{seed}", recipe, model, store=stores[count], period=periods[count],
+                   seed=seed, start_from=start, stages=recipe.training.stages)
             for seed, start in zip(seeds, starts or [""] * len(seeds))
         ]  # fmt: skip
 
     for kind, model in networks(config).items():
         place = kind.split()[0]
-        for span in records:
-            several(kind, model, place, span)
+        for count in periods:
+            several(kind, model, place, count)
         if earth:
             starts = [
                 fitted(arguments.workdir / f"{place}_nature_{seed}", config, model, store=earth, seed=seed,
                        stages=before if kind == SPHERICAL else before_planar, period=arguments.nature_period)
                 for seed in seeds
             ]  # fmt: skip
-            several(f"{kind}, {BEGUN}", model, f"{place}_begun", "", starts)
+            several(f"{kind}, {BEGUN}", model, f"{place}_begun", 0, starts)
     times = ws.open_dataset(store).sel(time=slice(*test.split(":")))["time"].values
     six, inputs = np.timedelta64(6, "h"), config.data.input_steps
     inits = np.array([t for t in times if all(t - six * k in times for k in range(inputs)) and t + six in times])

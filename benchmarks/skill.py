@@ -310,6 +310,19 @@ def train_all(experiments: dict[str, Config], folder: pathlib.Path, statistics: 
     return found
 
 
+def out_of_reach(nature: Nature, store: str) -> str:
+    """Why the nature run cannot be made here, nor is given; empty where it can or is."""
+    if nature.model != "speedy" or store or importlib.util.find_spec("jcm") is not None:
+        return ""
+    return "the package jcm is not installed; pip install 'weather-scnn[earth]', or give --store"
+
+
+def folder_of(workdir: pathlib.Path, nature: Nature, *, quick: bool) -> pathlib.Path:
+    """Where what is made of a nature run is kept."""
+    folder = workdir / "quick" if quick else workdir
+    return folder if nature.model == "held-suarez" else folder / nature.model
+
+
 def prepare(
     folder: pathlib.Path, nature: Nature, days: tuple[int, int, int], seed: int, store: str = ""
 ) -> tuple[str, str, str]:
@@ -439,15 +452,13 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="a few steps on a few days: shows that it runs")
     arguments = parser.parse_args()
     nature = NATURES[arguments.nature]
-    if nature.model == "speedy" and not arguments.store and importlib.util.find_spec("jcm") is None:
-        print("skipped: the package jcm is not installed; pip install 'weather-scnn[earth]', or give --store")
+    if reason := out_of_reach(nature, arguments.store):
+        print(f"skipped: {reason}")
         return
     days = (10, 2, 10) if arguments.quick else (TRAIN_DAYS, GAP_DAYS, TEST_DAYS)
     text = "4x1" if arguments.quick else arguments.stages
     stages = tuple(map(Stage.parse, text.split(",")))
-    folder = arguments.workdir / "quick" if arguments.quick else arguments.workdir
-    if nature.model != "held-suarez":
-        folder = folder / nature.model
+    folder = folder_of(arguments.workdir, nature, quick=arguments.quick)
     folder.mkdir(parents=True, exist_ok=True)
     store, statistics, climatology = prepare(folder, nature, days, arguments.seed, arguments.store)
     chosen = arguments.only.split(";") if arguments.only else list(systems(nature))

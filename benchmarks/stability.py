@@ -17,7 +17,6 @@ time with `--only`, and the page is made of what is there, and says what is not.
 
 import argparse
 import dataclasses
-import importlib.util
 import json
 import math
 import os
@@ -45,6 +44,8 @@ from benchmarks.skill import (
     TRAIN_DAYS,
     Nature,
     experiment,
+    folder_of,
+    out_of_reach,
     prepare,
     systems,
 )
@@ -432,17 +433,15 @@ def main() -> None:
     )
     arguments = parser.parse_args()
     nature = seasonal(NATURES[arguments.nature])
-    if nature.model == "speedy" and not arguments.store and importlib.util.find_spec("jcm") is None:
-        print("skipped: the package jcm is not installed; pip install 'weather-scnn[earth]', or give --store")
+    if reason := out_of_reach(nature, arguments.store):
+        print(f"skipped: {reason}")
         return
     length = (10, 2, 10) if arguments.quick else (TRAIN_DAYS, GAP_DAYS, TEST_DAYS)
     text = "2x1" if arguments.quick else arguments.stages
     stages = tuple(map(Stage.parse, text.split(",")))
     days = 4 if arguments.quick else round(arguments.years * float(YEAR / DAY))
     short = (4, 1, 5) if arguments.quick else (SHORT_DAYS, STARTS, STARTS_APART)
-    folder = arguments.workdir / "quick" if arguments.quick else arguments.workdir
-    if nature.model != "held-suarez":
-        folder = folder / nature.model
+    folder = folder_of(arguments.workdir, nature, quick=arguments.quick)
     settings = variants(nature, stages) if arguments.ablate else {}
     names = [OURS, *PEERS, *settings]
     default = [OURS, LARGE_PLANAR] if arguments.quick else names
