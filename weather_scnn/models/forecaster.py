@@ -102,8 +102,15 @@ class Forecaster(nnx.Module):
             given, wanted = (Width(width.scalars + 2 * width.vectors, 0) for width in (given, wanted))
         self.wanted = wanted
         first = levels[0].width
-        harmonics = [self._harmonics(grid, level) for level in levels]
+        features_grid = config.grid_of_features(grid)
+        harmonics = [self._harmonics(features_grid, level) for level in levels]
         self.harmonics = harmonics[0]
+        #: Between the data's grid and spectra.
+        self.boundary = harmonics[0]
+        if features_grid != grid:
+            self.boundary = Harmonics.create(
+                grid, self.harmonics.max_degree, vectors=self.spins, precision=config.precision, beyond=True
+            )
 
         def convolution(
             source: Width,
@@ -118,6 +125,7 @@ class Forecaster(nnx.Module):
                 target,
                 degree,
                 parameters=level.filter_parameters or None,
+                last_knot=config.filter_degree or None,
                 mirror_symmetric=config.mirror_symmetric,
                 scale=scale,
                 precision=config.precision,
@@ -207,7 +215,8 @@ class Forecaster(nnx.Module):
         if not self.spins:
             fields = as_scalars(fields)
         levels = self.config.pyramid
-        spectrum = self.encoder(self.harmonics.analysis(fields))
+        spectrum = self.encoder(self.boundary.analysis(fields))
+        spectrum = spectrum.resampled(self.harmonics.max_degree, self.harmonics.max_order)
         options: dict[str, Any] = {"training": training, "mask": mask}
         if noise is not None and self.noise is not None:
             options["noise"] = noise.vector
@@ -227,7 +236,8 @@ class Forecaster(nnx.Module):
             below = finer[number]
             spectrum = below + spectrum.resampled(below.max_degree, below.max_order)
             spectrum = run_blocks(others, spectrum, remat=remat, **options)
-        result = self.harmonics.synthesis(self.decoder(spectrum), self.decoded).fields
+        decoded = self.decoder(spectrum).resampled(self.boundary.max_degree, self.boundary.max_order)
+        result = self.boundary.synthesis(decoded, self.decoded).fields
         if self.pointwise is not None:
             result = self._with_pointwise(result, fields)
         return result if self.spins else from_scalars(result.scalar, self.state)
@@ -243,6 +253,7 @@ class Forecaster(nnx.Module):
 def _options(config: ModelConfig, level: Resolution) -> BlockOptions:
     return BlockOptions(
         filter_parameters=level.filter_parameters or None,
+        last_knot=config.filter_degree or None,
         gate=config.gate,
         mirror_symmetric=config.mirror_symmetric,
         nonlinearity=config.nonlinearity,

@@ -20,9 +20,12 @@ from weather_scnn.sphere.spectrum import Spectrum
 _COMMON = 0.5
 
 
-def degree_interpolation(max_degree: int, parameters: int) -> Float[np.ndarray, "l p"]:
-    """Linear interpolation along l between equally spaced knots from 0 to max_degree; rows sum to 1."""
-    knots = np.linspace(0.0, max_degree, parameters)
+def degree_interpolation(max_degree: int, parameters: int, last_knot: int | None = None) -> Float[np.ndarray, "l p"]:
+    """Linear interpolation along l between equally spaced knots from 0 to the last, default max_degree; rows sum to 1.
+
+    Beyond the last knot its value stays.
+    """
+    knots = np.linspace(0.0, max_degree if last_knot is None else min(last_knot, max_degree), parameters)
     degrees = np.arange(max_degree + 1)
     return np.stack([np.interp(degrees, knots, row) for row in np.eye(parameters)], axis=1)
 
@@ -39,6 +42,7 @@ class SpectralConvolution(nnx.Module):
         max_degree: largest degree of the spectra.
         parameters: free values of each filter along l, interpolated linearly; fewer make it more local. None gives
             one a degree.
+        last_knot: degree beyond which the filters stay what they are there; default max_degree.
         mirror_symmetric: forbids mixing of B with scalar and E, which a mirror image would change the sign of.
             The Earth rotates, so the default allows it.
         scale: standard deviation of the outputs at initialisation, for inputs of unit variance.
@@ -53,13 +57,16 @@ class SpectralConvolution(nnx.Module):
         max_degree: int,
         *,
         parameters: int | None = None,
+        last_knot: int | None = None,
         mirror_symmetric: bool = False,
         scale: float = 1.0,
         precision: str = "high",
         rngs: nnx.Rngs,
     ):
-        count = max_degree + 1 if parameters is None else min(parameters, max_degree + 1)
-        interpolation = degree_interpolation(max_degree, count)
+        count = min(max_degree, max_degree if last_knot is None else last_knot) + 1
+        if parameters is not None:
+            count = min(parameters, count)
+        interpolation = degree_interpolation(max_degree, count, last_knot)
         common = 0.0 if count == max_degree + 1 else _COMMON
         # A matrix at l has entries of variance σ² g_l, with g_l = ρ + (1 − ρ) Σ_p T_lp² for a common share ρ.
         gains = common + (1 - common) * np.square(interpolation).sum(axis=1)

@@ -107,9 +107,12 @@ class Harmonics(nnx.Module):
         tensors: bool = False,
         layout: str | None = None,
         precision: str = "highest",
+        beyond: bool = False,
     ) -> "Harmonics":
-        """Builds the tables of the spins that are wanted; `layout`, `precision` as for `HarmonicTransform.create`."""
-        transform = HarmonicTransform.create(grid, max_degree, vectors=vectors, layout=layout, precision=precision)
+        """Builds the tables of the spins that are wanted; what follows them as for `HarmonicTransform.create`."""
+        transform = HarmonicTransform.create(
+            grid, max_degree, vectors=vectors, layout=layout, precision=precision, beyond=beyond
+        )
         second = None
         if tensors:
             second = SpinTransform.create(grid, 2, max_degree, layout=transform.layout, precision=precision)

@@ -28,6 +28,7 @@ class BlockOptions:
 
     Attributes:
         filter_parameters: free values of each filter along l; None gives one a degree.
+        last_knot: degree beyond which filters stay constant; None for the largest.
         gate: see `PhaseCollapse`.
         mirror_symmetric: see `SpectralConvolution`.
         nonlinearity: phase_collapse, magnitude or product.
@@ -45,6 +46,7 @@ class BlockOptions:
     """
 
     filter_parameters: int | None = None
+    last_knot: int | None = None
     gate: bool = False
     mirror_symmetric: bool = False
     nonlinearity: str = "phase_collapse"
@@ -90,6 +92,7 @@ class ResidualBlock(nnx.Module):
                 outputs,
                 harmonics.max_degree,
                 parameters=options.filter_parameters,
+                last_knot=options.last_knot,
                 mirror_symmetric=options.mirror_symmetric,
                 precision=options.precision,
                 rngs=rngs,

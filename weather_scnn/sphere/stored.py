@@ -106,6 +106,11 @@ def build(
             return tables.scalar_block(grid, max_degree, begin, end)
         return tables.spin_block(grid, spin, max_degree, begin, end)
 
+    def analysis_block(begin: int, end: int) -> np.ndarray:
+        if max_degree > grid.maximum_degree:
+            return tables.smooth_block(grid, spin, max_degree, begin, end)
+        return tables.analysis_block(block(begin, end), weights)
+
     def get(direction: str, begin: int, end: int, make: Callable[[], np.ndarray]) -> jax.Array:
         if _shapes_only.get():
             q, g, d, h = tables.block_shape(grid, max_degree, begin, end, 2 if spin else 1)
@@ -120,7 +125,7 @@ def build(
         for begin, end in bar.track(blocks, description=f"Tables of spin {spin} for {grid.name}"):
             synthesis.append(get("synthesis", begin, end, lambda: block(begin, end).swapaxes(2, 3)))  # noqa: B023
             if not one_table:
-                analysis.append(get("analysis", begin, end, lambda: tables.analysis_block(block(begin, end), weights)))  # noqa: B023
+                analysis.append(get("analysis", begin, end, lambda: analysis_block(begin, end)))  # noqa: B023
     if one_table:
         return tuple(synthesis), None, jnp.asarray(weights.astype(dtype))
     return tuple(synthesis), tuple(analysis), None
@@ -168,6 +173,9 @@ def _build_dense(
 
     def table(direction: str, number: int) -> jax.Array:
         def make() -> np.ndarray:
+            if direction == "analysis" and max_degree > grid.maximum_degree:
+                found = tables.smooth_kinds(grid, max_degree, np.arange(max_order + 1), spin)[number]
+                return found if grid.north_first else found[..., ::-1]
             found = synthesis(number)
             return found if direction == "synthesis" else dense.analysis_table(grid, found, spin)
 

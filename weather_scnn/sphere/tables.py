@@ -178,15 +178,20 @@ def folded_weights(grid: Grid, odd: bool, symmetry: int) -> Float[np.ndarray, "h
     return np.pi * extend.T @ weights @ extend
 
 
-def check_degree(grid: Grid, max_degree: int | None) -> int:
+def check_degree(grid: Grid, max_degree: int | None, *, beyond: bool = False) -> int:
     """The degree to use on a grid: the largest that is exact, or the given one if it is not larger.
+
+    Args:
+        grid: the grid.
+        max_degree: that is asked for.
+        beyond: allows more degrees than the rows determine, see `smooth_analysis`.
 
     Raises:
         UserError: the degree is negative or larger than what the rows determine.
     """
     if max_degree is None:
         return grid.maximum_degree
-    if not 0 <= max_degree <= grid.maximum_degree:
+    if not 0 <= max_degree <= (max_degree if beyond else grid.maximum_degree):
         raise UserError(
             f"degree {max_degree} is not between 0 and {grid.maximum_degree}, the largest that "
             f"{grid.latitudes} {grid.kind.value} latitudes determine",
@@ -263,3 +268,59 @@ def analysis_block(table: Float[np.ndarray, "q g d h"], weights: Float[np.ndarra
     """
     split = table.reshape(2, -1, *table.shape[1:])
     return (split @ weights[:, None]).reshape(table.shape)
+
+
+# How much of the power at the largest degree counts as what no degree holds. Of six-hour
+# changes of sea-level pressure at 1°, seen on 64x32, 0.1 loses least up to degree 47 (1.9 % of the variance, where the
+# quadrature up to degree 31 loses 2.5 %), and as much as the quadrature below degree 16.
+_UNRESOLVED = 0.1
+
+
+def smooth_analysis(grid: Grid, max_degree: int, orders: np.ndarray, spin: int = 0) -> Float[np.ndarray, "m l y"]:
+    """Analysis up to degrees that the rows do not determine: coefficients of the smoothest field through the points.
+
+    With λ the harmonics of an order at the rows, S_l = (1 + l(l+1))⁻² and N the power of what lies beyond, of each row as
+    the inverse of its area, these are S λᵀ (λ S λᵀ + N)⁻¹: of all fields they minimise ∫ |f − Δf|² and the misfit at the
+    points together, the smoothing spline of Wahba (1981, doi:10.1137/0902002). The points of an equiangular grid hold
+    more than the degrees that its rows determine, since those determine (N − 1)² of 2 N² numbers.
+
+    Args:
+        grid: the grid.
+        max_degree: largest degree.
+        orders: integer orders ≥ 0.
+        spin: s, of either sign.
+
+    Returns:
+        For every order the matrix that takes Fourier coefficients along the rows, from north to south, to degrees.
+    """
+    north = northern_colatitude(grid)
+    theta = np.concatenate([north, np.pi - north[: grid.latitudes // 2][::-1]])
+    area = grid.area_weights  # the same from either pole
+    degrees = np.arange(max_degree + 1)
+    smoothness = (1.0 + degrees * (degrees + 1.0)) ** -2
+    unresolved = _UNRESOLVED * smoothness[-1] * (2 * max_degree + 1) / (4 * np.pi)
+    table = legendre(theta, max_degree, orders, spin)
+    weighted = smoothness[:, None] * table
+    covariance = table.swapaxes(1, 2) @ weighted + unresolved * np.diag(1.0 / area)
+    return np.linalg.solve(covariance, weighted.swapaxes(1, 2)).swapaxes(1, 2)
+
+
+def smooth_kinds(grid: Grid, max_degree: int, orders: np.ndarray, spin: int) -> list[Float[np.ndarray, "m l y"]]:
+    """`smooth_analysis` of scalars, or its half sums and half differences of s and −s, rows from north to south."""
+    plus = smooth_analysis(grid, max_degree, orders, spin)
+    if spin == 0:
+        return [plus]
+    minus = smooth_analysis(grid, max_degree, orders, -spin)
+    return [(plus + minus) / 2, (plus - minus) / 2]
+
+
+def smooth_block(grid: Grid, spin: int, max_degree: int, begin: int, end: int) -> Float[np.ndarray, "q g d h"]:
+    """The analysis table of `smooth_analysis` for orders begin … end − 1, in the layout of `spin_block`."""
+    half = (grid.latitudes + 1) // 2
+    kinds = []
+    for kind in smooth_kinds(grid, max_degree, np.arange(begin, end), spin):
+        kind = kind[:, begin:, :half].copy()
+        if grid.latitudes % 2:
+            kind[..., -1] /= 2  # of the equator north + south is twice the row
+        kinds.append(kind)
+    return _block(begin, end, kinds)

@@ -87,6 +87,7 @@ class HarmonicTransform:
         mesh_axis: str | None = None,
         layout: str | None = None,
         precision: str = "highest",
+        beyond: bool = False,
     ) -> "HarmonicTransform":
         """Builds the tables, or reads them from the cache (`weather_scnn.sphere.table_cache`).
 
@@ -101,13 +102,17 @@ class HarmonicTransform:
             mesh_axis: that axis.
             layout: folded or dense; default what suits the backend (`layouts.chosen_layout`). Results are the same.
             precision: of products, highest, high or default (`weather_scnn.sphere.products`); on CPUs all are float32.
+            beyond: allows degrees that the rows do not determine: analysis then gives the smoothest field through the
+                points (`tables.smooth_analysis`), and synthesis undoes it but for what no degree holds.
 
         Raises:
             UserError: the degree is too large for the grid, float64 without x64, a mesh without its axis, or the dense
                 layout with a mesh or one table.
         """
-        max_degree = tables.check_degree(grid, max_degree)
+        max_degree = tables.check_degree(grid, max_degree, beyond=beyond)
         max_order = min(max_degree, grid.maximum_order)
+        if max_degree > grid.maximum_degree:
+            one_table = False  # of analysis by quadrature only
         dtype = stored.check_dtype(dtype)
         mesh = stored.check_mesh(mesh, mesh_axis)
         layout = stored.layout_of(
