@@ -5,9 +5,10 @@
 Spherical networks beside planar ones of equal parameters, a ridge regression on empirical orthogonal functions, and
 persistence. The networks are trained on the analyses alone, and again after training on the Z500 and T850 of a moist
 nature run (`weather-scnn simulate --model speedy`, made where the package jcm is installed); and on the last 10 and
-20 days of the analyses only. A step of the planar network takes three times as long, so that on the nature run it takes fewer
-of them, in no less time. All are given the mean maps of both fields as static inputs: those of the nature run, then those of the days of
-analyses that they are trained on. `--choose` tests on the last week of March, left out of the training, in place of
+20 days of the analyses only. The nature run has no degrees beyond 30, so there the spherical network has features on the data's
+grid; with those weights it goes on on a finer one. A step of the planar network takes three times as long as one on the data's grid, so that on
+the nature run it takes fewer of them, in no less time. What begins with the nature run has mean maps of both fields as static
+inputs: its own, then those of the days of analyses that are trained on. `--choose` tests on the last week of March, left out of the training, in place of
 April: whatever is chosen is chosen there. Every network is the mean of `--seeds` runs. What is trained is kept in the
 workdir, and gone on from.
 """
@@ -127,6 +128,13 @@ def networks(config: Config) -> dict[str, ModelConfig]:
     }
     planar = planar_like(ModelConfig(blocks=config.model.blocks), parameter_count(parts.parameters), **shape)
     return {SPHERICAL: config.model, PLANAR: planar}
+
+
+def coarse(model: ModelConfig) -> ModelConfig:
+    """With features on the data's grid, and the same weights."""
+    if not model.feature_grid:
+        return model
+    return dataclasses.replace(model, feature_grid="", max_degree=model.filter_degree, filter_degree=0)
 
 
 def fitted(
@@ -297,13 +305,12 @@ def main() -> None:
     folder.mkdir(parents=True, exist_ok=True)
     days = [int(each) for each in arguments.days.split(",") if each]
     config = gfs_z500_t850.get_config()
-    statics = (*config.data.static_variables, *MEANS)
-    config = dataclasses.replace(config, data=dataclasses.replace(config.data, static_variables=statics))
-    tuned = with_overrides(config, FINE_TUNING)
     if arguments.quick:
-        tuned = config = dataclasses.replace(
-            config, training=dataclasses.replace(config.training, stages=(Stage(2, 1),))
-        )
+        config = dataclasses.replace(config, training=dataclasses.replace(config.training, stages=(Stage(2, 1),)))
+    # Over so few days means say what comes; over years, where the waves stand.
+    statics = (*config.data.static_variables, *MEANS)
+    long = dataclasses.replace(config, data=dataclasses.replace(config.data, static_variables=statics))
+    tuned = long if arguments.quick else with_overrides(long, FINE_TUNING)
     before, before_planar = (
         (Stage(2, 1),) if arguments.quick else tuple(map(Stage.parse, stages.split(",")))
         for stages in (arguments.nature_stages, arguments.planar_nature_stages)
@@ -335,13 +342,13 @@ def main() -> None:
             for seed, start in zip(seeds, starts or [""] * len(seeds))
         ]  # fmt: skip
 
-    for kind, model in networks(config).items():
+    for kind, model in networks(long).items():
         place = kind.split()[0]
         for count in periods:
             several(kind, model, place, count)
         if earth:
             starts = [
-                fitted(arguments.workdir / f"{place}_nature_{seed}", config, model, store=earth, seed=seed,
+                fitted(arguments.workdir / f"{place}_nature_{seed}", long, coarse(model), store=earth, seed=seed,
                        stages=before if kind == SPHERICAL else before_planar, period=arguments.nature_period)
                 for seed in seeds
             ]  # fmt: skip

@@ -8,10 +8,11 @@ from weather_scnn.training.configuration import Config, OptimiserConfig, Stage, 
 def get_config() -> Config:
     """Two fields in and out, with terrain, land and sun.
 
-    Two input times: one field of Z500 does not say where the weather goes, its change over six hours does. The pointwise
-    layer passes what lies beyond degree 30, a third of the change of T850. The mirror at the equator doubles what so short
-    a record shows of either hemisphere. Begin with weights from a nature run (`training.start_from`) where there is one;
-    see benchmarks/real_weather.py.
+    Two input times: one field of Z500 does not say where the weather goes, its change over six hours does. The features
+    have a finer grid than the data, since a third of the change of T850 is in the points and beyond the degrees that
+    32 rows determine; filters are constant beyond degree 30, so that weights of a network of that degree serve. The mirror
+    at the equator doubles what so short a record shows of either hemisphere. Begin with weights from a nature run
+    (`training.start_from`) where there is one; see benchmarks/real_weather.py.
     """
     return Config(
         data=DataConfig(
@@ -23,7 +24,14 @@ def get_config() -> Config:
             input_steps=2,
         ),
         model=ModelConfig(
-            scalar_channels=24, vector_channels=12, blocks=3, filter_parameters=8, max_degree=30, pointwise=16
+            scalar_channels=24,
+            vector_channels=12,
+            blocks=3,
+            filter_parameters=8,
+            filter_degree=30,
+            feature_grid="96x48",
+            max_degree=47,
+            pointwise=16,
         ),
         optimiser=OptimiserConfig(learning_rate=2e-3, warmup_steps=20, weight_decay=0.1, average_decay=0.97),
         training=TrainingConfig(
