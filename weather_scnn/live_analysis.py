@@ -13,7 +13,6 @@ from weather_scnn.catalogue.level_numbers import Level
 from weather_scnn.catalogue.naming import lookup
 from weather_scnn.errors import UserError
 from weather_scnn.forecasting.trained_run import TrainedRun
-from weather_scnn.io.durations import parse_duration
 from weather_scnn.io.live_sources import LATEST, Fields, analysis_times, fetched, request_path
 from weather_scnn.io.marks import COMPLETE, STATUS, store_attributes
 
@@ -67,7 +66,7 @@ def initial_states(name: str, init: str, runs: Sequence[TrainedRun]) -> tuple[st
     """
     data, channels, grid = runs[0].config.data, runs[0].channels, runs[0].grid
     starts = analysis_times(name, init)
-    step = parse_duration(data.input_step or data.step)
+    step = data.input_interval
     times = np.unique(starts[:, None] - step * np.arange(data.input_steps))
     hours = (times - times.astype("datetime64[D]")) / np.timedelta64(1, "h")
     if (hours % 6).any():

@@ -91,6 +91,8 @@ def test_a_direct_forecast_from_close_inputs_cannot_roll_out():
     data = DataConfig(surface_variables=("2m_temperature",), step="3d", input_steps=3, input_step="6h")
     with pytest.raises(UserError, match="rollouts of several steps of 3d"):
         Config(data=data, training=TrainingConfig(stages=(Stage(1, 2),)))
+    equal = dataclasses.replace(data, step="24h", input_step="1d")
+    assert Config(data=equal, training=TrainingConfig(stages=(Stage(1, 2),))).data.direct is False
 
 
 def test_levels_of_one_variable_and_their_errors():

@@ -254,7 +254,7 @@ def forecast(
     check_output(output, kind_of(format), sources={"--input": input}, overwrite=overwrite)
     runs = load_runs(workdir, checkpoints) if isinstance(workdir, str) else list(workdir)
     data = runs[0].config.data
-    step, input_step = parse_duration(data.step), parse_duration(data.input_step or data.step)
+    step, input_step = parse_duration(data.step), data.input_interval
     noise = any(run.config.model.noise.present for run in runs)
     chosen = Members.settle(members, len(runs), perturbation, amplitude, direct=data.direct, noise=noise)
     asked = asked_leads(lead, leads, step)

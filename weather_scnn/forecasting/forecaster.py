@@ -135,7 +135,7 @@ class Forecaster:
             reader = open_states([run], address)
             statics = reader.statics() if run.statics is None else run.statics
             last = reader.times[-1:]
-            rows = whole_histories(reader, last, parse_duration(data.input_step or data.step), data.input_steps)
+            rows = whole_histories(reader, last, data.input_interval, data.input_steps)
             forcings = jnp.asarray(phases(last[:, None] + self.timestep * np.arange(2)))
             scales = make_scales(run.channels, run.normalisation, statics, run.grid)
             chance = Chance.begin(run.parts, 0, last, np.zeros(1, int))

@@ -141,9 +141,7 @@ def load_runs(workdir: str, checkpoints: str | None) -> list[TrainedRun]:
         same = run.channels == first.channels and run.config.data.grid == first.config.data.grid
         same &= run.config.data.poles == first.config.data.poles and run.config.data.step == first.config.data.step
         same &= run.config.data.input_steps == first.config.data.input_steps
-        same &= (run.config.data.input_step or run.config.data.step) == (
-            first.config.data.input_step or first.config.data.step
-        )
+        same &= bool(run.config.data.input_interval == first.config.data.input_interval)
         moments = zip(jax.tree.leaves(run.normalisation.to_json()), jax.tree.leaves(first.normalisation.to_json()))
         if not (same and all(np.isclose(one, other, rtol=1e-6) for one, other in moments)):
             raise UserError(

@@ -118,7 +118,7 @@ def assemble(
         reader,
         step=parse_duration(config.data.step),
         input_steps=config.data.input_steps,
-        input_step=parse_duration(config.data.input_step or config.data.step),
+        input_step=config.data.input_interval,
         seed=config.training.seed,
         cache_bytes=cache_bytes,
         shuffle_windows=config.data.shuffle_windows,

@@ -2,6 +2,8 @@
 
 import dataclasses
 
+import numpy as np
+
 from weather_scnn.catalogue.field_names import field_in_words, split_levels, wind_name
 from weather_scnn.catalogue.level_numbers import Level, level_number
 from weather_scnn.catalogue.variables import PARTNERS, WIND_PAIRS
@@ -81,10 +83,14 @@ class DataConfig:
         at_least("data", self, limits)
 
     @property
+    def input_interval(self) -> np.timedelta64:
+        """Distance between the input times."""
+        return parse_duration(self.input_step or self.step)
+
+    @property
     def direct(self) -> bool:
         """Whether a forecast cannot be the next input: the network takes states at another distance than its step."""
-        step, between = parse_duration(self.step), parse_duration(self.input_step or self.step)
-        return self.input_steps > 1 and bool(between != step)
+        return self.input_steps > 1 and bool(self.input_interval != parse_duration(self.step))
 
 
 @dataclasses.dataclass(frozen=True)

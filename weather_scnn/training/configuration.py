@@ -363,12 +363,8 @@ class Config:
             raise UserError(
                 "training.long_run starts from times of data.validation, which is empty", remedy="give that period"
             )
-        other = self.data.input_step not in ("", self.data.step)
-        if (
-            other
-            and self.data.input_steps > 1
-            and (self.training.long_run or any(stage.rollout_steps > 1 for stage in self.training.stages))
-        ):
+        rollouts = any(stage.rollout_steps > 1 for stage in self.training.stages)
+        if self.data.direct and (self.training.long_run or rollouts):
             raise UserError(
                 f"rollouts of several steps of {self.data.step} from input times {self.data.input_step} apart",
                 remedy="set training.stages to rollouts of one step, or leave data.input_step out",

@@ -63,7 +63,7 @@ def check_store(config: Config) -> np.ndarray:
     times = dataset["time"].values.astype("datetime64[ns]")
     chosen = _within(times, data.train, "data.train", data.path)
     length = data.input_steps + max(stage.rollout_steps for stage in config.training.stages)
-    step, input_step = parse_duration(data.step), parse_duration(data.input_step or data.step)
+    step, input_step = parse_duration(data.step), data.input_interval
     try:
         some_windows(chosen, step=step, length=length, inputs=data.input_steps, input_step=input_step)
     except NoWindows as error:

@@ -50,7 +50,7 @@ def window_shape(config: Config) -> dict[str, Any]:
     longest = max(int(validation_leads(config).max()), *(stage.rollout_steps for stage in config.training.stages))
     return {
         "step": parse_duration(config.data.step),
-        "input_step": parse_duration(config.data.input_step or config.data.step),
+        "input_step": config.data.input_interval,
         "length": config.data.input_steps + longest,
     }
 
