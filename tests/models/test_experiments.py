@@ -1,5 +1,6 @@
 """Every configuration file builds its network, without memory for it; protocols have the channels they are known by."""
 
+import dataclasses
 import pathlib
 
 import jax
