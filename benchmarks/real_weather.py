@@ -59,7 +59,6 @@ WANTED = {"geopotential": (0.50, 0.45, 0.70), "temperature": (0.70, 0.66, 0.90)}
 _COMPONENTS = 80
 #: Of what goes on from the nature run; chosen on March, as the length of that run's training.
 FINE_TUNING = [
-    "training.stages=80x1,40x2,40x4@3e-4,24x8@2e-4",
     "optimiser.learning_rate=1e-3",
     "optimiser.average_decay=0.98",
 ]

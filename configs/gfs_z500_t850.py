@@ -35,6 +35,9 @@ def get_config() -> Config:
         ),
         optimiser=OptimiserConfig(learning_rate=2e-3, warmup_steps=20, weight_decay=0.1, average_decay=0.97),
         training=TrainingConfig(
-            batch_size=8, augment=("mirror",), stages=(Stage(180, 1), Stage(60, 2), Stage(40, 4)), checkpoint_every=100
+            batch_size=8,
+            augment=("mirror",),
+            stages=(Stage(320, 1), Stage(60, 2), Stage(40, 4, 3e-4), Stage(24, 8, 2e-4)),
+            checkpoint_every=100,
         ),
     )
