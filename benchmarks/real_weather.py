@@ -19,7 +19,7 @@ import json
 import pathlib
 import sys
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 # The folder's own pipelines.py must not hide the package of that name.
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
@@ -277,7 +277,112 @@ def draw(found: dict[str, dict[str, list[float]]], days: Sequence[int], whole: i
     figure.savefig(path, dpi=110)
 
 
-def main() -> None:
+class Recipes(NamedTuple):
+    """Experiments: on analyses alone, on the nature run, and of what goes on from there on analyses."""
+
+    alone: Config
+    nature: Config
+    tuned: Config
+
+    @classmethod
+    def of(cls, quick: bool) -> "Recipes":
+        """Those of the benchmark, or of a few steps."""
+        alone = gfs_z500_t850.get_config()
+        if quick:
+            alone = dataclasses.replace(alone, training=dataclasses.replace(alone.training, stages=(Stage(2, 1),)))
+        # Over so few days means say what comes; over years, where the waves stand.
+        statics = (*alone.data.static_variables, *MEANS)
+        nature = dataclasses.replace(alone, data=dataclasses.replace(alone.data, static_variables=statics))
+        return cls(alone, nature, nature if quick else with_overrides(nature, FINE_TUNING))
+
+
+class Trial(NamedTuple):
+    """What is trained where.
+
+    Attributes:
+        arguments: of the command.
+        folder: of runs and stores on analyses.
+        last: day of the training.
+        days: how many last days of it some runs are trained on.
+        earth: store of the nature run, or empty.
+        recipes: experiments.
+    """
+
+    arguments: argparse.Namespace
+    folder: pathlib.Path
+    last: str
+    days: list[int]
+    earth: str
+    recipes: Recipes
+
+    @property
+    def seeds(self) -> range:
+        """Of the runs whose forecasts are averaged."""
+        return range(1 if self.arguments.quick else self.arguments.seeds)
+
+    def period(self, days: int = 0) -> str:
+        """So many last days of the training; 0 stands for all."""
+        return f"{np.datetime64(self.last) - np.timedelta64(days - 1, 'D') if days else FIRST}:{self.last}"
+
+    def store(self, days: int = 0) -> str:
+        """The analyses, with means over those days."""
+        path = self.folder / f"{_numbered('analyses', days)}.zarr"
+        return prepare(self.arguments.analyses, self.arguments.relief, path, self.period(days))
+
+    def on_analyses(self, name: str, model: ModelConfig, days: int = 0, starts: Sequence[str] = ()) -> list[str]:
+        """Workdirs of one run a seed, each begun on the nature run where `starts` are given."""
+        recipe = self.recipes.tuned if starts else self.recipes.alone
+        return [
+            fitted(
+                self.folder / f"{_numbered(name, days)}_{seed}", recipe, model, store=self.store(days),
+                period=self.period(days), stages=recipe.training.stages, seed=seed, start_from=start,
+            )
+            for seed, start in zip(self.seeds, starts or [""] * len(self.seeds))
+        ]  # fmt: skip
+
+    def on_nature(self, name: str, model: ModelConfig, stages: str) -> list[str]:
+        """Workdirs of one run a seed on the nature run."""
+        parsed = (Stage(2, 1),) if self.arguments.quick else tuple(map(Stage.parse, stages.split(",")))
+        return [
+            fitted(
+                self.arguments.workdir / f"{name}_nature_{seed}", self.recipes.nature, coarse(model), store=self.earth,
+                period=self.arguments.nature_period, stages=parsed, seed=seed,
+            )
+            for seed in self.seeds
+        ]  # fmt: skip
+
+    def train(self) -> dict[str, list[str]]:
+        """Workdirs by name in the table."""
+        runs = {}
+        arguments = self.arguments
+        for kind, model in networks(self.recipes.nature).items():
+            name = kind.split()[0]
+            runs |= {
+                f"{kind}, {days} days" if days else kind: self.on_analyses(name, model, days)
+                for days in (0, *self.days)
+            }
+            if self.earth:
+                stages = arguments.nature_stages if kind == SPHERICAL else arguments.planar_nature_stages
+                starts = self.on_nature(name, model, stages)
+                runs[f"{kind}, {BEGUN}"] = self.on_analyses(f"{name}_begun", model, starts=starts)
+        return runs
+
+    def test(self, runs: dict[str, list[str]], period: str) -> dict[str, xr.Dataset]:
+        """Forecasts by name in the table, from all times of a period that have inputs and a truth six hours later."""
+        store, inputs = self.store(), self.recipes.alone.data.input_steps
+        times, six = ws.open_dataset(store).sel(time=slice(*period.split(":")))["time"].values, np.timedelta64(6, "h")
+        inits = np.array([t for t in times if all(t - six * k in times for k in range(inputs)) and t + six in times])
+        init = ":".join(np.datetime_as_string(inits[[0, -1]], "m")) + ":6h"
+        forecasts = {name: mean_forecast(each, store, init) for name, each in runs.items()}
+        return forecasts | {RIDGE: ridge_forecast(store, self.period(), forecasts[SPHERICAL]["time"].values)}
+
+
+def _numbered(name: str, days: int) -> str:
+    return f"{name}_{days}" if days else name
+
+
+def parsed() -> argparse.Namespace:
+    """The command's arguments."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--workdir", type=pathlib.Path, default=HERE / "real_weather_runs")
     parser.add_argument("--analyses", type=pathlib.Path, default=ANALYSES)
@@ -295,7 +400,11 @@ def main() -> None:
     )
     parser.add_argument("--json", type=pathlib.Path, help="where to write the rows")
     parser.add_argument("--quick", action="store_true", help="a few steps: shows that it runs")
-    arguments = parser.parse_args()
+    return parser.parse_args()
+
+
+def main() -> None:
+    arguments = parsed()
     absent = [str(path) for path in (arguments.analyses, arguments.relief) if not path.exists()]
     if absent:
         print(f"skipped: {' and '.join(absent)} not there; give --analyses and --relief")
@@ -303,68 +412,21 @@ def main() -> None:
     folder = arguments.workdir / ("quick" if arguments.quick else "choose" if arguments.choose else "test")
     folder.mkdir(parents=True, exist_ok=True)
     days = [int(each) for each in arguments.days.split(",") if each]
-    config = gfs_z500_t850.get_config()
-    if arguments.quick:
-        config = dataclasses.replace(config, training=dataclasses.replace(config.training, stages=(Stage(2, 1),)))
-    # Over so few days means say what comes; over years, where the waves stand.
-    statics = (*config.data.static_variables, *MEANS)
-    long = dataclasses.replace(config, data=dataclasses.replace(config.data, static_variables=statics))
-    tuned = long if arguments.quick else with_overrides(long, FINE_TUNING)
-    before, before_planar = (
-        (Stage(2, 1),) if arguments.quick else tuple(map(Stage.parse, stages.split(",")))
-        for stages in (arguments.nature_stages, arguments.planar_nature_stages)
-    )
-    last, test = (CHOOSING_LAST, CHOOSING_TEST) if arguments.choose else (LAST, TEST)
-    #: By number of days; 0 stands for all.
-    periods = {0: f"{FIRST}:{last}"}
-    periods |= {n: f"{np.datetime64(last) - np.timedelta64(n - 1, 'D')}:{last}" for n in days}
-
-    def named(place: str, count: int) -> str:
-        return f"{place}_{count}" if count else place
-
-    stores = {
-        count: prepare(arguments.analyses, arguments.relief, folder / f"{named('analyses', count)}.zarr", period)
-        for count, period in periods.items()
-    }
-    store, whole = stores[0], periods[0]
+    last, period = (CHOOSING_LAST, CHOOSING_TEST) if arguments.choose else (LAST, TEST)
     earth, reason = ("", "left out by --quick") if arguments.quick and not arguments.nature else nature(
         arguments.nature, arguments.workdir, 1111, arguments.nature_period
     )  # fmt: skip
-    seeds = range(1 if arguments.quick else arguments.seeds)
-    runs: dict[str, list[str]] = {}
-
-    def several(name: str, model: ModelConfig, place: str, count: int, starts: Sequence[str] = ()) -> None:
-        recipe = tuned if starts else config
-        runs[f"{name}, {count} days" if count else name] = [
-            fitted(folder / f"{named(place, count)}_{seed}", recipe, model, store=stores[count], period=periods[count],
-                   seed=seed, start_from=start, stages=recipe.training.stages)
-            for seed, start in zip(seeds, starts or [""] * len(seeds))
-        ]  # fmt: skip
-
-    for kind, model in networks(long).items():
-        place = kind.split()[0]
-        for count in periods:
-            several(kind, model, place, count)
-        if earth:
-            starts = [
-                fitted(arguments.workdir / f"{place}_nature_{seed}", long, coarse(model), store=earth, seed=seed,
-                       stages=before if kind == SPHERICAL else before_planar, period=arguments.nature_period)
-                for seed in seeds
-            ]  # fmt: skip
-            several(f"{kind}, {BEGUN}", model, f"{place}_begun", 0, starts)
-    times = ws.open_dataset(store).sel(time=slice(*test.split(":")))["time"].values
-    six, inputs = np.timedelta64(6, "h"), config.data.input_steps
-    inits = np.array([t for t in times if all(t - six * k in times for k in range(inputs)) and t + six in times])
-    init = ":".join(np.datetime_as_string(inits[[0, -1]], "m")) + ":6h"
-    forecasts = {name: mean_forecast(each, store, init) for name, each in runs.items()}
-    forecasts[RIDGE] = ridge_forecast(store, whole, forecasts[SPHERICAL]["time"].values)
-    found = errors(forecasts, store)
+    trial = Trial(arguments, folder, last, days, earth, Recipes.of(arguments.quick))
+    forecasts = trial.test(trial.train(), period)
+    found = errors(forecasts, trial.store())
+    config = trial.recipes.alone
     first = take_apart(build(config.model, config.data, Channels.from_config(config.data), GRID, 0))
     about = [
-        f"Command: `python benchmarks/real_weather.py{' --choose' if arguments.choose else ''} --seeds {len(seeds)} "
-        f'--days "{arguments.days}"`. '
-        f"NOAA GFS analyses, trained on {whole} ({int(parameter_count(first.parameters)):,} parameters each), tested on "
-        f"{test}, {len(forecasts[RIDGE]['time'])} initial times. JAX {jax.__version__} on {jax.default_backend()}.",
+        f"Command: `python benchmarks/real_weather.py{' --choose' if arguments.choose else ''} "
+        f'--seeds {len(trial.seeds)} --days "{arguments.days}"`. '
+        f"NOAA GFS analyses, trained on {trial.period()} ({int(parameter_count(first.parameters)):,} parameters each), "
+        f"tested on {period}, {len(forecasts[RIDGE]['time'])} initial times. "
+        f"JAX {jax.__version__} on {jax.default_backend()}.",
         *([f"Without networks begun on a nature run: {reason}."] if reason else []),
     ]
     page = table(found, about)

@@ -270,9 +270,9 @@ def analysis_block(table: Float[np.ndarray, "q g d h"], weights: Float[np.ndarra
     return (split @ weights[:, None]).reshape(table.shape)
 
 
-# How much of the power at the largest degree counts as what no degree holds. Of six-hour
-# changes of sea-level pressure at 1°, seen on 64x32, 0.1 loses least up to degree 47 (1.9 % of the variance, where the
-# quadrature up to degree 31 loses 2.5 %), and as much as the quadrature below degree 16.
+# How much of the power at the largest degree counts as what no degree holds. Of changes of sea-level pressure, 2 m temperature
+# and 10 m wind (ERA5 at 1°, 42 hours) seen on 64x32, with 0.1 and degree 47 the error below degree 31 is 0.89 to 0.91 of
+# that of the quadrature up to degree 31; 1 is better for the two rougher fields, and leaves more of the smooth one.
 _UNRESOLVED = 0.1
 
 
