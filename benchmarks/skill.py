@@ -81,7 +81,9 @@ class Nature:
         levels: hPa, of the upper-air fields.
         upper, surface, statics: fields of the networks' state, and those without time.
         known: whether the sun and the clock are given.
-        degree: largest degree of the spheres' features.
+        degree: largest degree that the grid's rows determine well, and that of the paper's features.
+        features: where those of ours lie, and how far their degrees go.
+        stages: of the training, unless others are asked for.
         scored: fields and levels of the table; `wind_vector` is scored from the two components.
     """
 
@@ -94,6 +96,8 @@ class Nature:
     statics: tuple[str, ...]
     known: bool
     degree: int
+    features: dict[str, Any]
+    stages: str
     scored: tuple[Field, ...]
 
 
@@ -110,6 +114,8 @@ NATURES = {
         statics=(),
         known=False,
         degree=22,
+        features={"max_degree": 22},
+        stages="500x1,80x2",
         scored=(
             ("geopotential", 500),
             ("temperature", 850),
@@ -127,6 +133,8 @@ NATURES = {
         statics=("geopotential_at_surface", "land_sea_mask"),
         known=True,
         degree=30,
+        features={"feature_grid": "96x48", "max_degree": 47, "filter_degree": 30},
+        stages="500x1,80x2,60x4@5e-4,24x12@3e-4",
         scored=(
             ("geopotential", 500),
             ("temperature", 850),
@@ -148,9 +156,7 @@ def systems(nature: Nature) -> dict[str, ModelConfig]:
         paper_flat.get_config().model, scalar_channels=24, vector_channels=24, blocks=2, max_degree=nature.degree
     )
     return {
-        OURS: ModelConfig(
-            scalar_channels=32, vector_channels=16, blocks=3, filter_parameters=8, max_degree=nature.degree
-        ),
+        OURS: ModelConfig(scalar_channels=32, vector_channels=16, blocks=3, filter_parameters=8, **nature.features),
         PAPER: paper,
         PLANAR: ModelConfig(kind="planar", scalar_channels=20, blocks=3),
         LARGE_PLANAR: ModelConfig(kind="planar", scalar_channels=62, blocks=3),
@@ -445,7 +451,9 @@ def main() -> None:
     parser.add_argument("--store", default="", help="a nature run of that kind that is there already, of 1111 days")
     parser.add_argument("--workdir", type=pathlib.Path, default=HERE / "skill_runs")
     parser.add_argument("--json", type=pathlib.Path, help="where to write the rows")
-    parser.add_argument("--stages", default="500x1,80x2", help="STEPSxROLLOUT, separated by commas")
+    parser.add_argument(
+        "--stages", default="", help="STEPSxROLLOUT[@RATE], separated by commas; default as the page tells"
+    )
     parser.add_argument("--turn", type=int, default=25, help="steps before the next network's turn")
     parser.add_argument("--seed", type=int, default=0, help="of the nature run, the networks and the shuffling")
     parser.add_argument("--only", help="names of networks separated by semicolons")
@@ -456,7 +464,7 @@ def main() -> None:
         print(f"skipped: {reason}")
         return
     days = (10, 2, 10) if arguments.quick else (TRAIN_DAYS, GAP_DAYS, TEST_DAYS)
-    text = "4x1" if arguments.quick else arguments.stages
+    text = "4x1" if arguments.quick else arguments.stages or nature.stages
     stages = tuple(map(Stage.parse, text.split(",")))
     folder = folder_of(arguments.workdir, nature, quick=arguments.quick)
     folder.mkdir(parents=True, exist_ok=True)
