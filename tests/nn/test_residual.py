@@ -167,7 +167,7 @@ print("equal")
 @pytest.mark.slow
 def test_batch_statistics_are_those_of_all_devices():
     """Four devices with two samples each compute what one with eight does."""
-    environment = {"XLA_FLAGS": "--xla_force_host_platform_device_count=4", "JAX_PLATFORMS": "cpu", "PATH": "/usr/bin"}
+    environment = {"JAX_NUM_CPU_DEVICES": "4", "JAX_PLATFORMS": "cpu", "PATH": "/usr/bin"}
     done = subprocess.run([sys.executable, "-c", _SHARDED], capture_output=True, text=True, env=environment)
     assert done.stdout.strip() == "equal", done.stderr[-2000:]
 
