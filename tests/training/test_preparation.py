@@ -1,8 +1,8 @@
 """What a new run is refused for: before any work, with both sides named, and with nothing left behind."""
 
 import dataclasses
-import shutil
 import logging
+import shutil
 
 import numpy as np
 import pytest
