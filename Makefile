@@ -23,11 +23,15 @@ $(VENV)/.installed: requirements.lock setup.cfg pyproject.toml
 demo: setup
 	$(BIN)/weather-scnn demo --workdir demo
 
-test: setup
-	$(BIN)/python -m pytest -n 2
+# Each worker begins with a half, so that files stay together with what they share, and takes of the other's at the end.
+PYTEST := $(BIN)/python -m pytest -n 2 --dist worksteal
 
+test: setup
+	$(PYTEST)
+
+# All tests, of programs compiled as users have them.
 test-all: setup
-	$(BIN)/python -m pytest -n 2 -m ""
+	JAX_DISABLE_MOST_OPTIMIZATIONS=0 $(PYTEST) -m ""
 
 lint: setup
 	$(BIN)/ruff check .

@@ -113,7 +113,7 @@ def test_two_processes_train_like_one(small_store, small_config, small_statistic
                 JAX_COORDINATOR_ADDRESS="127.0.0.1:19873",
                 JAX_NUM_PROCESSES="2",
                 JAX_PROCESS_ID=str(number),
-                XLA_FLAGS="--xla_force_host_platform_device_count=2",
+                JAX_NUM_CPU_DEVICES="2",
             ),
         )
         for number in range(2)

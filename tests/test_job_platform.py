@@ -45,9 +45,7 @@ def python(code, **environment):
 
 
 def test_arrays_of_jobs_lie_on_the_cpu_where_the_program_has_another_device():
-    places, cpu, count, elsewhere = python(
-        _SPECTRA, JAX_PLATFORMS="cpu", XLA_FLAGS="--xla_force_host_platform_device_count=4"
-    )
+    places, cpu, count, elsewhere = python(_SPECTRA, JAX_PLATFORMS="cpu", JAX_NUM_CPU_DEVICES="4")
     assert count > 0 and places == [cpu] and cpu not in elsewhere
 
 

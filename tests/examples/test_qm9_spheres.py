@@ -11,8 +11,8 @@ from examples.qm9.batches import fill
 from examples.qm9.spheres import harmonics, kernel_spectrum, kernel_width, sphere_fields, sphere_spectra
 from examples.qm9.targets import ELEMENTS
 from tests.examples.made_molecules import made_molecules
-from tests.nn.spectra import assert_close
-from weather_scnn.sphere import Grid, HarmonicTransform, rotate_spectrum
+from tests.nn.spectra import assert_close, rotated
+from weather_scnn.sphere import Grid, HarmonicTransform
 
 POWERS, ANGLE = (2.0, 6.0), 50.0
 
@@ -84,7 +84,7 @@ def test_a_turned_molecule_has_turned_spectra(batch):
     angles = 0.7, 1.1, -2.3
     matrix = Rotation.from_euler("ZYZ", angles).as_matrix()
     turned = batch._replace(positions=(batch.positions @ matrix.T).astype(np.float32))
-    assert_close(sphere_spectra(turned, 5), rotate_spectrum(sphere_spectra(batch, 5), *angles), 3e-6)
+    assert_close(sphere_spectra(turned, 5), rotated(sphere_spectra(batch, 5), *angles), 3e-6)
 
 
 def test_gradients_of_neighbours_are_winds_that_a_convolution_makes(batch):

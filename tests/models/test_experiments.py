@@ -1,6 +1,7 @@
 """Every configuration file builds its network, without memory for it; protocols have the channels they are known by."""
 
 import dataclasses
+import functools
 import pathlib
 
 import jax
@@ -36,10 +37,16 @@ def describe(config: Config) -> tuple[int, int, nnx.State]:
     return state, state * config.data.input_steps + channels.extra_count, shapes
 
 
+@functools.cache
+def described(name: str) -> tuple[int, int, nnx.State]:
+    """`describe` of a file of the folder."""
+    return describe(load_config(FOLDER / name))
+
+
 @pytest.mark.parametrize("name", FILES)
 def test_every_experiment_builds(name):
     config = load_config(FOLDER / name)
-    state, inputs, parameters = describe(config)
+    state, inputs, parameters = described(name)
     assert {leaf.dtype.name for leaf in jax.tree.leaves(parameters)} == {"float32"}
     kernel = parameters["encoder"]["kernel"]
     assert kernel.shape[-2] == inputs
@@ -62,8 +69,7 @@ def test_every_experiment_builds(name):
     ],
 )
 def test_protocols_have_their_channels(name, state, inputs):
-    found = describe(load_config(FOLDER / f"{name}.py"))
-    assert found[:2] == (state, inputs)
+    assert described(f"{name}.py")[:2] == (state, inputs)
 
 
 @pytest.mark.parametrize(
@@ -80,7 +86,7 @@ def test_protocols_have_their_channels(name, state, inputs):
 )
 def test_ablations_are_one_setting(setting):
     config = with_overrides(load_config(FOLDER / "paper_flat.py"), [setting])
-    changed, plain = describe(config)[2], describe(load_config(FOLDER / "paper_flat.py"))[2]
+    changed, plain = describe(config)[2], described("paper_flat.py")[2]
     assert (
         jax.tree.structure(changed) != jax.tree.structure(plain)
         or jax.tree.map(lambda leaf: leaf.shape, changed) != jax.tree.map(lambda leaf: leaf.shape, plain)

@@ -1,10 +1,24 @@
-"""Random spectra of real fields, for tests of layers."""
+"""Random spectra of real fields, for tests of layers; and calls as one program, which XLA compiles in less than one an
+operation."""
 
+import functools
+
+import jax
 import jax.numpy as jnp
 import numpy as np
+from flax import nnx
 
 from weather_scnn.nn import Width
+from weather_scnn.sphere import rotate_spectrum
 from weather_scnn.sphere.spectrum import Spectrum
+
+rotated = jax.jit(rotate_spectrum, static_argnums=(1, 2, 3))
+
+
+def compiled(module):
+    """Calls of a module as one program; the moments that it keeps change as ever."""
+    run = nnx.jit(lambda module, *given, **options: module(*given, **options), static_argnames="training")
+    return functools.partial(run, module)
 
 
 def random_spectrum(seed: int, degree: int, width: Width, *, batch: int = 2, dtype=jnp.float32):
@@ -20,10 +34,10 @@ def random_spectrum(seed: int, degree: int, width: Width, *, batch: int = 2, dty
 def on_arrays(layer):
     """A layer between spectra as a function of arrays (b, l, m, 2, C)."""
 
-    def applied(array, **options):
-        return layer(Spectrum.of(array), **options).array
-
-    return applied
+    run = nnx.jit(
+        lambda layer, array, **options: layer(Spectrum.of(array), **options).array, static_argnames="training"
+    )
+    return functools.partial(run, layer)
 
 
 def energies(array):
@@ -31,11 +45,13 @@ def energies(array):
     return Spectrum.of(array).energy()
 
 
+@functools.partial(nnx.jit, static_argnames="width")
 def to_grid(harmonics, array, width):
     """Fields of an array of spectra."""
     return harmonics.synthesis(Spectrum.of(array), width)
 
 
+@nnx.jit
 def to_array(harmonics, fields):
     """Array of the spectra of fields."""
     return harmonics.analysis(fields).array

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from tests.nn.spectra import assert_close, energies, on_arrays, random_spectrum, to_array, to_grid
+from tests.nn.spectra import assert_close, compiled, energies, on_arrays, random_spectrum, rotated, to_array, to_grid
 from weather_scnn.nn import (
     Features,
     Harmonics,
@@ -20,7 +20,7 @@ from weather_scnn.nn import (
     Width,
 )
 from weather_scnn.nn.convolution import degree_interpolation
-from weather_scnn.sphere import Grid, rotate_spectrum
+from weather_scnn.sphere import Grid
 from weather_scnn.sphere.spectrum import Spectrum
 
 ANGLES = (0.7, 1.1, -2.3)
@@ -51,7 +51,7 @@ def test_convolution_commutes_with_rotation(inputs, outputs, parameters):
     layer = SpectralConvolution(inputs, outputs, 7, parameters=parameters, rngs=nnx.Rngs(0))
     assert layer.kernel.shape == (8 if parameters is None else 3, inputs.spectra, outputs.spectra)
     layer = on_arrays(layer)
-    assert_close(layer(rotate_spectrum(given, *ANGLES)), rotate_spectrum(layer(given), *ANGLES), 3e-6)
+    assert_close(layer(rotated(given, *ANGLES)), rotated(layer(given), *ANGLES), 3e-6)
 
 
 def test_convolution_makes_no_spin_s_below_degree_s(spectrum):
@@ -98,7 +98,7 @@ def test_the_square_of_a_wind_is_a_field_of_spin_2(harmonics):
         empty = jnp.zeros((*u.shape[:-1], 0))
         return to_array(harmonics, Features(empty, Pair(empty, empty), Pair(u**2 - v**2, 2 * u * v)))
 
-    assert_close(square(rotate_spectrum(wind, *ANGLES)), rotate_spectrum(square(wind), *ANGLES), 5e-6)
+    assert_close(square(rotated(wind, *ANGLES)), rotated(square(wind), *ANGLES), 5e-6)
 
 
 def test_a_mirror_image_changes_the_sign_of_b_alone(harmonics):
@@ -135,8 +135,8 @@ def test_batch_norm_commutes_with_rotation_and_standardises(spectrum):
     layer.scale[...] = jnp.arange(1.0, 7.0)
     layer.bias[...] = jnp.array([0.5, -0.2, 0.1])
     for training in (True, False):
-        turned = on_arrays(layer)(rotate_spectrum(spectrum, *ANGLES), training=training)
-        assert_close(turned, rotate_spectrum(on_arrays(layer)(spectrum, training=training), *ANGLES), 3e-6)
+        turned = on_arrays(layer)(rotated(spectrum, *ANGLES), training=training)
+        assert_close(turned, rotated(on_arrays(layer)(spectrum, training=training), *ANGLES), 3e-6)
     plain = on_arrays(SpectralBatchNorm(WIDTH))(spectrum, training=True)
     # Mean square over sphere and batch is 1 for scalars; for a wind (u² + v²)/2 is.
     energy = np.asarray(energies(plain)).mean(axis=0) / (4 * np.pi)
@@ -153,7 +153,7 @@ def test_spectral_and_spatial_batch_norm_agree_on_fields_the_grid_integrates(spe
     for layer in (spectral, spatial):
         layer.scale[...] = jnp.arange(1.0, 7.0)
     expected = to_grid(harmonics, on_arrays(spectral)(low, training=True), WIDTH)
-    found = spatial(to_grid(harmonics, low, WIDTH), training=True)
+    found = compiled(spatial)(to_grid(harmonics, low, WIDTH), training=True)
     for one, other in zip(jax.tree.leaves(found), jax.tree.leaves(expected)):
         assert_close(one, other, 1e-5)
     np.testing.assert_allclose(spatial.variance[...], spectral.variance[...], rtol=1e-5)
@@ -180,7 +180,8 @@ def test_masked_samples_leave_no_trace_in_the_moments(harmonics, kind):
             layer = SpectralBatchNorm(WIDTH)
             return layer, on_arrays(layer)(values, training=True, mask=mask)
         layer = SpatialBatchNorm(WIDTH, harmonics.grid)
-        return layer, to_array(harmonics, layer(to_grid(harmonics, values, WIDTH), training=True, mask=mask))
+        fields = compiled(layer)(to_grid(harmonics, values, WIDTH), training=True, mask=mask)
+        return layer, to_array(harmonics, fields)
 
     layer, found = run(given.at[1].multiply(1e3), mask)
     reference, expected = run(given[::2], None)
@@ -271,5 +272,5 @@ def test_gradients_are_finite_where_fields_vanish(make):
     width = Width(1, 1, 1)
     zeros = jax.tree.map(jnp.zeros_like, random_features(0, width))
     layer = make(width)
-    gradient = jax.grad(lambda given: sum(part.sum() for part in jax.tree.leaves(layer(given))))(zeros)
+    gradient = jax.jit(jax.grad(lambda given: sum(part.sum() for part in jax.tree.leaves(layer(given)))))(zeros)
     assert all(np.isfinite(part).all() for part in jax.tree.leaves(gradient))

@@ -5,10 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tests.nn.spectra import random_spectrum
+from tests.nn.spectra import random_spectrum, rotated
 from weather_scnn.nn import NoiseModulation, NoiseSource, Width, noise_keys
 from weather_scnn.nn.noise import degree_variances
-from weather_scnn.sphere import EARTH_RADIUS, Grid, HarmonicTransform, power_spectrum, rotate_spectrum
+from weather_scnn.sphere import EARTH_RADIUS, Grid, HarmonicTransform, power_spectrum
 from weather_scnn.sphere.spectrum import Spectrum
 
 LENGTHS, TIMES = (5e5, 2e6, 6.4e6), (6.0, 24.0, 96.0)
@@ -55,7 +55,7 @@ def test_the_spectrum_is_the_one_that_was_set():
 
 def test_random_fields_forget_as_fast_as_was_set_and_keep_their_variance():
     noise, count = source(), 400
-    states = [noise.stationary(keys(count))]
+    states = [jax.jit(noise.stationary)(keys(count))]
     step = jax.jit(lambda number, fields: noise.step(keys(count), number, fields)[1])
     for number in range(4):
         states.append(step(number, states[-1]))
@@ -69,7 +69,8 @@ def test_noise_depends_on_sample_and_member_alone():
     noise, key = source(), jax.random.key(3)
     many = noise_keys(key, jnp.array([5, 9]), jnp.arange(4))
     few = noise_keys(key, jnp.array([9]), jnp.array([1, 2]))
-    one, other = (noise.step(each, 2, noise.stationary(each))[0] for each in (many, few))
+    step = jax.jit(lambda each: noise.step(each, 2, noise.stationary(each))[0])
+    one, other = step(many), step(few)
     np.testing.assert_array_equal(one.vector[5:7], other.vector)
     np.testing.assert_array_equal(one.fields[5:7], other.fields)
     vectors = np.asarray(one.vector)
@@ -84,9 +85,9 @@ def test_a_turned_planet_has_the_turned_modulation_and_only_spin_0_is_shifted():
     np.testing.assert_array_equal(same, spectrum)  # starts as nothing
     layer.kernel[...] = jax.random.normal(jax.random.key(2), layer.kernel.shape)
     angles = 0.4, 1.1, -0.7
-    found = layer(Spectrum.of(rotate_spectrum(spectrum, *angles)), vector).array
+    found = layer(Spectrum.of(rotated(spectrum, *angles)), vector).array
     np.testing.assert_allclose(
-        found, rotate_spectrum(layer(Spectrum.of(spectrum), vector).array, *angles), rtol=1e-4, atol=1e-4
+        found, rotated(layer(Spectrum.of(spectrum), vector).array, *angles), rtol=1e-4, atol=1e-4
     )
     shift = layer(Spectrum.of(jnp.zeros_like(spectrum)), vector).array
     assert np.abs(shift[:, 0, 0, 0, :2]).min() > 0

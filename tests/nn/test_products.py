@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from tests.nn.spectra import assert_close, random_spectrum
+from tests.nn.spectra import assert_close, random_spectrum, rotated
 from weather_scnn.nn import (
     BlockOptions,
     Features,
@@ -20,7 +20,7 @@ from weather_scnn.nn import (
     product_grid,
     rotation_invariants,
 )
-from weather_scnn.sphere import power_spectrum, rotate_spectrum
+from weather_scnn.sphere import power_spectrum
 from weather_scnn.sphere.layouts import DENSE, FOLDED
 from weather_scnn.sphere.spectrum import Spectrum
 
@@ -41,9 +41,9 @@ def test_a_block_of_products_commutes_with_rotations_to_rounding(harmonics):
     block.activation.gate[...] = jnp.asarray(np.random.default_rng(0).normal(size=(3, 3)), jnp.float32)
     run = jax.jit(lambda array: block(Spectrum.of(array), training=False).array)
     given = random_spectrum(0, DEGREE, WIDTH)
-    expected = rotate_spectrum(run(given), *ANGLES)
-    assert_close(run(rotate_spectrum(given, *ANGLES)), expected, 3e-6)
-    assert float(jnp.abs(expected - rotate_spectrum(given, *ANGLES)).max()) > 0.5  # the branch is there
+    expected = rotated(run(given), *ANGLES)
+    assert_close(run(rotated(given, *ANGLES)), expected, 3e-6)
+    assert float(jnp.abs(expected - rotated(given, *ANGLES)).max()) > 0.5  # the branch is there
 
 
 def test_products_of_white_features_keep_their_variance():
@@ -70,7 +70,7 @@ def test_invariants_are_powers_and_means(layout):
     both = np.concatenate([power[..., :3], power[..., 3:6] + power[..., 6:]], axis=-1)
     assert_close(found[:, 3:], both.reshape(2, -1), 1e-6)
     assert_close(found[:, :3], np.asarray(given)[:, 0, 0, 0, :3] / np.sqrt(4 * np.pi), 1e-6)
-    turned = rotation_invariants(Spectrum.of(rotate_spectrum(given, *ANGLES), layout), WIDTH)
+    turned = rotation_invariants(Spectrum.of(rotated(given, *ANGLES), layout), WIDTH)
     assert_close(turned, found, 2e-6)
 
 

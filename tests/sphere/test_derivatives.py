@@ -116,7 +116,7 @@ def test_shard_map_and_split_orders_over_eight_devices():
                                    out_specs=jax.P("data"))
             same(jax.jit(mapped)(one, u, v), back_and_forth(one, u, v))
     """
-    environment = os.environ | {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": "--xla_force_host_platform_device_count=8"}
+    environment = os.environ | {"JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": "8"}
     result = subprocess.run(
         [sys.executable, "-c", textwrap.dedent(code)], env=environment, capture_output=True, text=True
     )

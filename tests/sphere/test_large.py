@@ -89,7 +89,7 @@ def test_orders_split_over_eight_devices():
             slope = [jax.jit(jax.grad(loss, 1))(t, u) for t in (split, whole)]
             np.testing.assert_allclose(*slope, atol=1e-3)
     """
-    environment = os.environ | {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": "--xla_force_host_platform_device_count=8"}
+    environment = os.environ | {"JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": "8"}
     result = subprocess.run(
         [sys.executable, "-c", textwrap.dedent(code)], env=environment, capture_output=True, text=True
     )

@@ -31,8 +31,7 @@ def start_run(small_statistics):
         request = {
             "config": config.to_json(), "workdir": str(workdir), "statistics": small_statistics, "pause": pause
         }  # fmt: skip
-        flags = f"--xla_force_host_platform_device_count={devices}" if devices > 1 else ""
-        environment = {**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags}
+        environment = {**os.environ, "JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": str(devices)}
         return subprocess.Popen(
             [sys.executable, "-c", SCRIPT, json.dumps(request)],
             env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,

@@ -2,11 +2,13 @@
 
 import dataclasses
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
 
+from tests.nn.spectra import compiled
 from weather_scnn.errors import UserError
 from weather_scnn.models import ModelConfig
 from weather_scnn.models.making import make_forecaster
@@ -23,11 +25,15 @@ ANGLE = 0.7
 FORCINGS = Forcings.on(GRID, Channels.from_config(DataConfig(surface_variables=("2m_temperature",))))
 
 
+@jax.jit
+def of_degree_5(field):
+    transform = HarmonicTransform.create(GRID, 5)
+    return transform.synthesis(transform.analysis(field))
+
+
 def smooth(rng, *shape: int) -> jnp.ndarray:
     """Fields of degree 5."""
-    transform = HarmonicTransform.create(GRID, 5)
-    rough = jnp.asarray(rng.standard_normal((*shape[:-1], *GRID.shape, shape[-1])), jnp.float32)
-    return transform.synthesis(transform.analysis(rough))
+    return of_degree_5(jnp.asarray(rng.standard_normal((*shape[:-1], *GRID.shape, shape[-1])), jnp.float32))
 
 
 @pytest.fixture
@@ -56,10 +62,10 @@ def network(forcings=5, **settings):
     config = ModelConfig(**{"scalar_channels": 4, "vector_channels": 2, "blocks": 1, "max_degree": 5, **settings})
     model = make_forecaster(config, GRID, state=Width(2, 1), inputs=1, extras=2 + 2 * forcings, rngs=nnx.Rngs(0))
     # A branch that starts as nothing would hide what it does.
-    for _, leaf in nnx.iter_graph(model):
-        if isinstance(leaf, nnx.Param):
-            leaf[...] = leaf[...] + 0.1
-    return model
+    nnx.update(
+        model, jax.tree.map(lambda leaf: jnp.asarray(np.asarray(leaf) + np.float32(0.1)), nnx.state(model, nnx.Param))
+    )
+    return compiled(model)
 
 
 def forecast(model, window: Window, make=FORCINGS) -> Fields:
@@ -72,8 +78,9 @@ def forecast(model, window: Window, make=FORCINGS) -> Fields:
 def test_a_spherical_network_commutes_with_rotations(window, angle, error):
     """To rounding by whole columns; by other angles to what the non-linearity aliases on this coarse grid."""
     model = network()
-    one = forecast(model, rotated(window, angle, 0))
-    other = Fields(*(turned(field, angle) for field in forecast(model, window)))
+    one = forecast(model, jax.jit(rotated, static_argnums=2)(window, angle, 0))
+    turn = jax.jit(turned)
+    other = Fields(*(turn(field, angle) for field in forecast(model, window)))
     for mine, its in zip(one, other):
         np.testing.assert_allclose(mine, its, atol=error * float(jnp.abs(its).max()))
 
@@ -104,7 +111,8 @@ def test_what_is_drawn_depends_on_seed_and_step_alone(window):
     images = [augmented(window, both, data, seed, jnp.int32(step)) for seed, step in ((0, 3), (0, 3), (0, 4), (1, 3))]
     same = [np.array_equal(images[0].states.scalar, image.states.scalar) for image in images]
     assert same == [True, True, False, False]
-    northward = [augmented(window, ("mirror",), data, 0, jnp.int32(step)).states.northward for step in range(40)]
+    drawn = jax.jit(lambda step: augmented(window, ("mirror",), data, 0, step).states.northward)
+    northward = [drawn(jnp.int32(step)) for step in range(40)]
     flipped = sum(np.array_equal(field, -window.states.northward[:, :, ::-1]) for field in northward)
     assert 8 < flipped < 32 and all(
         np.array_equal(field, window.states.northward) or np.array_equal(field, -window.states.northward[:, :, ::-1])

@@ -44,7 +44,6 @@ def command(bucket):  # noqa: F811
     environment = {
         **os.environ,
         "JAX_PLATFORMS": "cpu",
-        "XLA_FLAGS": "",
         "FSSPEC_GS_TOKEN": "anon",
         "FSSPEC_GCS_TOKEN": "anon",
         "TENSORSTORE_GCS_HTTP_URL": os.environ["STORAGE_EMULATOR_HOST"],

@@ -408,8 +408,7 @@ def test_of_two_processes_one_is_preempted_and_both_save_the_same_step(whole_run
     )
     config = dataclasses.replace(config, data=dataclasses.replace(config.data, validation="2001-01-01"))
     request = json.dumps({"config": config.to_json(), "workdir": str(tmp_path), "statistics": small_statistics})
-    flags = "--xla_force_host_platform_device_count=2"
-    environment = {**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags}
+    environment = {**os.environ, "JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": "2"}
     processes = [
         subprocess.Popen(
             [sys.executable, "-c", script, str(number), request], env=environment, stderr=subprocess.PIPE, text=True

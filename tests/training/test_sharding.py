@@ -54,7 +54,7 @@ def start(config: Config, folder, statistics: str, devices: int, *, processes: i
     environment = {
         **os.environ,
         "JAX_PLATFORMS": "cpu",
-        "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
+        "JAX_NUM_CPU_DEVICES": str(devices),
     }
     if processes > 1:
         with socket.socket() as probe:

@@ -359,7 +359,7 @@ def test_a_mesh_learns_as_one_device_with_parts_noise_and_gaps():
     environment = {
         **os.environ,
         "JAX_PLATFORMS": "cpu",
-        "XLA_FLAGS": "--xla_force_host_platform_device_count=4",
+        "JAX_NUM_CPU_DEVICES": "4",
     }
     done = subprocess.run(
         [sys.executable, "-m", "tests.training.mesh_of_four"],

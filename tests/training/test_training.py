@@ -39,8 +39,9 @@ def test_a_rollout_is_single_steps_and_its_loss_is_the_formula(experiment, small
     errors, _ = jax.jit(lambda p: rollout_errors(p, window, forcings, scales, inputs=1, training=False))(parts)
     history = Fields(*(array[:, :1] for array in window))
     area = small_grid.area_weights[:, None]
+    advanced = jax.jit(lambda *given: advance(nnx.merge(*parts), given[0], scales, given[1], training=False))
     for step in range(3):
-        history, state = advance(nnx.merge(*parts), history, scales, forcings[:, step : step + 2], training=False)
+        history, state = advanced(history, forcings[:, step : step + 2])
         target = Fields(*(array[:, step + 1] for array in window))
         np.testing.assert_allclose(errors[step], step_errors(state, target, scales), rtol=1e-4)
         for index in range(len(channels.scalars)):

@@ -77,7 +77,7 @@ class SpectralConvolution(nnx.Module):
         if common:
             values = values + np.sqrt(common) * rngs.params.normal(shape)
         self.kernel = nnx.Param(values * jnp.asarray(deviation * mask, values.dtype))
-        self.interpolation = nnx.static(tuple(map(tuple, interpolation)))
+        self.max_degree, self.knots, self.last_knot = max_degree, count, last_knot
         self.mirror_symmetric = mirror_symmetric
         self.inputs, self.outputs, self.precision = inputs, outputs, check_precision(precision)
 
@@ -88,7 +88,7 @@ class SpectralConvolution(nnx.Module):
             first: lowest degree.
             count: how many; default all from there on. Beyond the largest they are zero.
         """
-        kernel, table = self.kernel[...], np.asarray(self.interpolation)
+        kernel, table = self.kernel[...], degree_interpolation(self.max_degree, self.knots, self.last_knot)
         if self.mirror_symmetric:
             kernel = kernel * jnp.asarray(_allowed(self.inputs, self.outputs, True), kernel.dtype)
         table = table[first : None if count is None else first + count]
@@ -136,7 +136,7 @@ def _unit_deviation(
     exists_in = np.arange(gains.size)[:, None] >= inputs.lowest_degrees
     exists_out = np.arange(gains.size)[:, None] >= outputs.lowest_degrees
     power = exists_in / np.maximum(multiplicity @ exists_in, 1.0)  # of unit fields, (l, C)
-    variance = np.einsum("l,ld,lc,cd->d", multiplicity * gains, exists_out, power, mask)
+    variance = ((multiplicity * gains)[:, None] * exists_out * (power @ mask)).sum(axis=0)
     return 1.0 / np.sqrt(np.where(variance > 0, variance, 1.0))
 
 
