@@ -159,9 +159,18 @@ def test_averages_are_taken_unless_asked_otherwise_and_what_is_new_starts_fresh(
     )
 
 
+def test_weights_of_fewer_degrees_begin_a_network_of_finer_features(beginning, whole_run, small_config, tmp_path):
+    finer = dataclasses.replace(small_config.model, feature_grid="24x12", filter_degree=7)
+    state, new = beginning(started(small_config, whole_run, model=finer), tmp_path / "a")
+    assert new == 0
+    jax.tree.map(np.testing.assert_array_equal, state.parameters, whole_run[1].average)
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
+        (["model.max_degree=5"], "its filters vary up to degree 7, those of this network up to 5"),
+        (["model.feature_grid=24x12"], "its filters vary up to degree 7, those of this network up to 11"),
         (["data.step=12h"], r"data\.step was '6h', is '12h'"),
         (["data.surface_variables="], "the state is without 2m_temperature"),
         (["data.levels=500"], "the state is without geopotential at 850 hPa"),

@@ -43,6 +43,18 @@ def coarsened(grid: Grid, factor: int) -> Grid:
     return dataclasses.replace(grid, longitudes=grid.longitudes // factor, latitudes=rows)
 
 
+def largest_degree(level: Resolution, grid: Grid) -> int:
+    """Of the features of a level, whose grid it is."""
+    return level.max_degree or min(grid.maximum_degree, grid.maximum_order)
+
+
+def last_knots(config: ModelConfig, data: Grid) -> tuple[int, ...]:
+    """For every level the degree beyond which its filters are constant; weights mean the same with equal ones only."""
+    grid = config.grid_of_features(data)
+    degrees = [largest_degree(level, coarsened(grid, level.coarsening)) for level in config.pyramid]
+    return tuple(min(config.filter_degree or degree, degree) for degree in degrees)
+
+
 def pack(history: Fields, extras: Float[Array, "b y x e"]) -> Fields:
     """Input times side by side as channels, oldest first, and extras after the scalars."""
     scalar, eastward, northward = (
@@ -185,9 +197,12 @@ class Forecaster(nnx.Module):
                 f"model.max_degree is {level.max_degree} but a grid of {grid.name} resolves {grid.maximum_degree}",
                 remedy="lower model.max_degree or train on a finer grid",
             )
-        degree = level.max_degree or min(grid.maximum_degree, grid.maximum_order)
         return Harmonics.create(
-            grid, degree, vectors=self.spins, tensors=level.tensor_channels > 0, precision=self.config.precision
+            grid,
+            largest_degree(level, grid),
+            vectors=self.spins,
+            tensors=level.tensor_channels > 0,
+            precision=self.config.precision,
         )
 
     def __call__(

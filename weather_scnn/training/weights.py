@@ -8,11 +8,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from weather_scnn.errors import UserError
+from weather_scnn.models.forecaster import last_knots
 from weather_scnn.training.channels import Channels, DataConfig
 from weather_scnn.training.checkpoints import Checkpoints
 from weather_scnn.training.configuration import Config
 from weather_scnn.training.normalisation import Normalisation
 from weather_scnn.training.optimiser import TrainState
+from weather_scnn.training.states import expected_grid
 
 # What the weights were trained to read and to give.
 _SAME = (
@@ -74,6 +76,18 @@ class Origin(NamedTuple):
                 where=f"training.start_from={text}",
                 remedy="give the data settings of that run, or begin without training.start_from",
             )
+        before, now = (
+            last_knots(one.model, expected_grid(one.data)) if one.model.kind == "spherical" else ()
+            for one in (about.config, config)
+        )
+        for was, is_now in zip(before, now):
+            if was != is_now:
+                raise UserError(
+                    f"its filters vary up to degree {was}, those of this network up to {is_now}: weights would mean "
+                    "another thing",
+                    where=f"training.start_from={text}",
+                    remedy=f"set model.filter_degree={was}, beyond which filters are constant, or model.max_degree as there",
+                )
         averaged = config.training.start_with == "average"
         return cls(workdir, step, averaged, about.normalisation, about.started_from)
 
