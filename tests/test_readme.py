@@ -15,8 +15,8 @@ from weather_scnn.sphere import Grid
 # What stands for ERA5 and its periods here, and what makes the training small.
 REPLACED = {"TRAINING": "2001-01-01:2001-01-08", "ALL": "2001-01-01:2001-01-12", "TEST": "2001-01-10:2001-01-11:12h"}
 SMALLER = [
-    "data.levels=500,850",
-    "data.level_variables=geopotential,temperature,specific_humidity,u_component_of_wind,v_component_of_wind",
+    "data.level_variables=geopotential@500,temperature@850,u_component_of_wind@850,v_component_of_wind@850",
+    "data.surface_variables=2m_temperature",
     "model.scalar_channels=4",
     "model.vector_channels=2",
     "model.blocks=1",

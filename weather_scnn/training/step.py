@@ -70,11 +70,13 @@ class StepReport(NamedTuple):
     good: Array
 
 
+@functools.lru_cache(maxsize=4)
 def make_train_step(graph: nnx.GraphDef, config: Config, *, vectors: int, mesh: Mesh | None = None):
     """The compiled training step; its old state is donated.
 
     Moments of batch norms and means of the loss are over the whole batch, wherever its samples live, so the result
-    does not depend on the mesh. A step whose loss or gradient is not finite, or whose loss spikes by more than
+    does not depend on the mesh. A run of the same experiment in the same process gets the step that is compiled already.
+    A step whose loss or gradient is not finite, or whose loss spikes by more than
     `explosion_factor`, counts but changes nothing; its report says so.
 
     Args:
