@@ -13,7 +13,7 @@ from tests.nn.spectra import random_spectrum
 from weather_scnn.errors import UserError
 from weather_scnn.models import ModelConfig, Resolution
 from weather_scnn.nn import Fields, Harmonics, Width
-from weather_scnn.sphere import Grid, HarmonicTransform, rotate_spectrum
+from weather_scnn.sphere import Grid, HarmonicTransform, layouts, rotate_spectrum
 from weather_scnn.sphere.spectrum import Spectrum
 
 GRID = Grid.equiangular(16, 8)
@@ -83,7 +83,38 @@ def test_a_pyramid_is_coarsened_from_the_finer_grid():
     assert model.harmonics.grid.name == "24x12" and model.boundary.max_degree == 11
 
 
-@pytest.mark.parametrize("name", ["8x4", "24x7", "fine"])
-def test_a_grid_that_is_none_or_coarser_is_refused(name):
-    with pytest.raises(UserError, match=r"coarser than the data's 16x8|does not read as LONxLAT"):
-        make(dataclasses.replace(FINER, feature_grid=name, max_degree=0))
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"feature_grid": "8x4", "max_degree": 0}, "coarser than the data's 16x8"),
+        ({"feature_grid": "24x7", "max_degree": 0}, "coarser than the data's 16x8"),
+        ({"feature_grid": "fine", "max_degree": 0}, r"model\.feature_grid: .* does not read as LONxLAT"),
+        ({"max_degree": 12}, r"24x12 resolves 11; .* model\.feature_grid"),
+        ({"filter_degree": 12}, "filter_degree is 12, and the features end at degree 11"),
+    ],
+)
+def test_what_does_not_fit_is_refused(changes, message):
+    with pytest.raises(UserError, match=message):
+        make(dataclasses.replace(FINER, **changes))
+
+
+@pytest.mark.parametrize("data", [GRID, Grid.equiangular(16, 9, poles=True), Grid.gaussian(16, 8)], ids=str)
+def test_features_lie_on_the_kind_of_grid_that_their_name_or_the_data_tell(data):
+    named = dataclasses.replace(FINER, feature_grid="24x12_gaussian").grid_of_features(data)
+    assert named == Grid.gaussian(24, 12)
+    assert FINER.grid_of_features(data) == dataclasses.replace(data, longitudes=24, latitudes=12)
+
+
+@pytest.mark.parametrize("changes", [{}, {"levels": (Resolution(1, 0, 4, 2), Resolution(2, 1, 6, 3)), "max_degree": 0}])
+@pytest.mark.parametrize("largest", [20, 14])
+def test_grids_whose_transforms_have_different_layouts_work_together(changes, largest, monkeypatch):
+    """As on GPUs, where circles of many points have the layout of CPUs: of 16, 24 and 12 here some are longer."""
+    monkeypatch.setattr(layouts, "LARGEST_CIRCLE", largest)
+
+    def run(field):
+        net = make(dataclasses.replace(FINER, **changes), state=Width(1, 0), inputs=1, extras=0)
+        return one_field(net, field), net.boundary.layout, net.harmonics.layout
+
+    with layouts.made_for("gpu"):
+        shape = jax.eval_shape(lambda field: run(field)[0], jax.ShapeDtypeStruct((1, 8, 16, 1), jnp.float32))
+    assert shape.shape == (1, 8, 16, 1)

@@ -169,8 +169,11 @@ def test_weights_of_fewer_degrees_begin_a_network_of_finer_features(beginning, w
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        (["model.max_degree=5"], "its filters vary up to degree 7, those of this network up to 5"),
-        (["model.feature_grid=24x12"], "its filters vary up to degree 7, those of this network up to 11"),
+        (
+            ["model.max_degree=5"],
+            "its filters vary up to degree 7, those of this network up to 5.* the largest degrees",
+        ),
+        (["model.feature_grid=24x12"], r"up to degree 7, those of this network up to 11.* set model\.filter_degree=7"),
         (["data.step=12h"], r"data\.step was '6h', is '12h'"),
         (["data.surface_variables="], "the state is without 2m_temperature"),
         (["data.levels=500"], "the state is without geopotential at 850 hPa"),

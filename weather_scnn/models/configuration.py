@@ -7,7 +7,7 @@ from typing import Literal, get_args
 from weather_scnn.errors import UserError
 from weather_scnn.nn.width import Width
 from weather_scnn.setting_limits import at_least, known_choices
-from weather_scnn.sphere.grid import Grid, GridKind
+from weather_scnn.sphere.grid import Grid
 
 Kind = Literal["spherical", "planar"]
 Nonlinearity = Literal["phase_collapse", "magnitude"]
@@ -24,7 +24,7 @@ class Resolution:
     """One grid of the pyramid. Written COARSENING:BLOCKS:SCALARS+VECTORS+TENSORS:P in a `--set`, as in 2:4:64+32:8.
 
     Attributes:
-        coarsening: how many times coarser than the data's grid it is, along both axes.
+        coarsening: how many times coarser than the data's grid, or `ModelConfig.feature_grid`, it is, along both axes.
         blocks: residual blocks on the way down, and again on the way up; the coarsest level has them once. Only the
             first level may have none: it then passes what the coarser ones do not resolve.
         scalar_channels, vector_channels, tensor_channels: features of spin 0, 1 and 2.
@@ -146,7 +146,8 @@ class ModelConfig:
     """Shape of the network.
 
     Attributes:
-        kind: spherical; or planar, an ordinary CNN on the latitude–longitude grid, to compare with.
+        kind: spherical; or planar, an ordinary CNN on the latitude–longitude grid, to compare with, for which scalar_channels,
+            blocks, kernel_size, precision and correctors count, and nothing else here.
         scalar_channels: spin-0 features; all features of a planar network.
         vector_channels: spin-1 features; with none, u and v enter as two scalars and equivariance is lost.
         tensor_channels: spin-2 features.
@@ -155,10 +156,12 @@ class ModelConfig:
         max_degree: largest degree of the features; 0 takes all that the grid resolves.
         feature_grid: a finer grid for the features than the data's, as in 96x48; empty takes the data's. The points of an
             equiangular grid hold more than the degrees that its rows determine: on 64x32 a third (root mean square) of the
-            change of T850 in six hours is beyond degree 30. On a finer one `max_degree` may go beyond the data's rows.
-        filter_degree: degree beyond which filters stay what they are there; 0 lets them vary up to the largest. Weights of
-            a network of that largest degree then serve one with more degrees, as `training.start_from`.
-        levels: a pyramid of grids from fine to coarse, in place of the five settings above; empty makes a flat network.
+            change of T850 in six hours is beyond degree 30. On a finer one `max_degree` may go beyond the data's rows. Its
+            latitudes are of the data's kind unless its name tells another, as in 96x48_gaussian.
+        filter_degree: degree beyond which filters stay what they are there, at most the features' largest; 0 lets them vary up to
+            that. Weights of a network whose largest degree is this one then serve, as `training.start_from`.
+        levels: a pyramid of grids from fine to coarse, which have channels, blocks, filter parameters and largest degrees of
+            their own in place of those above; empty makes a flat network.
         gate: multiply features of spin > 0 by a factor that depends on the spin-0 features.
         mirror_symmetric: forbid what a mirror image of the planet would not do.
         nonlinearity: phase_collapse or magnitude.
@@ -231,21 +234,25 @@ class ModelConfig:
         if steps and steps[0] != 1:
             raise UserError(
                 f"the first of model.levels is {steps[0]} times coarser than the data",
-                remedy="begin with the data's own grid, 1; it may have no block",
+                remedy="begin with 1, the grid of model.feature_grid or the data; it may have no block",
             )
         if any(level.blocks < 1 for level in self.levels[1:]):
             raise UserError("a coarser level of model.levels has no block", remedy="only the first may have none")
 
     def grid_of_features(self, data: Grid) -> Grid:
-        """The grid of the first level, of the kind of the data's.
+        """The grid of the first level, of the kind of the data's unless its name tells another.
 
         Raises:
             UserError: `feature_grid` reads as no grid, or is coarser than the data's.
         """
         if not self.feature_grid:
             return data
-        kind = {"poles": data.has_poles, "gaussian": data.kind is GridKind.GAUSSIAN}
-        grid = Grid.from_name(self.feature_grid, **kind)
+        try:
+            grid = Grid.from_name(self.feature_grid)
+        except UserError as error:
+            raise UserError(error.what, where="model.feature_grid", remedy=error.remedy) from error
+        if "_" not in self.feature_grid:
+            grid = dataclasses.replace(grid, kind=data.kind)
         if grid.longitudes < data.longitudes or grid.latitudes < data.latitudes:
             raise UserError(
                 f"model.feature_grid is {grid.name}, coarser than the data's {data.name}",

@@ -117,6 +117,11 @@ class Forecaster(nnx.Module):
         features_grid = config.grid_of_features(grid)
         harmonics = [self._harmonics(features_grid, level) for level in levels]
         self.harmonics = harmonics[0]
+        if config.filter_degree > self.harmonics.max_degree:
+            raise UserError(
+                f"model.filter_degree is {config.filter_degree}, and the features end at degree {self.harmonics.max_degree}",
+                remedy="leave it out, or raise model.max_degree",
+            )
         #: Between the data's grid and spectra.
         self.boundary = harmonics[0]
         if features_grid != grid:
@@ -195,7 +200,7 @@ class Forecaster(nnx.Module):
         if level.max_degree > grid.maximum_degree:
             raise UserError(
                 f"model.max_degree is {level.max_degree} but a grid of {grid.name} resolves {grid.maximum_degree}",
-                remedy="lower model.max_degree or train on a finer grid",
+                remedy="lower model.max_degree, or set model.feature_grid to a finer grid",
             )
         return Harmonics.create(
             grid,

@@ -133,6 +133,11 @@ class Harmonics(nnx.Module):
         """Largest order of the spectra."""
         return self.transform.get_value().max_order
 
+    @property
+    def layout(self) -> str:
+        """Of the spectra that `analysis` gives, see `weather_scnn.sphere.layouts`; those of finer grids may have another."""
+        return self.transform.get_value().layout
+
     def analysis(self, features: Features | Fields, *, inner: bool = False) -> Spectrum:
         """Grid to spectra, float32; channels scalar, E of spin 1 and 2, B of spin 1 and 2.
 

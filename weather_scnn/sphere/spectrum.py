@@ -108,7 +108,7 @@ class Spectrum:
         return jax.tree.map(lambda block: block.astype(dtype), self)
 
     def __add__(self, other: "Spectrum") -> "Spectrum":
-        return jax.tree.map(jnp.add, self, other)
+        return jax.tree.map(jnp.add, self, other.in_layout(self.layout))
 
     def scaled(self, factors: Float[Array, "*_b C"], offsets: Float[Array, "*_b C"] | None = None) -> "Spectrum":
         """Every channel, or that of every sample, times its factor; an offset is added to the coefficient of l = m = 0."""

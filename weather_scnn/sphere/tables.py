@@ -282,7 +282,7 @@ def smooth_analysis(grid: Grid, max_degree: int, orders: np.ndarray, spin: int =
     With λ the harmonics of an order at the rows, S_l = (1 + l(l+1))⁻² and N the power of what lies beyond, of each row as
     the inverse of its area, these are S λᵀ (λ S λᵀ + N)⁻¹: of all fields they minimise ∫ |f − Δf|² and the misfit at the
     points together, the smoothing spline of Wahba (1981, doi:10.1137/0902002). The points of an equiangular grid hold
-    more than the degrees that its rows determine, since those determine (N − 1)² of 2 N² numbers.
+    more than the degrees that its rows determine, since those are N² of 2 N² numbers.
 
     Args:
         grid: the grid.

@@ -103,7 +103,8 @@ class HarmonicTransform:
             layout: folded or dense; default what suits the backend (`layouts.chosen_layout`). Results are the same.
             precision: of products, highest, high or default (`weather_scnn.sphere.products`); on CPUs all are float32.
             beyond: allows degrees that the rows do not determine: analysis then gives the smoothest field through the
-                points (`tables.smooth_analysis`), and synthesis undoes it but for what no degree holds.
+                points (`tables.smooth_analysis`), which synthesis undoes but for what no degree holds. It has tables of its
+                own, whatever `one_table` says.
 
         Raises:
             UserError: the degree is too large for the grid, float64 without x64, a mesh without its axis, or the dense

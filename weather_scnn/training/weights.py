@@ -1,5 +1,6 @@
 """Beginning a run from the weights of another one."""
 
+import dataclasses
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -8,7 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from weather_scnn.errors import UserError
+from weather_scnn.models import ModelConfig
 from weather_scnn.models.forecaster import last_knots
+from weather_scnn.sphere import Grid
 from weather_scnn.training.channels import Channels, DataConfig
 from weather_scnn.training.checkpoints import Checkpoints
 from weather_scnn.training.configuration import Config
@@ -76,18 +79,8 @@ class Origin(NamedTuple):
                 where=f"training.start_from={text}",
                 remedy="give the data settings of that run, or begin without training.start_from",
             )
-        before, now = (
-            last_knots(one.model, expected_grid(one.data)) if one.model.kind == "spherical" else ()
-            for one in (about.config, config)
-        )
-        for was, is_now in zip(before, now):
-            if was != is_now:
-                raise UserError(
-                    f"its filters vary up to degree {was}, those of this network up to {is_now}: weights would mean "
-                    "another thing",
-                    where=f"training.start_from={text}",
-                    remedy=f"set model.filter_degree={was}, beyond which filters are constant, or model.max_degree as there",
-                )
+        if about.config.model.kind == config.model.kind == "spherical":
+            _check_filters(about.config.model, config.model, expected_grid(config.data), f"training.start_from={text}")
         averaged = config.training.start_with == "average"
         return cls(workdir, step, averaged, about.normalisation, about.started_from)
 
@@ -124,6 +117,26 @@ class Origin(NamedTuple):
             parameters=parameters, statistics=statistics, average=average, average_statistics=average_statistics
         )
         return state, new
+
+
+def _check_filters(there: ModelConfig, here: ModelConfig, data: Grid, where: str) -> None:
+    """Refuses filters that end at another degree, since equal values along l would mean another thing there.
+
+    Raises:
+        UserError: those of a level do.
+    """
+    before, now = last_knots(there, data), last_knots(here, data)
+    for was, is_now in zip(before, now):
+        if was != is_now:
+            same = last_knots(dataclasses.replace(here, filter_degree=max(before)), data) == before
+            raise UserError(
+                f"its filters vary up to degree {was}, those of this network up to {is_now}: weights would mean "
+                "another thing",
+                where=where,
+                remedy=f"set model.filter_degree={max(before)}, beyond which filters are constant"
+                if same
+                else "give the features the largest degrees that they have there: model.max_degree, or that of every level",
+            )
 
 
 def _differences(there: DataConfig, here: DataConfig) -> Iterator[str]:
