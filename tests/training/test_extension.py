@@ -159,9 +159,13 @@ def test_averages_are_taken_unless_asked_otherwise_and_what_is_new_starts_fresh(
     )
 
 
-def test_weights_of_fewer_degrees_begin_a_network_of_finer_features(beginning, whole_run, small_config, tmp_path):
+def test_weights_of_fewer_degrees_begin_a_network_of_finer_features(
+    beginning, whole_run, small_config, tmp_path, untyped
+):
+    """From Python lists serve as tuples do."""
     finer = dataclasses.replace(small_config.model, feature_grid="24x12", filter_degree=7)
-    state, new = beginning(started(small_config, whole_run, model=finer), tmp_path / "a")
+    data = dataclasses.replace(small_config.data, levels=[500, 850])
+    state, new = beginning(started(small_config, whole_run, model=finer, data=data), tmp_path / "a")
     assert new == 0
     jax.tree.map(np.testing.assert_array_equal, state.parameters, whole_run[1].average)
 

@@ -68,6 +68,7 @@ def train(
             first step leaves nothing behind.
         Stopped: SIGTERM or Ctrl-C; the state is saved.
     """
+    config = Config.from_json(config.to_json())  # as checkpoints give it back: a caller's lists are tuples
     if not config.data.path:
         raise UserError("no training store is named", remedy="add --set data.path=S.zarr")
     check_workdir(str(workdir), {"data.path": config.data.path, "data.statistics": config.data.statistics})
