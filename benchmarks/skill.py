@@ -216,14 +216,14 @@ class Run:
         state = initial_state(parts, make_optimiser(config.optimiser, config.training.stages))
         self.state = jax.tree.map(jnp.array, state)  # copied: the first step donates it
         self.checkpoints = Checkpoints(folder, keep=2)
-        self.step, self.seconds, self.loss = 0, 0.0, float("nan")
+        self.step, self.seconds, self.loss, self.megabytes = 0, 0.0, float("nan"), 0.0
         latest = self.checkpoints.latest
         if latest is not None:
             self.state = self.checkpoints.restore(self.state, latest)
             self.step = latest
-            self.seconds = json.loads(self._clock(latest).read_text())["seconds"]
+            told = json.loads(self._clock(latest).read_text())
+            self.seconds, self.loss, self.megabytes = (told[name] for name in ("seconds", "loss", "megabytes"))
         self.compiled: set[int] = set()
-        self.megabytes = 0.0
 
     def _clock(self, step: int) -> pathlib.Path:
         return self.folder / f"seconds_at_{step}.json"
@@ -268,7 +268,8 @@ class Run:
         self.seconds += time.perf_counter() - begin
         if self.step % every == 0 or self.done:
             cursor = Cursor(self.step, stage.rollout_steps, self.step - first, "")
-            self._clock(self.step).write_text(json.dumps({"seconds": self.seconds, "loss": self.loss}))
+            told = {"seconds": self.seconds, "loss": self.loss, "megabytes": self.megabytes}
+            self._clock(self.step).write_text(json.dumps(told))
             self.checkpoints.save(
                 self.state, self.config, self.normalisation, grid=self.reader.grid, cursor=cursor, statics=self.statics
             )
