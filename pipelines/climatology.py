@@ -320,7 +320,7 @@ def compute_climatology(
     interrupted is finished by the same command. Memory is bounded, however many years there are.
 
     Args:
-        input: any data that `weather_scnn.io.opening.open_dataset` takes.
+        input: any data that `weather_scnn.io.datasets.open_dataset` takes.
         output: Zarr store to write; see `weather_scnn.io.climatology` for its layout.
         time: period "A:B", both ends included; None for everything.
         window: odd number of days, whose weights fall linearly to 0 at both ends, so 61 uses 59 days.

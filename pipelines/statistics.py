@@ -292,7 +292,7 @@ def compute_statistics(
     once; memory is bounded by the work items that the workers hold. An interrupted run is finished by the same command.
 
     Args:
-        input: any data that `weather_scnn.io.opening.open_dataset` takes.
+        input: any data that `weather_scnn.io.datasets.open_dataset` takes.
         output: netCDF file to write, local or an fsspec address; see `weather_scnn.io.statistics` for its layout.
         time: period "A:B", both ends included; None for everything.
         step: length of the increments, a multiple of the data's spacing. No increment crosses a gap.

@@ -14,8 +14,8 @@ import xarray as xr
 
 from eval.request import StationRequest
 from weather_scnn.errors import UserError
+from weather_scnn.io.datasets import open_dataset as _open
 from weather_scnn.io.in_memory import address_of, taken_from_store, without_store
-from weather_scnn.io.opening import open_dataset as _open
 from weather_scnn.sphere.grid import Grid
 
 Source = str | pathlib.Path | xr.Dataset

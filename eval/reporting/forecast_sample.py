@@ -11,8 +11,8 @@ from eval.reporting.projection import Projection
 from eval.reporting.world_map import Globe
 from eval.scorecard import Field
 from weather_scnn.errors import UserError
+from weather_scnn.io.datasets import open_dataset
 from weather_scnn.io.forecasts import open_forecast
-from weather_scnn.io.opening import open_dataset
 
 _MEMBER = "number"
 # More say no more in a picture.

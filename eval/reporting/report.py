@@ -35,8 +35,8 @@ from eval.scorecard import format_date, format_lead, values
 from eval.scores import score_named
 from weather_scnn.errors import UserError
 from weather_scnn.forecasting.stability_file import open_stability
+from weather_scnn.io.datasets import open_dataset
 from weather_scnn.io.marks import Kind
-from weather_scnn.io.opening import open_dataset
 from weather_scnn.io.outputs import check_output
 from weather_scnn.io.replacing import place_beside, put_in_place, recover, settled_path
 from weather_scnn.progress import progress_bar

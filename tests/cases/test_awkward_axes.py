@@ -12,7 +12,7 @@ from weather_scnn.checks.checking import check_store
 from weather_scnn.cli import app
 from weather_scnn.errors import UserError
 from weather_scnn.io.coverage import missing_poles
-from weather_scnn.io.opening import open_dataset
+from weather_scnn.io.datasets import open_dataset
 
 LATITUDE = np.linspace(90.0, -90.0, 7)
 LONGITUDE = np.arange(0.0, 360.0, 30.0)

@@ -5,8 +5,8 @@ import pandas as pd
 import pytest
 import xarray as xr
 
+from weather_scnn.io.datasets import open_dataset
 from weather_scnn.io.forecasts import open_forecast
-from weather_scnn.io.opening import open_dataset
 from weather_scnn.io.stored import StoredArray
 
 LATITUDE, LONGITUDE = np.linspace(90.0, -90.0, 19), np.arange(-180.0, 180.0, 10.0)

@@ -14,8 +14,9 @@ import xarray as xr
 from weather_scnn.checks.checking import check_store
 from weather_scnn.errors import UserError
 from weather_scnn.io.accumulations import take_clipped_counts
+from weather_scnn.io.datasets import open_dataset
 from weather_scnn.io.field_reader import FieldReader
-from weather_scnn.io.opening import longitudes_from, open_dataset
+from weather_scnn.io.opening import longitudes_from
 from weather_scnn.training.windows import window_indices
 
 LATITUDE = np.linspace(-87.5, 87.5, 36)

@@ -7,7 +7,7 @@ import pytest
 
 from weather_scnn.checks.checking import check_store
 from weather_scnn.errors import UserError
-from weather_scnn.io.opening import open_dataset
+from weather_scnn.io.datasets import open_dataset
 
 eccodes = pytest.importorskip("eccodes")
 

@@ -12,8 +12,8 @@ from pipelines.regrid import regrid
 from pipelines.statistics import compute_statistics
 from weather_scnn.checks.checking import check_store
 from weather_scnn.errors import UserError
+from weather_scnn.io.datasets import open_dataset
 from weather_scnn.io.field_reader import FieldReader
-from weather_scnn.io.opening import open_dataset
 from weather_scnn.io.statistics import read_statistics
 from weather_scnn.sphere.grid import Grid, latitude_weights
 from weather_scnn.training.channels import Channels, DataConfig

@@ -18,8 +18,8 @@ from pipelines.statistics import compute_statistics
 from weather_scnn.checks.checking import check_store
 from weather_scnn.cli import app
 from weather_scnn.errors import UserError
+from weather_scnn.io.datasets import open_dataset
 from weather_scnn.io.field_reader import FieldReader
-from weather_scnn.io.opening import open_dataset
 from weather_scnn.sphere.grid import Grid
 
 LATITUDE = np.linspace(90.0, -90.0, 7)

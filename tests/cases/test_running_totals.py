@@ -9,8 +9,8 @@ from typer.testing import CliRunner
 from weather_scnn.checks.checking import check_store
 from weather_scnn.cli import app
 from weather_scnn.errors import UserError
+from weather_scnn.io.datasets import open_dataset
 from weather_scnn.io.field_reader import FieldReader
-from weather_scnn.io.opening import open_dataset
 
 LATITUDE = np.linspace(-90, 90, 13)
 LONGITUDE = np.arange(0.0, 360.0, 15.0)

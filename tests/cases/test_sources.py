@@ -14,8 +14,8 @@ from weather_scnn.checks.checking import check_store
 from weather_scnn.cli import app
 from weather_scnn.errors import UserError
 from weather_scnn.io.addresses import set_storage_options, unreachable
+from weather_scnn.io.datasets import open_dataset
 from weather_scnn.io.field_reader import FieldReader
-from weather_scnn.io.opening import open_dataset
 from weather_scnn.io.stored import StoredArray
 
 LATITUDE = np.linspace(-90, 90, 7)

@@ -16,9 +16,9 @@ from weather_scnn.checks.checking import check_store
 from weather_scnn.cli import app
 from weather_scnn.errors import UserError
 from weather_scnn.io.coverage import missing_lines
+from weather_scnn.io.datasets import open_dataset
 from weather_scnn.io.field_reader import FieldReader
 from weather_scnn.io.filters import lacking_filter
-from weather_scnn.io.opening import open_dataset
 from weather_scnn.io.stored import StoredArray
 from weather_scnn.sphere.grid import Grid
 

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 import xarray as xr
 
-from weather_scnn.io.opening import open_dataset
+from weather_scnn.io.datasets import open_dataset
 
 LATITUDE = np.linspace(-90.0, 90.0, 7)
 LONGITUDE = np.arange(0.0, 360.0, 30.0)

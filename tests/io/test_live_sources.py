@@ -9,8 +9,8 @@ import pytest
 from tests.io import weather_services
 from weather_scnn.errors import UserError
 from weather_scnn.io import ecmwf_open_data, live_sources, noaa_gfs
+from weather_scnn.io.datasets import open_dataset
 from weather_scnn.io.live_sources import analysis_times, fetched
-from weather_scnn.io.opening import open_dataset
 
 pytest.importorskip("ecmwf.opendata")
 MAKERS = {"ecmwf-open-data": weather_services.ecmwf, "noaa-gfs": weather_services.gfs}

@@ -9,7 +9,7 @@ import xarray as xr
 
 from weather_scnn.errors import UserError
 from weather_scnn.io.coverage import coverage_fault
-from weather_scnn.io.opening import open_dataset
+from weather_scnn.io.datasets import open_dataset
 from weather_scnn.io.periods import parse_period
 
 REAL = pathlib.Path(__file__).parents[2].parent / "shared" / "data"

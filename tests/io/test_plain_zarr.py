@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import xarray as xr
 
+from weather_scnn.io.datasets import open_dataset
 from weather_scnn.io.field_reader import FieldReader
-from weather_scnn.io.opening import open_dataset
 from weather_scnn.io.sources import find_source, open_raw
 from weather_scnn.io.stored_fields import as_stored_variable
 

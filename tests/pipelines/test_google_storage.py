@@ -18,7 +18,7 @@ from pipelines.statistics import compute_statistics
 from weather_scnn.checks.checking import check_store
 from weather_scnn.errors import UserError
 from weather_scnn.io import retry
-from weather_scnn.io.opening import open_dataset
+from weather_scnn.io.datasets import open_dataset
 from weather_scnn.io.statistics import read_statistics
 from weather_scnn.sphere.grid import Grid
 

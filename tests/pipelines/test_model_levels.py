@@ -9,8 +9,8 @@ from dinosaur.hybrid_coordinates import HybridCoordinates
 from pipelines.model_levels import on_pressure_levels
 from pipelines.regrid import regrid
 from weather_scnn.errors import UserError
+from weather_scnn.io.datasets import open_dataset
 from weather_scnn.io.derived import derive
-from weather_scnn.io.opening import open_dataset
 from weather_scnn.io.sources import find_source, open_raw
 from weather_scnn.sphere.grid import Grid
 

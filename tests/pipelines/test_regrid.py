@@ -10,8 +10,8 @@ from pipelines.regrid import regrid
 from pipelines.statistics import compute_statistics
 from weather_scnn.errors import UserError
 from weather_scnn.io import retry
+from weather_scnn.io.datasets import open_dataset
 from weather_scnn.io.field_reader import FieldReader
-from weather_scnn.io.opening import open_dataset
 from weather_scnn.sphere.grid import Grid, latitude_weights
 
 REAL = pathlib.Path(__file__).parents[2].parent / "shared" / "data"

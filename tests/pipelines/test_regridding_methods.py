@@ -7,7 +7,7 @@ import xarray as xr
 
 from pipelines.regrid import regrid
 from weather_scnn.errors import UserError
-from weather_scnn.io.opening import open_dataset
+from weather_scnn.io.datasets import open_dataset
 from weather_scnn.regridding.apply import WeightedRegridder, regrid_array
 from weather_scnn.regridding.spectral import SpectralRegridder
 from weather_scnn.regridding.vertical import LevelPlan

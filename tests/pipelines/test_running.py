@@ -22,8 +22,8 @@ from pipelines.statistics import compute_statistics
 from weather_scnn.cli import app
 from weather_scnn.errors import UserError
 from weather_scnn.io import retry
+from weather_scnn.io.datasets import open_dataset
 from weather_scnn.io.field_reader import FieldReader
-from weather_scnn.io.opening import open_dataset
 from weather_scnn.io.writing import begin_record
 from weather_scnn.sphere.grid import Grid
 

