@@ -222,7 +222,8 @@ class Run:
             self.state = self.checkpoints.restore(self.state, latest)
             self.step = latest
             told = json.loads(self._clock(latest).read_text())
-            self.seconds, self.loss, self.megabytes = (told[name] for name in ("seconds", "loss", "megabytes"))
+            # Runs of before memory was written hold none of it.
+            self.seconds, self.loss, self.megabytes = told["seconds"], told["loss"], told.get("megabytes", 0.0)
         self.compiled: set[int] = set()
 
     def _clock(self, step: int) -> pathlib.Path:

@@ -235,8 +235,7 @@ class Forecaster(nnx.Module):
         if not self.spins:
             fields = as_scalars(fields)
         levels = self.config.pyramid
-        spectrum = self.encoder(self.boundary.analysis(fields))
-        spectrum = spectrum.resampled(self.harmonics.max_degree, self.harmonics.max_order)
+        spectrum = self.harmonics.resampled(self.encoder(self.boundary.analysis(fields)))
         options: dict[str, Any] = {"training": training, "mask": mask}
         if noise is not None and self.noise is not None:
             options["noise"] = noise.vector
@@ -256,8 +255,7 @@ class Forecaster(nnx.Module):
             below = finer[number]
             spectrum = below + spectrum.resampled(below.max_degree, below.max_order)
             spectrum = run_blocks(others, spectrum, remat=remat, **options)
-        decoded = self.decoder(spectrum).resampled(self.boundary.max_degree, self.boundary.max_order)
-        result = self.boundary.synthesis(decoded, self.decoded).fields
+        result = self.boundary.synthesis(self.boundary.resampled(self.decoder(spectrum)), self.decoded).fields
         if self.pointwise is not None:
             result = self._with_pointwise(result, fields)
         return result if self.spins else from_scalars(result.scalar, self.state)

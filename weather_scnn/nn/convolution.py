@@ -5,6 +5,7 @@ every spin, so any matrix that mixes channels at fixed l commutes with rotations
 """
 
 import dataclasses
+import functools
 
 import numpy as np
 from flax import nnx
@@ -20,6 +21,7 @@ from weather_scnn.sphere.spectrum import Spectrum
 _COMMON = 0.5
 
 
+@functools.lru_cache(maxsize=16)
 def degree_interpolation(max_degree: int, parameters: int, last_knot: int | None = None) -> Float[np.ndarray, "l p"]:
     """Linear interpolation along l between equally spaced knots from 0 to the last, default max_degree; rows sum to 1.
 
@@ -27,7 +29,9 @@ def degree_interpolation(max_degree: int, parameters: int, last_knot: int | None
     """
     knots = np.linspace(0.0, max_degree if last_knot is None else min(last_knot, max_degree), parameters)
     degrees = np.arange(max_degree + 1)
-    return np.stack([np.interp(degrees, knots, row) for row in np.eye(parameters)], axis=1)
+    table = np.stack([np.interp(degrees, knots, row) for row in np.eye(parameters)], axis=1)
+    table.flags.writeable = False
+    return table
 
 
 class SpectralConvolution(nnx.Module):

@@ -135,8 +135,12 @@ class Harmonics(nnx.Module):
 
     @property
     def layout(self) -> str:
-        """Of the spectra that `analysis` gives, see `weather_scnn.sphere.layouts`; those of finer grids may have another."""
+        """Of the spectra that `analysis` gives, see `weather_scnn.sphere.layouts`."""
         return self.transform.get_value().layout
+
+    def resampled(self, spectrum: Spectrum) -> Spectrum:
+        """With the degrees and orders of this transform, in its layout: those of other grids may have another."""
+        return spectrum.resampled(self.max_degree, self.max_order).in_layout(self.layout)
 
     def analysis(self, features: Features | Fields, *, inner: bool = False) -> Spectrum:
         """Grid to spectra, float32; channels scalar, E of spin 1 and 2, B of spin 1 and 2.

@@ -137,8 +137,7 @@ class ResidualBlock(nnx.Module):
     ) -> Spectrum:
         """Spectrum to spectrum; see `SpectralBatchNorm` for the mask."""
         options: dict[str, Any] = {"training": training, "mask": mask}
-        given = spectrum.resampled(self.harmonics.max_degree, self.harmonics.max_order)
-        given = given.in_layout(self.harmonics.layout)
+        given = self.harmonics.resampled(spectrum)
         branch = checkpoint_name(self.first(given.astype(jnp.dtype(self.options.dtype))), SPECTRUM)
 
         branch = checkpoint_name(

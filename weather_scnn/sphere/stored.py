@@ -2,6 +2,7 @@
 
 import contextlib
 import contextvars
+import functools
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -171,10 +172,14 @@ def _build_dense(
             made.extend(dense.dense_tables(grid, max_degree, max_order, spin))
         return made[number]
 
+    @functools.cache
+    def smooth() -> list[np.ndarray]:
+        return tables.smooth_kinds(grid, max_degree, np.arange(max_order + 1), spin)
+
     def table(direction: str, number: int) -> jax.Array:
         def make() -> np.ndarray:
             if direction == "analysis" and max_degree > grid.maximum_degree:
-                found = tables.smooth_kinds(grid, max_degree, np.arange(max_order + 1), spin)[number]
+                found = smooth()[number]
                 return found if grid.north_first else found[..., ::-1]
             found = synthesis(number)
             return found if direction == "synthesis" else dense.analysis_table(grid, found, spin)
