@@ -1,5 +1,7 @@
 """Compiled programs are kept between processes, where they are said to be."""
 
+import importlib.metadata
+import importlib.util
 import os
 import pathlib
 import subprocess
@@ -61,3 +63,21 @@ def test_by_default_it_lies_in_the_user_s_cache(monkeypatch, tmp_path):
     monkeypatch.delenv(compiled_programs.VARIABLE, raising=False)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     assert compiled_programs.directory().parent == tmp_path / "weather-scnn" / "compiled"
+
+
+@pytest.mark.parametrize(
+    ("version", "driver", "given", "expected"),
+    [
+        ("0.10.2", "", "", "--xla_cpu_use_fusion_emitters=false"),
+        ("0.10.2", "", "--xla_a=1", "--xla_a=1 --xla_cpu_use_fusion_emitters=false"),
+        ("0.10.2", "", "--xla_cpu_use_fusion_emitters=true", "--xla_cpu_use_fusion_emitters=true"),
+        ("0.10.2", "libtpu", "", ""),
+        ("0.11.0", "", "", ""),
+    ],
+)
+def test_the_older_emitters_are_asked_for_where_xla_knows_the_flag(version, driver, given, expected, monkeypatch):
+    monkeypatch.setenv("XLA_FLAGS", given)
+    monkeypatch.setattr(importlib.metadata, "version", lambda _: version)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: name == driver or None)
+    compiled_programs.compile_quickly()
+    assert os.environ["XLA_FLAGS"] == expected

@@ -10,6 +10,7 @@ import typer
 
 from weather_scnn.command_errors import Commands, speak_for_threads, told_once
 from weather_scnn.commands import data, demo, forecasts, phenomena, scores, stability, training
+from weather_scnn.compiled_programs import compile_quickly
 from weather_scnn.job_platform import keep_to_job_platform
 from weather_scnn.plain_text import speak_plainly
 from weather_scnn.version import __version__
@@ -58,6 +59,7 @@ def main() -> None:
         speak_plainly(stream)
     speak_for_threads()
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # the notices of XLA's C++ side are not for users
+    compile_quickly()
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s", stream=sys.stderr)
     for handler in logging.getLogger().handlers:
         handler.addFilter(told_once)
