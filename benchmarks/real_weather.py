@@ -61,6 +61,7 @@ _COMPONENTS = 80
 FINE_TUNING = [
     "optimiser.learning_rate=1e-3",
     "optimiser.average_decay=0.98",
+    "training.stages=640x1,60x2,40x4@3e-4,24x8@2e-4",
 ]
 #: Mean maps over the training, which say where the waves stand.
 MEANS = tuple(f"{name}_{level}_time_mean" for name, level in FIELDS)
