@@ -1,5 +1,7 @@
 """Small stores that many tests share."""
 
+import dataclasses
+import functools
 import gc
 import importlib.metadata
 import os
@@ -33,6 +35,9 @@ from weather_scnn.sphere import Grid
 
 LEVELS = (500, 850)
 
+# JAX has XLA look for garbage at each collection of Python's; modules, which are now imported, are none.
+gc.disable()
+
 
 def pytest_collection_modifyitems(items):
     """The README's commands, two minutes in one test, come first, so that no worker waits for them at the end."""
@@ -40,9 +45,18 @@ def pytest_collection_modifyitems(items):
 
 
 def pytest_collection_finish():
-    """What was imported stays; the garbage collector need not look through it time and again."""
+    """What was imported stays; the garbage collector need not look through it, nor look every 700 objects."""
     gc.collect()
     gc.freeze()
+    gc.set_threshold(50_000, 20, 20)
+    gc.enable()
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_runtest_teardown():
+    """What a test left open in a circle of references is closed by the next: some libraries open no file twice."""
+    if gc.get_count()[0] > 5000:
+        gc.collect(1)
 
 
 def travelling_waves(grid: Grid, times: np.ndarray, *, seed: int = 0) -> xr.Dataset:
@@ -115,7 +129,31 @@ def small_store(tmp_path_factory, small_grid) -> str:
 
 
 @pytest.fixture(scope="session")
-def small_config(small_store):
+def steps_are_shared():
+    """Experiments that differ only in what they read, write and tell train by one step, traced and compiled once."""
+    from weather_scnn.training import assembly, step
+    from weather_scnn.training.channels import DataConfig
+    from weather_scnn.training.configuration import Config, TrainingConfig
+    from weather_scnn.training.configuration_reading import HARMLESS
+
+    make = functools.lru_cache(maxsize=12)(step.make_train_step.__wrapped__)
+    compiled_in = {"training.remat", "training.mesh.model", "training.mesh.ensemble"}
+    told = {"training.on_divergence", "training.start_from", "training.start_with", "data.train"}
+    names = [name.split(".") for name in (*HARMLESS, *told) if name not in compiled_in]
+
+    def shared(graph, config: Config, **options):
+        usual = {"data": DataConfig(), "training": TrainingConfig()}
+        changes = {part: {name: getattr(usual[part], name) for own, name in names if own == part} for part in usual}
+        plain = {part: dataclasses.replace(getattr(config, part), **changes[part]) for part in usual}
+        return make(graph, dataclasses.replace(config, **plain), **options)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(assembly, "make_train_step", shared)
+        yield
+
+
+@pytest.fixture(scope="session")
+def small_config(small_store, steps_are_shared):
     """A tiny experiment on `small_store`."""
     from weather_scnn.models import ModelConfig
     from weather_scnn.training.channels import DataConfig

@@ -73,7 +73,13 @@ def test_small_items_and_blocks_give_the_same(world, whole, tmp_path, monkeypatc
     assert_same_file(path, whole)
 
 
-@pytest.mark.parametrize("chunks", [{"time": 5, "prediction_timedelta": 3}, {"time": 12, "level": 1}, {"latitude": 3}])
+@pytest.mark.parametrize(
+    "chunks",
+    [
+        {"time": 5, "prediction_timedelta": 3},
+        *(pytest.param(each, marks=pytest.mark.slow) for each in ({"time": 12, "level": 1}, {"latitude": 3})),
+    ],
+)
 def test_chunks_of_the_stores_change_nothing(world, make, whole, tmp_path, chunks):
     make.forecast(make.truth()).chunk(chunks).to_zarr(tmp_path / "f.zarr", consolidated=False, zarr_format=2)
     truth = make.truth().chunk(time=7)

@@ -16,7 +16,8 @@ from weather_scnn.sphere import Grid, GridKind, HarmonicTransform, SpinTransform
 KINDS = ["scalar", "vector", "complex", "pair"]
 # By products along longitude, and by FFT with an equator row and another first longitude.
 PRODUCT, FFT = Grid.equiangular(24, 12), Grid(GridKind.EQUIANGULAR, 22, 11, 30.0)
-CASES = [*((PRODUCT, kind) for kind in KINDS), (FFT, "scalar"), (FFT, "vector"), (FFT, "complex")]
+CASES = [*((PRODUCT, kind) for kind in KINDS), (FFT, "vector")]
+CASES += [pytest.param(FFT, kind, marks=pytest.mark.slow) for kind in ("scalar", "complex")]
 
 
 def operators(grid, kind, dtype=np.float64):

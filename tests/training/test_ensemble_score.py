@@ -54,7 +54,7 @@ def expected_on_grid(predicted: Fields, target: Fields, alpha: float) -> np.ndar
     return (almost_fair(to_truth, pairs, alpha) * area).sum(axis=(0, 1, 2))
 
 
-@pytest.mark.parametrize("members", [2, 3, 5, 16])
+@pytest.mark.parametrize("members", [2, 5, *(pytest.param(count, marks=pytest.mark.slow) for count in (3, 16))])
 @pytest.mark.parametrize("alpha", [0.0, 0.95, 1.0])
 def test_the_score_is_its_formula_for_any_number_of_members(members, alpha):
     predicted, target = ensemble(members)

@@ -106,7 +106,7 @@ def test_events_for_tensorboard(whole_run):
     assert {"error/geopotential_500", "error/wind_850", "rmse_0.25d/2m_temperature"} <= found.keys()
 
 
-@pytest.mark.parametrize("steps", [3, 6, 8])
+@pytest.mark.parametrize("steps", [6, *(pytest.param(steps, marks=pytest.mark.slow) for steps in (3, 8))])
 def test_an_interrupted_run_ends_with_the_same_bits(
     whole_run, training, small_statistics, tmp_path, steps, monkeypatch
 ):

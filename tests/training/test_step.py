@@ -264,7 +264,9 @@ def test_a_missing_value_where_none_may_be_is_not_hidden(parts):
 # Rollouts
 
 
-@pytest.mark.parametrize(("remat", "steps"), [("none", 5), ("nested", 5), ("nested", 4), ("auto", 1)])
+@pytest.mark.parametrize(
+    ("remat", "steps"), [("none", 5), ("nested", 5), pytest.param("nested", 4, marks=pytest.mark.slow), ("auto", 1)]
+)
 def test_rematerialisation_changes_no_loss_and_no_gradient(parts, remat, steps):
     window, forcings = random_batch(steps)
 
