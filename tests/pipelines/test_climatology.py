@@ -73,8 +73,15 @@ def source(tmp_path_factory):
     return dataset, str(path)
 
 
-@pytest.mark.parametrize("calendar", ["month-day", "day-of-year"])
-@pytest.mark.parametrize("budget", [None, 40_000])
+@pytest.mark.parametrize(
+    ("budget", "calendar"),
+    [
+        (None, "month-day"),
+        (40_000, "day-of-year"),
+        pytest.param(None, "day-of-year", marks=pytest.mark.slow),
+        pytest.param(40_000, "month-day", marks=pytest.mark.slow),
+    ],
+)
 def test_against_brute_force(source, tmp_path, monkeypatch, calendar, budget):
     if budget:  # several pieces of days, levels and latitudes
         monkeypatch.setattr(climatology, "_BYTES_PER_ITEM", budget)

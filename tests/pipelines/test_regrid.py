@@ -147,7 +147,8 @@ REAL_SETS = {
 
 @pytest.mark.realdata
 @real
-@pytest.mark.parametrize("name", REAL_SETS)
+# The files of GFS are those that tests/test_real_data.py regrids.
+@pytest.mark.parametrize("name", ["members", "gaussian", "zarr", pytest.param("gfs", marks=pytest.mark.slow)])
 def test_real_sources_regrid(tmp_path, name):
     pattern, options, times = REAL_SETS[name]
     output = str(tmp_path / "out.zarr")
