@@ -48,7 +48,7 @@ def pytest_collection_finish():
     """What was imported stays; the garbage collector need not look through it, nor look every 700 objects."""
     gc.collect()
     gc.freeze()
-    gc.set_threshold(50_000, 20, 20)
+    gc.set_threshold(20_000, 10, 10)
     gc.enable()
 
 
@@ -181,7 +181,7 @@ def small_statistics(small_store, tmp_path_factory) -> str:
     from pipelines.statistics import compute_statistics
 
     path = str(tmp_path_factory.mktemp("statistics") / "stats.nc")
-    compute_statistics(small_store, path, time=None, step="6h", progress=False)
+    compute_statistics(small_store, path, time=None, step="6h", no_beam=True, progress=False)
     return path
 
 

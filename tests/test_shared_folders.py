@@ -38,7 +38,8 @@ def folder(tmp_path_factory, small_store, small_config, small_statistics) -> pat
             again = {"overwrite": (place / "regridded.zarr").exists()}
             compute_statistics(small_store, str(place / "stats.nc"), time=None, no_beam=True, **again, **quiet)
             regrid(small_store, str(place / "regridded.zarr"), Grid.equiangular(8, 4), no_beam=True, **again, **quiet)
-        simulate(str(place / "nature.zarr"), days=0.25, grid=Grid.equiangular(8, 4), spinup_days=0.25, **quiet)
+        # On the grid of test_nature_run, which has compiled this already.
+        simulate(str(place / "nature.zarr"), days=0.25, grid=Grid.equiangular(32, 16), spinup_days=0.25, **quiet)
         compute_climatology(
             small_store, str(place / "climatology.zarr"), time=None, variables=["2m_temperature"], no_beam=True, **quiet
         )

@@ -66,7 +66,14 @@ def test_the_numbers_of_weatherbench2(source, windows, tmp_path, monkeypatch, bu
         monkeypatch.setattr(climatology, "_BYTES_PER_ITEM", budget)
     output = str(tmp_path / "clim.zarr")
     compute_climatology(
-        path, output, time=None, window=WINDOW, calendar="day-of-year", quantiles=[0.95, 0.05], progress=False
+        path,
+        output,
+        time=None,
+        window=WINDOW,
+        calendar="day-of-year",
+        quantiles=[0.95, 0.05],
+        no_beam=budget is None,
+        progress=False,
     )
     result = open_climatology(output)
     assert result["2m_temperature_quantile"].dims == ("hour", "quantile", "dayofyear", "latitude", "longitude")
