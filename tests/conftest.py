@@ -6,6 +6,7 @@ import gc
 import importlib.metadata
 import os
 import tempfile
+from unittest import mock
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 # Tests compile much and compute little, so they compile quickly: without LLVM's expensive passes, and kernels of CPUs by
@@ -129,9 +130,12 @@ def small_store(tmp_path_factory, small_grid) -> str:
 
 
 @pytest.fixture(scope="session")
-def steps_are_shared():
-    """Experiments that differ only in what they read, write and tell train by one step, traced and compiled once."""
-    from weather_scnn.training import assembly, step
+def drawing():
+    """Makes trainings of tests quick; gives the context in which they draw their curves, a second at each checkpoint.
+
+    Experiments that differ only in what they read, write and tell have one step, traced and compiled once.
+    """
+    from weather_scnn.training import assembly, curves, step
     from weather_scnn.training.channels import DataConfig
     from weather_scnn.training.configuration import Config, TrainingConfig
     from weather_scnn.training.configuration_reading import HARMLESS
@@ -149,11 +153,13 @@ def steps_are_shared():
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(assembly, "make_train_step", shared)
-        yield
+        draw = curves.draw_curves
+        patch.setattr(curves, "draw_curves", lambda workdir: None)
+        yield lambda: mock.patch.object(curves, "draw_curves", draw)
 
 
 @pytest.fixture(scope="session")
-def small_config(small_store, steps_are_shared):
+def small_config(small_store, drawing):
     """A tiny experiment on `small_store`."""
     from weather_scnn.models import ModelConfig
     from weather_scnn.training.channels import DataConfig
@@ -186,7 +192,7 @@ def small_statistics(small_store, tmp_path_factory) -> str:
 
 
 @pytest.fixture(scope="session")
-def whole_run(small_config, small_statistics, tmp_path_factory):
+def whole_run(small_config, small_statistics, drawing, tmp_path_factory):
     """(workdir, last state) of an uninterrupted run with validation."""
     from weather_scnn.training.loop import train
 
@@ -195,4 +201,5 @@ def whole_run(small_config, small_statistics, tmp_path_factory):
     config = dataclasses.replace(
         config, training=dataclasses.replace(config.training, validation_days=(0.25, 0.5), validation_windows=4)
     )
-    return workdir, train(config, workdir, statistics=small_statistics, progress=False)
+    with drawing():
+        return workdir, train(config, workdir, statistics=small_statistics, progress=False)

@@ -22,7 +22,7 @@ UMASK = 0o002
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory, small_store, small_config, small_statistics) -> pathlib.Path:
+def folder(tmp_path_factory, small_store, small_config, small_statistics, drawing) -> pathlib.Path:
     """A group's folder with an output of every command, made by somebody whose group may write."""
     place = tmp_path_factory.mktemp("group")
     if not os.geteuid():
@@ -43,7 +43,8 @@ def folder(tmp_path_factory, small_store, small_config, small_statistics) -> pat
         compute_climatology(
             small_store, str(place / "climatology.zarr"), time=None, variables=["2m_temperature"], no_beam=True, **quiet
         )
-        train(config, place / "run", statistics=small_statistics, **quiet)
+        with drawing():
+            train(config, place / "run", statistics=small_statistics, **quiet)
         start = {"init": "2001-01-02:2001-01-02:12h", "lead": "12h"}
         forecast(str(place / "run"), small_store, str(place / "forecast.zarr"), **start, **quiet)
         score(str(place / "forecast.zarr"), small_store, str(place / "scores.nc"), bootstrap=0, **quiet)

@@ -154,7 +154,7 @@ def test_same_arguments_give_the_same_bytes(short_run, tmp_path):
 
 def test_another_seed_is_another_weather(short_run, tmp_path):
     other = tmp_path / "other.zarr"
-    simulate(str(other), days=0.25, grid=GRID, seed=4, spinup_days=1, progress=False)
+    simulate(str(other), days=1, grid=GRID, seed=4, spinup_days=1, progress=False)
     with xr.open_zarr(other) as first, xr.open_zarr(short_run) as second:
         assert not np.array_equal(first["temperature"][0], second["temperature"][0])
 

@@ -72,7 +72,7 @@ def test_the_numbers_of_weatherbench2(source, windows, tmp_path, monkeypatch, bu
         window=WINDOW,
         calendar="day-of-year",
         quantiles=[0.95, 0.05],
-        no_beam=budget is None,
+        no_beam=True,
         progress=False,
     )
     result = open_climatology(output)
