@@ -68,7 +68,9 @@ def test_gradients_agree_with_finite_differences(x64, grid, kind):
 
 
 @pytest.mark.usefixtures("each_layout")
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    "kind", [pytest.param(kind, marks=pytest.mark.slow) if kind == "complex" else kind for kind in KINDS]
+)
 def test_vmap_and_scan_do_what_a_batch_does(kind):
     grid = Grid.equiangular(24, 12)
     analysis, synthesis = operators(grid, kind, np.float32)

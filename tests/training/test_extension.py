@@ -61,6 +61,7 @@ def test_what_is_trained_cannot_be_changed(grown, training, small_statistics):
     assert (grown[0] / "config.json").read_text() == before
 
 
+@pytest.mark.slow
 def test_the_new_rate_is_told(whole_run, small_config, small_statistics, tmp_path, capsys):
     """The cosine is that of the new total from here: after 10 of 20 steps it is near half of its height."""
     import shutil

@@ -349,6 +349,7 @@ def test_such_a_step_is_skipped_and_counted_if_asked(training, small_statistics,
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(state))
 
 
+@pytest.mark.slow
 def test_a_loss_that_explodes_stops_the_run(small_config, small_statistics, tmp_path):
     wild = dataclasses.replace(
         small_config,
