@@ -1,9 +1,12 @@
 """Small stores that many tests share."""
 
+import dataclasses
+import functools
 import gc
 import importlib.metadata
 import os
 import tempfile
+from unittest import mock
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 # Tests compile much and compute little, so they compile quickly: without LLVM's expensive passes, and kernels of CPUs by
@@ -33,6 +36,9 @@ from weather_scnn.sphere import Grid
 
 LEVELS = (500, 850)
 
+# JAX has XLA look for garbage at each collection of Python's; modules, which are now imported, are none.
+gc.disable()
+
 
 def pytest_collection_modifyitems(items):
     """The README's commands, two minutes in one test, come first, so that no worker waits for them at the end."""
@@ -40,9 +46,18 @@ def pytest_collection_modifyitems(items):
 
 
 def pytest_collection_finish():
-    """What was imported stays; the garbage collector need not look through it time and again."""
+    """What was imported stays; the garbage collector need not look through it, nor look every 700 objects."""
     gc.collect()
     gc.freeze()
+    gc.set_threshold(20_000, 10, 10)
+    gc.enable()
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_runtest_teardown():
+    """What a test left open in a circle of references is closed by the next: some libraries open no file twice."""
+    if gc.get_count()[0] > 5000:
+        gc.collect(1)
 
 
 def travelling_waves(grid: Grid, times: np.ndarray, *, seed: int = 0) -> xr.Dataset:
@@ -115,7 +130,36 @@ def small_store(tmp_path_factory, small_grid) -> str:
 
 
 @pytest.fixture(scope="session")
-def small_config(small_store):
+def drawing():
+    """Makes trainings of tests quick; gives the context in which they draw their curves, a second at each checkpoint.
+
+    Experiments that differ only in what they read, write and tell have one step, traced and compiled once.
+    """
+    from weather_scnn.training import assembly, curves, step
+    from weather_scnn.training.channels import DataConfig
+    from weather_scnn.training.configuration import Config, TrainingConfig
+    from weather_scnn.training.configuration_reading import HARMLESS
+
+    make = functools.lru_cache(maxsize=12)(step.make_train_step.__wrapped__)
+    compiled_in = {"training.remat", "training.mesh.model", "training.mesh.ensemble"}
+    told = {"training.on_divergence", "training.start_from", "training.start_with", "data.train"}
+    names = [name.split(".") for name in (*HARMLESS, *told) if name not in compiled_in]
+
+    def shared(graph, config: Config, **options):
+        usual = {"data": DataConfig(), "training": TrainingConfig()}
+        changes = {part: {name: getattr(usual[part], name) for own, name in names if own == part} for part in usual}
+        plain = {part: dataclasses.replace(getattr(config, part), **changes[part]) for part in usual}
+        return make(graph, dataclasses.replace(config, **plain), **options)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(assembly, "make_train_step", shared)
+        draw = curves.draw_curves
+        patch.setattr(curves, "draw_curves", lambda workdir: None)
+        yield lambda: mock.patch.object(curves, "draw_curves", draw)
+
+
+@pytest.fixture(scope="session")
+def small_config(small_store, drawing):
     """A tiny experiment on `small_store`."""
     from weather_scnn.models import ModelConfig
     from weather_scnn.training.channels import DataConfig
@@ -143,5 +187,19 @@ def small_statistics(small_store, tmp_path_factory) -> str:
     from pipelines.statistics import compute_statistics
 
     path = str(tmp_path_factory.mktemp("statistics") / "stats.nc")
-    compute_statistics(small_store, path, time=None, step="6h", progress=False)
+    compute_statistics(small_store, path, time=None, step="6h", no_beam=True, progress=False)
     return path
+
+
+@pytest.fixture(scope="session")
+def whole_run(small_config, small_statistics, drawing, tmp_path_factory):
+    """(workdir, last state) of an uninterrupted run with validation."""
+    from weather_scnn.training.loop import train
+
+    workdir = tmp_path_factory.mktemp("whole")
+    config = dataclasses.replace(small_config, data=dataclasses.replace(small_config.data, validation="2001-01-01"))
+    config = dataclasses.replace(
+        config, training=dataclasses.replace(config.training, validation_days=(0.25, 0.5), validation_windows=4)
+    )
+    with drawing():
+        return workdir, train(config, workdir, statistics=small_statistics, progress=False)

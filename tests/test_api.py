@@ -43,29 +43,36 @@ def same(found: xr.Dataset, expected: xr.Dataset, rounding: float = 0.0) -> None
         assert found[name].attrs.get("units") == array.attrs.get("units")
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_regridding_equals_the_command(kind, store, sources, tmp_path):
+@pytest.fixture(scope="module")
+def written(store, tmp_path_factory):
+    """What the commands regrid, statistics and climatology write, by name."""
+    from pipelines.climatology import compute_climatology
     from pipelines.regrid import regrid
+    from pipelines.statistics import compute_statistics
 
-    written = str(tmp_path / "coarse.zarr")
-    regrid(store, written, ws.Grid.from_name("8x4"), levels=[500], no_beam=True, progress=False)
+    folder = tmp_path_factory.mktemp("written")
+    paths = {name: str(folder / name) for name in ("coarse.zarr", "statistics.nc", "climatology.zarr")}
+    coarse, statistics, climatology = paths.values()
+    regrid(store, coarse, ws.Grid.from_name("8x4"), levels=[500], no_beam=True, progress=False)
+    compute_statistics(store, statistics, time=None, no_beam=True, progress=False)
+    compute_climatology(store, climatology, time=None, window=5, variables=["2m_temperature"], no_beam=True)
+    return paths
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_regridding_equals_the_command(kind, written, sources):
     found = ws.regrid(sources[kind], "8x4", levels=[500])
-    same(found, xr.open_zarr(written))
+    same(found, xr.open_zarr(written["coarse.zarr"]))
     assert "status" not in found.attrs and not found["geopotential"].encoding
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_statistics_and_climatology_equal_the_commands(kind, store, sources, tmp_path):
-    from pipelines.climatology import compute_climatology
-    from pipelines.statistics import compute_statistics
-
-    statistics, climatology = str(tmp_path / "statistics.nc"), str(tmp_path / "climatology.zarr")
-    compute_statistics(store, statistics, time=None, no_beam=True, progress=False)
+def test_statistics_and_climatology_equal_the_commands(kind, written, sources):
     # Sums are formed chunk by chunk, and arrays in memory have none.
-    same(ws.statistics(sources[kind]), xr.open_dataset(statistics), rounding=1e-13 if kind == "memory" else 0.0)
-    compute_climatology(store, climatology, time=None, window=5, variables=["2m_temperature"], no_beam=True)
+    expected = xr.open_dataset(written["statistics.nc"])
+    same(ws.statistics(sources[kind]), expected, rounding=1e-13 if kind == "memory" else 0.0)
     found = ws.climatology(sources[kind], window=5, variables=["2m_temperature"])
-    same(found, xr.open_zarr(climatology))
+    same(found, xr.open_zarr(written["climatology.zarr"]))
     assert found.attrs["calendar"] == "month-day"
 
 
@@ -89,7 +96,7 @@ def forecasts(store):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_scores_equal_the_command(kind, store, sources, forecasts, tmp_path):
+def test_scores_equal_the_command(kind, store, sources, forecasts, written, tmp_path):
     from eval.scoring import open_scores
     from eval.scoring import score as command
 
@@ -97,20 +104,18 @@ def test_scores_equal_the_command(kind, store, sources, forecasts, tmp_path):
     for name, forecast in forecasts.items():
         paths[name] = str(tmp_path / f"{name}.zarr")
         forecast.to_zarr(paths[name])
-    climatology = ws.climatology(store, window=5, variables=["2m_temperature"])
-    climatology.to_zarr(str(tmp_path / "climatology.zarr"))
     options = {"baselines": ["persistence", "climatology"], "regions": ["global", "tropics"], "bootstrap": 20}
     output = str(tmp_path / "scores.nc")
     command(
         [f"{name}={path}" for name, path in paths.items()], store, output,
-        climatology=str(tmp_path / "climatology.zarr"), progress=False, **options,
+        climatology=written["climatology.zarr"], progress=False, **options,
     )  # fmt: skip
     systems = {
         "path": paths,
         "memory": forecasts,
         "dask": {name: forecast.chunk(time=4) for name, forecast in forecasts.items()},
     }[kind]
-    known = str(tmp_path / "climatology.zarr") if kind == "path" else climatology
+    known = written["climatology.zarr"] if kind == "path" else xr.open_zarr(written["climatology.zarr"]).load()
     found = ws.score(systems, sources[kind], climatology=known, **options)
     same(found, open_scores(output))
     np.testing.assert_allclose(

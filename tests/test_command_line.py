@@ -126,14 +126,11 @@ def test_two_processes_train_like_one(small_store, small_config, small_statistic
     np.testing.assert_allclose(one, two, rtol=1e-5)
 
 
-def test_other_variables_than_the_checkpoint(small_config, small_statistics, small_store, tmp_path):
-    from weather_scnn.training.loop import train
-
-    train(small_config, tmp_path / "run", statistics=small_statistics, progress=False)
+def test_other_variables_than_the_checkpoint(whole_run, small_store, tmp_path):
     lacking = str(tmp_path / "lacking.zarr")
     xr.open_zarr(small_store).drop_vars("2m_temperature").to_zarr(lacking, zarr_format=2)
     options = ["--init", "2001-01-02", "--lead", "6h", "--output", tmp_path / "f.zarr"]
-    assert "2m_temperature" in fails("forecast", "--workdir", tmp_path / "run", "--input", lacking, *options)
+    assert "2m_temperature" in fails("forecast", "--workdir", whole_run[0], "--input", lacking, *options)
     assert not (tmp_path / "f.zarr").exists()
 
 

@@ -64,6 +64,7 @@ def test_a_part_that_fails_costs_itself_only():
     assert rows == [] and "unknown" in fault
 
 
+@pytest.mark.slow
 def test_rows_come_from_a_process_of_their_own(tmp_path):
     command = [sys.executable, str(ROOT / "benchmarks" / "device.py"), "--parts", "peaks", "--quick"]
     done = subprocess.run(

@@ -64,7 +64,13 @@ print(json.dumps([jax.config.jax_platforms, os.environ.get("XLA_PYTHON_CLIENT_PR
     ("arguments", "environment", "platform", "before"),
     [
         (["regrid", "--input", "no", "--output", "no.zarr"], {"JAX_PLATFORMS": "tpu,cpu"}, "cpu", "import jax"),
-        (["stats", "--input", "no", "--output", "no.nc"], {job_platform.VARIABLE: "cuda"}, "cuda", ""),
+        pytest.param(
+            ["stats", "--input", "no", "--output", "no.nc"],
+            {job_platform.VARIABLE: "cuda"},
+            "cuda",
+            "",
+            marks=pytest.mark.slow,
+        ),
         (["train", "--config", "no.py", "--workdir", "no"], {"JAX_PLATFORMS": "tpu,cpu"}, "tpu,cpu", ""),
     ],
     ids=["not-what-training-has", "asked-for", "training"],

@@ -1,5 +1,6 @@
 """The report: scores as a scorecard, curves, maps, spectra and histograms on one page that needs no network."""
 
+import contextlib
 import dataclasses
 import pathlib
 import shutil
@@ -252,50 +253,50 @@ def write_report(
         raise UserError("--places and --exceed show a forecast", remedy="give --forecast and --truth, too")
     check_output(output, Kind.REPORT, sources=sources, overwrite=overwrite)
     target = settled_path(output)
-    file = ScoreFile.open(scores)
-    sample = None
-    if forecast is not None and truth is not None:
-        sample = ForecastSample.open(forecast, truth, projection)
-    members = sample
-    if ensemble is not None and truth is not None:
-        members = ForecastSample.open(ensemble, truth, projection)
-        if members.members < 2:
-            raise UserError("holds a single forecast", where=ensemble, remedy="leave --ensemble out")
-    globe = _globe(file, truth, projection)
-    rolled = None if stability is None else open_stability(stability).load()
-    recover(target)
-    # Made beside its final place, so that it appears there whole or not at all.
-    folder = pathlib.Path(place_beside(target))
-    shutil.rmtree(folder, ignore_errors=True)  # of a run that was killed
-    folder.mkdir(parents=True)
-    try:
-        bar = progress_bar(rich.progress.MofNCompleteColumn(), "figures", enabled=progress)
-        task = bar.add_task("drawing the report", total=None)
-        # Checks the choices, so it comes before the bar is seen.
-        subject = Subject.create(
-            file, ReportFolder(folder), lambda: bar.advance(task), reference=reference, region=region, fields=fields,
-            maps=maps, forecast_leads=None if sample is None else sample.leads,
-        )  # fmt: skip
-        events = read_events(exceed, subject)
-        further = station_map_count(subject) + (0 if sample is None else MOST_BUST_MAPS)
-        if members is not None and members.members > 1:
-            further += ensemble_maps(len(events))
-        if rolled is not None:
-            further += FIELDS * (rolled.sizes["system"] - 1)
-        maps_drawn = map_shares(subject, None if sample is None else sample.leads, further)
-        require_room(maps_drawn)
-        # In the page three bytes of a picture take four.
-        subject.output.most_map_bytes = int(0.75 * _MAP_BYTES / max(maps_drawn, 12))
-        with bar:
-            bar.update(task, total=_figure_count(subject, sample) + further + meteograms(chosen, members))
-            stores = {"forecast": forecast, "truth": truth, "ensemble": ensemble}
-            paths = {name: path for name, path in stores.items() if path is not None}
-            text = _page(Contents(subject, sample, members, globe, projection, paths, chosen, events, rolled))
-            bar.update(task, total=bar.tasks[0].completed)
-        (folder / "index.html").write_text(text, encoding="utf-8")
-        put_in_place(str(folder), target)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    with contextlib.closing(ScoreFile.open(scores)) as file:
+        sample = None
+        if forecast is not None and truth is not None:
+            sample = ForecastSample.open(forecast, truth, projection)
+        members = sample
+        if ensemble is not None and truth is not None:
+            members = ForecastSample.open(ensemble, truth, projection)
+            if members.members < 2:
+                raise UserError("holds a single forecast", where=ensemble, remedy="leave --ensemble out")
+        globe = _globe(file, truth, projection)
+        rolled = None if stability is None else open_stability(stability).load()
+        recover(target)
+        # Made beside its final place, so that it appears there whole or not at all.
+        folder = pathlib.Path(place_beside(target))
+        shutil.rmtree(folder, ignore_errors=True)  # of a run that was killed
+        folder.mkdir(parents=True)
+        try:
+            bar = progress_bar(rich.progress.MofNCompleteColumn(), "figures", enabled=progress)
+            task = bar.add_task("drawing the report", total=None)
+            # Checks the choices, so it comes before the bar is seen.
+            subject = Subject.create(
+                file, ReportFolder(folder), lambda: bar.advance(task), reference=reference, region=region, fields=fields,
+                maps=maps, forecast_leads=None if sample is None else sample.leads,
+            )  # fmt: skip
+            events = read_events(exceed, subject)
+            further = station_map_count(subject) + (0 if sample is None else MOST_BUST_MAPS)
+            if members is not None and members.members > 1:
+                further += ensemble_maps(len(events))
+            if rolled is not None:
+                further += FIELDS * (rolled.sizes["system"] - 1)
+            maps_drawn = map_shares(subject, None if sample is None else sample.leads, further)
+            require_room(maps_drawn)
+            # In the page three bytes of a picture take four.
+            subject.output.most_map_bytes = int(0.75 * _MAP_BYTES / max(maps_drawn, 12))
+            with bar:
+                bar.update(task, total=_figure_count(subject, sample) + further + meteograms(chosen, members))
+                stores = {"forecast": forecast, "truth": truth, "ensemble": ensemble}
+                paths = {name: path for name, path in stores.items() if path is not None}
+                text = _page(Contents(subject, sample, members, globe, projection, paths, chosen, events, rolled))
+                bar.update(task, total=bar.tasks[0].completed)
+            (folder / "index.html").write_text(text, encoding="utf-8")
+            put_in_place(str(folder), target)
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
     return pathlib.Path(output) / "index.html"
 
 

@@ -30,6 +30,7 @@ class ScoreFile:
         groups: the other groups there are, by name.
         root: group that these lie in: `/`, or that of stations where the file holds nothing else.
         stations: scores of groups of stations, and of every station, if there are any.
+        opened: what lies on disk still, to be closed.
     """
 
     path: str
@@ -37,6 +38,7 @@ class ScoreFile:
     groups: Mapping[str, xr.Dataset]
     root: str = "/"
     stations: tuple[xr.Dataset, xr.Dataset] | None = None
+    opened: tuple[xr.Dataset, ...] = ()
 
     @classmethod
     def open(cls, path: str) -> "ScoreFile":
@@ -54,17 +56,23 @@ class ScoreFile:
         stations = None
         if observed:
             stations = open_scores(path, group=STATIONS), open_scores(path, group=f"{STATIONS}/places")
-        groups = {}
+        groups, opened = {}, []
         for name in sorted(present, key=lambda name: name not in _SMALL):
             group = f"{root}/{name}".lstrip("/")
             small = name in _SMALL or root != "/"
             dataset = (
                 open_scores(path, group=group) if small else xr.open_dataset(path, group=group, decode_timedelta=True)
             )
+            opened.append(dataset)
             # What a group shares with the root need not be written twice.
             shared = {key: scores[key] for key in scores.coords if key in dataset.dims and key not in dataset.coords}
             groups[name] = dataset.assign_coords(shared)
-        return cls(path, scores, groups, root, stations)
+        return cls(path, scores, groups, root, stations, tuple(opened))
+
+    def close(self) -> None:
+        """Groups that lie on disk cannot be read any more; HDF5 would crash when the file is opened again beside them."""
+        for dataset in self.opened:
+            dataset.close()
 
     def interval(
         self, field: Field, metric: str, system: str, region: str

@@ -37,7 +37,7 @@ def test_the_command_of_the_guide(scored, monkeypatch):
     line = next(line for line in GUIDE.read_text().splitlines() if line.startswith("weather-scnn init-scores"))
     ran = CliRunner().invoke(app, shlex.split(line)[1:], catch_exceptions=False)
     assert ran.exit_code == 0, ran.output
-    rows = list(csv.DictReader((scored / "z500.csv").open()))
+    rows = list(csv.DictReader((scored / "z500.csv").read_text().splitlines()))
     assert f"Table of {len(rows)} rows" in ran.output
     assert list(rows[0]) == ["init_time", "lead_hours", "variable", "level", "region", "system", "rmse", "acc"]
     assert {row["variable"] for row in rows} == {"geopotential"} and {row["level"] for row in rows} == {"500"}

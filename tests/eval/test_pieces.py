@@ -73,7 +73,13 @@ def test_small_items_and_blocks_give_the_same(world, whole, tmp_path, monkeypatc
     assert_same_file(path, whole)
 
 
-@pytest.mark.parametrize("chunks", [{"time": 5, "prediction_timedelta": 3}, {"time": 12, "level": 1}, {"latitude": 3}])
+@pytest.mark.parametrize(
+    "chunks",
+    [
+        {"time": 5, "prediction_timedelta": 3},
+        *(pytest.param(each, marks=pytest.mark.slow) for each in ({"time": 12, "level": 1}, {"latitude": 3})),
+    ],
+)
 def test_chunks_of_the_stores_change_nothing(world, make, whole, tmp_path, chunks):
     make.forecast(make.truth()).chunk(chunks).to_zarr(tmp_path / "f.zarr", consolidated=False, zarr_format=2)
     truth = make.truth().chunk(time=7)
@@ -129,8 +135,8 @@ def test_added_init_times_give_the_scores_of_all(world, whole, tmp_path):
 def test_parts_of_two_files_combine(world, whole, tmp_path):
     sums = []
     for index, init in enumerate(("2021-01-01:2021-01-03", "2021-01-04:2021-01-31")):
-        path = str(tmp_path / f"{index}.nc")
-        score(world["forecast"], world["truth"], path, climatology=world["climatology"], init=init, **OPTIONS)
+        path, quick = str(tmp_path / f"{index}.nc"), OPTIONS | {"maps": (), "spectra": (), "bootstrap": 0}
+        score(world["forecast"], world["truth"], path, climatology=world["climatology"], init=init, **quick)
         sums.append(open_scores(path, group="sums"))
     xr.testing.assert_allclose(combine_scores(sums), open_scores(whole), rtol=1e-12)
 

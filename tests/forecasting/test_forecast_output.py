@@ -51,7 +51,7 @@ def test_what_is_asked_for_is_kept_and_nothing_else(whole, run, small_store, tmp
     xr.testing.assert_allclose(python, found, rtol=1e-6)  # the last bit of a root depends on where its array lies
 
 
-@pytest.mark.parametrize("format", ["netcdf", "grib2"])
+@pytest.mark.parametrize("format", ["netcdf", pytest.param("grib2", marks=pytest.mark.slow)])
 def test_a_folder_of_files_is_finished_after_a_kill(format, whole, run, small_store, tmp_path, interrupted_at):
     path, options = tmp_path / "forecasts", {"lead": "12h", "format": format, **OPTIONS}
     calls = interrupted_at(2)

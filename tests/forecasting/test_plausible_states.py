@@ -71,8 +71,9 @@ def test_every_initial_state_is_judged_before_anything_is_written(run, small_sto
         forecast(run, path, str(tmp_path / "f.zarr"), **OPTIONS)
     assert "2001-01-04T12:00" in str(told.value) and "changed.zarr" in str(told.value)
     assert not (tmp_path / "f.zarr").exists()
-    # What is impossible at another time matters to nobody.
-    forecast(run, path, str(tmp_path / "g.zarr"), **{**OPTIONS, "init": "2001-01-04T00", "lead": "6h"})
+    if case in ("a missing value", "Celsius"):
+        # What is impossible at another time matters to nobody.
+        forecast(run, path, str(tmp_path / "g.zarr"), **{**OPTIONS, "init": "2001-01-04T00", "lead": "6h"})
 
 
 def test_bred_vectors_start_from_plausible_states(run, small_store, tmp_path):

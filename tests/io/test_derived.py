@@ -234,7 +234,7 @@ def test_regrid_makes_derived_fields(store, tmp_path, capsys):
     output = str(tmp_path / "six.zarr")
     names = ["total_precipitation_6hr", "10m_temperature_absent"]
     with pytest.raises(UserError, match="no variable 10m_temperature_absent"):
-        regrid(store, output, GRID, variables=names, progress=False)
+        regrid(store, output, GRID, variables=names, no_beam=True, progress=False)
     names = ["total_precipitation_6hr", "vorticity", "tisr"]
     regrid(store, output, GRID, variables=names, levels=[500], step="6h", no_beam=True, progress=False)
     assert "total_precipitation_6hr: 1 negative values" in capsys.readouterr().err

@@ -83,7 +83,7 @@ def unit_variance(spectrum):
     return spectrum / jnp.sqrt(energies(spectrum).mean() / (4 * np.pi))
 
 
-@pytest.mark.parametrize("parameters", [None, 6])
+@pytest.mark.parametrize("parameters", [6, pytest.param(None, marks=pytest.mark.slow)])
 def test_variance_stays_through_thirty_plain_layers(parameters):
     """Convolution and phase collapse alone, without norm or skip, at all degrees that the grid resolves.
 
@@ -106,7 +106,7 @@ def test_variance_stays_through_thirty_plain_layers(parameters):
     assert 0.5 < float(energies(spectrum).mean() / start) < 2.0
 
 
-@pytest.mark.parametrize("normalisation", ["spectral", "none"])
+@pytest.mark.parametrize("normalisation", ["spectral", pytest.param("none", marks=pytest.mark.slow)])
 def test_variance_stays_within_a_factor_two_through_thirty_open_blocks(normalisation):
     """A branch of scale s multiplies the variance by 1 + s²; s² = ½/30 gives e^½ = 1.65 after thirty."""
     width = Width(24, 12)

@@ -147,11 +147,14 @@ REAL_SETS = {
 
 @pytest.mark.realdata
 @real
-@pytest.mark.parametrize("name", REAL_SETS)
+# The files of GFS are those that tests/test_real_data.py regrids.
+@pytest.mark.parametrize("name", ["members", "gaussian", "zarr", pytest.param("gfs", marks=pytest.mark.slow)])
 def test_real_sources_regrid(tmp_path, name):
     pattern, options, times = REAL_SETS[name]
     output = str(tmp_path / "out.zarr")
-    regrid(str(REAL / pattern), output, Grid.equiangular(64, 32), winds="scalar", progress=False, **options)
+    regrid(
+        str(REAL / pattern), output, Grid.equiangular(64, 32), winds="scalar", no_beam=True, progress=False, **options
+    )
     before, after = open_dataset(str(REAL / pattern), **options), open_dataset(output)
     assert after.sizes["time"] == times and after.sizes["latitude"] == 32 and after.sizes["longitude"] == 64
     for field in before.data_vars:

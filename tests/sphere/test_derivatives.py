@@ -16,7 +16,8 @@ from weather_scnn.sphere import Grid, GridKind, HarmonicTransform, SpinTransform
 KINDS = ["scalar", "vector", "complex", "pair"]
 # By products along longitude, and by FFT with an equator row and another first longitude.
 PRODUCT, FFT = Grid.equiangular(24, 12), Grid(GridKind.EQUIANGULAR, 22, 11, 30.0)
-CASES = [*((PRODUCT, kind) for kind in KINDS), (FFT, "scalar"), (FFT, "vector"), (FFT, "complex")]
+CASES = [*((PRODUCT, kind) for kind in KINDS), (FFT, "vector")]
+CASES += [pytest.param(FFT, kind, marks=pytest.mark.slow) for kind in ("scalar", "complex")]
 
 
 def operators(grid, kind, dtype=np.float64):
@@ -67,7 +68,9 @@ def test_gradients_agree_with_finite_differences(x64, grid, kind):
 
 
 @pytest.mark.usefixtures("each_layout")
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    "kind", [pytest.param(kind, marks=pytest.mark.slow) if kind == "complex" else kind for kind in KINDS]
+)
 def test_vmap_and_scan_do_what_a_batch_does(kind):
     grid = Grid.equiangular(24, 12)
     analysis, synthesis = operators(grid, kind, np.float32)

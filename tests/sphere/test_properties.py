@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from weather_scnn.sphere import Grid, GridKind, HarmonicTransform, SpinTransform, power_spectrum
 
-quick = settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+quick = settings(max_examples=4, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 grids = st.builds(
     Grid,
     kind=st.sampled_from(list(GridKind)),

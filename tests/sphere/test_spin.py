@@ -22,7 +22,7 @@ def random_coefficients(transform, channels=2, batch=()):
     return (rng.normal(size=shape) + 1j * rng.normal(size=shape)) * mask[..., None]
 
 
-@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=4, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     kind=st.sampled_from(list(GridKind)),
     rows=st.integers(7, 14),

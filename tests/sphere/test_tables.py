@@ -55,7 +55,7 @@ def test_tables_are_stable_to_degree_1500(l, m, s):
     np.testing.assert_allclose(table, expected, rtol=1e-9, atol=1e-11)
 
 
-@pytest.mark.parametrize("spin", [0, 1, 2, 3, 4])
+@pytest.mark.parametrize("spin", [0, 1, 2, *(pytest.param(spin, marks=pytest.mark.slow) for spin in (3, 4))])
 def test_all_orders_to_degree_1500_agree_with_ducc0(spin):
     # Rings at four colatitudes, from near the pole to the equator, summed from our tables and by ducc0; its two maps
     # are the parts of −Σ (E_lm + iB_lm) sY_lm, E and B spectra of real fields.

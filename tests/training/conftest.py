@@ -48,16 +48,3 @@ def training(small_config):
         return dataclasses.replace(small_config, training=dataclasses.replace(small_config.training, **settings))
 
     return changed
-
-
-@pytest.fixture(scope="session")
-def whole_run(small_config, small_statistics, tmp_path_factory):
-    """(workdir, last state) of an uninterrupted run with validation."""
-    from weather_scnn.training.loop import train
-
-    workdir = tmp_path_factory.mktemp("whole")
-    config = dataclasses.replace(small_config, data=dataclasses.replace(small_config.data, validation="2001-01-01"))
-    config = dataclasses.replace(
-        config, training=dataclasses.replace(config.training, validation_days=(0.25, 0.5), validation_windows=4)
-    )
-    return workdir, train(config, workdir, statistics=small_statistics, progress=False)

@@ -82,7 +82,7 @@ def fine_tuned(whole_run, small_config, tmp_path_factory):
         return caught["experiment"]
 
     config = trained_as_ensemble(
-        small_config, Stage(2, 1), Stage(2, 2, None, 4, 1.0), start_from=str(whole_run[0]), trained="noise"
+        small_config, Stage(2, 1), Stage(2, 1, None, 4, 1.0), start_from=str(whole_run[0]), trained="noise"
     )
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(loop, "assemble", assemble)

@@ -106,7 +106,7 @@ def test_events_for_tensorboard(whole_run):
     assert {"error/geopotential_500", "error/wind_850", "rmse_0.25d/2m_temperature"} <= found.keys()
 
 
-@pytest.mark.parametrize("steps", [3, 6, 8])
+@pytest.mark.parametrize("steps", [6, *(pytest.param(steps, marks=pytest.mark.slow) for steps in (3, 8))])
 def test_an_interrupted_run_ends_with_the_same_bits(
     whole_run, training, small_statistics, tmp_path, steps, monkeypatch
 ):
@@ -349,6 +349,7 @@ def test_such_a_step_is_skipped_and_counted_if_asked(training, small_statistics,
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(state))
 
 
+@pytest.mark.slow
 def test_a_loss_that_explodes_stops_the_run(small_config, small_statistics, tmp_path):
     wild = dataclasses.replace(
         small_config,

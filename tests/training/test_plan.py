@@ -139,7 +139,11 @@ def test_equations_count_inner_programs_where_they_are_called():
 
 @pytest.mark.parametrize(
     ("name", "rollout", "equations", "movements"),
-    [("era5", 1, 4_500, 120), ("era5", 4, 4_500, 120), ("era5_1p5", 1, 12_000, 260)],
+    [
+        ("era5", 4, 4_500, 120),
+        pytest.param("era5", 1, 4_500, 120, marks=pytest.mark.slow),
+        pytest.param("era5_1p5", 1, 12_000, 260, marks=pytest.mark.slow),
+    ],
 )
 def test_the_accelerators_path_has_few_equations_and_movements(name, rollout, equations, movements):
     config = importlib.import_module(f"configs.{name}").get_config()

@@ -41,6 +41,7 @@ from weather_scnn.training.optimiser import decays, initial_state, learning_rate
 from weather_scnn.training.rollout import advance, build, rollout_errors, take_apart
 from weather_scnn.training.step import accumulated_gradient, make_train_step, with_noise
 
+scored = jax.jit(step_errors)
 DATA = DataConfig(
     grid="16x8",
     level_variables=("temperature", "u_component_of_wind", "v_component_of_wind"),
@@ -182,7 +183,7 @@ def band_limited(seed: int) -> Fields:
 
 def test_the_spectral_loss_is_the_area_integral_of_the_squared_error():
     one, other = band_limited(0), band_limited(1)
-    found = step_errors(one, other, constants(LossConfig(kind="spectral")))
+    found = scored(one, other, constants(LossConfig(kind="spectral")))
     weights = GRID.quadrature_weights / GRID.quadrature_weights.sum() / GRID.longitudes
     squares = map_fields(lambda a, b, r: np.square((a - b) / r), one, other, constants().ratio)
     wind = 0.5 * (squares.eastward + squares.northward)
@@ -201,7 +202,7 @@ def test_the_adjusted_loss_charges_blur_that_the_squared_error_rewards():
     forecast = map_fields(lambda array: jnp.roll(array, 6, axis=2), truth)
 
     def errors(kind, one, other):
-        return np.asarray(step_errors(one, other, constants(LossConfig(kind=kind)))).mean()
+        return np.asarray(scored(one, other, constants(LossConfig(kind=kind)))).mean()
 
     half = map_fields(lambda array: 0.5 * array, forecast)
     assert errors("spectral", half, truth) < errors("spectral", forecast, truth)
@@ -214,7 +215,7 @@ def test_the_adjusted_loss_charges_blur_that_the_squared_error_rewards():
 def test_the_adjusted_loss_is_its_formula():
     truth, forecast = band_limited(0), band_limited(1)
     scales = constants(LossConfig(kind="adjusted"))
-    found = np.asarray(step_errors(forecast, truth, scales))[0]
+    found = np.asarray(scored(forecast, truth, scales))[0]
     transform = scales.loss.transform
     a, b = (np.asarray(transform.analysis(fields.scalar), np.float64)[..., 0] / 0.3 for fields in (forecast, truth))
     double = np.where(np.arange(a.shape[2]) > 0, 2.0, 1.0)
@@ -248,7 +249,7 @@ def test_missing_values_count_neither_in_the_loss_nor_in_its_gradient(parts, kin
         sea = np.asarray(~land) * GRID.area_weights[:, None]
         difference = np.square(np.asarray(predicted.scalar - window.scalar[:, 1])[..., 2] / 0.3)
         expected = np.sum(difference * sea) / (4 * np.sum(sea))
-        assert step_errors(predicted, target, scales)[2] == pytest.approx(expected, rel=1e-5)
+        assert scored(predicted, target, scales)[2] == pytest.approx(expected, rel=1e-5)
 
 
 def test_a_missing_value_where_none_may_be_is_not_hidden(parts):
@@ -264,7 +265,9 @@ def test_a_missing_value_where_none_may_be_is_not_hidden(parts):
 # Rollouts
 
 
-@pytest.mark.parametrize(("remat", "steps"), [("none", 5), ("nested", 5), ("nested", 4), ("auto", 1)])
+@pytest.mark.parametrize(
+    ("remat", "steps"), [("none", 5), ("nested", 5), pytest.param("nested", 4, marks=pytest.mark.slow), ("auto", 1)]
+)
 def test_rematerialisation_changes_no_loss_and_no_gradient(parts, remat, steps):
     window, forcings = random_batch(steps)
 

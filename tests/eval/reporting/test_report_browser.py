@@ -39,8 +39,14 @@ def debugger(tmp_path_factory):
         yield address
 
 
-@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
-@pytest.mark.parametrize("width", [1280, 390], ids=["desktop", "phone"])
+@pytest.mark.parametrize(
+    ("width", "dark"),
+    [
+        pytest.param(1280, False, id="desktop-light"), pytest.param(390, True, id="phone-dark"),
+        pytest.param(1280, True, id="desktop-dark", marks=pytest.mark.slow),
+        pytest.param(390, False, id="phone-light", marks=pytest.mark.slow),
+    ],
+)  # fmt: skip
 def test_the_page_opens_without_a_complaint(page, debugger, width, dark, tmp_path):
     seen = visit(debugger, page, width=width, dark=dark, expressions=(_LOADED, _BACKGROUND, _CUT))
     (tmp_path / "page.png").write_bytes(seen.picture)
