@@ -308,7 +308,6 @@ def test_windows_are_of_the_season_and_of_whole_years():
     assert (days.window(np.datetime64("2001-12-20"), 365 * DAY) == (days.years >= 0)).all()
 
 
-@pytest.mark.slow
 def test_thirty_days_of_the_demonstrations_grid(small_config, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(stability_rollout, "DAYS_PER_BLOCK", 10)
     grid = Grid.equiangular(64, 32)
