@@ -197,7 +197,7 @@ class Rollouts:
         length, starts, apart = self.short
         last = self.test + np.timedelta64((starts - 1) * apart, "D")
         for path, days, init in (
-            (paths[0], self.days, str(self.test)),
+            (paths[0], self.days, f"{self.test}T00"),  # the day alone would be its four initial times
             (paths[1], length, f"{self.test}:{last}:{apart}d"),
         ):
             stability(
