@@ -65,6 +65,7 @@ def test_fast_sums_are_those_of_the_definition(untyped, pooled, missing):
     np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:invalid value")
 def test_small_items_and_blocks_give_the_same(world, whole, tmp_path, monkeypatch):
     small_items(monkeypatch)

@@ -52,6 +52,7 @@ def test_rounding_by_chance_neither_drifts_nor_tells_equal_entries_apart():
     assert mean.mean() == pytest.approx((2000 + 1.5 * 400) / 2400, rel=1e-3)
 
 
+@pytest.mark.slow
 def test_a_large_file_is_small_and_keeps_its_scores(world, tmp_path, monkeypatch):
     arguments = (world["forecast"], world["truth"])
     paths = [str(tmp_path / name) for name in ("exact.nc", "small.nc")]

@@ -43,6 +43,7 @@ def command(output):
     return next(line for line in guides.lines(PAGE) if f"{output} " in f"{line} ")
 
 
+@pytest.mark.slow
 def test_stations(folder, monkeypatch):
     monkeypatch.chdir(folder)
     lines = {output: command(f"--output {output}") for output in ("stations.nc", "observed.nc")}
