@@ -3,19 +3,14 @@
 import dataclasses
 import functools
 import gc
-import importlib.metadata
 import os
 import tempfile
 from unittest import mock
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
-# Tests compile much and compute little, so they compile quickly: without LLVM's expensive passes, and kernels of CPUs by
-# XLA's older emitters, at a third of the processor's time. `make test-all` compiles as users do. An XLA that does not know
-# a flag ends the process, hence the version.
-if "JAX_DISABLE_MOST_OPTIMIZATIONS" not in os.environ:
-    os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
-    if importlib.metadata.version("jaxlib").startswith("0.10."):
-        os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_cpu_use_fusion_emitters=false".strip()
+# Tests compile much and compute little, so they do without LLVM's expensive passes, and take a third of the processor's time.
+# `make test-all` compiles as the commands do.
+os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
 # What is compiled once serves all processes of a test run: workers, and the commands that tests start.
 if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
     _compiled = tempfile.TemporaryDirectory(prefix="weather_scnn_compiled_")
@@ -32,9 +27,13 @@ import numpy as np
 import pytest
 import xarray as xr
 
+from weather_scnn.compiled_programs import compile_quickly
 from weather_scnn.sphere import Grid
 
 LEVELS = (500, 850)
+
+# Before any of them meets a device, and for the processes that they start.
+compile_quickly()
 
 # JAX has XLA look for garbage at each collection of Python's; modules, which are now imported, are none.
 gc.disable()
