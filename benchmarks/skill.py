@@ -134,7 +134,7 @@ NATURES = {
         known=True,
         degree=30,
         features={"feature_grid": "96x48", "max_degree": 47, "filter_degree": 30},
-        stages="800x1,120x2,80x4@5e-4,24x12@3e-4,100x20@2e-4",
+        stages="800x1,120x2,80x4@5e-4,24x12@3e-4,140x20@2e-4",
         scored=(
             ("geopotential", 500),
             ("temperature", 850),
