@@ -3,7 +3,6 @@
 import contextlib
 import dataclasses
 import pathlib
-import shutil
 from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
@@ -39,7 +38,7 @@ from weather_scnn.forecasting.stability_file import open_stability
 from weather_scnn.io.datasets import open_dataset
 from weather_scnn.io.marks import Kind
 from weather_scnn.io.outputs import check_output
-from weather_scnn.io.replacing import place_beside, put_in_place, recover, settled_path
+from weather_scnn.io.replacing import folder_in_place
 from weather_scnn.progress import progress_bar
 
 _TITLE = "How good are the forecasts?"
@@ -252,7 +251,6 @@ def write_report(
     if (chosen or exceed) and forecast is None and ensemble is None:
         raise UserError("--places and --exceed show a forecast", remedy="give --forecast and --truth, too")
     check_output(output, Kind.REPORT, sources=sources, overwrite=overwrite)
-    target = settled_path(output)
     with contextlib.closing(ScoreFile.open(scores)) as file:
         sample = None
         if forecast is not None and truth is not None:
@@ -264,12 +262,9 @@ def write_report(
                 raise UserError("holds a single forecast", where=ensemble, remedy="leave --ensemble out")
         globe = _globe(file, truth, projection)
         rolled = None if stability is None else open_stability(stability).load()
-        recover(target)
-        # Made beside its final place, so that it appears there whole or not at all.
-        folder = pathlib.Path(place_beside(target))
-        shutil.rmtree(folder, ignore_errors=True)  # of a run that was killed
-        folder.mkdir(parents=True)
-        try:
+        stores = {"forecast": forecast, "truth": truth, "ensemble": ensemble}
+        paths = {name: path for name, path in stores.items() if path is not None}
+        with folder_in_place(output) as folder:
             bar = progress_bar(rich.progress.MofNCompleteColumn(), "figures", enabled=progress)
             task = bar.add_task("drawing the report", total=None)
             # Checks the choices, so it comes before the bar is seen.
@@ -277,26 +272,15 @@ def write_report(
                 file, ReportFolder(folder), lambda: bar.advance(task), reference=reference, region=region, fields=fields,
                 maps=maps, forecast_leads=None if sample is None else sample.leads,
             )  # fmt: skip
-            events = read_events(exceed, subject)
-            further = station_map_count(subject) + (0 if sample is None else MOST_BUST_MAPS)
-            if members is not None and members.members > 1:
-                further += ensemble_maps(len(events))
-            if rolled is not None:
-                further += FIELDS * (rolled.sizes["system"] - 1)
-            maps_drawn = map_shares(subject, None if sample is None else sample.leads, further)
-            require_room(maps_drawn)
-            # In the page three bytes of a picture take four.
-            subject.output.most_map_bytes = int(0.75 * _MAP_BYTES / max(maps_drawn, 12))
+            held = Contents(
+                subject, sample, members, globe, projection, paths, chosen, read_events(exceed, subject), rolled
+            )
+            total = _ration(held)
             with bar:
-                bar.update(task, total=_figure_count(subject, sample) + further + meteograms(chosen, members))
-                stores = {"forecast": forecast, "truth": truth, "ensemble": ensemble}
-                paths = {name: path for name, path in stores.items() if path is not None}
-                text = _page(Contents(subject, sample, members, globe, projection, paths, chosen, events, rolled))
+                bar.update(task, total=total)
+                text = _page(held)
                 bar.update(task, total=bar.tasks[0].completed)
             (folder / "index.html").write_text(text, encoding="utf-8")
-            put_in_place(str(folder), target)
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
     return pathlib.Path(output) / "index.html"
 
 
@@ -307,6 +291,24 @@ def require_room(maps: float) -> None:
             f"some {maps:.0f} maps are asked for, and a page holds {_MOST_MAPS}",
             remedy="name fewer --fields or fewer lead times in --maps",
         )
+
+
+def _ration(held: Contents) -> float:
+    """About how many figures there will be, after each map has been given its share of the page.
+
+    Raises:
+        UserError: more maps are asked for than a page should hold.
+    """
+    subject, sample, members = held.subject, held.sample, held.members
+    further = station_map_count(subject) + (0 if sample is None else MOST_BUST_MAPS)
+    if members is not None and members.members > 1:
+        further += ensemble_maps(len(held.events))
+    if held.stability is not None:
+        further += FIELDS * (held.stability.sizes["system"] - 1)
+    maps = map_shares(subject, None if sample is None else sample.leads, further)
+    require_room(maps)
+    subject.output.most_map_bytes = int(0.75 * _MAP_BYTES / max(maps, 12))  # in the page three bytes take four
+    return _figure_count(subject, sample) + further + meteograms(held.places, members)
 
 
 def _figure_count(subject: Subject, sample: ForecastSample | None) -> int:

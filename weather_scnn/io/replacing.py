@@ -5,8 +5,11 @@ older store first says that it is unfinished, which readers refuse, and goes pie
 command that began it, if a kill comes between.
 """
 
+import contextlib
 import os
+import pathlib
 import shutil
+from collections.abc import Iterator
 
 from fsspec.implementations.local import LocalFileSystem
 
@@ -59,6 +62,21 @@ def put_in_place(made: str, path: str) -> None:
     os.rename(made, path)
     if replaces:
         shutil.rmtree(older)
+
+
+@contextlib.contextmanager
+def folder_in_place(path: str | os.PathLike) -> Iterator[pathlib.Path]:
+    """An empty folder on this machine to write into, which takes the place of `path` at the end, or goes on an error."""
+    target = settled_path(str(path))
+    recover(target)
+    folder = pathlib.Path(place_beside(target))
+    shutil.rmtree(folder, ignore_errors=True)  # of a run that was killed
+    folder.mkdir(parents=True)
+    try:
+        yield folder
+        put_in_place(str(folder), target)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _put_in_place_remotely(made: str, path: str) -> None:
