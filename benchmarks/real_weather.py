@@ -6,7 +6,7 @@ Spherical networks beside planar ones of equal parameters, a ridge regression on
 persistence. The networks are trained on the analyses alone, and again after training on the Z500 and T850 of a moist
 nature run (`weather-scnn simulate --model speedy`, made where the package jcm is installed); and on the last 10 and
 20 days of the analyses only. The nature run has no degrees beyond 30, so there the spherical network has features on the data's
-grid; with those weights it goes on on a finer one. A step of the planar network takes three times as long as one on the data's grid, so that on
+grid; with those weights it goes on on a finer one. A step of the planar network takes twice as long as one on the data's grid, so that on
 the nature run it takes fewer of them, in no less time. What begins with the nature run has mean maps of both fields as static
 inputs: its own, then those of the days of analyses that are trained on. `--choose` tests on the last week of March, left out of the training, in place of
 April: whatever is chosen is chosen there. Every network is the mean of `--seeds` runs. What is trained is kept in the
@@ -57,7 +57,7 @@ BEGUN = "begun on a nature run"
 #: Of persistence's RMSE, at most, on days that nobody trained on.
 WANTED = {"geopotential": (0.50, 0.45, 0.70), "temperature": (0.70, 0.66, 0.90)}
 _COMPONENTS = 80
-#: Of what goes on from the nature run; chosen on March, as the length of that run's training.
+#: Of what goes on from the nature run; chosen on March.
 FINE_TUNING = [
     "optimiser.learning_rate=1e-3",
     "optimiser.average_decay=0.98",
@@ -274,7 +274,7 @@ def draw(found: dict[str, dict[str, list[float]]], days: Sequence[int], whole: i
                 axis.plot([*days, whole], values, style, marker="o", color=colour, label=label)
         axis.set(title=f"{name} at {level} hPa", xlabel="days to train on", ylabel="RMSE over persistence's")
         axis.axhline(1.0, color="grey", linewidth=0.8)
-    figure.axes[0].legend(fontsize=7)
+    figure.axes[0].legend(fontsize=7, handlelength=3.5)
     figure.savefig(path, dpi=110)
 
 
@@ -390,7 +390,7 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--relief", type=pathlib.Path, default=RELIEF)
     parser.add_argument("--nature", default="", help="store of a moist nature run; made where it is not given")
     parser.add_argument("--nature-period", default="2000-01-01:2003-01-14")
-    parser.add_argument("--nature-stages", default="6000x1,800x2,300x4", help="training on the nature run")
+    parser.add_argument("--nature-stages", default="3500x1,400x2,200x4", help="training on the nature run")
     parser.add_argument(
         "--planar-nature-stages", default="2500x1,400x2,150x4", help="that of planar networks: of about equal time"
     )

@@ -10,7 +10,8 @@ def get_config() -> Config:
 
     Two input times: one field of Z500 does not say where the weather goes, its change over six hours does. The features
     have a finer grid than the data, since a third of the change of T850 is in the points and beyond the degrees that
-    32 rows determine; filters are constant beyond degree 30, so that weights of a network of that degree serve. The mirror
+    32 rows determine; filters are constant beyond degree 30, so that weights of a network of that degree serve. Filters of
+    four values along l are local, as eight are not: of so few days, wide ones learn the days themselves. The mirror
     at the equator doubles what so short a record shows of either hemisphere. Begin with weights from a nature run
     (`training.start_from`) where there is one; see benchmarks/real_weather.py.
     """
@@ -24,10 +25,10 @@ def get_config() -> Config:
             input_steps=2,
         ),
         model=ModelConfig(
-            scalar_channels=24,
-            vector_channels=12,
+            scalar_channels=34,
+            vector_channels=16,
             blocks=3,
-            filter_parameters=8,
+            filter_parameters=4,
             filter_degree=30,
             feature_grid="96x48",
             max_degree=47,

@@ -85,6 +85,18 @@ def test_interpolation_rows_sum_to_one_and_knots_are_kept():
     np.testing.assert_allclose(table[[0, 5, 10, 15, 20]], np.eye(5), atol=1e-15)
 
 
+@pytest.mark.parametrize(("values", "radius"), [(8, 44), (4, 23)])
+def test_few_values_along_l_make_filters_local(values, radius):
+    """Nine tenths of a random filter's square lie within the degrees of arc that docs/settings.md tells, up to l = 30."""
+    angles = np.linspace(0.0, np.pi, 2001)
+    kernels = (2 * np.arange(31) + 1) * (
+        np.random.default_rng(0).standard_normal((400, values)) @ degree_interpolation(30, values).T
+    )
+    square = np.polynomial.legendre.legval(np.cos(angles), kernels.T) ** 2 * np.sin(angles)
+    inside = np.cumsum((square / square.sum(axis=1, keepdims=True)).mean(axis=0))
+    assert np.degrees(angles[np.searchsorted(inside, 0.9)]) == pytest.approx(radius, abs=1.5)
+
+
 def test_harmonics_give_back_the_spectra_of_all_spins(harmonics, spectrum):
     assert_close(to_array(harmonics, to_grid(harmonics, spectrum, WIDTH)), spectrum, 3e-6)
 
