@@ -44,6 +44,7 @@ def python(code, **environment):
     return json.loads(done.stdout.splitlines()[-1])
 
 
+@pytest.mark.slow
 def test_arrays_of_jobs_lie_on_the_cpu_where_the_program_has_another_device():
     places, cpu, count, elsewhere = python(_SPECTRA, JAX_PLATFORMS="cpu", JAX_NUM_CPU_DEVICES="4")
     assert count > 0 and places == [cpu] and cpu not in elsewhere

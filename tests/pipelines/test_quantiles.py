@@ -59,7 +59,7 @@ def windowed(array, hour):
     return stacked.isel(dayofyear=slice(half, half + 366)), weights
 
 
-@pytest.mark.parametrize("budget", [None, 8000])
+@pytest.mark.parametrize("budget", [None, pytest.param(8000, marks=pytest.mark.slow)])
 def test_the_numbers_of_weatherbench2(source, windows, tmp_path, monkeypatch, budget):
     _, path = source
     if budget:

@@ -35,6 +35,7 @@ def test_durations_as_people_say_them(seconds, text):
     assert spell(seconds) == text
 
 
+@pytest.mark.slow
 def test_the_time_left_is_measured_and_told_once(training_of, small_statistics, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(loop, "_MEASURED_SECONDS", 0.0)
     loop.train(training_of(), tmp_path, statistics=small_statistics)

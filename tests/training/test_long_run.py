@@ -96,6 +96,7 @@ def test_training_is_as_without_long_runs_and_the_best_is_kept(trained, whole_ru
         load_run(whole_run[0], "best_long_run")
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_keeps_the_same_best(trained, config, small_statistics, tmp_path, monkeypatch):
     calls, original = {"left": 8}, placement.place
 

@@ -176,6 +176,7 @@ def test_a_plan_traces_the_path_of_the_platform_it_is_asked_for(small_config):
         plan(small_config, platform="abacus")
 
 
+@pytest.mark.slow
 def test_a_plan_needs_no_data_and_counts_what_is_computed(small_config):
     config = dataclasses.replace(small_config, data=dataclasses.replace(small_config.data, path=""))
     found = plan(config)

@@ -46,6 +46,7 @@ def run(training, small_statistics, tmp_path_factory):
     return config, workdir
 
 
+@pytest.mark.slow
 def test_the_rate_in_the_log_is_the_rate_used(run):
     """Read off the parameters: a step of Adam is rate × corrected mean / root of the corrected mean square."""
     config, workdir = run
