@@ -22,7 +22,9 @@ GRIDS = [
         pytest.param(grid, marks=pytest.mark.slow)
         for grid in (
             Grid(GridKind.GAUSSIAN, 48, 33, first_longitude=180.0),
-            *(Grid(GridKind.EQUIANGULAR, *size) for size in ((64, 32), (20, 40), (80, 40))),
+            Grid(GridKind.EQUIANGULAR, 64, 32),
+            Grid(GridKind.EQUIANGULAR, 20, 40),
+            Grid(GridKind.EQUIANGULAR, 80, 40),
         )
     ),
 ]

@@ -65,9 +65,9 @@ def put_in_place(made: str, path: str) -> None:
 
 
 @contextlib.contextmanager
-def folder_in_place(path: str | os.PathLike) -> Iterator[pathlib.Path]:
+def folder_in_place(path: str) -> Iterator[pathlib.Path]:
     """An empty folder on this machine to write into, which takes the place of `path` at the end, or goes on an error."""
-    target = settled_path(str(path))
+    target = settled_path(path)
     recover(target)
     folder = pathlib.Path(place_beside(target))
     shutil.rmtree(folder, ignore_errors=True)  # of a run that was killed
