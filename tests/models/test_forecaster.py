@@ -22,7 +22,7 @@ from weather_scnn.models import (
 )
 from weather_scnn.models.planar import PeriodicConvolution, _by_convolution, _by_product
 from weather_scnn.nn import Fields, Harmonics, Width, map_fields, noise_keys
-from weather_scnn.sphere import Grid
+from weather_scnn.sphere import Grid, HarmonicTransform
 from weather_scnn.sphere.layouts import made_for
 from weather_scnn.sphere.spectrum import Spectrum
 from weather_scnn.training.checkpoints import parameter_count
@@ -42,7 +42,7 @@ VARIANTS = {
     "paper": {"activate_after_skip": True, "gate": False},
     "pyramid": {"levels": PYRAMID},
     "narrow top": {"levels": (Resolution(1, 0, 4, 2), Resolution(2, 1, 6, 3))},
-    "finer features": {"feature_grid": "24x12", "max_degree": 11, "filter_degree": 6},
+    "finer features": {"feature_grid": "24x12", "max_degree": 11, "filter_degree": 6, "direct": True},
     "bfloat16": {"activations": "bfloat16", "remat": "block"},
     "planar": {"kind": "planar"},
 }
@@ -110,7 +110,7 @@ def test_a_forecaster_on_a_rotated_planet_gives_the_rotated_forecast(levels):
     spectra = random_spectrum(0, degree, Width(3 * 2 + 2, 2 * 2), batch=1)
     for factor in (1, 4):
         bounded = tuple(dataclasses.replace(level, max_degree=degree // level.coarsening) for level in levels)
-        config = dataclasses.replace(SMALL, max_degree=degree, tensor_channels=2, levels=bounded)
+        config = dataclasses.replace(SMALL, max_degree=degree, tensor_channels=2, levels=bounded, direct=True)
         grid = Grid.equiangular(16 * factor, 8 * factor)
         net = opened(make(config, grid=grid))
         harmonics = Harmonics.create(grid, degree)
@@ -132,27 +132,29 @@ def test_a_forecaster_on_a_rotated_planet_gives_the_rotated_forecast(levels):
 
 
 def test_turned_noise_gives_the_turned_forecast_of_a_turned_planet():
-    """Both kinds of noise at work; the law of the noise is the turned law, so that of the forecast is the turned one."""
+    """Both kinds of noise, and the season, at work; the law of the noise is the turned law, so that of the forecast is the turned one."""
     angles, degree, errors = (0.7, 1.1, -2.3), 6, []
     spectra = random_spectrum(0, degree, Width(3 + 2, 2), batch=1)
+    spring = jnp.array([[0.6, 0.8]])
     lengths = NoiseConfig(vector=3, fields=1, length_scales=(2000.0, 6000.0), correlation_hours=(12.0, 48.0))
     for factor in (1, 4):
-        config = dataclasses.replace(SMALL, blocks=1, max_degree=degree, noise=lengths)
+        config = dataclasses.replace(SMALL, blocks=1, max_degree=degree, noise=lengths, seasonal=True)
         net = opened(make(config, grid=Grid.equiangular(16 * factor, 8 * factor), inputs=1))
         harmonics = Harmonics.create(Grid.equiangular(16 * factor, 8 * factor), degree)
         keys = noise_keys(jax.random.key(0), jnp.arange(1), jnp.arange(1))
         noise, _ = net.noise.step(keys, 0, net.noise.stationary(keys))
 
         @nnx.jit
-        def forecast(net, given, noise, harmonics=harmonics):
+        def forecast(net, given, noise, season=spring, harmonics=harmonics):
             both = harmonics.synthesis(Spectrum.of(given), Width(5, 2)).fields
             history = Fields(both.scalar[:, None, ..., :3], both.eastward[:, None], both.northward[:, None])
-            return harmonics.analysis(net(history, both.scalar[..., 3:], noise=noise)).array
+            return harmonics.analysis(net(history, both.scalar[..., 3:], noise=noise, season=season)).array
 
         turned = noise._replace(fields=rotated(noise.fields, *angles))
         expected = rotated(forecast(net, spectra, noise), *angles)
         silent = forecast(net, spectra, noise._replace(vector=0 * noise.vector, fields=0 * noise.fields))
-        assert float(jnp.linalg.norm(expected - rotated(silent, *angles)) / jnp.linalg.norm(expected)) > 0.1
+        for other in (silent, forecast(net, spectra, noise, -spring)):
+            assert float(jnp.linalg.norm(expected - rotated(other, *angles)) / jnp.linalg.norm(expected)) > 0.1
         found = forecast(net, rotated(spectra, *angles), turned)
         errors.append(float(jnp.linalg.norm(found - expected) / jnp.linalg.norm(expected)))
     assert errors[1] < 0.02 and errors[1] < 0.5 * errors[0]
@@ -231,6 +233,25 @@ def test_a_state_without_scalars_or_without_winds_is_served():
         net = compiled(make(config, state=width, inputs=1, extras=1))
         out = net(fields(0, (1, 1, 8, 16), width), jnp.ones((1, 8, 16, 1)), training=True)
         assert out.width == width
+
+
+def test_the_direct_convolution_starts_as_nothing_and_moves_each_degree_by_itself():
+    plain, direct = make(), make(dataclasses.replace(SMALL, direct=True))
+    assert not np.any(direct.direct.kernel[...])
+    own = nnx.state(direct, nnx.Param)
+    del own["direct"]
+    jax.tree.map(np.testing.assert_array_equal, own, nnx.state(plain, nnx.Param))
+    # From the first scalar at the last input time to itself, at degree 2 alone.
+    degree, place = 2, STATE.scalars
+    direct.direct.kernel[...] = direct.direct.kernel[...].at[degree, place, 0].set(0.7)
+    history, extras = fields(1, (1, 2, 8, 16), STATE), fields(2, (1, 8, 16), (2, 0)).scalar
+    change = direct(history, extras).scalar - plain(history, extras).scalar
+    spectrum = HarmonicTransform.create(GRID, direct.harmonics.max_degree).analysis(history.scalar[:, -1, ..., :1])
+    expected = HarmonicTransform.create(GRID, degree).synthesis(
+        0.7 * spectrum[:, : degree + 1, : degree + 1] * (jnp.arange(degree + 1) == degree)[:, None, None, None]
+    )
+    assert_close(change[..., :1], expected, 2e-6)
+    assert not np.any(change[..., 1:])
 
 
 def test_planar_like_matches_the_number_of_parameters():

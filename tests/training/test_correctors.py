@@ -197,6 +197,13 @@ def test_energy_and_pressure_held_alone_over_a_thousand_steps():
     assert last["surface_pressure"] == pytest.approx(first["surface_pressure"], rel=1e-6)
 
 
+def test_means_of_the_climate_are_those_of_the_training_period_from_the_first_step_on():
+    states = rollout(CorrectorConfig(means=("surface_pressure",), means_of="climate"), 20)
+    first, second, last = (Physical(states, step)["surface_pressure"] for step in (0, 1, -1))
+    assert second == pytest.approx(8.5e4, rel=1e-7) and last == pytest.approx(8.5e4, rel=1e-7)
+    assert abs(first / 8.5e4 - 1) > 1e-4
+
+
 def test_rescaled_fields_keep_their_means_and_clipped_ones_gain():
     free, kept, clipped = (
         Physical(rollout(CorrectorConfig(positive=positive), 1), 1) for positive in ("none", "rescale", "clip")

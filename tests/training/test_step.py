@@ -27,19 +27,21 @@ from weather_scnn.training.configuration import (
     VariableWeight,
 )
 from weather_scnn.training.configuration_reading import with_overrides
-from weather_scnn.training.forcings import PHASES, Forcings
+from weather_scnn.training.forcings import PHASES, Forcings, phases
 from weather_scnn.training.loss import (
     Scales,
     channel_weights,
     checked_area,
+    error_spectrum,
     step_errors,
     step_weights,
     weighted_loss,
 )
 from weather_scnn.training.losses import make_loss
+from weather_scnn.training.normalisation import Normalisation
 from weather_scnn.training.optimiser import decays, initial_state, learning_rate_schedule, make_optimiser
 from weather_scnn.training.rollout import advance, build, rollout_errors, take_apart
-from weather_scnn.training.step import accumulated_gradient, make_train_step, with_noise
+from weather_scnn.training.step import accumulated_gradient, make_train_step, with_errors, with_noise
 
 scored = jax.jit(step_errors)
 DATA = DataConfig(
@@ -137,6 +139,7 @@ def test_weights_are_pressure_times_variable_with_mean_one_over_components():
             "temperature at -500 hPa is -",
         ),
         (lambda: LossConfig(degree_exponent=1.0), "loss.kind=spectral"),
+        (lambda: LossConfig(whitening=0.5), "loss.kind=spectral"),
         (lambda: LossConfig(step_weights=(1.0, 0.0)), "positive"),
         (lambda: TrainingConfig(batch_size=6, accumulation=4), "divisor of training.batch_size"),
         (lambda: TrainingConfig(remat="all"), "auto or none or step or nested"),
@@ -196,6 +199,13 @@ def test_degree_weights_favour_small_scales():
     assert rough.mean() == pytest.approx(1) and rough[-1] / rough[0] == pytest.approx(len(rough))
 
 
+def test_whitening_weighs_squared_errors_by_the_inverse_power_of_the_increments():
+    amplitudes = np.exp(-np.arange(GRID.maximum_degree + 1.0))[:, None] * np.ones(5)
+    weights = make_loss(GRID, LossConfig(kind="adjusted", whitening=0.5), amplitudes).degree_weights
+    np.testing.assert_allclose(weights[1:4] / weights[:3], np.e, rtol=1e-5)
+    np.testing.assert_allclose(weights.mean(axis=0), 1.0, rtol=1e-5)
+
+
 def test_the_adjusted_loss_charges_blur_that_the_squared_error_rewards():
     """Of a forecast in the wrong place with the right power: halving it costs a quarter of the power when adjusted."""
     truth = band_limited(0)
@@ -223,7 +233,18 @@ def test_the_adjusted_loss_is_its_formula():
     coherence = powers[2][:, :4] / np.sqrt(powers[0] * powers[1])[:, :4]
     p, t = powers[0][:, :4], powers[1][:, :4]
     expected = (np.sqrt(p) - np.sqrt(t)) ** 2 + 2 * np.maximum(p, t) * (1 - coherence)
+    expected[:, 0] = ((a - b)[:, 0, 0, 0] ** 2).reshape(-1)
     assert found == pytest.approx(expected.sum() / (4 * np.pi * 2), rel=1e-3)
+
+
+def test_the_adjusted_loss_draws_a_mean_of_the_wrong_sign_to_the_truth():
+    truth = map_fields(lambda array: 0.2 + 0.0 * array, band_limited(0))
+    scales = constants(LossConfig(kind="adjusted"))
+
+    def loss(shift):
+        return scored(truth._replace(scalar=truth.scalar + shift), truth, scales)[0]
+
+    assert float(jax.grad(loss)(-0.3)) < 0 < float(jax.grad(loss)(0.1))
 
 
 @pytest.mark.parametrize("kind", ["grid", "spectral", "adjusted"])
@@ -310,6 +331,20 @@ def test_backprop_steps_is_the_gradient_of_the_last_steps_from_the_state_the_fir
         np.testing.assert_allclose(one, other, rtol=1e-3, atol=1e-5)
 
 
+def test_a_seasonal_network_is_told_the_part_of_the_year_that_has_passed_at_the_last_input_time():
+    class Seasonal:
+        extras, seasonal, told = CHANNELS.extra_count, True, None
+
+        def __call__(self, history: Fields, extras, *, training: bool, season):
+            self.told = season
+            return map_fields(lambda array: jnp.zeros_like(array[:, -1]), history)
+
+    times = np.array([["2001-01-01T00", "2001-01-01T06"], ["2001-07-02T12", "2001-07-02T18"]], "datetime64[h]")
+    network, (window, _) = Seasonal(), random_batch(1, batch=2)
+    advance(network, window, constants(), jnp.asarray(phases(times)), training=False)
+    np.testing.assert_allclose(network.told, [[0, 1], [0, -1]], atol=1e-6)
+
+
 def test_noise_is_a_function_of_seed_and_step_of_the_asked_size_and_spares_the_targets():
     window, _ = random_batch(2)
     noisy = with_noise(window, 1, 0.1, 7, jnp.asarray(3))
@@ -319,6 +354,40 @@ def test_noise_is_a_function_of_seed_and_step_of_the_asked_size_and_spares_the_t
         np.testing.assert_array_equal(after[:, 1:], before[:, 1:])
         assert np.std(after[:, 0] - before[:, 0]) == pytest.approx(0.1, rel=0.1)
         assert not np.array_equal(after, other)
+
+
+def test_errors_of_all_scales_have_their_size_and_spectrum_and_spare_the_targets(monkeypatch):
+    amplitudes = np.exp(-0.5 * np.square(np.arange(GRID.maximum_degree + 1.0) - 2.0))[:, None] * np.ones(5)
+    moments = Normalisation(*np.ones((2, 3)), np.full(3, 0.3), np.ones(2), np.full(2, 0.5), *np.zeros((2, 1)))
+    scales = constants()._replace(error_deviations=jnp.asarray(error_spectrum(amplitudes, moments), jnp.float32))
+    window, _ = random_batch(2, batch=800)
+
+    def moved(step):
+        return jax.jit(lambda step: with_errors(window, 2, 0.1, 7, step, scales, GRID))(step)
+
+    def size(moved):
+        return np.sqrt(np.square(moved.scalar - window.scalar)[:, 0].mean(axis=(1, 2, 3)))
+
+    # A few windows are far off.
+    far = size(moved(3)) > 0.1
+    assert 0.07 < far.mean() < 0.14
+    monkeypatch.setattr("weather_scnn.training.step._OFTEN", 0.0)
+    shifted, again, other = moved(3), moved(3), moved(4)
+    np.testing.assert_array_less(size(shifted), 0.1)
+    for before, after, same, next_step in zip(window, shifted, again, other):
+        np.testing.assert_array_equal(after, same)
+        np.testing.assert_array_equal(after[:, 2:], before[:, 2:])
+        np.testing.assert_allclose((after - before)[:, 0], (after - before)[:, 1], atol=1e-5)
+        assert not np.array_equal(after, next_step)
+    # A tenth of the increments at every latitude: 0.3 and 0.5 of the states.
+    scalar, eastward, northward = (np.asarray((one - two)[:, 0]) for one, two in zip(shifted, window))
+    np.testing.assert_allclose(scalar.std(axis=(0, 2)), 0.03, rtol=0.1)
+    np.testing.assert_allclose(eastward.std(axis=(0, 2)), 0.05, rtol=0.1)
+    np.testing.assert_allclose(northward.std(axis=(0, 2)), 0.05, rtol=0.1)
+    # Coefficients as the increments from degree 2 on, and as large as those of degree 2 below.
+    power = np.square(HarmonicTransform.create(GRID, 4).analysis(scalar)).sum(axis=3).mean(axis=(0, 3))
+    each = np.array([(row[0] + 2 * row[1 : degree + 1].sum()) / (2 * degree + 1) for degree, row in enumerate(power)])
+    np.testing.assert_allclose(each / each[2], [1, 1, 1, np.exp(-1) * 5 / 7, np.exp(-4) * 5 / 9], rtol=0.1)
 
 
 # The step

@@ -104,6 +104,8 @@ class CorrectorConfig:
 
     Attributes:
         means: fields whose mean over the globe stays, by a uniform shift.
+        means_of: which means these keep: of the state that the step began with; or of the climate, that of the training period,
+            which suits what the planet itself conserves.
         positive: fields that the catalogue calls never negative, such as humidity and precipitation, are cut off at zero in
             the state that is fed on: `clip` adds what is cut off, `rescale` takes it from the rest, so that the global
             mean stays.
@@ -117,6 +119,7 @@ class CorrectorConfig:
     """
 
     means: tuple[str, ...] = ()
+    means_of: Literal["state", "climate"] = "state"
     positive: Positivity = "none"
     dry_air: bool = False
     moisture: bool = False
@@ -173,6 +176,11 @@ class ModelConfig:
         pointwise: hidden features of a layer that sees the inputs as they are at each point, and some more of the spectral
             ones, and adds to the increment what spectra cannot hold: scales beyond `max_degree`, the edges of coasts and
             mountains; 0 for none. On 64x32 a third of the change of T850 in six hours is beyond degree 30.
+        direct: whether a linear convolution with a value for each degree leads from the inputs straight to the increment, besides
+            all else. It learns how fast each scale decays, small ones too, which count next to nothing in the loss, but which
+            rollouts of months fill up with errors.
+        seasonal: whether the place in the year scales all features and shifts those of spin 0 in every block, as chance does. What
+            the season changes within a step is small beside the weather; rollouts of years live by it.
         correctors: what each step is held to. `model.correctors.means` was once called hold_mean, which still works.
         remat: what the backward pass computes again: none; pointwise, non-linearities; grid, all that is on the grid
             within a block; block, all
@@ -204,6 +212,8 @@ class ModelConfig:
     activate_after_skip: bool = False
     branch_scale: float = 0.0
     pointwise: int = 0
+    direct: bool = False
+    seasonal: bool = False
     correctors: CorrectorConfig = CorrectorConfig()
     remat: Remat = "none"
     precision: Precision = "high"

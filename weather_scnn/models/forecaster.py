@@ -106,6 +106,7 @@ class Forecaster(nnx.Module):
         rngs: nnx.Rngs,
     ):
         self.state, self.config, self.extras = state, config, extras
+        self.seasonal = config.seasonal
         levels = config.pyramid
         self.spins = any(level.vector_channels for level in levels)
         given = Width(state.scalars * inputs + extras, state.vectors * inputs)
@@ -171,6 +172,15 @@ class Forecaster(nnx.Module):
         more = config.pointwise
         self.decoded = wanted._replace(scalars=wanted.scalars + more)
         self.decoder = convolution(first, self.decoded, harmonics[0].max_degree, levels[0], 0.01)
+        # Starts as nothing, and takes no random numbers that the others would have.
+        self.direct = (
+            SpectralConvolution(
+                given, self.decoded, harmonics[0].max_degree, mirror_symmetric=config.mirror_symmetric, scale=0.0,
+                precision=config.precision, rngs=nnx.Rngs(0),
+            )
+            if config.direct
+            else None
+        )  # fmt: skip
         seen = given._replace(scalars=given.scalars + more)
         self.pointwise = PointwiseHead(seen, wanted, more, precision=config.precision, rngs=rngs) if more else None
 
@@ -218,6 +228,7 @@ class Forecaster(nnx.Module):
         training: bool = False,
         mask: Float[Array, " b"] | None = None,
         noise: Noise | None = None,
+        season: Float[Array, "b 2"] | None = None,
     ) -> Fields:
         """Predicts the standardised increment.
 
@@ -227,6 +238,7 @@ class Forecaster(nnx.Module):
             training: whether batch statistics are used and updated.
             mask: weight of every sample in the batch statistics; default 1.
             noise: of this step, from the network's `noise`; None leaves it out.
+            season: sine and cosine of the part of the year that has passed, for a network that is `seasonal`.
 
         Returns:
             Increments in units of their standard deviation, (b, y, x, c).
@@ -235,8 +247,9 @@ class Forecaster(nnx.Module):
         if not self.spins:
             fields = as_scalars(fields)
         levels = self.config.pyramid
-        spectrum = self.harmonics.resampled(self.encoder(self.boundary.analysis(fields)))
-        options: dict[str, Any] = {"training": training, "mask": mask}
+        inputs = self.boundary.analysis(fields)
+        spectrum = self.harmonics.resampled(self.encoder(inputs))
+        options: dict[str, Any] = {"training": training, "mask": mask, "season": season}
         if noise is not None and self.noise is not None:
             options["noise"] = noise.vector
             if self.noise_encoder is not None and noise.fields is not None:
@@ -255,7 +268,10 @@ class Forecaster(nnx.Module):
             below = finer[number]
             spectrum = below + spectrum.resampled(below.max_degree, below.max_order)
             spectrum = run_blocks(others, spectrum, remat=remat, **options)
-        result = self.boundary.synthesis(self.boundary.resampled(self.decoder(spectrum)), self.decoded).fields
+        decoded = self.boundary.resampled(self.decoder(spectrum))
+        if self.direct is not None:
+            decoded = decoded + self.direct(inputs)
+        result = self.boundary.synthesis(decoded, self.decoded).fields
         if self.pointwise is not None:
             result = self._with_pointwise(result, fields)
         return result if self.spins else from_scalars(result.scalar, self.state)
@@ -280,6 +296,7 @@ def _options(config: ModelConfig, level: Resolution) -> BlockOptions:
         activate_after_skip=config.activate_after_skip,
         branch_scale=config.branch_scale,
         noise=config.noise.vector,
+        seasonal=config.seasonal,
         precision=config.precision,
         dtype=config.activations,
     )

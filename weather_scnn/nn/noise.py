@@ -66,6 +66,20 @@ def degree_variances(length: float, lowest: int, highest: int) -> Float[np.ndarr
     return shape * 4.0 * np.pi / np.sum((2.0 * degrees + 1.0) * shape)
 
 
+def random_spectrum(key: Array, deviations: Float[Array, "l C"] | Float[np.ndarray, "l C"]) -> Float[Array, "l m 2 C"]:
+    """Coefficients of isotropic random fields, whose degrees have these standard deviations, of any order.
+
+    m = 0 is real; for m > 0 real and imaginary part have half the variance each, and count twice in the power.
+    """
+    degrees, channels = deviations.shape
+    drawn = jax.random.normal(key, (degrees, degrees, 2, channels))
+    share = np.full((degrees, 2), math.sqrt(0.5))
+    share[0] = 1.0, 0.0
+    below = jnp.arange(degrees) <= jnp.arange(degrees)[:, None]
+    scale = jnp.asarray(deviations, drawn.dtype)[:, None, None]
+    return drawn * jnp.asarray(share, drawn.dtype)[..., None] * below[..., None, None] * scale
+
+
 class NoiseSource(nnx.Module):
     """Draws the noise of a forecast, step by step, from the keys of its members alone.
 
@@ -125,15 +139,8 @@ class NoiseSource(nnx.Module):
         """Independent fields of the stationary law."""
         if not self.width.scalars:
             return None
-        degrees = self.max_degree + 1
-        shape = degrees, degrees, 2, self.width.spectra
-        drawn = jax.vmap(lambda key: jax.random.normal(_at(key, number, 1), shape))(keys)
-        # m = 0 is real; for m > 0 real and imaginary part have half the variance each, and count twice in the power.
-        share = np.full((degrees, 2), math.sqrt(0.5))
-        share[0] = 1.0, 0.0
-        below = jnp.arange(degrees) <= jnp.arange(degrees)[:, None]
-        deviations = jnp.asarray(np.array(self.deviations).T, drawn.dtype)[:, None, None]
-        return drawn * jnp.asarray(share, drawn.dtype)[..., None] * below[..., None, None] * deviations
+        deviations = np.array(self.deviations).T
+        return jax.vmap(lambda key: random_spectrum(_at(key, number, 1), deviations))(keys)
 
     def spectrum(self, fields: Float[Array, "b l m 2 C"], like: Spectrum) -> Spectrum:
         """The fields as a spectrum of the degrees, orders and layout of another."""

@@ -1,6 +1,7 @@
 """The residual block, whose skip is added to the spectrum."""
 
 import dataclasses
+from collections.abc import Iterable
 from typing import Any
 
 import jax.numpy as jnp
@@ -41,6 +42,7 @@ class BlockOptions:
         momentum: see `SpectralBatchNorm`.
         axis_name: see `SpectralBatchNorm`.
         noise: numbers of the vector of noise that scales and shifts the channels after the first norm; 0 for none.
+        seasonal: whether the place in the year does so, too.
         precision: of products in float32, see `weather_scnn.sphere.products`.
         dtype: of the activations; tables and sums stay float32, as does what skips the branch.
     """
@@ -57,6 +59,7 @@ class BlockOptions:
     momentum: float = 0.98
     axis_name: str | None = None
     noise: int = 0
+    seasonal: bool = False
     precision: str = "high"
     dtype: str = "float32"
 
@@ -121,6 +124,7 @@ class ResidualBlock(nnx.Module):
         plain = options.normalisation == "none"
         self.first, self.first_norm = convolution(inputs), None if plain else norm(1.0)
         self.noise = NoiseModulation(outputs, options.noise) if options.noise else None
+        self.season = NoiseModulation(outputs, 2) if options.seasonal else None
         self.activation = activation()
         self.second = convolution(outputs)
         self.second_norm = LayerScale(outputs, scale) if plain else norm(scale)
@@ -134,15 +138,15 @@ class ResidualBlock(nnx.Module):
         training: bool,
         mask: Float[Array, " b"] | None = None,
         noise: Float[Array, "b n"] | None = None,
+        season: Float[Array, "b 2"] | None = None,
     ) -> Spectrum:
         """Spectrum to spectrum; see `SpectralBatchNorm` for the mask."""
         options: dict[str, Any] = {"training": training, "mask": mask}
         given = self.harmonics.resampled(spectrum)
         branch = checkpoint_name(self.first(given.astype(jnp.dtype(self.options.dtype))), SPECTRUM)
 
-        branch = checkpoint_name(
-            self.second(checkpoint_name(self._on_grid(branch, options, noise), SPECTRUM)), SPECTRUM
-        )
+        branch = self._on_grid(branch, options, ((self.noise, noise), (self.season, season)))
+        branch = checkpoint_name(self.second(checkpoint_name(branch, SPECTRUM)), SPECTRUM)
         if isinstance(self.second_norm, LayerScale):
             branch = self.second_norm(branch)
         elif isinstance(self.second_norm, SpectralBatchNorm):
@@ -160,12 +164,13 @@ class ResidualBlock(nnx.Module):
             result = self.harmonics.analysis(self.last_activation(features), inner=True).astype(spectrum.dtype)
         return result
 
-    def _on_grid(self, branch: Spectrum, options: dict[str, Any], noise: Float[Array, "b n"] | None) -> Spectrum:
+    def _on_grid(self, branch: Spectrum, options: dict[str, Any], conditions: Iterable[tuple[Any, Any]]) -> Spectrum:
         """Norm, synthesis, non-linearity and analysis, in the precision of `branch`."""
         if isinstance(self.first_norm, SpectralBatchNorm):
             branch = self.first_norm(branch, **options)
-        if self.noise is not None and noise is not None:
-            branch = self.noise(branch, noise)
+        for modulation, vector in conditions:
+            if modulation is not None and vector is not None:
+                branch = modulation(branch, vector)
         # Only means over the sphere ask which axis is which.
         spatial = isinstance(self.first_norm, SpatialBatchNorm)
         features = self.harmonics.synthesis(branch, self.width, inner=not spatial).astype(branch.dtype)

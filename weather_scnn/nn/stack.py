@@ -24,6 +24,7 @@ def run_blocks(
     training: bool,
     mask: Float[Array, " b"] | None = None,
     noise: Float[Array, "b n"] | None = None,
+    season: Float[Array, "b 2"] | None = None,
     remat: str = "none",
 ) -> Spectrum:
     """The spectrum after all blocks.
@@ -37,6 +38,7 @@ def run_blocks(
         training: whether batch statistics are used and updated.
         mask: weight of every sample in the batch statistics.
         noise: the vector of noise of every sample.
+        season: sine and cosine of the part of the year that has passed.
         remat: what the backward pass computes again: none; pointwise, the non-linearity; grid, all that is on the grid;
             block, all within a block.
     """
@@ -54,7 +56,7 @@ def run_blocks(
             statistics, parameters = given
             # Mapped over, the statistics become variables of this trace, which the batch norms may then update.
             inner = nnx.merge(graph, jax.tree.map(lambda array: array, statistics), tables, parameters)
-            result = inner(spectrum, training=training, mask=mask, noise=noise)
+            result = inner(spectrum, training=training, mask=mask, noise=noise, season=season)
             return result, nnx.state(inner, nnx.BatchStat)
 
         if remat != "none":

@@ -131,7 +131,9 @@ def assemble(
     if config.data.validation:
         left = cache_bytes - loader.nbytes if loader.in_memory else _WATCHED * cache_bytes
         validation = Validation(config, channels, normalisation, mesh, cache_bytes=left, gather=_gather)
-    amplitudes = increment_amplitudes(loader, normalisation) if config.loss.whitening else None
+    amplitudes = (
+        increment_amplitudes(loader, normalisation) if config.loss.whitening or config.training.input_errors else None
+    )
     with made_for(split=split):
         scales = make_scales(channels, normalisation, statics, grid, loss=config.loss, amplitudes=amplitudes)
     tables, scales = put_constants((parts.tables, scales), mesh)

@@ -141,7 +141,8 @@ class LossConfig:
         last_step_only: only the last step of a rollout counts.
         alpha: share of the fair score in the almost fair one, of `crps`; 1 is fair, 0 the plain score.
         spectral_weight: of the energy score of coefficients, degree by degree, beside that of values, of `crps`.
-        whitening: exponent γ of 1/amplitude of the increments, by which degrees weigh in it; 0 weighs all alike.
+        whitening: exponent γ of 1/amplitude of the increments, by which degrees weigh in it, or of 1/power of the squared
+            errors of other kinds per degree; 0 weighs all alike.
         winds: of `crps`: `vector` scores the length of a wind's error; `components` scores u and v by themselves, which
             depends on the axes.
     """
@@ -163,10 +164,9 @@ class LossConfig:
         at_least("loss", self, {"alpha": 0, "spectral_weight": 0, "whitening": 0})
         if isinstance(self.alpha, int | float) and self.alpha > 1:
             raise UserError(f"loss.alpha is {self.alpha}", remedy="give one from 0 to 1")
-        if self.degree_exponent and self.kind == "grid":
-            raise UserError(
-                "loss.degree_exponent weights degrees, but loss.kind is grid", remedy="set loss.kind=spectral"
-            )
+        for name in ("degree_exponent", "whitening"):
+            if getattr(self, name) and self.kind == "grid":
+                raise UserError(f"loss.{name} weights degrees, but loss.kind is grid", remedy="set loss.kind=spectral")
         if any(not weight > 0 for weight in self.step_weights):
             raise UserError(f"loss.step_weights are {self.step_weights}", remedy="give positive weights")
 
@@ -217,7 +217,7 @@ class OptimiserConfig:
 
 
 _LEAST = {
-    "batch_size": 1, "seed": 0, "members": 1, "accumulation": 1, "backprop_steps": 0, "input_noise": 0, "log_every": 1, "checkpoint_every": 1,
+    "batch_size": 1, "seed": 0, "members": 1, "accumulation": 1, "backprop_steps": 0, "input_noise": 0, "input_errors": 0, "log_every": 1, "checkpoint_every": 1,
     "keep_checkpoints": 1, "validate_every": 0, "validation_windows": 1, "explosion_factor": 0,
     "long_run_every": 1, "long_run_share": 0,
 }  # fmt: skip
@@ -248,6 +248,9 @@ class TrainingConfig:
             at the equator every other time; terrain, land, sun and clock go with them. Spherical networks commute with
             rotations, and learn next to nothing from them.
         input_noise: standard deviation of Gaussian noise on the input states, in standard deviations of each channel.
+        input_errors: standard deviation of random errors of all scales on the input states, in standard deviations of the
+            increments. Rollouts of months learn from them to bring back the largest scales, which vary with the season and hardly
+            else, so that the data do not tell how; and the smallest.
         remat: what the backward pass computes again in place of keeping it: `none`; `step`, the inside of each
             forecast step; `nested`, also all but every √k-th state, for one more forward pass; `auto` takes none for
             one step, nested for more than 16, else step.
@@ -280,6 +283,7 @@ class TrainingConfig:
     backprop_steps: int = 0
     augment: tuple[str, ...] = ()
     input_noise: float = 0.0
+    input_errors: float = 0.0
     remat: Literal["auto", "none", "step", "nested"] = "auto"
     mesh: MeshConfig = MeshConfig()
     log_every: int = 10

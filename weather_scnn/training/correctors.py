@@ -100,6 +100,7 @@ class Correctors:
 
     Attributes:
         held: scalars whose global mean stays.
+        climate: whether that mean is the training period's, 0 where standardised, and not the one of the state before.
         clipped, rescaled: scalars that are not negative; of the latter the global mean stays.
         dry_air: whether its mass is held.
         pressure: the surface pressure.
@@ -112,6 +113,7 @@ class Correctors:
     """
 
     held: tuple[int, ...] = ()
+    climate: bool = False
     clipped: tuple[int, ...] = ()
     rescaled: tuple[int, ...] = ()
     dry_air: bool = False
@@ -147,7 +149,8 @@ class Correctors:
         scalar, old = after.scalar, before.scalar
         count = scalar.shape[-1]
         if self.held:
-            scalar = scalar - mean(scalar - old)[:, None, None] * _one_at(self.held, count)
+            off = mean(scalar) if self.climate else mean(scalar - old)
+            scalar = scalar - off[:, None, None] * _one_at(self.held, count)
         if self.clipped or self.rescaled:
             scalar = self._not_negative(scalar, moments, area)
         if self.dry_air and self.pressure is not None:
@@ -298,6 +301,7 @@ def settle(config: CorrectorConfig, channels: Channels, step_hours: float) -> Co
             )
     found = Correctors(
         held=tuple(index for index, name in enumerate(names) if name in config.means),
+        climate=config.means_of == "climate",
         vapour=state.column("specific_humidity"),
         total=state.find("total_column_water_vapour"),
         pressure=state.find("surface_pressure"),

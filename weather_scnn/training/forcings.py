@@ -81,6 +81,12 @@ def phases(times: np.ndarray) -> Float[np.ndarray, "*t 7"]:
     return np.stack(found, axis=-1).reshape(*times.shape, PHASES).astype(np.float32)
 
 
+def season(packed: Float[Array, "*b 7"]) -> Float[Array, "*b 2"]:
+    """Sine and cosine of the part of the year that has passed, of times as `phases` gives them."""
+    at = Phases.of(packed)
+    return jnp.stack([at.sin_year, at.cos_year], axis=-1)
+
+
 @functools.partial(
     jax.tree_util.register_dataclass,
     data_fields=["sin_latitude", "cos_latitude", "longitude"],

@@ -39,6 +39,8 @@ class Scales(NamedTuple):
         missing: which channels may be missing (NaN) over part of the globe; None where none may, (c + d,).
         loss: how forecasts are held against the truth.
         moments: of the channels, for correctors, which work on physical values.
+        error_deviations: of the coefficients of each degree of an error as large as an increment, see `error_spectrum`; None
+            where the training adds none.
     """
 
     scalar_ratio: Float[Array, " c"]
@@ -50,6 +52,7 @@ class Scales(NamedTuple):
     missing: Bool[Array, " channel"] | None = None
     loss: Loss = SquaredError()
     moments: Moments | None = None
+    error_deviations: Float[Array, "l kind"] | None = None
 
     @property
     def ratio(self) -> Fields:
@@ -200,7 +203,33 @@ def make_scales(
         missing,
         SquaredError() if loss is None else make_loss(grid, loss, amplitudes),
         Moments.of(normalisation),
+        None if amplitudes is None else single(error_spectrum(amplitudes, normalisation)),
     )
+
+
+def error_spectrum(
+    amplitudes: Float[np.ndarray, "l channel"], normalisation: Normalisation
+) -> Float[np.ndarray, "l kind"]:
+    """Standard deviations per coefficient of errors of the standardised states, of scalars, then E, then B of winds.
+
+    They fall with the degree as those of the increments do, but do not fall towards the largest scales, which hardly change by
+    themselves within a step; so that all scales are seen off where they ought to be. At a point their variance is that of the increments.
+
+    Args:
+        amplitudes: of the increments per degree, in units of their deviation.
+        normalisation: moments of the channels.
+    """
+    degrees = np.arange(amplitudes.shape[0])[:, None]
+    each = np.square(amplitudes) / (2.0 * degrees + 1.0)
+    each = np.maximum.accumulate(each[::-1])[::-1]
+    scalars = normalisation.scalar_ratio.size
+    each = np.concatenate([each, each[:, scalars:]], axis=1)
+    each[0, scalars:] = 0.0
+    # A channel that never changes has no errors.
+    variance = np.sum((2.0 * degrees + 1.0) * each, axis=0) / (4.0 * np.pi)
+    each /= np.where(variance > 0, variance, 1.0)
+    ratio = np.concatenate([normalisation.scalar_ratio, normalisation.wind_ratio, normalisation.wind_ratio])
+    return ratio * np.sqrt(each)
 
 
 def step_errors(

@@ -72,7 +72,7 @@ class SpectralError:
 
     Attributes:
         transform: to the largest degree that the state's grid resolves.
-        degree_weights: w, of mean 1, (l,).
+        degree_weights: w, of mean 1, (l, 1) or (l, c + d).
     """
 
     transform: HarmonicTransform
@@ -82,7 +82,8 @@ class SpectralError:
         """See `Loss`."""
         error = _relative(predicted, target, constants)
         power = self._power(error, map_fields(jnp.divide, predicted, constants.ratio))
-        return jnp.einsum("blc,l->c", power, self.degree_weights, precision=EXACT) / (4.0 * np.pi * power.shape[0])
+        weights = jnp.broadcast_to(self.degree_weights, power.shape[1:])
+        return jnp.einsum("blc,lc->c", power, weights, precision=EXACT) / (4.0 * np.pi * power.shape[0])
 
     def _power(self, error: Fields, predicted: Fields) -> Float[Array, "b l channel"]:
         del predicted
@@ -98,7 +99,8 @@ class AdjustedError(SpectralError):
 
     With A and B the powers of forecast and truth and coh their coherence, a degree has (√A − √B)² + 2 max(A, B) (1 − coh)
     in place of D: what a forecast gains in the squared error by being too smooth, it loses there. It is computed from D
-    and A − B, which do not cancel: e = g + √(max/min) (D − g), g = (√A − √B)².
+    and A − B, which do not cancel: e = g + √(max/min) (D − g), g = (√A − √B)². Degree 0 has one coefficient, whose coherence is
+    1 or −1: a mean of the wrong sign would be drawn to the truth's size, away from the truth. Its error is D.
     """
 
     def _power(self, error: Fields, predicted: Fields) -> Float[Array, "b l channel"]:
@@ -111,7 +113,8 @@ class AdjustedError(SpectralError):
         difference = product_by_degree(wrong, jax.tree.map(jnp.add, forecast, truth))
         roots = jnp.square(difference / (jnp.sqrt(one) + jnp.sqrt(other)))
         ratio = jnp.sqrt(jnp.maximum(one, other) / jnp.minimum(one, other))
-        return roots + ratio * jnp.maximum(power - roots, 0.0)
+        adjusted = roots + ratio * jnp.maximum(power - roots, 0.0)
+        return jnp.concatenate([power[:, :1], adjusted[:, 1:]], axis=1)
 
 
 class _Seen(typing.NamedTuple):
@@ -299,15 +302,14 @@ def make_loss(grid: Grid, config: LossConfig, amplitudes: Float[np.ndarray, "l c
     if config.kind == "grid":
         return SquaredError()
     degree = min(grid.maximum_degree, grid.maximum_order)
-    weights = (np.arange(degree + 1) + 1.0) ** config.degree_exponent
-    weights = weights / weights.mean()
+    weights = (np.arange(degree + 1) + 1.0)[:, None] ** config.degree_exponent
+    if config.whitening and amplitudes is not None:
+        # Floored at 2 % of their mean: of empty degrees only rounding errors would be heard.
+        floored = np.maximum(amplitudes, 0.02 * amplitudes.mean(axis=0))
+        # The score is of amplitudes, the others are of their squares.
+        weights = weights * floored ** (-config.whitening * (1 if config.kind == "crps" else 2))
+    weights = weights / weights.mean(axis=0)
     if config.kind == "crps":
-        weights = weights[:, None]
-        if config.whitening and amplitudes is not None:
-            # Floored at 2 % of their mean: of empty degrees only rounding errors would be heard.
-            floored = np.maximum(amplitudes, 0.02 * amplitudes.mean(axis=0))
-            weights = weights * floored**-config.whitening
-            weights = weights / weights.mean(axis=0)
         even = jnp.asarray(weights / np.sqrt(degree + 1.0), jnp.float32)
         transform = HarmonicTransform.create(grid, degree) if config.spectral_weight else None
         return EnsembleScore(

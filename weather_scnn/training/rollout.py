@@ -17,6 +17,7 @@ from weather_scnn.nn import Fields, Noise, Table, Width, map_fields
 from weather_scnn.sphere import Grid
 from weather_scnn.training.channels import Channels, DataConfig
 from weather_scnn.training.correctors import settle
+from weather_scnn.training.forcings import season
 from weather_scnn.training.loss import Scales, filled, step_errors
 
 # Above so many steps, nested rematerialisation is worth its second forward pass.
@@ -107,6 +108,8 @@ def advance(
     gaps = scales.gaps(history)
     known = filled(history, gaps)
     options: dict[str, Any] = {} if noise is None else {"noise": noise}
+    if getattr(model, "seasonal", False):
+        options["season"] = season(forcings[:, 0])
     increment = model(known, extras, training=training, **options)
     last = map_fields(lambda array: array[:, -1], known)
     new = map_fields(lambda old, change, ratio: old + change * ratio, last, increment, scales.ratio)

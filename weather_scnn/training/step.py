@@ -12,6 +12,8 @@ from jax.sharding import Mesh
 from jaxtyping import Array, Float, Int
 
 from weather_scnn.nn import Fields, map_fields, noise_keys
+from weather_scnn.nn.noise import random_spectrum
+from weather_scnn.sphere import Grid, HarmonicTransform
 from weather_scnn.training.augmentation import Window, augmented
 from weather_scnn.training.configuration import Config, Stage
 from weather_scnn.training.divergence import judge, keep_if
@@ -20,9 +22,13 @@ from weather_scnn.training.losses import of_ensemble
 from weather_scnn.training.optimiser import TrainState, at_step, global_norm, make_optimiser, moved_average
 from weather_scnn.training.rollout import Parts, rollout_errors
 from weather_scnn.training.sharding import DATA, ENSEMBLE, MODEL, divided, shardings
+from weather_scnn.training.states import expected_grid
 
 # Sets the noise of members apart from what else is drawn from the seed and the step.
 _MEMBERS = 0x6E6F6973
+_ERRORS = 0x65727273
+# Errors of the largest scales that are far off: how far at most, beside the others', and in how many windows.
+_FAR, _OFTEN = 12.0, 0.125
 
 
 class Ensemble(NamedTuple):
@@ -105,6 +111,16 @@ def make_train_step(graph: nnx.GraphDef, config: Config, *, vectors: int, mesh: 
         window, forcings = divided((window, forcings), mesh)
         if training.input_noise:
             window = with_noise(window, config.data.input_steps, training.input_noise, training.seed, state.step)
+        if training.input_errors:
+            window = with_errors(
+                window,
+                config.data.input_steps,
+                training.input_errors,
+                training.seed,
+                state.step,
+                scales,
+                expected_grid(config.data),
+            )
         weights = step_weights(config.loss, forcings.shape[1] - 1, training.backprop_steps)
 
         momentum = running_momentum(Parts(graph, state.parameters, state.statistics, tables))
@@ -255,6 +271,45 @@ def with_noise(window: Fields, inputs: int, deviation: float, seed: int, step: I
         return array.at[:, :inputs].set(first + deviation * jax.random.normal(key, first.shape, first.dtype))
 
     return map_fields(noisy, window, Fields(*keys))
+
+
+def with_errors(
+    window: Fields, inputs: int, size: float, seed: int, step: Int[Array, ""], scales: Scales, grid: Grid
+) -> Fields:
+    """Errors of all scales on the input states, the same at all input times, from the seed and the number of the step alone.
+
+    The largest scales vary with the season and hardly else, so the data do not say what becomes of them where they are off; in
+    rollouts of months the little that each step adds is fed back, and grows. Shown states that are off and successors
+    that are not, a network learns to bring them back. Each scalar, and each wind by its divergence and vorticity, is changed
+    by an isotropic random field of its own, which has no preferred direction.
+
+    Args:
+        window: standardised states, (b, t, y, x, c).
+        inputs: number of input times.
+        size: standard deviation of the errors at a point, in those of the increments.
+        seed: of the run.
+        step: of the run.
+        scales: have the deviations per degree.
+        grid: of the states.
+    """
+    key = jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), step), _ERRORS)
+    deviations = scales.error_deviations
+    assert deviations is not None
+    transform = HarmonicTransform.create(grid, deviations.shape[0] - 1)
+    batch, scalars, winds = window.scalar.shape[0], window.scalar.shape[-1], window.eastward.shape[-1]
+    keys = jax.vmap(lambda place: jax.random.fold_in(key, place))(jnp.arange(batch))
+    # Some windows are hardly off, others much: a factor even from 0 to √3, of mean square 1.
+    sizes = size * jax.random.uniform(jax.random.fold_in(key, batch), (batch,), maxval=np.sqrt(3.0))
+    # In one window of eight the largest scales are further off than nature ever has them, so that from there, too, the way back
+    # is known; were they so in all, what nature varies there would be taken for an error.
+    often, how = jax.random.split(jax.random.fold_in(key, batch + 1))
+    far = jnp.where(jax.random.uniform(often, (batch,)) < _OFTEN, jax.random.uniform(how, (batch,), maxval=_FAR), 0.0)
+    large = 1.0 / (1.0 + (np.arange(deviations.shape[0]) / 3.0) ** 4)
+    factors = sizes[:, None] + size * far[:, None] * jnp.asarray(large, deviations.dtype)
+    drawn = jax.vmap(lambda one, factor: random_spectrum(one, factor[:, None] * deviations))(keys, factors)
+    scalar, divergent, rotational = jnp.split(drawn, [scalars, scalars + winds], axis=-1)
+    change = Fields(transform.synthesis(scalar), *transform.synthesis_vector(divergent, rotational))
+    return map_fields(lambda array, each: array.at[:, :inputs].add(each[:, None]), window, change)
 
 
 def accumulated_gradient(
