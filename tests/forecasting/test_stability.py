@@ -386,6 +386,7 @@ def test_scores_of_a_climate_that_is_known():
     assert float(scores["time_mean_error"].squeeze()) == pytest.approx(1.5 / 20)
     assert float(scores["truth_time_mean_error"].squeeze()) == pytest.approx(0.25 / 20)
     assert float(scores["small_scale_power"].squeeze()) == pytest.approx(0.8)
+    assert (scores["truth_seasonal_share"] > 0.95).all()
     ratio, phase = scores["seasonal_amplitude_ratio"].squeeze(), scores["seasonal_phase_days"].squeeze()
     np.testing.assert_allclose(ratio.sel(region=["global", "north", "south"]), 1.2, atol=0.02)
     np.testing.assert_allclose(phase, 9.0, atol=1.0)

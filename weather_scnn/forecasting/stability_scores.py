@@ -31,7 +31,7 @@ def stability_scores(stability: xr.Dataset) -> xr.Dataset:
           which the truth has any, over the truth's.
         - `seasonal_amplitude_ratio`, `seasonal_phase_days` (system, init, region, field): of the annual harmonic of daily
           means over the globe and its halves, against the truth's; positive is late. NaN under a year, and where the
-          harmonic is less than a tenth of the truth's variance.
+          harmonic is less than a tenth of the truth's variance; `truth_seasonal_share` (region, field) is that share.
         - `finite_steps`, `steps` (system, init) and `steps_per_second` (system).
 
         Drift and error of a rollout that ended are infinite.
@@ -122,6 +122,7 @@ def _seasons(stability: xr.Dataset, runs: xr.Dataset) -> dict[str, xr.DataArray]
     )
     shape = {dim: rolled.sizes[dim] for dim in ("system", "init", "region", "field")}
     ratio, phase = np.full(tuple(shape.values()), np.nan), np.full(tuple(shape.values()), np.nan)
+    share = np.full((shape["region"], shape["field"]), np.nan)
     days = rolled.sizes["day"]
     if days + 1 >= _YEAR_DAYS and (times[-1] - times[0]) / DAY + 2 >= _YEAR_DAYS:
         truth, share = _harmonic(times, held.transpose("region", "time", "field").values)
@@ -136,6 +137,7 @@ def _seasons(stability: xr.Dataset, runs: xr.Dataset) -> dict[str, xr.DataArray]
     dims = tuple(shape)
     coordinates = {"region": rolled["region"].values}
     return {
+        "truth_seasonal_share": xr.DataArray(share, coordinates, ("region", "field")),
         "seasonal_amplitude_ratio": xr.DataArray(ratio, coordinates, dims),
         "seasonal_phase_days": xr.DataArray(phase, coordinates, dims, attrs={"units": "days"}),
     }
