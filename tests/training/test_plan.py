@@ -168,8 +168,10 @@ def test_products_have_the_precision_of_the_setting_and_sums_that_decide_are_exa
 
 
 def test_a_plan_traces_the_path_of_the_platform_it_is_asked_for(small_config):
-    _, _, on_gpu = step_tracer(small_config, jax.devices()[:1], "gpu")
-    _, _, on_cpu = step_tracer(small_config, jax.devices()[:1], "cpu")
+    lasting = ["training.input_errors=1", "loss.kind=adjusted", "loss.whitening=1", "model.direct=true"]
+    config = with_overrides(small_config, [*lasting, "model.seasonal=true"])
+    _, _, on_gpu = step_tracer(config, jax.devices()[:1], "gpu")
+    _, _, on_cpu = step_tracer(config, jax.devices()[:1], "cpu")
     accelerated, plain = (size_of(traced(1).jaxpr) for traced in (on_gpu, on_cpu))
     assert accelerated[0] < plain[0] and accelerated[1] < plain[1]
     with pytest.raises(UserError, match="choose cpu, gpu, tpu"):

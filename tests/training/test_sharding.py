@@ -39,6 +39,7 @@ def steps(config: Config, *stages: Stage, model: int = 1, **training) -> Config:
             checkpoint_every=3,
             keep_checkpoints=10,
             input_noise=0.05,
+            input_errors=0.5,
             **training,
         ),
     )

@@ -131,11 +131,12 @@ def assemble(
     if config.data.validation:
         left = cache_bytes - loader.nbytes if loader.in_memory else _WATCHED * cache_bytes
         validation = Validation(config, channels, normalisation, mesh, cache_bytes=left, gather=_gather)
-    amplitudes = (
-        increment_amplitudes(loader, normalisation) if config.loss.whitening or config.training.input_errors else None
-    )
+    errors = config.training.input_errors > 0
+    amplitudes = increment_amplitudes(loader, normalisation) if config.loss.whitening or errors else None
     with made_for(split=split):
-        scales = make_scales(channels, normalisation, statics, grid, loss=config.loss, amplitudes=amplitudes)
+        scales = make_scales(
+            channels, normalisation, statics, grid, loss=config.loss, amplitudes=amplitudes, errors=errors
+        )
     tables, scales = put_constants((parts.tables, scales), mesh)
     step = make_train_step(parts.graph, config, vectors=len(channels.winds), mesh=mesh)
     return Experiment(

@@ -176,10 +176,11 @@ def make_scales(
     *,
     loss: LossConfig | None = None,
     amplitudes: Float[np.ndarray, "l channel"] | None = None,
+    errors: bool = False,
 ) -> Scales:
     """Constants of the rollout, with the loss weights checked; `loss` None leaves out what only training needs.
 
-    `amplitudes` are those of the increments per degree, which `loss.whitening` asks for.
+    `amplitudes` are those of the increments per degree, which `loss.whitening` asks for, and `errors` on input states.
 
     Raises:
         UserError: a weight is not positive; its cause is named.
@@ -203,7 +204,7 @@ def make_scales(
         missing,
         SquaredError() if loss is None else make_loss(grid, loss, amplitudes),
         Moments.of(normalisation),
-        None if amplitudes is None else single(error_spectrum(amplitudes, normalisation)),
+        single(error_spectrum(amplitudes, normalisation)) if errors and amplitudes is not None else None,
     )
 
 

@@ -170,7 +170,9 @@ def step_tracer(config: Config, devices: list[Any], platform: str) -> tuple[Part
         loss, forcings = make_loss(grid, config.loss), Forcings.on(grid, channels)
         of_statics = jnp.zeros(len(channels.statics))
         moments = Moments(scalar, scalar, wind, scalar, of_statics, of_statics)
-        return parts, Scales(scalar, wind, static, area, channel, forcings, missing, loss, moments)
+        degrees = min(grid.maximum_degree, grid.maximum_order) + 1
+        errors = jnp.zeros((degrees, c + 2 * d)) if config.training.input_errors else None
+        return parts, Scales(scalar, wind, static, area, channel, forcings, missing, loss, moments, errors)
 
     with shapes_only(), made_for(platform, split=mesh.shape[MODEL] > 1):
         parts, scales = nnx.eval_shape(constants)
