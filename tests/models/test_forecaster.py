@@ -280,6 +280,9 @@ def test_what_does_not_fit_is_refused_with_a_remedy(untyped):
         ModelConfig(blocks=0)
     with pytest.raises(UserError, match="kernel_size is 4"):
         ModelConfig(kind="planar", kernel_size=4)
+    for acts in ({"seasonal": True}, {"noise": NoiseConfig(vector=2)}):
+        with pytest.raises(UserError, match="acts on spectra, and model"):
+            ModelConfig(normalisation="spatial", **acts)
 
 
 def test_a_level_reads_as_it_is_written():

@@ -232,11 +232,12 @@ class ModelConfig:
             raise UserError(f"model.kernel_size is {self.kernel_size}", remedy="give an odd number")
         if self.noise.present and self.kind == "planar":
             raise UserError("model.noise is for spheres, and model.kind is planar", remedy="leave model.noise out")
-        if self.noise.vector and self.normalisation == "spatial":
-            raise UserError(
-                "model.noise.vector acts on spectra, and model.normalisation is spatial",
-                remedy="set model.normalisation=spectral or none",
-            )
+        for name, on in (("noise.vector", self.noise.vector), ("seasonal", self.seasonal)):
+            if on and self.normalisation == "spatial":
+                raise UserError(
+                    f"model.{name} acts on spectra, and model.normalisation is spatial",
+                    remedy="set model.normalisation=spectral or none",
+                )
         steps = [level.coarsening for level in self.levels]
         if any(coarse <= fine or coarse % fine for fine, coarse in itertools.pairwise(steps)):
             raise UserError(
