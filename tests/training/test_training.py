@@ -56,6 +56,7 @@ def test_a_rollout_is_single_steps_and_its_loss_is_the_formula(experiment, small
     assert float(weighted_loss(errors, scales, 2)) == pytest.approx(expected, rel=1e-5)
 
 
+@pytest.mark.slow
 def test_memory_of_a_rollout_grows_by_states_not_by_networks(experiment, small_config, small_grid):
     channels, _, reader, scales = experiment
     parts = take_apart(build(small_config.model, small_config.data, channels, small_grid, 0))
