@@ -249,7 +249,7 @@ def main() -> None:
             systems[name] = verified(place, "ensemble", store, climatology, init, members=members)
     rows, worst = lines_of(systems, single, store)
     about = [
-        f"Command: `python benchmarks/ensembles.py --stages {stages} --members {members} --every {arguments.every}"
+        f"Command: `python benchmarks/ensembles.py --first {first} --stages {stages} --members {members} --every {arguments.every}"
         + (f" --ablation {arguments.ablation}" if arguments.ablation else "")
         + f" --seed {arguments.seed}`.",
         f"Nature run of [skill.md](skill.md), first training {first} (steps x rollout steps); {members} members, forecasts from {init}.",
